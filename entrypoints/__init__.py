@@ -1,0 +1,1 @@
+"""One thin script an entry point: parse, then call the stage."""

@@ -1,0 +1,219 @@
+"""Rows from local files and folders. Text files are UTF-8; every field of a CSV or TSV file is read as text."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset, DatasetDict, load_from_disk
+
+from kd.data.splits import SPLIT_ALIASES, Source, named_splits
+from kd.types import SplitName, UserError
+
+MAX_FIELD = 2**31 - 1
+"""Longest CSV field in characters; the csv module's own limit of 131,072 is under the length of a long document."""
+
+
+def read(path: Path, named: dict[SplitName, str]) -> tuple[dict[SplitName, Source], list[str]]:
+    """Read a file (all train), a folder of files, or a folder saved by `datasets.save_to_disk`.
+
+    Args:
+        path: An existing file or folder.
+        named: Files the user named for some splits: absolute, or relative to the folder (of the file).
+
+    Returns:
+        The sources found, train among them, and notes for the user.
+
+    Raises:
+        UserError: No train file, two files for one split, or a file that cannot be read.
+    """
+    if _is_saved(path):
+        if named:
+            raise UserError(
+                f"--{next(iter(named))}_file: --dataset={path} was saved by save_to_disk and has its own splits"
+            )
+        return _read_saved(path)
+    folder = path if path.is_dir() else path.parent
+    chosen: dict[SplitName, Path] = _files_by_name(path) if path.is_dir() else {"train": path}
+    if path.is_file() and "train" in named:
+        raise UserError(
+            f"--train_file={named['train']}: --dataset={path} is a file already: give its folder as --dataset"
+        )
+    by_user: dict[SplitName, Path] = {split: folder / Path(name).expanduser() for split, name in named.items()}
+    taken = {file.resolve() for file in by_user.values()}  # `--test_file dev.tsv` makes dev the test, and it alone
+    chosen = {split: file for split, file in chosen.items() if file.resolve() not in taken} | by_user
+    _check_files(path, chosen, named)
+    return {split: Source(_source_name(file, folder), read_file(file)) for split, file in chosen.items()}, []
+
+
+def read_file(path: Path) -> Dataset:
+    """Read one file by its extension.
+
+    Raises:
+        UserError: The extension is unknown, or the content is not what the extension says.
+    """
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise UserError(f"{path}: unknown extension '{path.suffix}': a file must be one of {', '.join(READERS)}")
+    return reader(path)
+
+
+def _is_saved(path: Path) -> bool:
+    return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
+
+
+def _read_saved(path: Path) -> tuple[dict[SplitName, Source], list[str]]:
+    try:
+        data = load_from_disk(str(path))
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise UserError(
+            f"--dataset={path}: not readable as saved by save_to_disk ({_line(error)}): save it again"
+        ) from error
+    if isinstance(data, Dataset):
+        data = DatasetDict(train=data)
+    found, notes = named_splits(data)
+    if "train" not in found:
+        raise UserError(f"--dataset={path}: has no split 'train', only {', '.join(map(str, data))}")
+    return found, notes
+
+
+def _files_by_name(folder: Path) -> dict[SplitName, Path]:
+    found: dict[SplitName, Path] = {}
+    for file in sorted(folder.iterdir()):
+        split = SPLIT_ALIASES.get(file.stem.lower())
+        if split is None or file.suffix.lower() not in READERS or not file.is_file():
+            continue
+        if split in found:
+            raise UserError(
+                f"--dataset={folder}: {found[split].name} and {file.name} both mean {split}: keep one of them there"
+            )
+        found[split] = file
+    return found
+
+
+def _check_files(path: Path, chosen: dict[SplitName, Path], named: dict[SplitName, str]) -> None:
+    if "train" not in chosen:
+        there = sorted(file.name for file in path.iterdir())
+        shown = ", ".join(there[:10]) + (f" and {len(there) - 10} more" if len(there) > 10 else "")
+        raise UserError(
+            f"--dataset={path}: has no train file ({', '.join('train' + suffix for suffix in READERS)}); there: "
+            f"{shown or 'nothing'}: name the file with --train_file"
+        )
+    names: dict[str, SplitName] = {}
+    for split, file in chosen.items():
+        if split in named and not file.is_file():
+            raise UserError(
+                f"--{split}_file={named[split]}: no file {file}: give a path that is absolute or within the folder"
+            )
+        name = _source_name(file, path if path.is_dir() else path.parent)
+        if name in names:  # ids would not be unique; the same file twice would be scored on what it was trained on
+            raise UserError(
+                f"--{split}_file={file}: {names[name]} is a file '{name}' too: give another file or rename it"
+            )
+        names[name] = split
+
+
+def _source_name(file: Path, folder: Path) -> str:
+    """Name a file within the folder by its path there, so that ids do not depend on where the folder lies."""
+    file, folder = file.resolve(), folder.resolve()
+    return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}): check its permissions") from error
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}: byte {error.start} (line {line}) is not UTF-8: save the file as UTF-8") from error
+
+
+def _delimited(path: Path, **dialect: Any) -> Dataset:
+    """Read text with a header line; an empty field is missing, `NA`, `null` and `None` are text."""
+    csv.field_size_limit(MAX_FIELD)
+    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True, **dialect)
+    start = 1
+    try:
+        header = next(reader, [])
+        _check_header(path, header)
+        columns: list[list[str | None]] = [[] for _ in header]
+        start = reader.line_num + 1
+        for fields in reader:
+            if fields and len(fields) != len(header):
+                raise UserError(
+                    f"{path}: line {start} has {len(fields)} fields, the header has {len(header)}: mend the line"
+                )
+            for column, field in zip(columns, fields, strict=False):  # a blank line has no fields
+                column.append(field or None)
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{path}: the row that starts on line {start} is malformed ({error}): mend it") from error
+    arrays = [pa.array(column, pa.string()) for column in columns]
+    return Dataset(pa.table(arrays, names=header))
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    if not header:
+        raise UserError(f"{path}: the file is empty: it must hold a header line and rows")
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise UserError(f"{path}: the header names column '{twice[0]}' twice: rename one")
+
+
+def _read_csv(path: Path) -> Dataset:
+    return _delimited(path)
+
+
+def _read_tsv(path: Path) -> Dataset:
+    return _delimited(path, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def _read_jsonl(path: Path) -> Dataset:
+    """Read one JSON object a line; a key that a line lacks is missing there."""
+    objects: list[dict[str, Any]] = []
+    # not splitlines(): U+2028 and its like may stand within a JSON string
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}: line {number} is not JSON ({error.msg}): write one object a line") from error
+        if not isinstance(value, dict):
+            raise UserError(f"{path}: line {number} is not a JSON object: write one object a line")
+        objects.append(value)
+    names = list(dict.fromkeys(name for value in objects for name in value))
+    return Dataset(pa.table({name: _array(path, name, [value.get(name) for value in objects]) for name in names}))
+
+
+def _array(path: Path, name: str, values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except pa.ArrowException as error:
+        raise UserError(f"{path}: column '{name}' mixes types ({_line(error)}): write one type") from error
+
+
+def _read_parquet(path: Path) -> Dataset:
+    try:
+        return Dataset(pq.read_table(path))
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: not readable as Parquet ({_line(error)}): write it again") from error
+
+
+READERS: dict[str, Callable[[Path], Dataset]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".jsonl": _read_jsonl,
+    ".json": _read_jsonl,
+    ".parquet": _read_parquet,
+}

@@ -1,0 +1,79 @@
+"""Rows from the Hugging Face hub, or from its local cache where the hub cannot be reached."""
+
+import datasets
+from datasets import DatasetDict, load_dataset
+from huggingface_hub import HfApi
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is its client's, whichever that is
+    GatedRepoError,
+    HTTPError,
+    RepositoryNotFoundError,
+)
+
+from kd.types import UserError
+
+PROBE_TIMEOUT_S = 8.0
+"""Seconds for the one request that tells whether the hub answers; `load_dataset` alone retries for more than 20."""
+INSTEAD = "a local file or folder works in its place"
+
+
+def load(identifier: str) -> DatasetDict:
+    """Load all splits of a hub data set. Code that a data set brings is never run.
+
+    Args:
+        identifier: `owner/name[:config]`, or `name[:config]`.
+
+    Returns:
+        The splits under their own names, class names kept.
+
+    Raises:
+        UserError: Unknown id or config, hub out of reach and nothing cached, or a data set that needs its own code.
+    """
+    name, _, config = identifier.partition(":")
+    unreachable = _probe(identifier, name)
+    offline = datasets.config.HF_HUB_OFFLINE
+    # No public option says "cache only" to one call; without it an unreachable hub costs 23 s of retries.
+    datasets.config.HF_HUB_OFFLINE = offline or unreachable is not None
+    try:
+        data = load_dataset(name, config or None)
+    except (OSError, ValueError, RuntimeError, HTTPError, datasets.exceptions.DatasetsError) as error:
+        raise _explained(identifier, unreachable, error) from error
+    finally:
+        datasets.config.HF_HUB_OFFLINE = offline
+    if not isinstance(data, DatasetDict):
+        raise UserError(f"--dataset={identifier}: gave {type(data).__name__}, not a set of splits: {INSTEAD}")
+    return data
+
+
+def _probe(identifier: str, name: str) -> str | None:
+    """Return why the hub cannot be reached, None where it can."""
+    try:
+        HfApi().dataset_info(name, timeout=PROBE_TIMEOUT_S)
+    except GatedRepoError as error:
+        raise UserError(
+            f"--dataset={identifier}: access to it must be asked for on its hub page, then log in with `hf auth login`"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise UserError(
+            f"--dataset={identifier}: no such file or folder here, and the hub knows no data set '{name}' "
+            f"(or it is private): check the id; {INSTEAD}"
+        ) from error
+    except (OSError, HTTPError) as error:
+        return _line(error)
+    return None
+
+
+def _explained(identifier: str, unreachable: str | None, error: Exception) -> UserError:
+    if "scripts are no longer supported" in str(error):
+        return UserError(f"--dataset={identifier}: needs code of its own, which is not run: {INSTEAD}")
+    if unreachable is not None:
+        return UserError(
+            f"--dataset={identifier}: no such file or folder here, the hub cannot be reached ({unreachable}) and its "
+            f"cache does not hold it: {INSTEAD}"
+        )
+    if isinstance(error, ValueError) and "config" in str(error).lower():  # its text lists the configs there are
+        return UserError(f"--dataset={identifier}: {_line(error)}: name one as owner/name:config")
+    return UserError(f"--dataset={identifier}: could not be loaded ({type(error).__name__}: {_line(error)}): {INSTEAD}")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

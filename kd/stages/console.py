@@ -1,0 +1,12 @@
+"""What the user reads while a stage runs."""
+
+import sys
+
+from rich.console import Console
+
+console = Console(width=None if sys.stdout.isatty() else 140)
+
+
+def say(text: str) -> None:
+    """Print one line for the user."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

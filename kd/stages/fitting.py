@@ -1,0 +1,233 @@
+"""What teacher, student and distill have in common: train, evaluate, log, profile, register."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from kd import packaging, tracking
+from kd.config import FitOptions
+from kd.evaluation import logits
+from kd.signals import TeacherSignal
+from kd.stages.baselines import log_baselines
+from kd.stages.checkpoints import checkpoints
+from kd.stages.console import say
+from kd.stages.identity import code_digest, fingerprint
+from kd.stages.rows import Rows
+from kd.stages.weights import Located
+from kd.training import Fitted, Job, Recipe, autocast_dtype, fit, resolve_precision
+from kd.types import ObjectiveTerm, Role
+
+SIGNAL_SPLITS = ("train", "validation", "test")
+REQUESTS_KEPT = 256
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training, decided.
+
+    Attributes:
+        stage: entry point's name.
+        role: teacher, student or distilled.
+        title: run name.
+        model: as initialised.
+        tokenizer: the model's.
+        rows: what it learns and is scored on.
+        identity: what makes the learned weights what they are, seed left out; hashed to the arm.
+        control: the same for the arm's control; None where the arm is a control or a teacher.
+        terms: comparisons with the teacher.
+        alpha: their weight.
+        teacher: the teacher's files and URI; None for a teacher.
+        signal: gives the teacher's outputs for "train", "validation" or "test"; None for a teacher.
+    """
+
+    stage: str
+    role: Role
+    title: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    rows: Rows
+    identity: Mapping[str, Any]
+    control: Mapping[str, Any] | None
+    terms: tuple[ObjectiveTerm, ...]
+    alpha: float
+    teacher: Located | None
+    signal: Callable[[str], TeacherSignal] | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training left behind: its run, its model, and whether it had been done before."""
+
+    run_id: str
+    model: str
+    reused: bool
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where runs go: the experiment, the parent run, and whether a finished run of the same plan will do."""
+
+    experiment: str
+    parent: tracking.Run | None = None
+    reuse: bool = False
+
+
+def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
+    """Carry out a plan: fit, evaluate, log, profile.
+
+    Raises:
+        UserError: the training diverged, or another process is at the same training.
+        Stopped: a signal came; a checkpoint is kept.
+    """
+    key = fingerprint({**plan.identity, "seed": config.seed, "rows": plan.rows.train_digest, "code": code_digest()})
+    log_baselines(plan.rows, config, where)
+    if where.reuse and (found := tracking.runs(where.experiment, f"tags.`kd.cache_key` = '{key}'")):
+        return Outcome(found[-1].run_id, tracking.model_of(found[-1].run_id), reused=True)
+    with (
+        checkpoints(key, config.resume) as kept,
+        tracking.run(plan.title, _tags(plan, config, key), where.parent, kept.run_id) as run,
+    ):
+        kept.belong_to(run.run_id)
+        run.log_params(asdict(config))
+        _log_inputs(run, plan, config)
+        fitted = _fit(plan, config, run, kept.folder)
+        _evaluate(plan, config, run, fitted)
+        model = _log_model(plan, config)
+        measure_apart(model, run.run_id, config)
+        kept.discard()
+    return Outcome(run.run_id, model, reused=False)
+
+
+def _tags(plan: Plan, config: FitOptions, key: str) -> dict[str, str]:
+    tags = {
+        "kd.stage": plan.stage,
+        "kd.role": plan.role,
+        "kd.task": config.task,
+        "kd.metric": next(iter(plan.rows.task.directions)),
+        "kd.dataset": config.dataset,
+        "kd.dataset_digest": plan.rows.train_digest,
+        "kd.test_digest": plan.rows.test_digest,
+        "kd.seed": str(config.seed),
+        "kd.arm": fingerprint(plan.identity),
+        "kd.cache_key": key,
+    }
+    if plan.teacher is not None:
+        tags["kd.teacher"] = plan.teacher.uri
+    if plan.control is not None:
+        tags["kd.control_arm"] = fingerprint(plan.control)
+    return tags
+
+
+def _log_inputs(run: tracking.Run, plan: Plan, config: FitOptions) -> None:
+    rows = plan.rows
+    run.log_dataset(config.dataset, rows.train_digest, "training")
+    run.log_dataset(config.dataset, rows.validation_digest, "validation")
+    run.log_dataset(config.dataset, rows.test_digest, "test")
+    sample = rows.splits.validation.select(range(min(REQUESTS_KEPT, len(rows.splits.validation))))
+    run.log_table(rows.task.requests(sample), tracking.REQUESTS)
+
+
+def _encoded(plan: Plan, split: Dataset, config: FitOptions) -> Dataset:
+    return plan.rows.task.encode(split, plan.tokenizer, config.max_length)
+
+
+def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path) -> Fitted:
+    task = plan.rows.task
+    metric, higher = next(iter(task.directions.items()))
+    precision = resolve_precision(config.precision)
+    collate = task.collate(plan.tokenizer)
+    validation = _encoded(plan, plan.rows.splits.validation, config)
+
+    def validate(model: Any) -> dict[str, float]:
+        scores = logits(model, validation, collate, 2 * config.batch_size, autocast_dtype(precision))
+        return task.quality(task.predictions(plan.rows.splits.validation, scores))
+
+    teacher = None
+    if plan.terms and plan.signal is not None:
+        start = time.perf_counter()
+        teacher = plan.signal("train")
+        if not teacher.from_cache:
+            run.log_metrics({"cost/teacher_s": time.perf_counter() - start})
+    job = Job(
+        model=plan.model,
+        rows=_encoded(plan, plan.rows.train, config),
+        collate=collate,
+        masks=task.masks,
+        loss=task.loss,
+        terms=plan.terms,
+        alpha=plan.alpha,
+        teacher=teacher,
+        validate=validate,
+        report=run.log_metrics,
+        folder=folder,
+        title=plan.title,
+    )
+    recipe = Recipe(
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        accumulation=config.gradient_accumulation,
+        learning_rate=config.learning_rate,
+        warmup_ratio=config.warmup_ratio,
+        weight_decay=config.weight_decay,
+        patience=config.patience,
+        precision=precision,
+        seed=config.seed,
+        metric=metric,
+        higher_is_better=higher,
+    )
+    fitted = fit(job, recipe)
+    for warning in fitted.warnings:
+        say(f"Warning: {warning}")
+    return fitted
+
+
+def _evaluate(plan: Plan, config: FitOptions, run: tracking.Run, fitted: Fitted) -> None:
+    """Score validation and test once with the best checkpoint, in float32 as it is served."""
+    task, splits = plan.rows.task, plan.rows.splits
+    collate = task.collate(plan.tokenizer)
+    metrics = {"cost/train_s": fitted.seconds, "cost/examples_per_s": fitted.examples_per_s}
+    for prefix, name, split in (("val", "validation", splits.validation), ("test", "test", splits.test)):
+        scores = logits(plan.model, _encoded(plan, split, config), collate, 2 * config.batch_size)
+        table = task.predictions(split, scores)
+        metrics |= {f"{prefix}/{metric}": value for metric, value in task.quality(table).items()}
+        if name == "test":
+            metrics |= task.calibration(table)
+            if plan.signal is not None:
+                teachers = task.predictions(split, np.asarray(plan.signal("test").logits))
+                metrics |= task.fidelity(table, teachers)
+        run.log_table(table, f"predictions_{name}.parquet")
+    run.log_metrics(metrics, step=fitted.steps)
+    run.set_tags({"kd.test_scored": "true"})
+    shown = {name: f"{metrics[name]:.3f}" for name in metrics if name.startswith(("val/", "test/"))}
+    say(f"{plan.title}: " + ", ".join(f"{name} {value}" for name, value in shown.items()))
+
+
+def _log_model(plan: Plan, config: FitOptions) -> str:
+    task = plan.rows.task
+    example = task.requests(plan.rows.splits.validation.select(range(3)))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "weights"
+        plan.model.to("cpu")
+        packaging.save(folder, plan.model, plan.tokenizer, {**task.serving(), "max_length": config.max_length})
+        given = packaging.answer(task.served, folder, example)
+        return tracking.log_model(task.served, folder, example, given, packaging.requirements())
+
+
+def measure_apart(model: str, run_id: str, config: FitOptions) -> None:
+    """Profile a logged model in a fresh process and log the figures into its run."""
+    words = [sys.executable, "-m", "entrypoints.measure", "--model", model, "--into_run", run_id]
+    for budget in ("latency_budget_ms", "ram_budget_mib", "size_budget_mib"):
+        if value := getattr(config, budget):
+            words += [f"--{budget}", str(value)]
+    done = subprocess.run(words, cwd=Path(__file__).parent.parent.parent, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"profiling failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")

@@ -1,0 +1,51 @@
+"""What makes two trainings the same: arms, controls and cache keys are hashes of it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kd.config import FitOptions
+from kd.stages.rows import Rows
+from kd.training import resolve_precision
+
+DECIDING_CODE = ("data", "tasks", "models", "objectives", "training.py", "signals.py", "evaluation.py")
+
+
+def fingerprint(parts: Mapping[str, Any]) -> str:
+    """Return a short hash of what `parts` say."""
+    return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def shared_identity(config: FitOptions, rows: Rows) -> dict[str, Any]:
+    """Return the options that change what is learned and that arm and control share."""
+    names = (
+        "epochs",
+        "batch_size",
+        "gradient_accumulation",
+        "learning_rate",
+        "warmup_ratio",
+        "weight_decay",
+        "patience",
+    )
+    return {
+        "task": config.task,
+        "data": rows.full_digest,
+        "validation": rows.validation_digest,
+        "max_train": config.max_train,
+        "max_length": config.max_length,
+        "precision": resolve_precision(config.precision),
+        **{name: getattr(config, name) for name in names},
+    }
+
+
+def code_digest() -> str:
+    """Return a digest of the source that decides what is learned; a commit would not tell a changed tree apart."""
+    package = Path(__file__).parent.parent
+    files = [
+        path
+        for part in DECIDING_CODE
+        for path in ((package / part).rglob("*.py") if "." not in part else [package / part])
+    ]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()[:32]

@@ -1,0 +1,85 @@
+"""The whole comparison in one command: teacher once, then control and distilled student on every seed."""
+
+from dataclasses import asdict, fields
+from typing import TypeVar
+
+from kd import tracking
+from kd.config import DistillConfig, FitOptions, MainConfig, StudentConfig, TeacherConfig
+from kd.stages import distill, student, teacher
+from kd.stages.compare import show, tables_of
+from kd.stages.console import say
+from kd.stages.fitting import Outcome, Where, train
+from kd.stages.registering import register
+from kd.stages.rows import Rows, load_rows
+from kd.types import RunRecord
+
+Options = TypeVar("Options", bound=FitOptions)
+
+
+def run(config: MainConfig) -> None:
+    """Run everything, compare, register the best on validation as challenger."""
+    with tracking.session(config.experiment) as experiment:
+        rows = load_rows(config, config.seed)
+        for note in rows.splits.notes:
+            say(note)
+        counts = (len(rows.train), len(rows.splits.validation), len(rows.splits.test))
+        say(f"{config.dataset}: {counts[0]} training, {counts[1]} validation, {counts[2]} test rows")
+        with tracking.run(f"main {config.dataset}", {"kd.stage": "main", "kd.dataset": config.dataset}) as parent:
+            parent.log_params(asdict(config))
+            where = Where(experiment, parent, reuse=True)
+            guide = _teacher(config, rows, where)
+            outcomes = _students(config, guide, where)
+            show(tables_of(experiment, f"tags.`kd.test_digest` = '{rows.test_digest}'"), parent)
+            _register_best(outcomes, config, rows)
+    say("Look at the runs: make ui, or: mlflow ui")
+
+
+def _as(kind: type[Options], config: MainConfig, **changes: object) -> Options:
+    """Take over the options that `kind` has."""
+    taken = {field.name: getattr(config, field.name) for field in fields(kind)}
+    return kind(**{**taken, **changes})
+
+
+def _teacher(config: MainConfig, rows: Rows, where: Where) -> str:
+    """Return the URI of the teacher: the finished one given, or one trained here and registered."""
+    if config.teacher.startswith(("models:/", "runs:/")):
+        return config.teacher
+    options = _as(TeacherConfig, config)
+    outcome = train(teacher.plan(options, rows), options, where)
+    name, version = register(outcome, options, rows)
+    say(
+        f"Teacher: {name} version {version}"
+        + (", reused: it was trained before with these options" if outcome.reused else "")
+    )
+    return f"models:/{name}/{version}"
+
+
+def _students(config: MainConfig, guide: str, where: Where) -> list[Outcome]:
+    outcomes = []
+    for seed in config.seed_list:
+        rows = load_rows(config, seed)
+        control = _as(StudentConfig, config, teacher=guide, seed=seed)
+        outcomes.append(train(student.plan(control, rows), control, where))
+        distilled = _as(DistillConfig, config, teacher=guide, seed=seed)
+        outcomes.append(train(distill.plan(distilled, rows), distilled, where))
+    if reused := sum(outcome.reused for outcome in outcomes):
+        say(f"{reused} of {len(outcomes)} students reused: they were trained before with these options")
+    return outcomes
+
+
+def _register_best(outcomes: list[Outcome], config: MainConfig, rows: Rows) -> None:
+    """Register the student that is best on validation, and point the alias challenger at it."""
+    metric, higher = next(iter(rows.task.directions.items()))
+    records: dict[str, RunRecord] = {outcome.run_id: tracking.record(outcome.run_id) for outcome in outcomes}
+
+    def quality(outcome: Outcome) -> float:
+        value = records[outcome.run_id].metrics[f"val/{metric}"]
+        return value if higher else -value
+
+    best = max(outcomes, key=quality)
+    name, version = register(best, config, rows)
+    tracking.set_alias(name, "challenger", version)
+    record = records[best.run_id]
+    say(f"Best on validation: {record.name} (val {metric} {record.metrics[f'val/{metric}']:.3f})")
+    say(f"Registered {name} version {version}, alias challenger")
+    say(f"Promote it: python -m entrypoints.promote --model {name}")

@@ -1,0 +1,69 @@
+"""Profile a logged model. The process is fresh and loads the model the way it is served, so its RAM is the model's."""
+
+from typing import Any
+
+import pandas as pd
+import torch
+import transformers
+
+from kd import profiling, tracking
+from kd.config import MeasureConfig
+from kd.profiling import Limits, machine, profile_callable, resident_mib
+from kd.stages.console import say
+from kd.types import UserError
+
+
+def run(config: MeasureConfig) -> None:
+    """Measure, and log into a run of its own or, for a training stage, into the run that trained the model."""
+    if config.into_run:
+        _measure(config, tracking.Run(config.into_run))
+        return
+    with tracking.session(config.experiment), tracking.run(f"measure {config.model}", {"kd.stage": "measure"}) as run:
+        run.log_params({"model": config.model})
+        _measure(config, run)
+
+
+def _measure(config: MeasureConfig, run: tracking.Run) -> None:
+    stored = tracking.stored_model(config.model, "model")
+    requests = _requests(stored.run_id)
+    # Lazily imported parts of the libraries are not the model's RAM.
+    _ = (torch.nn.Linear, transformers.AutoTokenizer, transformers.AutoModelForSequenceClassification)
+    before = resident_mib()
+    served = tracking.load_served(stored.uri)
+
+    def call(batch: list[pd.DataFrame]) -> Any:
+        return served.predict(batch[0] if len(batch) == 1 else pd.concat(batch, ignore_index=True))
+
+    profile = profile_callable(call, requests, before_mib=before)
+    model = served.unwrap_python_model().model
+    size = profiling.folder_size_mib(stored.folder)
+    metrics = {
+        **profile.metrics(),
+        "model/parameters": float(sum(weight.numel() for weight in model.parameters())),
+        "model/size_mib": size,
+    }
+    if (work := profiling.gflops(lambda: call([requests[0]]))) is not None:
+        metrics["model/gflops"] = work
+    limits = Limits(config.latency_budget_ms or None, config.ram_budget_mib or None, config.size_budget_mib or None)
+    verdicts = {
+        f"kd.fits_{budget}": str(fits).lower() for budget, fits in profiling.fits(profile, size, limits).items()
+    }
+    feasibility = profiling.feasibility(profile.latency_ms_p95)
+    run.log_metrics(metrics)
+    run.set_tags({**machine(), "kd.feasibility": feasibility, **verdicts, "kd.measured": stored.uri})
+    say(
+        f"{stored.uri}: p50 {profile.latency_ms_p50:.2f} ms, p95 {profile.latency_ms_p95:.2f} ms ({feasibility}), "
+        f"{profile.throughput_per_s:.0f} requests/s at batch {profile.throughput_batch}, {profile.threads} threads"
+    )
+    for budget, fits in verdicts.items():
+        say(f"{budget.removeprefix('kd.fits_')} budget: {'fits' if fits == 'true' else 'does not fit'}")
+
+
+def _requests(run_id: str) -> list[pd.DataFrame]:
+    try:
+        table = tracking.table(run_id, tracking.REQUESTS)
+    except tracking.Gone as error:
+        raise UserError(
+            f"model: the run that made it has no {tracking.REQUESTS}, the real inputs to time it on"
+        ) from error
+    return [table.iloc[[i]].reset_index(drop=True) for i in range(len(table))]

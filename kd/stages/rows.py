@@ -1,0 +1,81 @@
+"""The rows of a stage: read, checked by the task, selected, and named by their digests."""
+
+import re
+from dataclasses import dataclass
+
+from datasets import Dataset
+
+from kd.config import RowOptions
+from kd.data.digests import digest
+from kd.data.sources import DataRequest, load
+from kd.data.splits import Splits, subset
+from kd.tasks import TASKS
+from kd.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a training stage works on.
+
+    Attributes:
+        task: knows the data's outcomes.
+        splits: whole splits.
+        train: training rows after selection.
+        full_digest: of the training rows before selection.
+        train_digest: of the training rows after selection; tag `kd.dataset_digest`.
+        validation_digest: of the validation rows.
+        test_digest: of the test rows and ids; tables are keyed by it.
+    """
+
+    task: Task
+    splits: Splits
+    train: Dataset
+    full_digest: str
+    train_digest: str
+    validation_digest: str
+    test_digest: str
+
+
+def load_rows(config: RowOptions, seed: int) -> Rows:
+    """Read and check the rows; `seed` chooses the subset where `max_train` asks for one.
+
+    Raises:
+        UserError: whatever is wrong with the data, before anything is trained.
+    """
+    columns = {
+        "text_column": config.text_column,
+        "text_pair_column": config.text_pair_column,
+        "label_column": config.label_column,
+    }
+    task = TASKS[config.task].from_columns(columns)
+    splits = load(
+        DataRequest(
+            dataset=config.dataset,
+            inputs=task.inputs,
+            target=task.target,
+            group=config.group_column,
+            train_file=config.train_file,
+            validation_file=config.validation_file,
+            test_file=config.test_file,
+            split_seed=config.split_seed,
+        )
+    )
+    task = task.fitted(splits)
+    used = [*task.inputs, task.target] if task.target else list(task.inputs)
+    train = subset(splits.train, config.max_train, seed, task.target) if config.max_train else splits.train
+    return Rows(
+        task=task,
+        splits=splits,
+        train=train,
+        full_digest=digest(splits.train, used),
+        train_digest=digest(train, used),
+        validation_digest=digest(splits.validation, used),
+        test_digest=digest(splits.test, used),
+    )
+
+
+def model_name(config: RowOptions, test_digest: str) -> str:
+    """Return the registered model's name, `kd-<task>-<dataset>`; the digest keeps two data sets of one name apart."""
+    last = config.dataset.removeprefix("builtin:").rstrip("/").rpartition("/")[2]
+    slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\.\w+$", "", last.lower())).strip("-") or "data"
+    return f"kd-{config.task.replace('_', '-')}-{slug}-{test_digest[:6]}"

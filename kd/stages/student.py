@@ -1,0 +1,146 @@
+"""Train a student on the labels alone: the control of every distilled student."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from kd import tracking
+from kd.config import StudentConfig
+from kd.data.digests import digest
+from kd.evaluation import logits
+from kd.models.layers import layer_map, parse_layers
+from kd.models.students import build_student
+from kd.signals import TeacherSignal, signal_key, teacher_signal
+from kd.stages.console import say
+from kd.stages.fitting import Plan, Where, train
+from kd.stages.identity import code_digest, shared_identity
+from kd.stages.registering import register
+from kd.stages.rows import Rows, load_rows
+from kd.stages.weights import Located, locate
+from kd.training import autocast_dtype, resolve_precision
+
+DEFAULT_LAYERS = "2"
+
+
+@dataclass(frozen=True)
+class Start:
+    """A student as initialised: model, tokenizer, what it came from, in words and as a hash."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    words: str
+    identity: Mapping[str, Any]
+
+
+def run(config: StudentConfig) -> None:
+    """Train, evaluate, log, profile and register a student that no teacher guides."""
+    with tracking.session(config.experiment) as experiment:
+        rows = load_rows(config, config.seed)
+        outcome = train(plan(config, rows), config, Where(experiment))
+        name, version = register(outcome, config, rows)
+        say(f"Registered {name} version {version}")
+
+
+def plan(config: StudentConfig, rows: Rows) -> Plan:
+    """Decide the training of a control.
+
+    Raises:
+        UserError: teacher or student are not there, know other labels, or have too few layers.
+    """
+    located, teacher = find_teacher(config, rows)
+    start = initialise(config, rows, located, teacher)
+    return Plan(
+        stage="student",
+        role="student",
+        title=f"student · {start.words} · seed {config.seed}",
+        model=start.model,
+        tokenizer=start.tokenizer,
+        rows=rows,
+        identity={**shared_identity(config, rows), **start.identity},
+        control=None,
+        terms=(),
+        alpha=0.0,
+        teacher=located,
+        signal=signal_of(config, rows, located, teacher),
+    )
+
+
+def find_teacher(config: StudentConfig, rows: Rows) -> tuple[Located, PreTrainedModel]:
+    """Load the finished teacher."""
+    located = locate(config.teacher, "teacher")
+    return located, rows.task.load_model(located.folder, f"teacher={config.teacher!r}", finished=True)
+
+
+def initialise(config: StudentConfig, rows: Rows, located: Located, teacher: PreTrainedModel) -> Start:
+    """Build the student: some of the teacher's layers, or of another model's. Arm and control start the same."""
+    set_seed(config.seed)
+    source, model = located, teacher
+    if config.student:
+        source = locate(config.student, "student")
+        model = rows.task.load_model(source.folder, "student", finished=False)
+    tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
+    wanted = config.student_layers or ("" if config.student else DEFAULT_LAYERS)
+    whose = f" {config.student.rstrip('/').rpartition('/')[2]}" if config.student else ""
+    if not wanted:
+        count = model.config.num_hidden_layers
+        return Start(model, tokenizer, f"{count} layers{whose}", {"source": source.digest, "layers": "all"})
+    initialisation = config.initialisation or "spaced"
+    layers = parse_layers(wanted)
+    indices = layer_map(layers, initialisation, model.config.num_hidden_layers)
+    count = len(indices) or int(wanted)
+    student = build_student(model, count, indices, config.seed)
+    origin = (
+        f"layers {', '.join(map(str, indices))} of {model.config.num_hidden_layers} (0-based)"
+        if indices
+        else "random layers"
+    )
+    say(f"Student: {origin}, {student.num_parameters() / 1e6:.1f} M parameters")
+    described = f"{count} layers{whose}" + (f" {initialisation}" if config.initialisation else "")
+    identity = {"source": source.digest, "layers": list(indices) or f"random {count}"}
+    return Start(student, tokenizer, described, identity)
+
+
+def signal_of(
+    config: StudentConfig, rows: Rows, located: Located, teacher: PreTrainedModel
+) -> Callable[[str], TeacherSignal]:
+    """Return the teacher's outputs for a split, from the cache or by running the teacher once over it.
+
+    Training follows the training's precision; validation and test are in float32, as the teacher is served.
+    """
+    splits = {"train": rows.train, "validation": rows.splits.validation, "test": rows.splits.test}
+
+    def signal(name: str) -> TeacherSignal:
+        split: Dataset = splits[name]
+        precision = resolve_precision(config.precision) if name == "train" else "fp32"
+        key = signal_key(
+            {
+                "teacher": located.digest,
+                "rows": digest(split, rows.task.inputs),
+                "max_length": str(config.max_length),
+                "precision": precision,
+                "code": code_digest(),
+            }
+        )
+
+        def compute() -> np.ndarray:
+            tokenizer = AutoTokenizer.from_pretrained(located.folder, trust_remote_code=False)
+            encoded = rows.task.encode(split, tokenizer, config.max_length)
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            collate = rows.task.collate(tokenizer)
+            return logits(
+                teacher.to(device),
+                encoded,
+                collate,
+                2 * config.batch_size,
+                autocast_dtype(precision),
+                f"teacher on {name}",
+            )
+
+        return teacher_signal(key, len(split), compute)
+
+    return signal

@@ -1,0 +1,47 @@
+"""Fine-tune pretrained weights: the teacher."""
+
+from transformers import AutoTokenizer, set_seed
+
+from kd import tracking
+from kd.config import TeacherConfig
+from kd.stages.console import say
+from kd.stages.fitting import Plan, Where, train
+from kd.stages.identity import shared_identity
+from kd.stages.registering import register
+from kd.stages.rows import Rows, load_rows
+from kd.stages.weights import locate
+
+
+def run(config: TeacherConfig) -> None:
+    """Train, evaluate, log, profile and register a teacher."""
+    with tracking.session(config.experiment) as experiment:
+        rows = load_rows(config, config.seed)
+        outcome = train(plan(config, rows), config, Where(experiment))
+        name, version = register(outcome, config, rows)
+        say(f"Registered {name} version {version}; give it to student and distill as teacher=models:/{name}/{version}")
+
+
+def plan(config: TeacherConfig, rows: Rows) -> Plan:
+    """Decide the training of a teacher.
+
+    Raises:
+        UserError: the weights are not there or not safe to load.
+    """
+    source = locate(config.teacher, "teacher")
+    set_seed(config.seed)
+    model = rows.task.load_model(source.folder, "teacher", finished=False)
+    short = source.uri.removeprefix("builtin:").rstrip("/").rpartition("/")[2]
+    return Plan(
+        stage="teacher",
+        role="teacher",
+        title=f"teacher {short} · {model.config.num_hidden_layers} layers · seed {config.seed}",
+        model=model,
+        tokenizer=AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False),
+        rows=rows,
+        identity={**shared_identity(config, rows), "role": "teacher", "source": source.digest},
+        control=None,
+        terms=(),
+        alpha=0.0,
+        teacher=None,
+        signal=None,
+    )

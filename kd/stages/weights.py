@@ -1,0 +1,33 @@
+"""Where a model named by an option lies on this machine, and the digest of its weights."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from kd import tracking
+from kd.models.sources import fetch_weights, sha256_file
+
+
+@dataclass(frozen=True)
+class Located:
+    """A model's folder; its name with an alias resolved to a version; the sha256 of weights and configuration."""
+
+    folder: Path
+    uri: str
+    digest: str
+
+
+def locate(name: str, option: str) -> Located:
+    """Find `models:/...`, `runs:/...`, `builtin:...`, a folder or a hub id.
+
+    Raises:
+        UserError: it is not there, or is no model this project can load safely.
+    """
+    if name.startswith(("models:/", "runs:/")):
+        stored = tracking.stored_model(name, option)
+        folder, uri = stored.folder, stored.uri
+    else:
+        folder, uri = fetch_weights(name, option), name
+    files = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*.json"))]
+    parts = [f"{path.name} {sha256_file(path)}" for path in files]
+    return Located(folder, uri, hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32])

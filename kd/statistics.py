@@ -1,0 +1,164 @@
+"""Intervals, paired tests, corrections and power over a handful of seeds. Pure: numbers in, numbers out."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import optimize, special, stats
+
+Verdict = Literal["better", "worse", "no difference shown", "too few seeds"]
+
+MIN_SEEDS = 3
+LEVEL = 0.05
+# metrics may come as float32: differences that agree to this share of the metric differ by rounding alone
+ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its confidence interval, in the unit of the values; `low` and `high` are None under two values."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Arm minus control over their common seeds, in the metric's unit; None is what `n` pairs cannot give."""
+
+    mean: float | None
+    """Mean difference; None without a common seed."""
+    low: float | None
+    """Lower end of the 95 % t interval; None under two pairs, or where all differences are one non-zero number."""
+    high: float | None
+    """Upper end."""
+    p: float | None
+    """Two-sided p value, 0 to 1; None under two pairs."""
+    n: int
+    """Common seeds."""
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Return the mean and its t interval (Student 1908).
+
+    Args:
+        values: one value a seed, finite.
+        confidence: coverage, between 0 and 1.
+
+    Raises:
+        ValueError: no values, a value that is not finite, or a confidence outside (0, 1).
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence}: must lie between 0 and 1")
+    array = np.asarray(values, dtype=float)
+    if array.size == 0 or not np.isfinite(array).all():
+        raise ValueError(f"values={list(values)}: one finite value a seed is needed")
+    mean, n = float(array.mean()), array.size
+    if n == 1:
+        return Interval(mean, None, None, 1)
+    half = float(special.stdtrit(n - 1, 0.5 + confidence / 2) * array.std(ddof=1) / math.sqrt(n))
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def paired_difference(arm: Mapping[int, float], control: Mapping[int, float]) -> PairedDifference:
+    """Compare an arm with its control over the seeds both have: 95 % t interval and two-sided paired t test.
+
+    Differences without spread give no t statistic. All zero: the interval is [0, 0] and p is 1. All one non-zero
+    number, which coarse metrics on small test sets do produce: no interval, and p is that of the exact sign-flip test,
+    2^(1-n) (Fisher 1935), because the t test's p of 0 would claim certainty from as few as two seeds. Spread
+    within float32 rounding counts as none.
+
+    Args:
+        arm: metric by seed.
+        control: the same metric of the control by seed.
+
+    Raises:
+        ValueError: a value of a common seed is not finite.
+    """
+    seeds = sorted(arm.keys() & control.keys())
+    n = len(seeds)
+    if n == 0:
+        return PairedDifference(None, None, None, None, 0)
+    values = np.array([[arm[seed] for seed in seeds], [control[seed] for seed in seeds]], dtype=float)
+    differences = values[0] - values[1]
+    interval = mean_interval(differences.tolist())
+    if interval.low is None:
+        return PairedDifference(interval.mean, None, None, None, n)
+    tolerance = ROUNDING * np.abs(values).max()
+    if np.abs(differences).max() <= tolerance:
+        return PairedDifference(0.0, 0.0, 0.0, 1.0, n)
+    if np.ptp(differences) <= tolerance:
+        return PairedDifference(interval.mean, None, None, 2.0 ** (1 - n), n)
+    t = interval.mean * math.sqrt(n) / differences.std(ddof=1)
+    return PairedDifference(interval.mean, interval.low, interval.high, float(2 * special.stdtr(n - 1, -abs(t))), n)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p values of one table adjusted by Holm's step-down method (Holm 1979), in the order given.
+
+    The i-th smallest of m is multiplied by m - i + 1; adjusted values never fall along that order nor exceed 1.
+
+    Raises:
+        ValueError: a value outside 0 to 1.
+    """
+    p = np.asarray(p_values, dtype=float)
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"p_values={list(p_values)}: each must lie between 0 and 1")
+    order = np.argsort(p)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return [float(value) for value in adjusted]
+
+
+def verdict(difference: PairedDifference, adjusted_p: float | None, higher_is_better: bool) -> Verdict:
+    """Put a difference into words; "better" and "worse" speak of the arm's quality.
+
+    Args:
+        difference: arm minus control.
+        adjusted_p: its p value after `holm` over its table; None only where `difference.p` is.
+        higher_is_better: the metric's direction; False for losses and errors.
+
+    Raises:
+        ValueError: three seeds or more, but no p value.
+    """
+    if difference.n < MIN_SEEDS or difference.mean is None:
+        return "too few seeds"
+    if adjusted_p is None:
+        raise ValueError(f"adjusted_p=None for a difference over {difference.n} seeds")
+    if adjusted_p >= LEVEL:
+        return "no difference shown"
+    return "better" if (difference.mean > 0) == higher_is_better else "worse"
+
+
+def minimum_detectable_difference(sd_of_differences: float, n: int, power: float = 0.8, alpha: float = LEVEL) -> float:
+    """Return the smallest true mean difference that a two-sided paired t test over n seeds finds with this power.
+
+    Found from the non-central t distribution (Cohen 1988), in the unit of `sd_of_differences`.
+
+    Args:
+        sd_of_differences: standard deviation of the per-seed differences, >= 0.
+        n: seeds, at least 2.
+        power: probability of finding it, between alpha and 1.
+        alpha: level of the test, between 0 and 1; divide it by the comparisons in the table for Holm's worst case.
+
+    Raises:
+        ValueError: an argument outside its range.
+    """
+    if not (n >= 2 and 0 < alpha < power < 1 and 0 <= sd_of_differences < math.inf):
+        raise ValueError(f"{sd_of_differences=} {n=} {power=} {alpha=}: outside their ranges")
+    critical = float(special.stdtrit(n - 1, 1 - alpha / 2))
+
+    def excess_power(shift: float) -> float:
+        # the lower tail by reflection: scipy's own is NaN for two seeds and a large shift
+        found = stats.nct.sf(critical, n - 1, shift) + stats.nct.sf(critical, n - 1, -shift)
+        return float(found - power)
+
+    high = 1.0
+    while excess_power(high) < 0:
+        high *= 2
+    shift = float(optimize.brentq(excess_power, 0.0, high))
+    return shift * sd_of_differences / math.sqrt(n)

@@ -1,0 +1,98 @@
+"""What a task must say of itself, so that nothing outside this folder knows what is learned."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from kd.data.splits import Splits
+from kd.types import MaskName, TaskName, Term
+
+Batch = dict[str, torch.Tensor]
+Collate = Callable[[list[dict[str, Any]]], Batch]
+
+
+class Task(Protocol):
+    """One kind of learning. Methods that need the data's vocabulary of outcomes are called on what `fitted` returns."""
+
+    name: ClassVar[TaskName]
+    """The word given as `task`."""
+    directions: ClassVar[Mapping[str, bool]]
+    """Each metric this task measures, and whether higher is better. The first is the one selected on."""
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, str]) -> "Task":
+        """Make the task from the column options (`text_column`, `label_column`, ...)."""
+        ...
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Columns every row must fill."""
+        ...
+
+    @property
+    def target(self) -> str:
+        """The column to be learned; empty where the task makes its own."""
+        ...
+
+    def fitted(self, splits: Splits) -> "Task":
+        """Check the rows and learn from train what outcomes there are. Raises UserError."""
+        ...
+
+    def load_model(self, folder: Path, option: str, *, finished: bool) -> PreTrainedModel:
+        """Load weights with this task's head, float32. UserError where a finished model knows other outcomes."""
+        ...
+
+    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
+        """Turn rows into model inputs, in order, with columns `row` (position) and `length` (in tokens) beside them."""
+        ...
+
+    def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
+        """Return the function that pads a list of encoded rows to the longest of them."""
+        ...
+
+    def masks(self, batch: Batch) -> Mapping[MaskName, torch.Tensor]:
+        """Where the batch is valid: `target` for the task's loss, `positions` for logits, `tokens` for layers."""
+        ...
+
+    def loss(self, outputs: Any, batch: Batch) -> Term:
+        """The task's own loss against the truth."""
+        ...
+
+    def predictions(self, rows: Dataset, logits: np.ndarray) -> pd.DataFrame:
+        """One line an example: example_id, group, label, prediction, scores, loss and slice columns."""
+        ...
+
+    def quality(self, predictions: pd.DataFrame) -> dict[str, float]:
+        """Metrics of predictions against the truth, named as in `directions`."""
+        ...
+
+    def calibration(self, predictions: pd.DataFrame) -> dict[str, float]:
+        """How far the scores can be read as probabilities: `calibration/...`."""
+        ...
+
+    def fidelity(self, student: pd.DataFrame, teacher: pd.DataFrame) -> dict[str, float]:
+        """How far the student does as its teacher does on the same examples: `fidelity/...`."""
+        ...
+
+    def baselines(self, splits: Splits) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
+        """Trivial baselines: (name, predictions on `validation` and `test`)."""
+        ...
+
+    def requests(self, rows: Dataset) -> pd.DataFrame:
+        """Rows as the served model takes them."""
+        ...
+
+    @property
+    def served(self) -> Path:
+        """The file of the pyfunc that serves this task's models."""
+        ...
+
+    def serving(self) -> dict[str, Any]:
+        """What the served model must know beside weights and tokenizer; becomes `kd.json` in the model's folder."""
+        ...

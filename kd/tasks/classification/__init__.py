@@ -1,0 +1,215 @@
+"""Text classification: one label from a closed set for a text, or for a pair of texts."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from datasets import ClassLabel, Dataset
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from kd.data.splits import Splits
+from kd.tasks.base import Batch, Collate
+from kd.tasks.classification import scores
+from kd.tasks.classification.baselines import bag_of_words, majority
+from kd.types import MaskName, SplitName, TaskName, Term, UserError
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Text classification by a sequence-classification head.
+
+    Attributes:
+        text: column of the text.
+        text_pair: column of the second text, or empty.
+        label: column of the label.
+        labels: label names in the order of the model's logits; known after `fitted`.
+    """
+
+    text: str
+    text_pair: str
+    label: str
+    labels: tuple[str, ...] = ()
+    name: ClassVar[TaskName] = "classification"
+    directions: ClassVar[Mapping[str, bool]] = scores.DIRECTIONS
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, str]) -> "Classification":
+        """Make the task from the column options."""
+        return cls(columns["text_column"], columns["text_pair_column"], columns["label_column"])
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The text columns."""
+        return (self.text, self.text_pair) if self.text_pair else (self.text,)
+
+    @property
+    def target(self) -> str:
+        """The label column."""
+        return self.label
+
+    def fitted(self, splits: Splits) -> "Classification":
+        """Learn the label names from train.
+
+        Raises:
+            UserError: fewer than two classes, labels that look like no classes, or a label that train has not.
+        """
+        feature = splits.train.features[self.label]
+        declared = tuple(feature.names) if isinstance(feature, ClassLabel) else None
+        seen = _label_names(splits.train, self.label)
+        distinct = sorted(set(seen))
+        if len(distinct) < 2:
+            raise UserError(
+                f"label_column={self.label!r}: train has one class only ({distinct[0]!r}); give data with at least two"
+            )
+        if len(distinct) > max(20, len(seen) / 2):
+            raise UserError(
+                f"label_column={self.label!r}: {len(distinct)} different values in {len(seen)} training rows are not "
+                f"classes (such as {distinct[0]!r}); name the column that holds the label"
+            )
+        names: tuple[SplitName, ...] = ("validation", "test")
+        for name in names:
+            if unseen := sorted(set(_label_names(getattr(splits, name), self.label)) - set(distinct)):
+                raise UserError(
+                    f"label_column={self.label!r}: {name} has labels that train has not: {_listed(unseen)}; "
+                    f"train has {_listed(distinct)}"
+                )
+        return replace(self, labels=declared or tuple(distinct))
+
+    def load_model(self, folder: Path, option: str, *, finished: bool) -> PreTrainedModel:
+        """Load weights with a head of this task's labels; see `Task.load_model`."""
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        if finished:
+            theirs = tuple(config.id2label[i] for i in range(config.num_labels))
+            if theirs != self.labels:
+                raise UserError(
+                    f"{option}: its labels are not the data's: the model knows {_listed(theirs)} "
+                    f"({len(theirs)}), the data has {_listed(self.labels)} ({len(self.labels)}); "
+                    "use a teacher trained on this data"
+                )
+        heading = {
+            "num_labels": len(self.labels),
+            "id2label": dict(enumerate(self.labels)),
+            "label2id": {label: i for i, label in enumerate(self.labels)},
+        }
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=not finished,
+            **heading,
+        )
+        return model
+
+    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
+        """Tokenise, truncated to `max_length` tokens; labels become indices."""
+        texts = [list(map(str, rows[column])) for column in self.inputs]
+        encoded = dict(tokenizer(*texts, truncation=True, max_length=max_length))
+        index = {label: i for i, label in enumerate(self.labels)}
+        encoded["labels"] = [index[label] for label in _label_names(rows, self.label)]
+        encoded["row"] = list(range(len(rows)))
+        encoded["length"] = [len(ids) for ids in encoded["input_ids"]]
+        return Dataset.from_dict(encoded)
+
+    def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
+        """Pad to the longest of the batch."""
+        pad = DataCollatorWithPadding(tokenizer)
+
+        def collate(rows: list[dict[str, Any]]) -> Batch:
+            return dict(pad([{key: value for key, value in row.items() if key != "length"} for row in rows]))
+
+        return collate
+
+    def masks(self, batch: Batch) -> Mapping[MaskName, torch.Tensor]:
+        """`target` and `positions` are `(batch,)`, `tokens` is `(batch, length)`. Label -100 means unlabelled."""
+        labelled = batch["labels"] != -100
+        return {
+            "target": labelled,
+            "positions": torch.ones_like(labelled),
+            "tokens": batch["attention_mask"].bool(),
+        }
+
+    def loss(self, outputs: Any, batch: Batch) -> Term:
+        """Cross-entropy in nats of logits `(batch, classes)`, summed over labelled rows."""
+        labels = batch["labels"]
+        total = F.cross_entropy(outputs.logits.float(), labels, reduction="sum", ignore_index=-100)
+        return total, (labels != -100).sum()
+
+    def predictions(self, rows: Dataset, logits: np.ndarray) -> pd.DataFrame:
+        """One line an example; `score:<label>` are softmax probabilities, `words` is for slices."""
+        truth = _label_names(rows, self.label)
+        words = [
+            sum(len(str(row[column]).split()) for column in self.inputs)
+            for row in rows.select_columns(list(self.inputs))
+        ]
+        return scores.frame(rows, truth, self.labels, scores.softmax(logits)).assign(words=words)
+
+    def quality(self, predictions: pd.DataFrame) -> dict[str, float]:
+        """Accuracy, macro F1 and loss (mean negative log-likelihood)."""
+        return scores.quality(predictions)
+
+    def calibration(self, predictions: pd.DataFrame) -> dict[str, float]:
+        """`calibration/ece` and `calibration/brier`."""
+        return scores.calibration(predictions)
+
+    def fidelity(self, student: pd.DataFrame, teacher: pd.DataFrame) -> dict[str, float]:
+        """`fidelity/agreement` and `fidelity/kl`."""
+        return scores.fidelity(student, teacher)
+
+    def baselines(self, splits: Splits) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
+        """The majority class, and a bag-of-words logistic regression."""
+        texts = {name: self._joined(getattr(splits, name)) for name in ("train", "validation", "test")}
+        truth = _label_names(splits.train, self.label)
+        for name, method in (("majority class", majority), ("bag of words", bag_of_words)):
+            predict = method(texts["train"], truth, self.labels)
+            yield (
+                name,
+                {
+                    split: scores.frame(
+                        getattr(splits, split),
+                        _label_names(getattr(splits, split), self.label),
+                        self.labels,
+                        predict(texts[split]),
+                    )
+                    for split in ("validation", "test")
+                },
+            )
+
+    def requests(self, rows: Dataset) -> pd.DataFrame:
+        """One text column, or the two text columns under their names."""
+        return pd.DataFrame({column: list(map(str, rows[column])) for column in self.inputs})
+
+    @property
+    def served(self) -> Path:
+        """The file of the pyfunc."""
+        return Path(__file__).with_name("served.py")
+
+    def serving(self) -> dict[str, Any]:
+        """The text columns' names, needed for pairs."""
+        return {"task": self.name, "inputs": list(self.inputs)}
+
+    def _joined(self, rows: Dataset) -> list[str]:
+        return [" ".join(str(row[column]) for column in self.inputs) for row in rows.select_columns(list(self.inputs))]
+
+
+def _label_names(rows: Dataset, column: str) -> list[str]:
+    feature = rows.features[column]
+    if isinstance(feature, ClassLabel):
+        return [feature.int2str(value) for value in rows[column]]
+    return [str(value) for value in rows[column]]
+
+
+def _listed(labels: tuple[str, ...] | list[str]) -> str:
+    shown = ", ".join(repr(label) for label in labels[:8])
+    return shown + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")

@@ -1,0 +1,34 @@
+"""What any model must beat. Each returns a function from texts to probabilities `(examples, classes)`."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+Predict = Callable[[Sequence[str]], np.ndarray]
+
+
+def majority(texts: Sequence[str], truth: Sequence[str], labels: Sequence[str]) -> Predict:
+    """Always the classes' shares in train, hence the most frequent class."""
+    counts = Counter(truth)
+    shares = np.array([counts[label] for label in labels], dtype=float) / len(truth)
+    return lambda requests: np.tile(shares, (len(requests), 1))
+
+
+def bag_of_words(texts: Sequence[str], truth: Sequence[str], labels: Sequence[str]) -> Predict:
+    """TF-IDF of single words, and logistic regression."""
+    model = make_pipeline(
+        TfidfVectorizer(sublinear_tf=True, max_features=50_000), LogisticRegression(C=10.0, max_iter=300)
+    )
+    model.fit(list(texts), list(truth))
+    places = [list(labels).index(label) for label in model.classes_]
+
+    def predict(requests: Sequence[str]) -> np.ndarray:
+        probabilities = np.zeros((len(requests), len(labels)))
+        probabilities[:, places] = model.predict_proba(list(requests))
+        return probabilities
+
+    return predict

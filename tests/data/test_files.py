@@ -1,0 +1,196 @@
+"""Files: nothing is guessed, dropped or turned into a missing value without a word."""
+
+import json
+
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict
+
+from kd.data.files import read, read_file
+from kd.types import UserError
+
+
+def write(folder, name, text, encoding="utf-8"):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def refusal(path, named=None):
+    with pytest.raises(UserError) as caught:
+        read(path, named or {})
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_csv_words_that_look_like_missing_values_stay_text_and_empty_fields_are_missing(tmp_path):
+    words = ["NA", "null", "None", "NaN", "n/a", "-", " ", "007"]
+    path = write(tmp_path, "a.csv", "text,label\n" + "".join(f"{word},\n" for word in words))
+    assert list(read_file(path)["text"]) == words
+    assert list(read_file(path)["label"]) == [None] * len(words)
+
+
+def test_csv_quotes_hold_commas_quotes_and_line_breaks(tmp_path):
+    path = write(tmp_path, "a.csv", 'text,label\r\n"a, ""b""\r\nc",1\r\nd,2\r\n')
+    assert list(read_file(path)["text"]) == ['a, "b"\r\nc', "d"]
+
+
+def test_tsv_quotes_are_plain_characters_so_rows_are_not_swallowed(tmp_path):
+    path = write(tmp_path, "a.tsv", 'text\tlabel\n"so it begins\t1\nand ends"\t0\n')
+    assert list(read_file(path)["text"]) == ['"so it begins', 'and ends"']
+
+
+def test_unicode_line_separators_within_a_value_do_not_break_rows(tmp_path):
+    value = "a\u2028b\u0085c\x0bd"
+    line = json.dumps({"text": value}, ensure_ascii=False)
+    assert list(read_file(write(tmp_path, "a.jsonl", line + "\n" + line))["text"]) == [value, value]
+    assert list(read_file(write(tmp_path, "a.csv", f"text,label\n{value},1\n"))["text"]) == [value]
+    assert list(read_file(write(tmp_path, "a.tsv", f"text\tlabel\n{value}\t1\n"))["text"]) == [value]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.csv", "text\nx\n"), ("a.tsv", "text\nx\n"), ("a.jsonl", '{"text": "x"}\n')]
+)
+def test_a_byte_order_mark_is_no_part_of_the_first_column_name(tmp_path, name, text):
+    assert read_file(write(tmp_path, name, text, "utf-8-sig")).column_names == ["text"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl"])
+def test_a_wrong_encoding_names_file_byte_and_line(tmp_path, name):
+    text = refusal(write(tmp_path, name, "text\nok\ncaf\xe9\n", "latin-1"))
+    assert name in text
+    assert "byte 11 (line 3)" in text
+
+
+def test_a_field_longer_than_the_csv_module_allows_by_default_is_read(tmp_path):
+    path = write(tmp_path, "a.csv", "text\n" + "x" * 200_000 + "\n")
+    assert len(read_file(path)["text"][0]) == 200_000
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("a.csv", 'text,label\n"a\nb",1\nc,1,2\n', "line 4"),
+        ("a.csv", "text,label\na,1\nb\n", "line 3"),
+        ("a.csv", 'text,label\na,1\n"b,1\nc,2\n', "line 3"),
+        ("a.csv", 'text,label\n"a"b,1\n', "line 2"),
+        ("a.tsv", "text\tlabel\na\t1\tb\n", "line 2"),
+        ("a.jsonl", '{"text": "a"}\n\n{"text": \n', "line 3"),
+        ("a.jsonl", '{"text": "a"}\n["b"]\n', "line 2"),
+        ("a.json", '[{"text": "a"}]', "line 1"),
+    ],
+)
+def test_malformed_rows_are_refused_with_file_and_line(tmp_path, name, text, line):
+    message = refusal(write(tmp_path, name, text))
+    assert name in message
+    assert line in message
+
+
+def test_jsonl_keys_missing_in_the_first_line_are_not_dropped(tmp_path):
+    rows = read_file(write(tmp_path, "a.jsonl", '{"text": "a"}\n{"text": "b", "label": 3}\n'))
+    assert list(rows["label"]) == [None, 3]
+
+
+def test_jsonl_column_of_mixed_types_is_refused_by_name(tmp_path):
+    assert "'label'" in refusal(write(tmp_path, "a.jsonl", '{"label": 1}\n{"label": "a"}\n'))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_an_empty_file_is_refused(tmp_path, name):
+    assert "empty" in refusal(write(tmp_path, name, ""))
+
+
+def test_a_column_named_twice_is_refused_rather_than_overwritten(tmp_path):
+    assert "'a' twice" in refusal(write(tmp_path, "x.csv", "a,b,a\n1,2,3\n"))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.xlsx", "a"])
+def test_an_unknown_extension_lists_those_there_are(tmp_path, name):
+    assert ".jsonl" in refusal(write(tmp_path, name, "text\na\n"))
+
+
+def test_a_file_that_only_claims_to_be_parquet_is_refused(tmp_path):
+    assert "a.parquet" in refusal(write(tmp_path, "a.parquet", "text\na\n"))
+
+
+def test_parquet_keeps_types_and_class_names(tmp_path):
+    data = Dataset.from_dict({"text": ["a"], "label": [1]}).cast_column("label", ClassLabel(names=["no", "yes"]))
+    data.to_parquet(tmp_path / "a.parquet")
+    assert read_file(tmp_path / "a.parquet").features["label"].names == ["no", "yes"]
+
+
+@pytest.mark.parametrize("name", ["dev", "valid", "val", "eval", "validation", "Dev"])
+def test_every_usual_name_of_validation_is_found_so_none_is_cut_by_mistake(tmp_path, name):
+    for stem in ("train", name, "test", "categories", "train_old"):
+        write(tmp_path, f"{stem}.csv", f"text\n{stem}\n")
+    sources, _ = read(tmp_path, {})
+    assert {split: source.name for split, source in sources.items()} == {
+        "train": "train.csv",
+        "validation": f"{name}.csv",
+        "test": "test.csv",
+    }
+
+
+def test_two_files_for_one_split_are_refused_rather_than_one_chosen(tmp_path):
+    for name in ("train.csv", "dev.csv", "val.csv"):
+        write(tmp_path, name, "text\na\n")
+    text = refusal(tmp_path)
+    assert "dev.csv" in text
+    assert "val.csv" in text
+
+
+def test_a_folder_without_train_lists_what_is_there(tmp_path):
+    write(tmp_path, "training.csv", "text\na\n")
+    text = refusal(tmp_path)
+    assert "training.csv" in text
+    assert "--train_file" in text
+
+
+def test_named_files_win_and_are_no_other_split_at_the_same_time(tmp_path):
+    for name in ("train.csv", "dev.csv"):
+        write(tmp_path, name, "text\na\n")
+    sources, _ = read(tmp_path, {"test": "dev.csv"})
+    assert {split: source.name for split, source in sources.items()} == {"train": "train.csv", "test": "dev.csv"}
+
+
+def test_the_same_file_for_two_splits_is_refused(tmp_path):
+    write(tmp_path, "train.csv", "text\na\n")
+    assert "train.csv" in refusal(tmp_path, {"train": "train.csv", "test": "./train.csv"})
+
+
+def test_equal_names_in_two_outside_folders_are_refused_for_ids_would_not_be_unique(tmp_path):
+    write(tmp_path, "d/train.csv", "text\na\n")
+    one, two = write(tmp_path, "x/a.csv", "text\na\n"), write(tmp_path, "y/a.csv", "text\na\n")
+    assert "a.csv" in refusal(tmp_path / "d", {"validation": str(one), "test": str(two)})
+
+
+def test_a_named_file_that_is_not_there_is_refused_by_its_option(tmp_path):
+    write(tmp_path, "train.csv", "text\na\n")
+    assert "--test_file=gone.csv" in refusal(tmp_path, {"test": "gone.csv"})
+
+
+def test_files_next_to_a_single_file_are_used_only_when_named(tmp_path):
+    path = write(tmp_path, "train.csv", "text\na\n")
+    write(tmp_path, "test.csv", "text\nb\n")
+    assert set(read(path, {})[0]) == {"train"}
+    assert set(read(path, {"test": "test.csv"})[0]) == {"train", "test"}
+    assert "--train_file" in refusal(path, {"train": "test.csv"})
+
+
+def test_saved_folders_keep_class_names_and_split_names(tmp_path):
+    data = Dataset.from_dict({"text": ["a"], "label": [1]}).cast_column("label", ClassLabel(names=["no", "yes"]))
+    DatasetDict(train=data, dev=data).save_to_disk(str(tmp_path / "dict"))
+    data.save_to_disk(str(tmp_path / "one"))
+    sources, _ = read(tmp_path / "dict", {})
+    assert {split: source.name for split, source in sources.items()} == {"train": "train", "validation": "dev"}
+    assert sources["validation"].rows.features["label"].names == ["no", "yes"]
+    assert set(read(tmp_path / "one", {})[0]) == {"train"}
+    assert "--test_file" in refusal(tmp_path / "one", {"test": "x.csv"})
+
+
+def test_a_torn_saved_folder_is_refused_in_one_line(tmp_path):
+    Dataset.from_dict({"text": ["a"]}).save_to_disk(str(tmp_path / "one"))
+    for file in (tmp_path / "one").glob("*.arrow"):
+        file.write_bytes(b"")
+    assert "save it again" in refusal(tmp_path / "one")

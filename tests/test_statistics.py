@@ -1,0 +1,179 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from kd.statistics import (
+    PairedDifference,
+    holm,
+    mean_interval,
+    minimum_detectable_difference,
+    paired_difference,
+    verdict,
+)
+
+
+def by_seed(values):
+    return dict(enumerate(values))
+
+
+def test_interval_is_the_t_interval_not_the_normal_one():
+    values = [0.80, 0.84, 0.85, 0.79]
+    interval = mean_interval(values, 0.9)
+    low, high = stats.t.interval(0.9, 3, loc=np.mean(values), scale=stats.sem(values))
+    assert (interval.mean, interval.low, interval.high) == pytest.approx((np.mean(values), low, high))
+    assert interval.n == 4
+
+
+def test_one_value_has_no_interval_instead_of_a_zero_width_one():
+    interval = mean_interval([0.5])
+    assert (interval.mean, interval.low, interval.high, interval.n) == (0.5, None, None, 1)
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf, 1.0]])
+def test_a_missing_value_does_not_become_a_mean(values):
+    with pytest.raises(ValueError, match="finite"):
+        mean_interval(values)
+
+
+def test_paired_test_matches_scipy_on_common_seeds_whatever_their_order():
+    arm = {3: 0.84, 1: 0.80, 2: 0.83, 9: 0.99}
+    control = {1: 0.79, 2: 0.80, 3: 0.82, 7: 0.10}
+    got = paired_difference(arm, control)
+    expected = stats.ttest_rel([0.80, 0.83, 0.84], [0.79, 0.80, 0.82])
+    low, high = expected.confidence_interval()
+    assert got.n == 3
+    assert (got.mean, got.low, got.high, got.p) == pytest.approx((0.02, low, high, expected.pvalue))
+
+
+def test_swapping_arm_and_control_turns_the_sign_and_keeps_p():
+    a, b = by_seed([0.7, 0.8, 0.75]), by_seed([0.6, 0.75, 0.74])
+    one, other = paired_difference(a, b), paired_difference(b, a)
+    assert one.mean == pytest.approx(-other.mean)
+    assert one.low == pytest.approx(-other.high)
+    assert one.p == pytest.approx(other.p)
+
+
+def test_too_few_common_seeds_give_none_instead_of_nan():
+    assert paired_difference({1: 0.5}, {2: 0.5}) == PairedDifference(None, None, None, None, 0)
+    single = paired_difference({1: 0.5}, {1: 0.4})
+    assert single.mean == pytest.approx(0.1)
+    assert (single.low, single.high, single.p, single.n) == (None, None, None, 1)
+
+
+def test_identical_arms_give_p_one_instead_of_nan():
+    got = paired_difference(by_seed([0.7, 0.8, 0.9]), by_seed([0.7, 0.8, 0.9]))
+    assert got == PairedDifference(0.0, 0.0, 0.0, 1.0, 3)
+
+
+def test_equal_differences_do_not_claim_certainty_though_rounding_gives_them_spread():
+    arm, control = [0.85, 0.91, 0.77], [0.80, 0.86, 0.72]
+    assert np.std(np.subtract(arm, control)) > 0  # 0.05 each, but for the last bit: a t test says p = 1e-31
+    for kind in (np.float64, np.float32):
+        got = paired_difference(by_seed(np.asarray(arm, kind)), by_seed(np.asarray(control, kind)))
+        assert got.mean == pytest.approx(0.05, abs=1e-6)
+        assert (got.low, got.high, got.p) == (None, None, 0.25)  # all signs agree: 2 of 8 sign patterns
+        assert verdict(got, got.p, True) == "no difference shown"
+
+
+def test_equal_differences_over_many_seeds_are_found():
+    got = paired_difference(by_seed([1.0] * 6), by_seed([0.5] * 6))
+    assert got.p == 2 / 2**6
+    assert verdict(got, got.p, True) == "better"
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_nan_metric_is_refused_instead_of_spreading(bad):
+    with pytest.raises(ValueError, match="finite"):
+        paired_difference(by_seed([0.5, bad]), by_seed([0.5, 0.5]))
+
+
+def test_holm_matches_the_hand_computation_in_the_given_order():
+    # sorted .005 .01 .03 .04 times 4 3 2 1 = .02 .03 .06 .04, then the running maximum
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.2]) == [0.2]
+
+
+def test_holm_never_lowers_a_p_value_never_reorders_and_stays_between_itself_and_bonferroni():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        p = rng.random(7)
+        adjusted = np.array(holm(list(p)))
+        order = np.argsort(p)
+        assert (np.diff(adjusted[order]) >= 0).all()
+        assert (adjusted >= p).all()
+        assert (adjusted <= np.minimum(1, 7 * p) + 1e-12).all()
+
+
+def test_holm_shrinks_with_the_table_not_with_the_order():
+    p = [0.04, 0.01, 0.04, 0.2]
+    assert holm(p[::-1]) == pytest.approx(holm(p)[::-1])
+
+
+@pytest.mark.parametrize("bad", [math.nan, -0.1, 1.1])
+def test_holm_refuses_what_is_no_p_value(bad):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        holm([0.5, bad])
+
+
+@pytest.mark.parametrize(
+    ("mean", "p", "higher", "words"),
+    [
+        (0.1, 0.01, True, "better"),
+        (0.1, 0.01, False, "worse"),
+        (-0.1, 0.01, True, "worse"),
+        (-0.1, 0.01, False, "better"),
+        (0.1, 0.05, True, "no difference shown"),
+        (-0.1, 1.0, False, "no difference shown"),
+    ],
+)
+def test_verdict_speaks_of_quality_so_a_lower_error_is_better(mean, p, higher, words):
+    assert verdict(PairedDifference(mean, None, None, 0.001, 3), p, higher) == words
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_two_seeds_never_make_a_claim(n):
+    difference = paired_difference(by_seed([1.0, 1.1][:n]), by_seed([0.0, 0.0][:n]))
+    assert verdict(difference, difference.p and 1e-9, True) == "too few seeds"
+
+
+def test_a_lost_p_value_is_an_error_not_a_verdict():
+    with pytest.raises(ValueError, match="adjusted_p"):
+        verdict(PairedDifference(0.1, 0.0, 0.2, 0.04, 3), None, True)
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_the_detectable_difference_is_found_with_the_stated_power(n):
+    delta, tables = minimum_detectable_difference(0.7, n), 40_000
+    differences = np.random.default_rng(n).normal(delta, 0.7, (tables, n))
+    found = stats.ttest_1samp(differences, 0, axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_the_detectable_difference_scales_with_spread_and_falls_with_seeds():
+    one = minimum_detectable_difference(1.0, 3)
+    assert minimum_detectable_difference(2.0, 3) == pytest.approx(2 * one)
+    falling = [minimum_detectable_difference(1.0, n) for n in (2, 3, 5, 10, 30)]
+    assert falling == sorted(falling, reverse=True)
+    assert minimum_detectable_difference(1.0, 1000) == pytest.approx((1.95996 + 0.84162) / math.sqrt(1000), rel=0.01)
+    assert minimum_detectable_difference(1.0, 3, alpha=0.05 / 4) > one
+    with pytest.raises(ValueError, match="outside"):
+        minimum_detectable_difference(1.0, 1)
+
+
+@pytest.mark.parametrize("examples", [None, 50, 500])
+@pytest.mark.parametrize("seed_sd", [0.0, 0.5, 1.0])
+def test_tables_without_a_true_difference_rarely_claim_one(seed_sd, examples):
+    """Accuracy in points, 3 arms and their shared control, 3 seeds; `examples` makes the metric coarse and noisy."""
+    rng, tables, arms, seeds = np.random.default_rng(7), 2000, 3, 3
+    scores = 80 + rng.normal(0, seed_sd, (tables, arms + 1, seeds))
+    if examples:
+        scores = 100 / examples * rng.binomial(examples, np.clip(scores / 100, 0, 1))
+    claims = 0
+    for table in scores:
+        differences = [paired_difference(by_seed(arm), by_seed(table[0])) for arm in table[1:]]
+        words = [verdict(d, p, True) for d, p in zip(differences, holm([d.p for d in differences]), strict=True)]
+        claims += bool({"better", "worse"} & set(words))
+    assert claims / tables <= 0.055
