@@ -37,6 +37,8 @@ def start(stage: str, config: type[Config]) -> None:
         options = parse(config)
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
+        if not sys.stderr.isatty():
+            os.environ.setdefault("TQDM_MININTERVAL", "30")  # a log file needs no moving bar
         signal.signal(signal.SIGTERM, _stop)
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
         importlib.import_module(f"kd.stages.{stage}").run(options)

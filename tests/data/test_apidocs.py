@@ -1,4 +1,4 @@
-"""The embedded data set: balanced splits that share nothing, the same rows every time, a cache that is whole or absent."""
+"""The embedded data set: balanced splits that share nothing, the same rows every time, a cache whole or absent."""
 
 import os
 import random

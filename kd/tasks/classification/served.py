@@ -1,19 +1,16 @@
 """The text classifier as MLflow serves it. Loaded from this file alone: nothing of this project is imported."""
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
 import torch
+from mlflow.types.type_hints import TypeFromExample
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 ROWS_AT_ONCE = 128
-
-# MLflow knows no type hint for "a text, a list or a table"; the signature says it.
-warnings.filterwarnings("ignore", message=".*ype hint", category=UserWarning)
 
 
 class TextClassifier(mlflow.pyfunc.PythonModel):
@@ -40,7 +37,7 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         texts = [[str(text) for text in table[column]] for column in columns]
         return self.tokenizer(*texts, truncation=True, max_length=self.max_length, padding=True, return_tensors="pt")
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def] # MLflow reads type hints here
+    def predict(self, context: Any, model_input: TypeFromExample, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return columns label, score (the label's probability) and probabilities (label -> probability)."""
         parts = []
         with torch.inference_mode():
