@@ -69,7 +69,7 @@ class Profile:
     """
 
     requests: int
-    """Timed requests of batch 1, behind the latencies and the energy."""
+    """Timed requests of batch 1, behind the latencies and the mean energy."""
     latency_ms_p50: float
     latency_ms_p95: float
     latency_ms_p99: float | None
@@ -92,7 +92,7 @@ class Profile:
     gpu_utilisation_pct: float | None
     """Mean of NVML's utilisation, 0 to 100, read after each round."""
     gpu_energy_j: float | None
-    """Joules over the whole window of timed single requests: divide by `requests` to compare models."""
+    """Joules a request: the mean over the whole window of timed single requests."""
     gpu_notes: tuple[str, ...]
     """Why a GPU figure is absent."""
     threads: int | None
@@ -154,8 +154,8 @@ def _measure(call: Call[T], requests: Sequence[T], budget: TimeBudget, before_mi
     gc.freeze()  # the libraries' objects, which would make each collection between rounds take a third of a second
     stream = _stream(requests, budget)
     rounds = [_time_round(call, stream, budget, meter) for _ in range(ROUNDS)]
-    gpu, peak_mib = meter.close(), _process_mib("VmHWM")
     latencies, medians = np.concatenate(rounds), tuple(float(np.median(part)) for part in rounds)
+    gpu, peak_mib = meter.close(len(latencies)), _process_mib("VmHWM")
     by_batch = _throughput(call, _stream(requests, budget), budget, 1000.0 / float(latencies.mean()))
     best = max(by_batch, key=lambda size: by_batch[size])
     torch = sys.modules.get("torch")
@@ -273,13 +273,13 @@ class _GpuMeter:
         rates = self._read("nvmlDeviceGetUtilizationRates", self.handle)
         self.utilisation += [] if rates is None else [float(rates.gpu)]
 
-    def close(self) -> dict[str, Any]:
-        """Return the GPU's fields of `Profile`."""
+    def close(self, requests: int) -> dict[str, Any]:
+        """Return the GPU's fields of `Profile` for this many requests."""
         end_mj = self._read("nvmlDeviceGetTotalEnergyConsumption", self.handle)
         return {
             "gpu_peak_mib": self.cuda.max_memory_reserved() / MIB if self.cuda else None,
             "gpu_utilisation_pct": float(np.mean(self.utilisation)) if self.utilisation else None,
-            "gpu_energy_j": None if None in (self.start_mj, end_mj) else (end_mj - self.start_mj) / 1000,
+            "gpu_energy_j": None if None in (self.start_mj, end_mj) else (end_mj - self.start_mj) / 1000 / requests,
             "gpu_notes": tuple(dict.fromkeys(self.notes)),
         }
 

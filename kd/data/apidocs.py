@@ -20,7 +20,6 @@ import logging
 import platform
 import shutil
 import sysconfig
-import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict, Features, Value, load_from_disk
 
 from kd.data.apidocs_harvest import Row, harvest, stable_hash
-from kd.home import home
+from kd.home import home, publish
 from kd.types import SplitName, UserError
 
 DISTRIBUTIONS = {
@@ -205,23 +204,12 @@ def read_cache(folder: Path) -> DatasetDict | None:
 
 
 def write_cache(data: DatasetDict, folder: Path) -> None:
-    """Write the data set so that `folder` is never seen incomplete and two writers do not disturb each other.
+    """Write the data set in place of a damaged one; `folder` is never seen incomplete.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    ours, old = (folder.with_name(f".{folder.name}-{uuid.uuid4().hex}") for _ in range(2))
-    ours.mkdir(parents=True)
-    try:
-        data.save_to_disk(str(ours))
-        (ours / _DIGEST).write_text(digest(data), encoding="utf-8")
-        with contextlib.suppress(FileNotFoundError):  # usually there is no damaged one to replace
-            folder.rename(old)
-        try:
-            ours.rename(folder)
-        except OSError:
-            if read_cache(folder) is None:  # otherwise another process was first, with the same rows
-                raise
-    finally:
-        shutil.rmtree(ours, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    with publish(folder) as scratch:
+        data.save_to_disk(str(scratch))
+        (scratch / _DIGEST).write_text(digest(data), encoding="utf-8")

@@ -1,5 +1,7 @@
 """Profile a logged model. The process is fresh and loads the model the way it is served, so its RAM is the model's."""
 
+from functools import partial
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -11,6 +13,9 @@ from kd.config import MeasureConfig
 from kd.profiling import Limits, machine, profile_callable, resident_mib
 from kd.stages.console import say
 from kd.types import UserError
+
+NOISY = 1.25
+"""Rounds of requests whose medians differ by more than this factor were disturbed by something else."""
 
 
 def run(config: MeasureConfig) -> None:
@@ -42,19 +47,31 @@ def _measure(config: MeasureConfig, run: tracking.Run) -> None:
         "model/parameters": float(sum(weight.numel() for weight in model.parameters())),
         "model/size_mib": size,
     }
-    if (work := profiling.gflops(lambda: call([requests[0]]))) is not None:
-        metrics["model/gflops"] = work
+    work = [profiling.gflops(partial(call, [request])) for request in requests[:16]]
+    if all(each is not None for each in work):
+        metrics["model/gflops"] = fmean(each for each in work if each is not None)
     limits = Limits(config.latency_budget_ms or None, config.ram_budget_mib or None, config.size_budget_mib or None)
     verdicts = {
         f"kd.fits_{budget}": str(fits).lower() for budget, fits in profiling.fits(profile, size, limits).items()
     }
     feasibility = profiling.feasibility(profile.latency_ms_p95)
+    spread = max(profile.latency_ms_p50_rounds) / min(profile.latency_ms_p50_rounds)
     run.log_metrics(metrics)
-    run.set_tags({**machine(), "kd.feasibility": feasibility, **verdicts, "kd.measured": stored.uri})
+    run.set_tags(
+        {
+            **machine(),
+            "kd.feasibility": feasibility,
+            **verdicts,
+            "kd.measured": stored.uri,
+            "kd.quiet": str(spread <= NOISY).lower(),
+        }
+    )
     say(
         f"{stored.uri}: p50 {profile.latency_ms_p50:.2f} ms, p95 {profile.latency_ms_p95:.2f} ms ({feasibility}), "
         f"{profile.throughput_per_s:.0f} requests/s at batch {profile.throughput_batch}, {profile.threads} threads"
     )
+    if spread > NOISY:
+        say(f"Warning: the machine was not quiet (medians of the rounds differ {spread:.1f} times over); measure again")
     for budget, fits in verdicts.items():
         say(f"{budget.removeprefix('kd.fits_')} budget: {'fits' if fits == 'true' else 'does not fit'}")
 
