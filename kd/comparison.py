@@ -89,7 +89,11 @@ def compare(
     for record in records:
         if record.tags.get("kd.test_scored") == "true":
             groups[record.tags["kd.task"], record.tags["kd.test_digest"]].append(record)
-    return [_table(group, directions[task], metric) for (task, _), group in sorted(groups.items())]
+    tables = [_table(group, directions[task], metric) for (task, _), group in sorted(groups.items())]
+    scored = [table for table in tables if table.arms]
+    if tables and not scored:
+        raise UserError(f"metric={metric!r}: none of the runs has it; give another, or leave it out")
+    return scored
 
 
 def answer(table: Table) -> str:

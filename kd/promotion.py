@@ -1,5 +1,6 @@
 """May this version serve? Pure: figures in, a decision out."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -22,6 +23,8 @@ def decide(metric: str, value: float | None, threshold: float | None, higher_is_
     """
     if value is None:
         return Decision(False, f"{metric} was not measured for this version")
+    if not math.isfinite(value):
+        return Decision(False, f"{metric} is {value}, which is no measurement")
     if threshold is None:
         return Decision(True, f"{metric} is {value:.4f}; no threshold was asked")
     passes = value >= threshold if higher_is_better else value <= threshold

@@ -74,7 +74,7 @@ def _read(folder: Path, rows: int) -> np.ndarray | None:
     try:
         record = json.loads((folder / "signal.json").read_text(encoding="utf-8"))
         whole = record["rows"] == rows and record["sha256"] == _sha256(folder / "logits.npy")
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         whole = False
     if not whole:
         log.warning("teacher cache %s is damaged: the teacher runs again", folder.name)

@@ -33,16 +33,15 @@ class Gone(UserError):
 
 def tracking_uri() -> str:
     """Return the tracking URI without any password in it."""
-    return re.sub(r"//[^@/]*@", "//***@", mlflow.get_tracking_uri())
+    return _without_password(mlflow.get_tracking_uri())
 
 
 @contextmanager
-def session(experiment: str, existing: bool = False) -> Iterator[str]:
+def session(experiment: str) -> Iterator[str]:
     """Open the store; yields the experiment's name. An early failure still closes the run that `mlflow run` made.
 
     Args:
         experiment: asked for; empty means `kd`, or the experiment of the run that `mlflow run` made.
-        existing: refuse a name that the store does not have instead of making it.
 
     Raises:
         UserError: the store cannot be reached or written, or `mlflow run` already chose another experiment.
@@ -51,27 +50,56 @@ def session(experiment: str, existing: bool = False) -> Iterator[str]:
     # Children of this process must not take over the run that mlflow run made.
     os.environ["MLFLOW_TRACKING_URI"] = mlflow.get_tracking_uri()
     try:
-        yield _experiment(experiment, adopted, existing)
+        yield _experiment(experiment, adopted)
     except BaseException as error:
-        if adopted and _client().get_run(adopted).info.status == "RUNNING":
+        if adopted and status(adopted) == "RUNNING":
             _close(adopted, error)
         raise
 
 
-def _experiment(wanted: str, adopted: str, existing: bool) -> str:
+@contextmanager
+def reading(experiment: str) -> Iterator[str]:
+    """Open the store to read an experiment; yields its name.
+
+    A run made meanwhile goes into that experiment too, or stays where `mlflow run` put it.
+
+    Raises:
+        Gone: there is no such experiment. None is made.
+    """
+    adopted = os.environ.get("MLFLOW_RUN_ID", "")
+    name = experiment or ("" if adopted else os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT)
+    with session("") if adopted else _existing(name) as own:
+        yield name or own
+
+
+@contextmanager
+def _existing(name: str) -> Iterator[str]:
+    with _reachable():
+        found = _client().get_experiment_by_name(name)
+    if found is None:
+        raise Gone(f"experiment={name!r}: there is none of that name in {tracking_uri()}")
+    with session(name) as own:
+        yield own
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
     try:
-        if not adopted:
-            name = wanted or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
-            if existing and _client().get_experiment_by_name(name) is None:
-                raise Gone(f"experiment={name!r}: there is none of that name in {tracking_uri()}")
-            mlflow.set_experiment(name)
-            return name
-        actual = str(_client().get_experiment(_client().get_run(adopted).info.experiment_id).name)
+        yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise UserError(
             f"the tracking store {tracking_uri()} cannot be used: {_first_line(error)}; "
             "set MLFLOW_TRACKING_URI to a store that can be reached and written"
         ) from error
+
+
+def _experiment(wanted: str, adopted: str) -> str:
+    with _reachable():
+        if not adopted:
+            name = wanted or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+            mlflow.set_experiment(name)
+            return name
+        actual = str(_client().get_experiment(_client().get_run(adopted).info.experiment_id).name)
     if wanted and wanted != actual:
         raise UserError(
             f"experiment={wanted!r}: mlflow run put this run into {actual!r}; "
@@ -87,9 +115,10 @@ class Run:
     run_id: str
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log parameters; those that `mlflow run` has logged already stay as they are."""
+        """Log parameters that were given; those that `mlflow run` has logged already stay as they are."""
         known = _client().get_run(self.run_id).data.params
-        fresh = [Param(key, str(value)) for key, value in params.items() if key not in known]
+        given = {key: value for key, value in params.items() if value is not None and value != ""}
+        fresh = [Param(key, str(value)) for key, value in given.items() if key not in known]
         _client().log_batch(self.run_id, params=fresh)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
@@ -152,7 +181,7 @@ def run(name: str, tags: Mapping[str, str], parent: Run | None = None, continued
         mlflow.end_run("KILLED" if isinstance(error, Stopped | KeyboardInterrupt) else "FAILED")
         _close(this.run_id, error)
         raise
-    this.set_tags({"kd.exit_reason": "finished"})
+    this.set_tags({"kd.exit_reason": "finished", **({"kd.resumable": "false"} if reopened else {})})
     mlflow.end_run("FINISHED")
 
 
@@ -243,14 +272,14 @@ def stored_model(uri: str, option: str) -> StoredModel:
         Gone: no such run, model, version or alias.
         UserError: the model was not logged by this project.
     """
-    if uri.startswith("models:/") and not uri.startswith("models:/m-"):
-        version = model_version(uri, option)
-        uri, run_id = f"models:/{version.name}/{version.version}", version.run_id
-    elif uri.startswith("models:/"):
-        run_id = str(mlflow.get_logged_model(uri.removeprefix("models:/")).source_run_id)
-    else:
-        run_id = uri.removeprefix("runs:/").split("/")[0]
     try:
+        if uri.startswith("runs:/"):
+            run_id = uri.removeprefix("runs:/").split("/")[0]
+        elif uri.startswith("models:/m-"):
+            run_id = str(mlflow.get_logged_model(uri.removeprefix("models:/")).source_run_id)
+        else:
+            version = model_version(uri, option)
+            uri, run_id = f"models:/{version.name}/{version.version}", version.run_id
         folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)) / "artifacts"
     except (MlflowException, OSError) as error:
         raise Gone(f"{option}={uri!r}: there is no such model in {tracking_uri()}: {_first_line(error)}") from error
@@ -402,4 +431,9 @@ def _client() -> mlflow.MlflowClient:
 
 
 def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = _without_password(str(error)).splitlines()
+    return next((line.strip() for line in lines if line.strip()), type(error).__name__)
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^@/\s]*@", "//***@", text)

@@ -285,9 +285,17 @@ class _Stopper(TrainerCallback):
         self.asked = threading.Event()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.asked.is_set():
+        if self.asked.is_set() and state.epoch % 1:
             control.should_save = True
             control.should_training_stop = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if not self.asked.is_set():
+            return
+        control.should_training_stop = True
+        if state.epoch % 1:  # a validation within an epoch would enter the choice of the best checkpoint
+            control.should_evaluate = False
+            control.should_save = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:

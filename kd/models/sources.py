@@ -3,12 +3,17 @@
 import hashlib
 import importlib.util
 import json
+import pickle
 import shutil
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is its client's, whichever that is
+    HFValidationError,
+    HTTPError,
+    RepositoryNotFoundError,
+)
 from safetensors.torch import save_file
 
 from kd.home import home, publish
@@ -22,6 +27,9 @@ WHAT_A_MODEL_MAY_BE = (
     "builtin:minilm-l6, a folder with config.json and safetensors, a hub id such as distilbert-base-uncased, "
     "models:/NAME/VERSION, models:/NAME@ALIAS or runs:/RUN_ID/model"
 )
+
+PROBE_TIMEOUT_S = 8.0
+"""Seconds for the one request that tells whether the hub answers; `snapshot_download` alone waits without limit."""
 
 
 def fetch_weights(name: str, option: str) -> Path:
@@ -67,41 +75,70 @@ def _builtin(name: str, option: str) -> Path:
 def _hub(name: str, option: str) -> Path:
     wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
     try:
-        folder = Path(snapshot_download(name, allow_patterns=wanted, etag_timeout=5))
+        cached_only = not _hub_answers(name)
+        folder = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=cached_only))
         if not list(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(name, allow_patterns=[*wanted, "pytorch_model.bin"], etag_timeout=5))
+            wanted.append("pytorch_model.bin")
+            folder = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=cached_only))
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise UserError(
             f"{option}={name!r}: no such model here or on the hub; it may be {WHAT_A_MODEL_MAY_BE}"
         ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HTTPError, OSError) as error:
         raise UserError(
             f"{option}={name!r}: no such folder here, and the hub cannot be reached; it may be {WHAT_A_MODEL_MAY_BE}"
         ) from error
     return folder
 
 
+def _hub_answers(name: str) -> bool:
+    try:
+        HfApi().model_info(name, timeout=PROBE_TIMEOUT_S)
+    except RepositoryNotFoundError:
+        raise
+    except (HTTPError, OSError):
+        return False
+    return True
+
+
 def _checked(folder: Path, name: str, option: str) -> Path:
     if not (folder / "config.json").is_file():
         raise UserError(f"{option}={name!r}: the folder has no config.json, so it is not a saved model")
-    if "auto_map" in json.loads((folder / "config.json").read_text(encoding="utf-8")):
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"{option}={name!r}: its config.json is damaged: it is not JSON; save the model again"
+        ) from error
+    if "auto_map" in config:
         raise UserError(f"{option}={name!r} needs code of its own to run, which is never executed; use another model")
     if list(folder.glob("*.safetensors")):
         return folder
     if (folder / "pytorch_model.bin").is_file():
-        return _convert(folder)
+        return _convert(folder, name, option)
     raise UserError(f"{option}={name!r}: the folder has neither safetensors weights nor pytorch_model.bin")
 
 
-def _convert(folder: Path) -> Path:
+def _convert(folder: Path, name: str, option: str) -> Path:
     """Rewrite `pytorch_model.bin` as safetensors, once, without unpickling anything but tensors."""
-    target = home() / "converted" / sha256_file(folder / "pytorch_model.bin")[:32]
+    beside = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".model"))
+    parts = [f"{path.name} {sha256_file(path)}" for path in (folder / "pytorch_model.bin", *beside)]
+    target = home() / "converted" / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     if not target.is_dir():
-        weights = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
+        tensors = _tensors(folder / "pytorch_model.bin", name, option)
         with publish(target) as scratch:
-            for path in folder.iterdir():
-                if path.suffix in (".json", ".txt", ".model"):
-                    shutil.copy(path, scratch)
-            own = {key: value.clone().contiguous() for key, value in weights.items()}
-            save_file(own, scratch / "model.safetensors", metadata={"format": "pt"})
+            for path in beside:
+                shutil.copy(path, scratch)
+            save_file(tensors, scratch / "model.safetensors", metadata={"format": "pt"})
     return target
+
+
+def _tensors(path: Path, name: str, option: str) -> dict[str, torch.Tensor]:
+    refusal = f"{option}={name!r}: {path.name} is damaged or holds more than tensors, which is never executed; "
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise UserError(f"{refusal}use safetensors weights") from error
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise UserError(f"{refusal}use safetensors weights")
+    return {key: value.clone().contiguous() for key, value in weights.items()}

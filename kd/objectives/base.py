@@ -21,3 +21,16 @@ def masked_sum(values: torch.Tensor, mask: torch.Tensor) -> Term:
     """
     valid = mask.bool()
     return values.masked_fill(~valid, 0.0).sum(), valid.sum()
+
+
+def blanked(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Put 0 where `mask` does not hold, in float32.
+
+    Masking the loss alone is not enough: the backward pass multiplies its zero gradient by what stands there, and
+    0 * NaN is NaN.
+
+    Args:
+        logits: `(..., options)`.
+        mask: `(...)`, true at valid positions.
+    """
+    return logits.float().masked_fill(~mask.bool().unsqueeze(-1), 0.0)

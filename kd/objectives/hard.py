@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from kd.objectives.base import masked_sum
+from kd.objectives.base import blanked, masked_sum
 from kd.types import MaskName, TeacherOutputs, Term
 
 
@@ -24,7 +24,7 @@ def hard_cross_entropy(student_logits: torch.Tensor, teacher_logits: torch.Tenso
     Returns:
         (sum over valid positions, their number), in nats, >= 0; computed in float32.
     """
-    log_probabilities = F.log_softmax(student_logits.float(), dim=-1)
+    log_probabilities = F.log_softmax(blanked(student_logits, mask), dim=-1)
     choice = teacher_logits.detach().argmax(dim=-1, keepdim=True)
     return masked_sum(-log_probabilities.gather(-1, choice).squeeze(-1), mask)
 

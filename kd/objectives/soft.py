@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from kd.objectives.base import masked_sum
+from kd.objectives.base import blanked, masked_sum
 from kd.types import MaskName, TeacherOutputs, Term
 
 
@@ -25,8 +25,8 @@ def soft_kl(student_logits: torch.Tensor, teacher_logits: torch.Tensor, mask: to
     Returns:
         (sum over valid positions, their number), in nats, >= 0, and 0 where the two agree; computed in float32.
     """
-    student = F.log_softmax(student_logits.float() / temperature, dim=-1)
-    teacher = F.log_softmax(teacher_logits.detach().float() / temperature, dim=-1)
+    student = F.log_softmax(blanked(student_logits, mask) / temperature, dim=-1)
+    teacher = F.log_softmax(blanked(teacher_logits.detach(), mask) / temperature, dim=-1)
     divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
     return masked_sum(divergence * temperature**2, mask)
 

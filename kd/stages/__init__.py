@@ -1,5 +1,6 @@
 """What a user does, one use case a file, named as its entry point."""
 
+import errno
 import importlib
 import logging
 import os
@@ -28,6 +29,10 @@ QUIET = {
 }
 
 
+DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+"""What a file system says that the user can mend."""
+
+
 def start(stage: str, config: type[Config]) -> None:
     """Parse the command line, then run the stage; heavy imports come after parsing.
 
@@ -40,7 +45,9 @@ def start(stage: str, config: type[Config]) -> None:
         if not sys.stderr.isatty():
             os.environ.setdefault("TQDM_MININTERVAL", "30")  # a log file needs no moving bar
         signal.signal(signal.SIGTERM, _stop)
-        logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        logging.getLogger("kd").setLevel(logging.INFO)
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries are told in the one line at the end
         importlib.import_module(f"kd.stages.{stage}").run(options)
     except UserError as error:
         _leave(f"error: {error}", 2)
@@ -48,6 +55,10 @@ def start(stage: str, config: type[Config]) -> None:
         _leave(f"refused: {refusal}", 3)
     except Stopped as stop:
         _leave(f"stopped: {stop}", 143)
+    except OSError as error:
+        if error.errno not in DENIED:
+            raise
+        _leave(f"error: {error.filename or 'a file'} cannot be written ({error.strerror}); free or grant the space", 2)
     except KeyboardInterrupt:
         _leave("stopped: interrupted", 130)
 

@@ -11,7 +11,7 @@ from kd.types import UserError
 
 def run(config: CompareConfig) -> None:
     """Print the tables of an experiment and log them in a run of stage `compare`."""
-    with tracking.session(config.experiment, existing=True) as experiment:
+    with tracking.reading(config.experiment) as experiment:
         tables = tables_of(experiment, config.filter, config.metric)
         with tracking.run(f"compare {experiment}", {"kd.stage": "compare"}) as run:
             run.log_params({"filter": config.filter, "metric": config.metric})

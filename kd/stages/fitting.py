@@ -1,5 +1,6 @@
 """What teacher, student and distill have in common: train, evaluate, log, profile, register."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from kd.stages.baselines import log_baselines
 from kd.stages.checkpoints import checkpoints
 from kd.stages.console import say
 from kd.stages.identity import code_digest, fingerprint
-from kd.stages.rows import Rows
+from kd.stages.rows import Rows, short_name
 from kd.stages.weights import Located
 from kd.training import Fitted, Job, Recipe, autocast_dtype, fit, resolve_precision
 from kd.types import ObjectiveTerm, Role
@@ -89,15 +90,22 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
         Stopped: a signal came; a checkpoint is kept.
     """
     key = fingerprint({**plan.identity, "seed": config.seed, "rows": plan.rows.train_digest, "code": code_digest()})
+    found = tracking.runs(where.experiment, f"tags.`kd.cache_key` = '{key}'") if where.reuse else []
+    if found:
+        outcome = Outcome(found[-1].run_id, tracking.model_of(found[-1].run_id), reused=True)
+    else:
+        outcome = _carry_out(plan, config, where.parent, key)
     log_baselines(plan.rows, config, where)
-    if where.reuse and (found := tracking.runs(where.experiment, f"tags.`kd.cache_key` = '{key}'")):
-        return Outcome(found[-1].run_id, tracking.model_of(found[-1].run_id), reused=True)
+    return outcome
+
+
+def _carry_out(plan: Plan, config: FitOptions, parent: tracking.Run | None, key: str) -> Outcome:
     with (
         checkpoints(key, config.resume) as kept,
-        tracking.run(plan.title, _tags(plan, config, key), where.parent, kept.run_id) as run,
+        tracking.run(plan.title, _tags(plan, config, key), parent, kept.run_id) as run,
     ):
         kept.belong_to(run.run_id)
-        run.log_params(asdict(config))
+        run.log_params({**asdict(config), "precision": resolve_precision(config.precision), **_layers(plan)})
         _log_inputs(run, plan, config)
         fitted = _fit(plan, config, run, kept.folder)
         _evaluate(plan, config, run, fitted)
@@ -105,6 +113,12 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
         measure_apart(model, run.run_id, config)
         kept.discard()
     return Outcome(run.run_id, model, reused=False)
+
+
+def _layers(plan: Plan) -> dict[str, str]:
+    """Return the source layers (0-based) the student started from, as a parameter."""
+    layers = plan.identity.get("layers")
+    return {} if layers is None else {"layers": ",".join(map(str, layers)) if isinstance(layers, list) else str(layers)}
 
 
 def _tags(plan: Plan, config: FitOptions, key: str) -> dict[str, str]:
@@ -129,9 +143,9 @@ def _tags(plan: Plan, config: FitOptions, key: str) -> dict[str, str]:
 
 def _log_inputs(run: tracking.Run, plan: Plan, config: FitOptions) -> None:
     rows = plan.rows
-    run.log_dataset(config.dataset, rows.train_digest, "training")
-    run.log_dataset(config.dataset, rows.validation_digest, "validation")
-    run.log_dataset(config.dataset, rows.test_digest, "test")
+    run.log_dataset(short_name(config.dataset), rows.train_digest, "training")
+    run.log_dataset(short_name(config.dataset), rows.validation_digest, "validation")
+    run.log_dataset(short_name(config.dataset), rows.test_digest, "test")
     sample = rows.splits.validation.select(range(min(REQUESTS_KEPT, len(rows.splits.validation))))
     run.log_table(rows.task.requests(sample), tracking.REQUESTS)
 
@@ -195,20 +209,25 @@ def _evaluate(plan: Plan, config: FitOptions, run: tracking.Run, fitted: Fitted)
     task, splits = plan.rows.task, plan.rows.splits
     collate = task.collate(plan.tokenizer)
     metrics = {"cost/train_s": fitted.seconds, "cost/examples_per_s": fitted.examples_per_s}
+    curves = {}
     for prefix, name, split in (("val", "validation", splits.validation), ("test", "test", splits.test)):
         scores = logits(plan.model, _encoded(plan, split, config), collate, 2 * config.batch_size)
         table = task.predictions(split, scores)
-        metrics |= {f"{prefix}/{metric}": value for metric, value in task.quality(table).items()}
-        if name == "test":
+        quality = {f"{prefix}/{metric}": value for metric, value in task.quality(table).items()}
+        if name == "validation":
+            curves = quality
+        else:
+            metrics |= quality
             metrics |= task.calibration(table)
             if plan.signal is not None:
                 teachers = task.predictions(split, np.asarray(plan.signal("test").logits))
                 metrics |= task.fidelity(table, teachers)
         run.log_table(table, f"predictions_{name}.parquet")
-    run.log_metrics(metrics, step=fitted.steps)
+    run.log_metrics(curves, step=fitted.steps)  # the curve's last point is the checkpoint that was kept
+    run.log_metrics(metrics)
     run.set_tags({"kd.test_scored": "true"})
-    shown = {name: f"{metrics[name]:.3f}" for name in metrics if name.startswith(("val/", "test/"))}
-    say(f"{plan.title}: " + ", ".join(f"{name} {value}" for name, value in shown.items()))
+    shown = {name: value for name, value in (curves | metrics).items() if name.startswith(("val/", "test/"))}
+    say(f"{plan.title}: " + ", ".join(f"{name} {value:.3f}" for name, value in shown.items()))
 
 
 def _log_model(plan: Plan, config: FitOptions) -> str:
@@ -228,6 +247,8 @@ def measure_apart(model: str, run_id: str, config: FitOptions) -> None:
     for budget in ("latency_budget_ms", "ram_budget_mib", "size_budget_mib"):
         if value := getattr(config, budget):
             words += [f"--{budget}", str(value)]
-    done = subprocess.run(words, cwd=Path(__file__).parent.parent.parent, capture_output=True, text=True, check=False)
+    places = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
+    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"profiling failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")

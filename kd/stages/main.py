@@ -10,7 +10,7 @@ from kd.stages.compare import show, tables_of
 from kd.stages.console import say
 from kd.stages.fitting import Outcome, Where, train
 from kd.stages.registering import register
-from kd.stages.rows import Rows, load_rows
+from kd.stages.rows import Rows, load_rows, short_name
 from kd.types import RunRecord
 
 Options = TypeVar("Options", bound=FitOptions)
@@ -24,7 +24,9 @@ def run(config: MainConfig) -> None:
             say(note)
         counts = (len(rows.train), len(rows.splits.validation), len(rows.splits.test))
         say(f"{config.dataset}: {counts[0]} training, {counts[1]} validation, {counts[2]} test rows")
-        with tracking.run(f"main {config.dataset}", {"kd.stage": "main", "kd.dataset": config.dataset}) as parent:
+        with tracking.run(
+            f"main {short_name(config.dataset)}", {"kd.stage": "main", "kd.dataset": config.dataset}
+        ) as parent:
             parent.log_params(asdict(config))
             where = Where(experiment, parent, reuse=True)
             guide = _teacher(config, rows, where)

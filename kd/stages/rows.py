@@ -76,6 +76,10 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
 
 def model_name(config: RowOptions, test_digest: str) -> str:
     """Return the registered model's name, `kd-<task>-<dataset>`; the digest keeps two data sets of one name apart."""
-    last = config.dataset.removeprefix("builtin:").rstrip("/").rpartition("/")[2]
-    slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\.\w+$", "", last.lower())).strip("-") or "data"
-    return f"kd-{config.task.replace('_', '-')}-{slug}-{test_digest[:6]}"
+    return f"kd-{config.task.replace('_', '-')}-{short_name(config.dataset)}-{test_digest[:6]}"
+
+
+def short_name(dataset: str) -> str:
+    """Return a data set's name in [a-z0-9-]: of a path or hub id its last part, without an extension."""
+    last = dataset.removeprefix("builtin:").rstrip("/").rpartition("/")[2].lower()
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\.\w+$", "", last)).strip("-") or "data"
