@@ -69,7 +69,7 @@ class FitOptions(RowOptions):
     learning_rate: float = 1.5e-4
     """Peak learning rate, > 0, after warm-up; then linear decay to 0."""
     warmup_ratio: float = 0.1
-    """Share of the updates spent warming up, 0 to 1."""
+    """Share of the updates spent warming up, from 0 to under 1."""
     weight_decay: float = 0.01
     """AdamW's weight decay, >= 0."""
     patience: int = 3
@@ -96,7 +96,7 @@ class FitOptions(RowOptions):
             value = getattr(self, option)
             _require(value >= least, option, value, f"a number >= {least}")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number > 0")
-        _require(0 <= self.warmup_ratio <= 1, "warmup_ratio", self.warmup_ratio, "a share from 0 to 1")
+        _require(0 <= self.warmup_ratio < 1, "warmup_ratio", self.warmup_ratio, "a share from 0 to under 1")
         _require(self.max_length >= 4, "max_length", self.max_length, "a number of tokens >= 4")
         for option in ("weight_decay", "patience", "latency_budget_ms", "ram_budget_mib", "size_budget_mib"):
             _require(getattr(self, option) >= 0, option, getattr(self, option), "a number >= 0")

@@ -41,7 +41,7 @@ class Recipe:
         batch_size: rows a device and micro-step.
         accumulation: micro-steps a weight update.
         learning_rate: peak, reached after the warm-up; then linear decay to 0.
-        warmup_ratio: share of the updates spent warming up, 0 to 1.
+        warmup_ratio: share of the updates spent warming up, from 0 to under 1.
         weight_decay: AdamW's.
         patience: evaluations (one an epoch) without a better validation metric before stopping; 0 never stops early.
         precision: resolved, never `auto`.
@@ -144,12 +144,10 @@ class LengthGroups(Sampler[int]):
         self.seed = seed
         self.epoch = 0
 
-    def __len__(self) -> int:
-        """Return the number of rows."""
+    def __len__(self) -> int:  # noqa: D105
         return len(self.lengths)
 
-    def __iter__(self) -> Iterator[int]:
-        """Yield each row's position once."""
+    def __iter__(self) -> Iterator[int]:  # noqa: D105
         generator = np.random.default_rng((self.seed, self.epoch))
         order = generator.permutation(len(self.lengths))
         batches: list[np.ndarray] = []
@@ -345,6 +343,8 @@ def fit(job: Job, recipe: Recipe) -> Fitted:
     with stopper.listening():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - start
+    # accelerate leaves autocast around `forward`; the model would go on computing in bf16, unlike the served one.
+    trainer.accelerator.unwrap_model(job.model, keep_fp32_wrapper=False)
     if stopper.asked.is_set():
         raise Stopped(f"stopped at step {trainer.state.global_step}; checkpoint kept, the same command continues")
     steps = trainer.state.global_step
@@ -360,7 +360,6 @@ def fit(job: Job, recipe: Recipe) -> Fitted:
 
 
 def _arguments(job: Job, recipe: Recipe) -> TrainingArguments:
-    steps = math.ceil(len(job.rows) / (recipe.batch_size * recipe.accumulation)) * recipe.epochs
     return TrainingArguments(
         output_dir=str(job.folder),
         num_train_epochs=recipe.epochs,
@@ -368,7 +367,7 @@ def _arguments(job: Job, recipe: Recipe) -> TrainingArguments:
         gradient_accumulation_steps=recipe.accumulation,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=math.ceil(steps * recipe.warmup_ratio),
+        warmup_steps=recipe.warmup_ratio,  # under 1 it is a share
         weight_decay=recipe.weight_decay,
         bf16=recipe.precision == "bf16",
         fp16=recipe.precision == "fp16",
@@ -381,7 +380,7 @@ def _arguments(job: Job, recipe: Recipe) -> TrainingArguments:
         metric_for_best_model=recipe.metric,
         greater_is_better=recipe.higher_is_better,
         logging_strategy="steps",
-        logging_steps=max(1, steps // 100),
+        logging_steps=0.01,  # likewise
         logging_nan_inf_filter=False,
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),

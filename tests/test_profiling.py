@@ -205,7 +205,7 @@ def test_without_a_gpu_its_figures_are_absent_with_a_reason(monkeypatch):
 
 
 def fake_nvml(broken=()):
-    """NVML with two devices, 2.5 J between two readings; the functions in `broken` raise."""
+    """NVML with two devices, 2.5 J between two readings of the energy; the functions in `broken` raise."""
 
     class NVMLError(Exception):
         pass
@@ -244,7 +244,7 @@ def test_gpu_figures_come_from_the_device_torch_uses(monkeypatch, cuda):
     metrics = profile.metrics()
     assert metrics["profile/gpu_peak_mib"] == 512
     assert metrics["profile/gpu_utilisation_pct"] == 40
-    assert metrics["profile/gpu_energy_j"] == 2.5
+    assert metrics["profile/gpu_energy_j"] == pytest.approx(2.5 / profile.requests)
     assert profile.gpu_notes == ()
 
 

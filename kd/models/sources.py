@@ -15,6 +15,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
     RepositoryNotFoundError,
 )
 from safetensors.torch import save_file
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from kd.home import home, publish
 from kd.types import UserError
@@ -50,6 +51,19 @@ def fetch_weights(name: str, option: str) -> Path:
             raise UserError(f"{option}={name!r}: there is no such folder; it may be {WHAT_A_MODEL_MAY_BE}")
         folder = _hub(name, option)
     return _checked(folder, name, option)
+
+
+def load_tokenizer(folder: Path, option: str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer beside a model's weights.
+
+    Raises:
+        UserError: there is none, or it needs code of its own.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"{option}: no usable tokenizer in {folder.name}: {str(error).splitlines()[0]}") from error
+    return tokenizer
 
 
 def sha256_file(path: Path) -> str:

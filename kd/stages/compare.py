@@ -1,5 +1,7 @@
 """Compare finished runs and answer whether distillation helped."""
 
+from dataclasses import replace
+
 from kd import tracking
 from kd.comparison import Table, answer, compare
 from kd.config import CompareConfig
@@ -28,7 +30,7 @@ def tables_of(experiment: str, query: str = "", metric: str = "") -> list[Table]
     tables = compare(tracking.runs(experiment, query), directions, metric)
     if not tables:
         raise UserError(f"experiment={experiment!r}: no finished run with a test score matches filter={query!r}")
-    return tables
+    return [replace(table, times_scored=tracking.times_scored(table.test_digest)) for table in tables]
 
 
 def show(tables: list[Table], run: tracking.Run) -> None:

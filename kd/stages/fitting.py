@@ -208,7 +208,9 @@ def _evaluate(plan: Plan, config: FitOptions, run: tracking.Run, fitted: Fitted)
     """Score validation and test once with the best checkpoint, in float32 as it is served."""
     task, splits = plan.rows.task, plan.rows.splits
     collate = task.collate(plan.tokenizer)
-    metrics = {"cost/train_s": fitted.seconds, "cost/examples_per_s": fitted.examples_per_s}
+    metrics = {"cost/examples_per_s": fitted.examples_per_s}
+    if not fitted.resumed_step:  # what an interrupted process had spent was not measured
+        metrics["cost/train_s"] = fitted.seconds
     curves = {}
     for prefix, name, split in (("val", "validation", splits.validation), ("test", "test", splits.test)):
         scores = logits(plan.model, _encoded(plan, split, config), collate, 2 * config.batch_size)

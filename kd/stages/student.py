@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from kd import tracking
 from kd.config import StudentConfig
 from kd.data.digests import digest
 from kd.evaluation import logits
 from kd.models.layers import layer_map, parse_layers
+from kd.models.sources import load_tokenizer
 from kd.models.students import build_student
 from kd.signals import TeacherSignal, signal_key, teacher_signal
 from kd.stages.console import say
@@ -83,7 +84,7 @@ def initialise(config: StudentConfig, rows: Rows, located: Located, teacher: Pre
     if config.student:
         source = locate(config.student, "student")
         model = rows.task.load_model(source.folder, "student", finished=False)
-    tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
+    tokenizer = load_tokenizer(source.folder, "student" if config.student else "teacher")
     wanted = config.student_layers or ("" if config.student else DEFAULT_LAYERS)
     whose = f" {config.student.rstrip('/').rpartition('/')[2]}" if config.student else ""
     if not wanted:
@@ -128,7 +129,7 @@ def signal_of(
         )
 
         def compute() -> np.ndarray:
-            tokenizer = AutoTokenizer.from_pretrained(located.folder, trust_remote_code=False)
+            tokenizer = load_tokenizer(located.folder, "teacher")
             encoded = rows.task.encode(split, tokenizer, config.max_length)
             device = "cuda" if torch.cuda.is_available() else "cpu"
             collate = rows.task.collate(tokenizer)

@@ -1,9 +1,10 @@
 """Fine-tune pretrained weights: the teacher."""
 
-from transformers import AutoTokenizer, set_seed
+from transformers import set_seed
 
 from kd import tracking
 from kd.config import TeacherConfig
+from kd.models.sources import load_tokenizer
 from kd.stages.console import say
 from kd.stages.fitting import Plan, Where, train
 from kd.stages.identity import shared_identity
@@ -36,7 +37,7 @@ def plan(config: TeacherConfig, rows: Rows) -> Plan:
         role="teacher",
         title=f"teacher {short} · {model.config.num_hidden_layers} layers · seed {config.seed}",
         model=model,
-        tokenizer=AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False),
+        tokenizer=load_tokenizer(source.folder, "teacher"),
         rows=rows,
         identity={**shared_identity(config, rows), "role": "teacher", "source": source.digest},
         control=None,

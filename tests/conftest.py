@@ -1,0 +1,23 @@
+"""What every test starts from: quiet cores, no network, no tracking store of the user's, and a home of its own."""
+
+import os
+
+import pytest
+
+os.environ["GOMP_SPINCOUNT"] = "0"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["MPLBACKEND"] = "Agg"
+for stray in [name for name in os.environ if name.startswith("MLFLOW_")]:
+    del os.environ[stray]
+
+
+@pytest.fixture(autouse=True)
+def kd_home(tmp_path, monkeypatch):
+    """Checkpoints and caches of one test never reach another, nor the user's."""
+    folder = tmp_path / "kd-home"
+    monkeypatch.setenv("KD_HOME", str(folder))
+    return folder

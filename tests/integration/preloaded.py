@@ -1,0 +1,44 @@
+"""Runs entry points in forks of one process that has imported everything, which saves 10 s an entry point.
+
+Reads one JSON object a line (stage, words, env, folder), answers with the exit code; stdout and stderr go into files.
+"""
+
+import importlib
+import json
+import os
+import sys
+import traceback
+
+import kd.config
+from kd.stages import QUIET, start
+
+for name, value in QUIET.items():
+    os.environ.setdefault(name, value)
+for stage in ("main", "measure", "promote"):
+    importlib.import_module(f"kd.stages.{stage}")
+
+
+def child(stage: str, words: list[str], env: dict[str, str], folder: str) -> int:
+    """Be the process that `python -m entrypoints.STAGE` would be; returns its exit code."""
+    for number, file in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(os.path.join(folder, file), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.environ.update(env)
+    sys.argv = [f"entrypoints/{stage}.py", *words]
+    try:
+        start(stage, getattr(kd.config, f"{stage.capitalize()}Config"))
+    except SystemExit as end:
+        return int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+for line in sys.stdin:
+    if (pid := os.fork()) == 0:
+        code = child(**json.loads(line))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)

@@ -1,0 +1,99 @@
+"""What the registry holds can be served without this project, without pickle, and gives the scored answers."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow.artifacts import download_artifacts
+from mlflow.models import get_model_info
+
+pytestmark = pytest.mark.integration
+
+LOAD = """
+import importlib.util, json, sys
+import mlflow, pandas as pd
+assert importlib.util.find_spec("kd") is None, "this repository can be imported"
+model = mlflow.pyfunc.load_model(sys.argv[1])
+texts = json.loads(sys.argv[2])
+forms = {
+    "string": model.predict(texts[0]),
+    "list": model.predict(texts),
+    "table": model.predict(pd.DataFrame({"text": texts})),
+    "other name": model.predict(pd.DataFrame({"review": texts})),
+}
+print(json.dumps({form: answer.to_dict("records") for form, answer in forms.items()}))
+"""
+
+
+@pytest.fixture(scope="module", params=["student", "teacher"])
+def served(request, project, compared, tmp_path_factory):
+    """Answers of a registered model in another folder, process and without this repository."""
+    name = getattr(compared, f"{request.param}_name")
+    version = project.client.get_model_version(name, "1")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    test = pd.read_csv(f"{project.data}/test.csv")
+    env = {key: value for key, value in project.env.items() if key != "PYTHONPATH"}
+    env["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, f"models:/{name}/1", json.dumps(test["text"].tolist())],
+        cwd=elsewhere,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    path = project.client.download_artifacts(version.run_id, "predictions_test.parquet", str(elsewhere))
+    return json.loads(done.stdout.splitlines()[-1]), pd.read_parquet(path)
+
+
+def test_a_string_a_list_and_a_table_give_the_same_answers(served):
+    answers, _ = served
+    assert answers["list"] == answers["table"] == answers["other name"]
+    assert len(answers["string"]) == 1
+    assert answers["string"][0]["label"] == answers["list"][0]["label"]
+    assert answers["string"][0]["score"] == pytest.approx(answers["list"][0]["score"], abs=1e-5)
+
+
+def test_served_answers_equal_the_predictions_that_were_scored(served):
+    answers, scored = served
+    assert [one["label"] for one in answers["list"]] == scored["prediction"].tolist()
+    for label in ("bad", "good"):
+        ours = [one["probabilities"][label] for one in answers["list"]]
+        assert ours == pytest.approx(scored[f"score:{label}"].tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("which", ["student", "teacher"])
+def test_versions_carry_their_lineage(project, compared, which):
+    version = project.client.get_model_version(getattr(compared, f"{which}_name"), "1")
+    run = project.client.get_run(version.run_id)
+    assert run.info.status == "FINISHED"
+    for tag in ("kd.role", "kd.task", "kd.dataset", "kd.dataset_digest", "kd.test_digest", "kd.seed", "kd.arm"):
+        assert version.tags[tag] == run.data.tags[tag]
+    assert (version.tags["kd.role"] == "teacher") == (which == "teacher")
+    assert "test/accuracy" in version.description
+    if which == "student":
+        assert version.tags["kd.teacher"] == f"models:/{compared.teacher_name}/1"
+        by_alias = project.client.get_model_version_by_alias(compared.student_name, "challenger")
+        assert by_alias.version == version.version
+
+
+@pytest.mark.parametrize("which", ["student", "teacher"])
+def test_versions_have_signature_input_example_and_exact_requirements(project, compared, which, tmp_path, monkeypatch):
+    for name in ("MLFLOW_TRACKING_URI", "KD_HOME"):
+        monkeypatch.setenv(name, project.env[name])
+    version = project.client.get_model_version(getattr(compared, f"{which}_name"), "1")
+    info = get_model_info(version.source)
+    assert info.signature.inputs.to_dict() == [{"type": "string", "required": True}]
+    assert {"label", "score", "probabilities"} == {column["name"] for column in info.signature.outputs.to_dict()}
+    assert info.saved_input_example_info is not None
+    folder = Path(download_artifacts(artifact_uri=version.source, dst_path=str(tmp_path)))
+    requirements = (folder / "requirements.txt").read_text().split()
+    assert all("==" in line for line in requirements)
+    assert {"torch", "transformers", "mlflow"} <= {line.partition("==")[0] for line in requirements}
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".safetensors" for path in files)
+    assert [path for path in files if path.suffix in (".pkl", ".pickle", ".bin", ".pt", ".pth")] == []

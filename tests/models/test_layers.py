@@ -1,0 +1,93 @@
+"""Layer maps: what `student_layers` means, and that copying puts each layer where the map says."""
+
+import pytest
+import torch
+from tiny import bert
+from torch import nn
+from transformers import BertConfig, BertForSequenceClassification
+
+from kd.models.layers import copy_layers, layer_map, layer_stack, parse_layers
+from kd.types import UserError
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"), [("2", 2), ("12", 12), ("0,5", (0, 5)), (" 0 , 5 ", (0, 5)), ("5,", (5,)), ("0,1,2", (0, 1, 2))]
+)
+def test_a_count_and_indices_are_told_apart(text, meant):
+    assert parse_layers(text) == meant
+
+
+@pytest.mark.parametrize("text", ["", ",", "two", "-1", "0", "1.5", "5,0", "1,1", "0,-1", "0;5", "0-3"])
+def test_what_is_neither_count_nor_rising_indices_is_refused(text):
+    with pytest.raises(UserError, match=r"^student_layers=.*give a count such as 2") as caught:
+        parse_layers(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_explicit_indices_outside_the_source_are_refused_with_both_sizes():
+    assert layer_map((0, 5), "spaced", 6) == (0, 5)
+    with pytest.raises(UserError, match=r"^student_layers=0,6: the teacher has 6 layers, so indices go from 0 to 5"):
+        layer_map((0, 6), "spaced", 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "six_to_three", "twelve_to_two"),
+    [
+        ("first", (0, 1, 2), (0, 1)),
+        ("last", (3, 4, 5), (10, 11)),
+        ("odd", (1, 3, 5), (1, 11)),
+        ("even", (0, 2, 4), (0, 10)),
+        ("spaced", (0, 2, 5), (0, 11)),
+        ("random", (), ()),
+    ],
+)
+def test_named_maps_are_the_documented_ones(name, six_to_three, twelve_to_two):
+    assert layer_map(3, name, 6) == six_to_three
+    assert layer_map(2, name, 12) == twelve_to_two
+
+
+def test_too_many_odd_layers_are_refused_naming_how_many_there_are():
+    with pytest.raises(UserError, match=r"^student_layers=4: the teacher has only 3 odd layers; give at most 3$"):
+        layer_map(4, "odd", 6)
+
+
+def test_the_stack_of_layers_is_found_by_name():
+    assert layer_stack(bert()) == "bert.encoder.layer"
+
+
+def test_a_model_with_two_stacks_is_refused_rather_than_half_copied():
+    model = bert(layers=3)
+    model.other = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
+    with pytest.raises(UserError, match=r"^student_layers: BertForSequenceClassification has no single list of 3"):
+        layer_stack(model)
+
+
+def test_a_list_of_as_many_parts_inside_the_layers_is_not_taken_for_the_stack():
+    model = bert(layers=2)
+    for layer in model.bert.encoder.layer:
+        layer.parts = nn.ModuleList(nn.Linear(2, 2) for _ in range(2))
+    assert layer_stack(model) == "bert.encoder.layer"
+
+
+def test_copying_into_another_width_is_refused_by_torch_and_not_silent():
+    source = bert(layers=4)
+    narrow = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=source.config.vocab_size,
+            hidden_size=8,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=16,
+            max_position_embeddings=64,
+        )
+    )
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        copy_layers(source, narrow, (0, 1))
+
+
+def test_layer_ten_is_not_taken_for_layer_one():
+    source, student = bert(layers=12), bert(layers=2, seed=1)
+    copy_layers(source, student, (1, 10))
+    for place, index in enumerate((1, 10)):
+        ours, theirs = student.bert.encoder.layer[place], source.bert.encoder.layer[index]
+        assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))

@@ -1,0 +1,253 @@
+"""Classification: labels keep their places, scores mean what their names say, and impossible data is refused early."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from datasets import ClassLabel, Dataset
+from tiny import saved_bert, tokenizer
+
+from kd.data.splits import Splits
+from kd.tasks.classification import Classification
+from kd.tasks.classification.baselines import bag_of_words, majority
+from kd.tasks.classification.scores import calibration, fidelity, frame, quality, softmax
+from kd.types import UserError
+
+
+def rows(texts, labels, names=None, **more):
+    ids = [f"row:{i}" for i in range(len(texts))]
+    made = Dataset.from_dict({"text": texts, "label": labels, "example_id": ids, "group": ids, **more})
+    return made.cast_column("label", ClassLabel(names=names)) if names else made
+
+
+def splits(train, validation=None, test=None):
+    return Splits(train, validation or train, test or train, ())
+
+
+TASK = Classification("text", "", "label")
+FOUR = rows(["good film", "bad film", "a fine plot", "poor"], ["good", "bad", "good", "bad"])
+
+
+# Labels
+
+
+def test_undeclared_labels_are_sorted_so_that_the_order_of_rows_does_not_change_the_head():
+    one = TASK.fitted(splits(rows(["a", "b", "c"], ["x", "z", "y"])))
+    other = TASK.fitted(splits(rows(["a", "b", "c"], ["z", "y", "x"])))
+    assert one.labels == other.labels == ("x", "y", "z")
+
+
+def test_declared_labels_keep_their_declared_order():
+    data = rows(["a", "b"], [0, 1], names=["zebra", "ant"])
+    assert TASK.fitted(splits(data)).labels == ("zebra", "ant")
+    assert TASK.fitted(splits(data)).encode(data, tokenizer(), 8)["labels"] == [0, 1]
+
+
+def test_number_labels_become_their_text():
+    data = rows(["a", "b", "c"], [3, 1, 3])
+    task = TASK.fitted(splits(data))
+    assert task.labels == ("1", "3")
+    assert list(task.encode(data, tokenizer(), 8)["labels"]) == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("train", "other", "message"),
+    [
+        (rows(["a", "b"], ["x", "x"]), None, "one class only ('x')"),
+        (rows([f"t{i}" for i in range(50)], [f"l{i}" for i in range(50)]), None, "50 different values in 50"),
+        (rows(["a", "b"], ["x", "y"]), rows(["c"], ["new"]), "new"),
+    ],
+)
+def test_labels_that_cannot_be_learned_are_refused_before_training(train, other, message):
+    with pytest.raises(UserError, match=r"^label_column='label'") as caught:
+        TASK.fitted(splits(train, test=other))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# Models
+
+
+def test_a_teacher_with_other_labels_is_refused_naming_both(tmp_path):
+    task = TASK.fitted(splits(FOUR))
+    assert task.load_model(saved_bert(tmp_path / "same", ("bad", "good")), "teacher", finished=True)
+    for labels in (("good", "bad"), ("down", "up"), ("bad", "good", "ugly")):
+        folder = saved_bert(tmp_path / "_".join(labels), labels)
+        with pytest.raises(UserError, match=r"^teacher: its labels are not the data's") as caught:
+            task.load_model(folder, "teacher", finished=True)
+        assert "'bad', 'good' (2)" in str(caught.value)
+        assert repr(labels[0]) in str(caught.value)
+
+
+def test_weights_with_another_head_get_a_new_head_of_the_datas_labels(tmp_path):
+    folder = saved_bert(tmp_path, ("a", "b", "c"))
+    model = TASK.fitted(splits(FOUR)).load_model(folder, "teacher", finished=False)
+    assert model.config.id2label == {0: "bad", 1: "good"}
+    assert model.classifier.weight.shape[0] == 2
+    assert model.dtype == torch.float32
+
+
+# Rows
+
+
+def test_both_texts_of_a_pair_are_read_in_their_order():
+    task = Classification("text", "second", "label").fitted(splits(rows(["a"] * 4, list("xyxy"), second=["b"] * 4)))
+    data = rows(["good film", "a"], ["x", "y"], second=["bad", "b"])
+    words = tokenizer().convert_ids_to_tokens(task.encode(data, tokenizer(), 16)[0]["input_ids"])
+    assert words == ["[CLS]", "good", "film", "[SEP]", "bad", "[SEP]"]
+    assert list(task.requests(data).columns) == ["text", "second"]
+    assert task.serving()["inputs"] == ["text", "second"]
+
+
+def test_unlabelled_rows_count_in_no_loss_but_still_follow_the_teacher():
+    task = TASK.fitted(splits(FOUR))
+    batch = task.collate(tokenizer())(list(task.encode(FOUR, tokenizer(), 8)))
+    logits = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+    outputs = type("Output", (), {"logits": logits})
+    some = {**batch, "labels": torch.tensor([1, -100, -100, 0])}
+    total, count = task.loss(outputs, some)
+    expected = torch.nn.functional.cross_entropy(logits[[0, 3]], torch.tensor([1, 0]), reduction="sum")
+    torch.testing.assert_close(total, expected)
+    assert count == 2
+    assert task.masks(some)["target"].tolist() == [True, False, False, True]
+    assert task.masks(some)["positions"].all()
+    none = {**batch, "labels": torch.full((4,), -100)}
+    assert [value.item() for value in task.loss(outputs, none)] == [0.0, 0]
+
+
+def test_predictions_count_words_and_give_probabilities_under_the_labels_names():
+    task = TASK.fitted(splits(FOUR))
+    table = task.predictions(FOUR, np.array([[0.0, 1.0], [0, -1], [2, 0], [0, 0]], dtype=np.float32))
+    assert list(table["words"]) == [2, 2, 3, 1]
+    assert list(table["prediction"]) == ["good", "bad", "bad", "bad"]
+    one = 1 / (1 + math.exp(-1))
+    np.testing.assert_allclose(table["score:good"], [one, 1 - one, 1 / (1 + math.exp(2)), 0.5])
+    np.testing.assert_allclose(table["score:good"] + table["score:bad"], 1)
+    assert table["loss"][0] == pytest.approx(-math.log(one))
+
+
+# Scores
+
+
+def predicted(truth, probabilities, labels=("a", "b")):
+    data = rows(["t"] * len(truth), list(truth))
+    return frame(data, list(truth), labels, np.asarray(probabilities, dtype=float))
+
+
+def test_softmax_survives_extreme_logits():
+    got = softmax(np.array([[1e4, -1e4], [-1e4, -1e4]], dtype=np.float32))
+    np.testing.assert_allclose(got, [[1, 0], [0.5, 0.5]])
+
+
+def test_a_certain_mistake_has_a_large_but_finite_loss():
+    loss = quality(predicted("a", [[0.0, 1.0]]))["loss"]
+    assert 20 < loss < 100
+
+
+def test_accuracy_and_macro_f1_by_hand():
+    # a: precision 2/3, recall 1 -> 0.8; b: precision 1, recall 1/2 -> 2/3; accuracy 3/4
+    table = predicted("aabb", [[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.1, 0.9]])
+    got = quality(table)
+    assert got["accuracy"] == 0.75
+    assert got["macro_f1"] == pytest.approx((0.8 + 2 / 3) / 2)
+    assert got["loss"] == pytest.approx(-np.log([0.9, 0.8, 0.3, 0.9]).mean())
+
+
+def test_macro_f1_weighs_a_rare_class_as_a_common_one():
+    table = predicted("a" * 9 + "b", [[1, 0]] * 10)
+    assert quality(table)["accuracy"] == 0.9
+    assert quality(table)["macro_f1"] == pytest.approx((18 / 19 + 0) / 2)
+
+
+def test_macro_f1_is_over_the_classes_that_occur_whatever_is_predicted():
+    # a: 1; b: precision 1, recall 1/2; c does not occur and has no F1 of its own
+    table = predicted("aabb", np.eye(4)[[0, 0, 1, 2]], labels=("a", "b", "c", "d"))
+    assert quality(table)["macro_f1"] == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_calibration_error_by_hand():
+    # bins of 1/15: 0.9 twice (one right: gap |1 - 1.8|), 0.6 twice (both right: gap |2 - 1.2|)
+    table = predicted("abaa", [[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
+    assert calibration(table)["calibration/ece"] == pytest.approx((0.8 + 0.8) / 4)
+
+
+def test_over_and_under_confidence_in_different_bins_do_not_cancel():
+    table = predicted("ab", [[0.7, 0.3], [0.9, 0.1]])
+    assert calibration(table)["calibration/ece"] == pytest.approx((0.3 + 0.9) / 2)
+
+
+@pytest.mark.parametrize(("truth", "ece", "brier"), [("aa", 0.0, 0.0), ("bb", 1.0, 2.0), ("ab", 0.5, 1.0)])
+def test_full_confidence_falls_into_the_last_bin_and_brier_runs_from_0_to_2(truth, ece, brier):
+    got = calibration(predicted(truth, [[1.0, 0.0], [1.0, 0.0]]))
+    assert (got["calibration/ece"], got["calibration/brier"]) == (ece, brier)
+
+
+def test_brier_by_hand_over_all_classes_not_the_predicted_one_alone():
+    table = predicted("ac", [[0.5, 0.3, 0.2], [0.6, 0.3, 0.1]], labels=("a", "b", "c"))
+    expected = ((0.25 + 0.09 + 0.04) + (0.36 + 0.09 + 0.81)) / 2
+    assert calibration(table)["calibration/brier"] == pytest.approx(expected)
+
+
+def test_shares_as_predictions_are_calibrated():
+    table = predicted("aaab", [[0.75, 0.25]] * 4)
+    assert calibration(table)["calibration/ece"] == pytest.approx(0.0)
+
+
+def test_fidelity_by_hand():
+    teacher = predicted("ab", [[0.8, 0.2], [0.4, 0.6]])
+    student = predicted("ab", [[0.6, 0.4], [0.7, 0.3]])
+    got = fidelity(student, teacher)
+    first = 0.8 * math.log(0.8 / 0.6) + 0.2 * math.log(0.2 / 0.4)
+    second = 0.4 * math.log(0.4 / 0.7) + 0.6 * math.log(0.6 / 0.3)
+    assert got == {"fidelity/agreement": 0.5, "fidelity/kl": pytest.approx((first + second) / 2)}
+
+
+def test_fidelity_pairs_classes_by_name_not_by_place():
+    teacher = predicted("ab", [[0.8, 0.2], [0.4, 0.6]])
+    swapped = predicted("ab", [[0.2, 0.8], [0.6, 0.4]], labels=("b", "a"))
+    assert fidelity(swapped, teacher) == {"fidelity/agreement": 1.0, "fidelity/kl": pytest.approx(0.0)}
+
+
+def test_fidelity_counts_agreement_with_the_teacher_even_where_both_are_wrong():
+    wrong = predicted("bb", [[0.9, 0.1], [0.9, 0.1]])
+    assert fidelity(wrong, wrong)["fidelity/agreement"] == 1.0
+
+
+def test_fidelity_is_finite_where_the_student_excludes_what_the_teacher_says():
+    got = fidelity(predicted("a", [[0.0, 1.0]]), predicted("a", [[1.0, 0.0]]))
+    assert 20 < got["fidelity/kl"] < 100
+
+
+@pytest.mark.parametrize("change", [lambda table: table.iloc[::-1], lambda table: table.iloc[:1]])
+def test_fidelity_refuses_other_examples_or_another_order(change):
+    table = predicted("ab", [[0.8, 0.2], [0.4, 0.6]])
+    with pytest.raises(ValueError, match="same examples"):
+        fidelity(change(table), table)
+
+
+# Baselines
+
+
+def test_the_majority_is_that_of_train_and_not_of_what_is_predicted():
+    predict = majority(["x"] * 4, ["a", "a", "a", "b"], ["b", "a"])
+    np.testing.assert_allclose(predict(["b", "b"]), [[0.25, 0.75]] * 2)
+
+
+def test_bag_of_words_puts_each_probability_under_its_label():
+    texts, truth = ["cold snow", "cold ice", "warm sun", "warm sand"] * 5, ["winter", "winter", "summer", "summer"] * 5
+    labels = ["winter", "autumn", "summer"]
+    got = bag_of_words(texts, truth, labels)(["snow ice", "sun sand"])
+    assert [labels[i] for i in got.argmax(axis=1)] == ["winter", "summer"]
+    assert (got[:, 1] == 0).all()  # train has none of it
+    np.testing.assert_allclose(got.sum(axis=1), 1)
+
+
+def test_baselines_learn_from_train_alone():
+    test = rows(["sun", "snow"], ["a", "b"])
+    train = rows(["snow", "sun", "snow", "sun"] * 3, ["a", "b", "a", "b"] * 3)
+    task = TASK.fitted(splits(train, test, test))
+    tables = dict(task.baselines(splits(train, test, test)))
+    assert list(tables["bag of words"]["test"]["prediction"]) == ["b", "a"]
+    assert isinstance(tables["majority class"]["validation"], pd.DataFrame)
