@@ -42,17 +42,17 @@ PRODUCTS = {"mm", "mv", "addmv", "dot", "linear", "conv", "convolution", "rnn", 
 
 @dataclass(frozen=True)
 class TimeBudget:
-    """How long to measure. The defaults take about 6 s for a request of 5 ms, at most about 20 s for one of 500 ms."""
+    """How long to measure. The defaults take about 4 s for a request of 5 ms, at most about 20 s for one of 500 ms."""
 
     warmup_s: float = 0.5
     """Seconds of untimed requests, > 0; at least 3 requests are sent, whatever they take."""
-    latency_s: float = 2.5
+    latency_s: float = 2.0
     """Seconds of timed requests, > 0, once 50 requests are timed."""
     latency_limit_s: float = 10.0
     """Seconds after which fewer than 50 requests will do; 20 are always timed, however slow they are."""
-    throughput_s: float = 0.5
+    throughput_s: float = 0.25
     """Seconds of timed batches for each batch size, > 0."""
-    throughput_limit_s: float = 4.5
+    throughput_limit_s: float = 2.0
     """A batch size whose one batch is not expected to end within these seconds of batching is not tried."""
     batch_sizes: tuple[int, ...] = (8, 32, 128)
     """Requests in a batch, tried beside 1, ascending."""

@@ -51,7 +51,7 @@ def rich_tables(table: Table) -> list[RichTable]:
     for title, rows, words in ((_title(table), quality_cells(table), 2), ("cost at inference", cost_cells(table), 1)):
         one = RichTable(title=title, title_justify="left")
         for position, name in enumerate(rows[0]):
-            one.add_column(name, justify="left" if position < words else "right")
+            one.add_column(name, justify="left" if position < words else "right", no_wrap=position == 0)
         for row in rows[1:]:
             one.add_row(*row)
         laid.append(one)
