@@ -1,8 +1,8 @@
 """Runs become tables: one for each task and test set, each arm over its seeds and against its control. Pure."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 from kd.statistics import (
@@ -127,6 +127,7 @@ def _table(group: Sequence[RunRecord], directions: Mapping[str, bool], wanted: s
         against = values.get(next(iter(seeds.values())).tags.get("kd.control_arm", ""), {})
         detectable = _detectable(values[arm], against, len(tested)) if words == "no difference shown" else None
         arms.append(_arm(list(seeds.values()), values[arm], (difference, words, detectable)))
+    arms = _told_apart(arms, list(runs))
     arms.sort(key=lambda arm: (ROLE_ORDER.index(arm.role), arm.label))
     first = group[-1].tags
     scored = sum(record.tags["kd.role"] != "trivial" for record in group)
@@ -157,6 +158,15 @@ def _arm(
     )
 
 
+def _told_apart(arms: list[Arm], hashes: list[str]) -> list[Arm]:
+    """Add the beginning of the arm's hash (tag `kd.arm`) where two arms would read the same."""
+    times = Counter(arm.label for arm in arms)
+    return [
+        replace(arm, label=f"{arm.label} #{key[:4]}") if times[arm.label] > 1 else arm
+        for arm, key in zip(arms, hashes, strict=True)
+    ]
+
+
 def _detectable(arm: Mapping[int, float], control: Mapping[int, float], tests: int) -> float:
     """Return the smallest true difference that would have been shown at 80 % power, at Holm's strictest level."""
     differences = [arm[seed] - control[seed] for seed in arm.keys() & control.keys()]
@@ -165,7 +175,7 @@ def _detectable(arm: Mapping[int, float], control: Mapping[int, float], tests: i
 
 def _sentence(table: Table, arm: Arm) -> str:
     if arm.difference is None or arm.difference.mean is None:
-        return f"{arm.label}: cannot be said: its control, the same student without a teacher, was not trained."
+        return f"{arm.label}: cannot be said: its control, the same student without a teacher, is not among these runs."
     gap = arm.difference
     interval = f", 95 % interval {gap.low:+.3f} to {gap.high:+.3f}" if gap.low is not None else ""
     seeds = f"{gap.n} seed" + ("s" if gap.n != 1 else "")

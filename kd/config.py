@@ -95,6 +95,7 @@ class FitOptions(RowOptions):
         for option, least in (("seed", 0), ("epochs", 1), ("batch_size", 1), ("gradient_accumulation", 1)):
             value = getattr(self, option)
             _require(value >= least, option, value, f"a number >= {least}")
+        _require(self.seed < 2**32, "seed", self.seed, "a number below 2**32")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number > 0")
         _require(0 <= self.warmup_ratio < 1, "warmup_ratio", self.warmup_ratio, "a share from 0 to under 1")
         _require(self.max_length >= 4, "max_length", self.max_length, "a number of tokens >= 4")
@@ -114,8 +115,8 @@ class TeacherConfig(FitOptions):
 class StudentConfig(FitOptions):
     """Train a student on the labels alone: the control of every distilled student."""
 
-    teacher: str
-    """Finished teacher: models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/model, or a folder or hub id."""
+    teacher: str = ""
+    """Finished teacher: models:/NAME@ALIAS, runs:/ID/model, a folder or hub id; default the newest for this data."""
     student: str = ""
     """Another model to start from, by hub id or folder, with its own tokenizer; default: cut from the teacher."""
     student_layers: str = ""
@@ -126,9 +127,11 @@ class StudentConfig(FitOptions):
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
         super().__post_init__()
-        _require(
-            bool(self.teacher), "teacher", self.teacher, "models:/NAME@ALIAS, runs:/ID/model, a folder or a hub id"
-        )
+        if self.initialisation and self.student and not self.student_layers:
+            raise UserError(
+                f"initialisation={self.initialisation!r} chooses among layers, but all of student={self.student!r} "
+                "are kept: give student_layers as a count, or leave initialisation out"
+            )
         if self.initialisation and "," in self.student_layers:
             raise UserError(
                 f"initialisation={self.initialisation!r} beside explicit student_layers={self.student_layers!r}: "

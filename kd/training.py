@@ -98,36 +98,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Fitted:
-    """How a training went: best validation metric, weight updates, seconds, updates done before a resume, warnings."""
+    """How a training went: best validation metric, updates, seconds (here, with validation), updates before a resume.
+
+    Examples a second leave validation out, and are None where a resumed training had nothing left to do.
+    """
 
     best: float
     steps: int
     seconds: float
-    examples_per_s: float
+    examples_per_s: float | None
     resumed_step: int
     warnings: tuple[str, ...]
-
-
-def resolve_precision(precision: PrecisionName) -> PrecisionName:
-    """Turn `auto` into what the hardware is good at: bf16 where it computes it, else fp16 on CUDA, else fp32.
-
-    Raises:
-        UserError: fp16 without a GPU, where it would be slow and could overflow.
-    """
-    cuda = torch.cuda.is_available()
-    if precision == "fp16" and not cuda:
-        raise UserError("precision='fp16' needs a CUDA GPU, and there is none here: give auto, bf16 or fp32")
-    if precision != "auto":
-        return precision
-    if cuda:
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    in_hardware = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if in_hardware else "fp32"
-
-
-def autocast_dtype(precision: PrecisionName) -> torch.dtype | None:
-    """Return the dtype of autocast for a resolved precision; None for fp32."""
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
 
 
 class LengthGroups(Sampler[int]):
@@ -175,6 +156,8 @@ class _Trainer(Trainer):
         self.counts: dict[str, torch.Tensor] = {}
         self.window: dict[str, torch.Tensor] = {}
         self.shares: dict[str, float] = {}
+        self.rows_seen = 0
+        self.validation_s = 0.0
         self.control: TrainerControl
         # The Trainer insists on an eval_dataset; `evaluate` below never reads it.
         super().__init__(
@@ -196,6 +179,7 @@ class _Trainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
         """Return alpha x sum of the teacher's terms + (1 - alpha) x task loss, each a mean over the whole step."""
+        self.rows_seen += len(inputs["row"]) * self.accelerator.num_processes
         outputs = model(**{key: value for key, value in inputs.items() if key not in ("labels", "row")})
         sums = {"task": self.job.loss(outputs, inputs)[0]}
         if self.job.terms and self.job.teacher is not None:
@@ -226,7 +210,9 @@ class _Trainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Measure the task's validation metrics."""
+        start = time.perf_counter()
         metrics = {f"eval_{name}": value for name, value in self.job.validate(self.model).items()}
+        self.validation_s += time.perf_counter() - start
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -353,7 +339,7 @@ def fit(job: Job, recipe: Recipe) -> Fitted:
         best=float(trainer.state.best_metric),
         steps=steps,
         seconds=seconds,
-        examples_per_s=(steps - resumed) * trainer.sampler.group / seconds,
+        examples_per_s=trainer.rows_seen / (seconds - trainer.validation_s) if trainer.rows_seen else None,
         resumed_step=resumed,
         warnings=_silent_terms(trainer.shares),
     )

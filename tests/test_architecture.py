@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "kd.signals": BASIS,
     "kd.training": BASIS,
     "kd.evaluation": BASIS,
+    "kd.precision": ("kd.types",),
     "kd.profiling": BASIS,
     "kd.comparison": BASIS,
     "kd.promotion": BASIS,

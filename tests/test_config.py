@@ -23,8 +23,8 @@ from kd.types import UserError
 ROOT = Path(__file__).parent.parent
 NEEDED = {
     TeacherConfig: ["--dataset", "d"],
-    StudentConfig: ["--dataset", "d", "--teacher", "t"],
-    DistillConfig: ["--dataset", "d", "--teacher", "t"],
+    StudentConfig: ["--dataset", "d"],
+    DistillConfig: ["--dataset", "d"],
     MainConfig: [],
     MeasureConfig: ["--model", "models:/m/1"],
     CompareConfig: [],

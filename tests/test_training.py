@@ -15,7 +15,8 @@ from datasets import Dataset
 
 from kd import training
 from kd.objectives.soft import Soft
-from kd.training import Job, LengthGroups, Recipe, fit, last_checkpoint, resolve_precision
+from kd.precision import resolve_precision
+from kd.training import Job, LengthGroups, Recipe, fit, last_checkpoint
 from kd.types import Stopped, TeacherOutputs, UserError
 from tests import tiny
 

@@ -45,7 +45,7 @@ DISTRIBUTIONS = {
 STANDARD_LIBRARY = "python"
 """Class name of the standard library."""
 ROWS: dict[SplitName, int] = {"test": 130, "validation": 50, "train": 210}
-"""Rows a class in each split: a whole comparison fits into minutes on two cores. Test is large, as few rows tell little."""
+"""Rows a class in each split: a comparison takes minutes on two cores. Test is large, as few rows tell little."""
 MIN_PERCENT = 40
 """Least share of `ROWS`, in percent, that is still used."""
 MIN_FILES = 15

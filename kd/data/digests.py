@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 
 _ENCODER = json.JSONEncoder(default=str)
 
@@ -32,7 +32,8 @@ def row_keys(rows: Dataset, columns: Sequence[str]) -> list[str]:
 def digest(rows: Dataset, columns: Sequence[str]) -> str:
     """Return the digest of all rows: their `example_id` and `columns`, in order.
 
-    MLflow's own data set digest reads the first 10,000 rows only; this one reads every row.
+    A class label counts by its integer and by the column's list of names. MLflow's own data set digest reads the first
+    10,000 rows only; this one reads every row.
 
     Args:
         rows: A split returned by `kd.data.sources.load`, or a subset of one.
@@ -42,7 +43,8 @@ def digest(rows: Dataset, columns: Sequence[str]) -> str:
         The first 32 hexadecimal digits of a SHA-256.
     """
     names = list(dict.fromkeys(["example_id", *columns]))
-    sha = hashlib.sha256(json.dumps(names).encode())
+    classes = {name: rows.features[name].names for name in names if isinstance(rows.features[name], ClassLabel)}
+    sha = hashlib.sha256(json.dumps([names, classes] if classes else names).encode())
     for key in row_keys(rows, names):
         sha.update(b"\n" + key.encode())
     return sha.hexdigest()[:32]

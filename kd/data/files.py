@@ -199,7 +199,7 @@ def _read_jsonl(path: Path) -> Dataset:
 def _array(path: Path, name: str, values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
         raise UserError(f"{path}: column '{name}' mixes types ({_line(error)}): write one type") from error
 
 

@@ -104,7 +104,7 @@ def refuse_shared_groups(splits: dict[SplitName, Dataset], group: str) -> None:
             shared = sorted(set(splits[first]["group"][:]) & set(splits[second]["group"][:]))
             if shared:
                 raise UserError(
-                    f"--group={group}: {len(shared)} of its values are in both {first} and {second} "
+                    f"group_column={group!r}: {len(shared)} of its values are in both {first} and {second} "
                     f"(e.g. {', '.join(map(repr, shared[:3]))}), so a score would not show how the model does on new "
                     "groups: give files that share none, or train rows alone, which are then cut by group"
                 )

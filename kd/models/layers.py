@@ -50,7 +50,9 @@ def parse_layers(text: str) -> int | LayerMap:
     return numbers[0]
 
 
-def layer_map(layers: int | LayerMap, initialisation: InitialisationName, source_layers: int) -> LayerMap:
+def layer_map(
+    layers: int | LayerMap, initialisation: InitialisationName, source_layers: int, source: str = "teacher"
+) -> LayerMap:
     """Return the source layers that the student's layers start from; empty for `random`.
 
     Raises:
@@ -59,14 +61,14 @@ def layer_map(layers: int | LayerMap, initialisation: InitialisationName, source
     if isinstance(layers, tuple):
         if layers[-1] >= source_layers:
             raise UserError(
-                f"student_layers={','.join(map(str, layers))}: the teacher has {source_layers} layers, "
+                f"student_layers={','.join(map(str, layers))}: the {source} has {source_layers} layers, "
                 f"so indices go from 0 to {source_layers - 1}"
             )
         return layers
     available = {"odd": source_layers // 2, "even": (source_layers + 1) // 2}.get(initialisation, source_layers)
     if layers > available:
         which = f"{initialisation} layers" if initialisation in ("odd", "even") else "layers"
-        raise UserError(f"student_layers={layers}: the teacher has only {available} {which}; give at most {available}")
+        raise UserError(f"student_layers={layers}: the {source} has only {available} {which}; give at most {available}")
     return LAYER_MAPS[initialisation](source_layers, layers)
 
 

@@ -15,7 +15,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
     RepositoryNotFoundError,
 )
 from safetensors.torch import save_file
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from kd.home import home, publish
 from kd.types import UserError
@@ -28,6 +28,9 @@ WHAT_A_MODEL_MAY_BE = (
     "builtin:minilm-l6, a folder with config.json and safetensors, a hub id such as distilbert-base-uncased, "
     "models:/NAME/VERSION, models:/NAME@ALIAS or runs:/RUN_ID/model"
 )
+
+VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model")
+"""Files that a tokenizer's words are in; without one, a class default would read every word as unknown."""
 
 PROBE_TIMEOUT_S = 8.0
 """Seconds for the one request that tells whether the hub answers; `snapshot_download` alone waits without limit."""
@@ -59,11 +62,32 @@ def load_tokenizer(folder: Path, option: str) -> PreTrainedTokenizerBase:
     Raises:
         UserError: there is none, or it needs code of its own.
     """
+    if not any(path for pattern in VOCABULARIES for path in folder.glob(pattern)):
+        raise UserError(f"{option}: there is no tokenizer beside the weights in {folder.name}; save one there")
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"{option}: no usable tokenizer in {folder.name}: {str(error).splitlines()[0]}") from error
     return tokenizer
+
+
+def fit_together(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, option: str, max_length: int) -> None:
+    """Let model and tokenizer agree on the padding token (a decoder's is its end token, where it has none of its own).
+
+    Raises:
+        UserError: no token to pad with, or `max_length` is more than the model has positions for.
+    """
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise UserError(f"{option}: its tokenizer has neither a padding nor an end token; give it a pad_token")
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.pad_token_id
+    positions = getattr(model.config, "max_position_embeddings", None) or max_length
+    most = min(positions, tokenizer.model_max_length)
+    if max_length > most:
+        raise UserError(
+            f"max_length={max_length} is more than the {most} positions of the {option}: give at most {most}"
+        )
 
 
 def sha256_file(path: Path) -> str:

@@ -55,7 +55,6 @@ def rich_tables(table: Table) -> list[RichTable]:
         for row in rows[1:]:
             one.add_row(*row)
         laid.append(one)
-    laid[-1].caption, laid[-1].caption_justify = _caption(table), "left"
     return laid
 
 
@@ -65,7 +64,7 @@ def markdown(table: Table) -> str:
     for rows in (quality_cells(table), cost_cells(table)):
         rule = [":--"] + ["--:"] * (len(rows[0]) - 1)
         lines += [f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:])] + [""]
-    return "\n".join([*lines, _caption(table), ""])
+    return "\n".join([*lines, caption(table), ""])
 
 
 def _measured(table: Table, figures: tuple[Figure, ...]) -> list[Figure]:
@@ -80,7 +79,8 @@ def _title(table: Table) -> str:
     return f"{table.task.replace('_', ' ')} on {table.dataset} (test set {table.test_digest[:8]})"
 
 
-def _caption(table: Table) -> str:
+def caption(table: Table) -> str:
+    """Say what the intervals are, and how often the test set has been scored."""
     return (
         f"Means over seeds with 95 % t intervals; differences are paired by seed and Holm-corrected. "
         f"{table.times_scored} trained runs have scored this test set."

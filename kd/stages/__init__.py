@@ -29,7 +29,7 @@ QUIET = {
 }
 
 
-DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
 """What a file system says that the user can mend."""
 
 
@@ -42,6 +42,7 @@ def start(stage: str, config: type[Config]) -> None:
         options = parse(config)
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
+        os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # whoever made the model
         if not sys.stderr.isatty():
             os.environ.setdefault("TQDM_MININTERVAL", "30")  # a log file needs no moving bar
         signal.signal(signal.SIGTERM, _stop)
@@ -69,4 +70,6 @@ def _leave(message: str, code: int) -> NoReturn:
 
 
 def _stop(*_: Any) -> NoReturn:
-    raise Stopped("SIGTERM came outside training; nothing was registered, the same command begins again")
+    raise Stopped(
+        "SIGTERM came; nothing was registered, and the same command goes on from the last checkpoint, if there is one"
+    )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from kd import tracking
 from kd.comparison import Table, answer, compare
 from kd.config import CompareConfig
-from kd.report.tables import markdown, rich_tables
+from kd.report.tables import caption, markdown, rich_tables
 from kd.stages.console import console, say
 from kd.tasks import TASKS
 from kd.types import UserError
@@ -37,6 +37,7 @@ def show(tables: list[Table], run: tracking.Run) -> None:
     """Print tables and answers, and keep them with their run ids as artifacts."""
     for table in tables:
         console.print(*rich_tables(table), sep="\n")
+        say(caption(table))
         say(f"Did distillation help?\n{answer(table)}")
     pages = [f"{markdown(table)}\n{answer(table)}\n\nRuns: {_run_ids(table)}\n" for table in tables]
     run.log_text("\n".join(pages), "comparison.md")

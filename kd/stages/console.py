@@ -4,9 +4,9 @@ import sys
 
 from rich.console import Console
 
-console = Console(width=None if sys.stdout.isatty() else 140)
+console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def say(text: str) -> None:
     """Print one line for the user."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)

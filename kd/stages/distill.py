@@ -9,13 +9,14 @@ from kd.stages import student
 from kd.stages.console import say
 from kd.stages.fitting import Plan, Where, train
 from kd.stages.registering import register
-from kd.stages.rows import Rows, load_rows
+from kd.stages.rows import Rows, describe, load_rows
 
 
 def run(config: DistillConfig) -> None:
     """Train, evaluate, log, profile and register a distilled student."""
     with tracking.session(config.experiment) as experiment:
         rows = load_rows(config, config.seed)
+        describe(config, rows)
         outcome = train(plan(config, rows), config, Where(experiment))
         name, version = register(outcome, config, rows)
         say(f"Registered {name} version {version}; compare it with its control: python -m entrypoints.compare")

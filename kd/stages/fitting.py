@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from kd import packaging, tracking
 from kd.config import FitOptions
 from kd.evaluation import logits
+from kd.precision import autocast_dtype, resolve_precision
 from kd.signals import TeacherSignal
 from kd.stages.baselines import log_baselines
 from kd.stages.checkpoints import checkpoints
@@ -24,10 +25,9 @@ from kd.stages.console import say
 from kd.stages.identity import code_digest, fingerprint
 from kd.stages.rows import Rows, short_name
 from kd.stages.weights import Located
-from kd.training import Fitted, Job, Recipe, autocast_dtype, fit, resolve_precision
+from kd.training import Fitted, Job, Recipe, fit
 from kd.types import ObjectiveTerm, Role
 
-SIGNAL_SPLITS = ("train", "validation", "test")
 REQUESTS_KEPT = 256
 
 
@@ -89,10 +89,13 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
         UserError: the training diverged, or another process is at the same training.
         Stopped: a signal came; a checkpoint is kept.
     """
-    key = fingerprint({**plan.identity, "seed": config.seed, "rows": plan.rows.train_digest, "code": code_digest()})
+    data = {"rows": plan.rows.train_digest, "test": plan.rows.test_digest}
+    key = fingerprint({**plan.identity, **data, "seed": config.seed, "code": code_digest()})
     found = tracking.runs(where.experiment, f"tags.`kd.cache_key` = '{key}'") if where.reuse else []
     if found:
         outcome = Outcome(found[-1].run_id, tracking.model_of(found[-1].run_id), reused=True)
+        if config.latency_budget_ms or config.ram_budget_mib or config.size_budget_mib:
+            measure_apart(outcome.model, outcome.run_id, config)  # its budgets may have been others
     else:
         outcome = _carry_out(plan, config, where.parent, key)
     log_baselines(plan.rows, config, where)
@@ -208,7 +211,9 @@ def _evaluate(plan: Plan, config: FitOptions, run: tracking.Run, fitted: Fitted)
     """Score validation and test once with the best checkpoint, in float32 as it is served."""
     task, splits = plan.rows.task, plan.rows.splits
     collate = task.collate(plan.tokenizer)
-    metrics = {"cost/examples_per_s": fitted.examples_per_s}
+    metrics = {}
+    if fitted.examples_per_s is not None:
+        metrics["cost/examples_per_s"] = fitted.examples_per_s
     if not fitted.resumed_step:  # what an interrupted process had spent was not measured
         metrics["cost/train_s"] = fitted.seconds
     curves = {}
@@ -234,7 +239,7 @@ def _evaluate(plan: Plan, config: FitOptions, run: tracking.Run, fitted: Fitted)
 
 def _log_model(plan: Plan, config: FitOptions) -> str:
     task = plan.rows.task
-    example = task.requests(plan.rows.splits.validation.select(range(3)))
+    example = task.requests(plan.rows.splits.validation.select(range(min(3, len(plan.rows.splits.validation)))))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "weights"
         plan.model.to("cpu")

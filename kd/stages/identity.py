@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from kd.config import FitOptions
+from kd.precision import resolve_precision
 from kd.stages.rows import Rows
-from kd.training import resolve_precision
 
 DECIDING_CODE = ("data", "tasks", "models", "objectives", "training.py", "signals.py", "evaluation.py")
 
@@ -30,7 +30,7 @@ def shared_identity(config: FitOptions, rows: Rows) -> dict[str, Any]:
         "patience",
     )
     return {
-        "task": config.task,
+        "task": rows.task.serving(),
         "data": rows.full_digest,
         "validation": rows.validation_digest,
         "max_train": config.max_train,

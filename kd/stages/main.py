@@ -10,7 +10,7 @@ from kd.stages.compare import show, tables_of
 from kd.stages.console import say
 from kd.stages.fitting import Outcome, Where, train
 from kd.stages.registering import register
-from kd.stages.rows import Rows, load_rows, short_name
+from kd.stages.rows import Rows, describe, load_rows, short_name
 from kd.types import RunRecord
 
 Options = TypeVar("Options", bound=FitOptions)
@@ -20,10 +20,7 @@ def run(config: MainConfig) -> None:
     """Run everything, compare, register the best on validation as challenger."""
     with tracking.session(config.experiment) as experiment:
         rows = load_rows(config, config.seed)
-        for note in rows.splits.notes:
-            say(note)
-        counts = (len(rows.train), len(rows.splits.validation), len(rows.splits.test))
-        say(f"{config.dataset}: {counts[0]} training, {counts[1]} validation, {counts[2]} test rows")
+        describe(config, rows)
         with tracking.run(
             f"main {short_name(config.dataset)}", {"kd.stage": "main", "kd.dataset": config.dataset}
         ) as parent:

@@ -26,6 +26,10 @@ def run(config: PromoteConfig) -> None:
                     f"candidate={config.candidate!r}: its run {version.run_id} is {state or 'gone'}, not FINISHED"
                 )
             record = tracking.record(version.run_id)
+            if record.tags.get("kd.task") not in TASKS:
+                raise UserError(
+                    f"candidate={config.candidate!r} was not made by this project, so its figures are unknown"
+                )
             directions = next(task.directions for name, task in TASKS.items() if name == record.tags["kd.task"])
             metric = config.metric.removeprefix("test/") or record.tags["kd.metric"]
             if metric not in directions:

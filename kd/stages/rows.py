@@ -1,7 +1,7 @@
 """The rows of a stage: read, checked by the task, selected, and named by their digests."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from datasets import Dataset
 
@@ -9,6 +9,7 @@ from kd.config import RowOptions
 from kd.data.digests import digest
 from kd.data.sources import DataRequest, load
 from kd.data.splits import Splits, subset
+from kd.stages.console import say
 from kd.tasks import TASKS
 from kd.tasks.base import Task
 
@@ -61,8 +62,11 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
         )
     )
     task = task.fitted(splits)
+    train = splits.train
+    if config.max_train:
+        train = subset(splits.train, config.max_train, seed, task.target)
+        task.fitted(replace(splits, train=train))  # a subset too small to learn from is refused here
     used = [*task.inputs, task.target] if task.target else list(task.inputs)
-    train = subset(splits.train, config.max_train, seed, task.target) if config.max_train else splits.train
     return Rows(
         task=task,
         splits=splits,
@@ -72,6 +76,14 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
         validation_digest=digest(splits.validation, used),
         test_digest=digest(splits.test, used),
     )
+
+
+def describe(config: RowOptions, rows: Rows) -> None:
+    """Tell the user how many rows there are, and what was done to get them."""
+    for note in rows.splits.notes:
+        say(note)
+    counts = (len(rows.train), len(rows.splits.validation), len(rows.splits.test))
+    say(f"{config.dataset}: {counts[0]} training, {counts[1]} validation, {counts[2]} test rows")
 
 
 def model_name(config: RowOptions, test_digest: str) -> str:

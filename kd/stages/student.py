@@ -14,16 +14,17 @@ from kd.config import StudentConfig
 from kd.data.digests import digest
 from kd.evaluation import logits
 from kd.models.layers import layer_map, parse_layers
-from kd.models.sources import load_tokenizer
+from kd.models.sources import fit_together, load_tokenizer
 from kd.models.students import build_student
+from kd.precision import autocast_dtype, resolve_precision
 from kd.signals import TeacherSignal, signal_key, teacher_signal
 from kd.stages.console import say
 from kd.stages.fitting import Plan, Where, train
 from kd.stages.identity import code_digest, shared_identity
 from kd.stages.registering import register
-from kd.stages.rows import Rows, load_rows
+from kd.stages.rows import Rows, describe, load_rows, model_name
 from kd.stages.weights import Located, locate
-from kd.training import autocast_dtype, resolve_precision
+from kd.types import UserError
 
 DEFAULT_LAYERS = "2"
 
@@ -42,6 +43,7 @@ def run(config: StudentConfig) -> None:
     """Train, evaluate, log, profile and register a student that no teacher guides."""
     with tracking.session(config.experiment) as experiment:
         rows = load_rows(config, config.seed)
+        describe(config, rows)
         outcome = train(plan(config, rows), config, Where(experiment))
         name, version = register(outcome, config, rows)
         say(f"Registered {name} version {version}")
@@ -72,9 +74,12 @@ def plan(config: StudentConfig, rows: Rows) -> Plan:
 
 
 def find_teacher(config: StudentConfig, rows: Rows) -> tuple[Located, PreTrainedModel]:
-    """Load the finished teacher."""
-    located = locate(config.teacher, "teacher")
-    return located, rows.task.load_model(located.folder, f"teacher={config.teacher!r}", finished=True)
+    """Load the finished teacher: the one named, or the newest registered for this data."""
+    name = config.teacher or tracking.newest_version(f"{model_name(config, rows.test_digest)}-teacher")
+    if not name:
+        raise UserError("teacher is missing, and none is registered for this data: run the entry point teacher first")
+    located = locate(name, "teacher")
+    return located, rows.task.load_model(located.folder, f"teacher={name!r}", finished=True)
 
 
 def initialise(config: StudentConfig, rows: Rows, located: Located, teacher: PreTrainedModel) -> Start:
@@ -84,7 +89,9 @@ def initialise(config: StudentConfig, rows: Rows, located: Located, teacher: Pre
     if config.student:
         source = locate(config.student, "student")
         model = rows.task.load_model(source.folder, "student", finished=False)
-    tokenizer = load_tokenizer(source.folder, "student" if config.student else "teacher")
+    option = "student" if config.student else "teacher"
+    tokenizer = load_tokenizer(source.folder, option)
+    fit_together(model, tokenizer, option, config.max_length)
     wanted = config.student_layers or ("" if config.student else DEFAULT_LAYERS)
     whose = f" {config.student.rstrip('/').rpartition('/')[2]}" if config.student else ""
     if not wanted:
@@ -92,7 +99,7 @@ def initialise(config: StudentConfig, rows: Rows, located: Located, teacher: Pre
         return Start(model, tokenizer, f"{count} layers{whose}", {"source": source.digest, "layers": "all"})
     initialisation = config.initialisation or "spaced"
     layers = parse_layers(wanted)
-    indices = layer_map(layers, initialisation, model.config.num_hidden_layers)
+    indices = layer_map(layers, initialisation, model.config.num_hidden_layers, option)
     count = len(indices) or int(wanted)
     student = build_student(model, count, indices, config.seed)
     origin = (
@@ -101,7 +108,8 @@ def initialise(config: StudentConfig, rows: Rows, located: Located, teacher: Pre
         else "random layers"
     )
     say(f"Student: {origin}, {student.num_parameters() / 1e6:.1f} M parameters")
-    described = f"{count} layers{whose}" + (f" {initialisation}" if config.initialisation else "")
+    explicit = f" ({wanted})" if isinstance(layers, tuple) else ""
+    described = f"{count} layers{whose}{explicit}" + (f" {initialisation}" if config.initialisation else "")
     identity = {"source": source.digest, "layers": list(indices) or f"random {count}"}
     return Start(student, tokenizer, described, identity)
 
@@ -132,6 +140,7 @@ def signal_of(
             tokenizer = load_tokenizer(located.folder, "teacher")
             encoded = rows.task.encode(split, tokenizer, config.max_length)
             device = "cuda" if torch.cuda.is_available() else "cpu"
+            fit_together(teacher, tokenizer, "teacher", config.max_length)
             collate = rows.task.collate(tokenizer)
             return logits(
                 teacher.to(device),

@@ -4,12 +4,12 @@ from transformers import set_seed
 
 from kd import tracking
 from kd.config import TeacherConfig
-from kd.models.sources import load_tokenizer
+from kd.models.sources import fit_together, load_tokenizer
 from kd.stages.console import say
 from kd.stages.fitting import Plan, Where, train
 from kd.stages.identity import shared_identity
 from kd.stages.registering import register
-from kd.stages.rows import Rows, load_rows
+from kd.stages.rows import Rows, describe, load_rows
 from kd.stages.weights import locate
 
 
@@ -17,6 +17,7 @@ def run(config: TeacherConfig) -> None:
     """Train, evaluate, log, profile and register a teacher."""
     with tracking.session(config.experiment) as experiment:
         rows = load_rows(config, config.seed)
+        describe(config, rows)
         outcome = train(plan(config, rows), config, Where(experiment))
         name, version = register(outcome, config, rows)
         say(f"Registered {name} version {version}; give it to student and distill as teacher=models:/{name}/{version}")
@@ -31,13 +32,15 @@ def plan(config: TeacherConfig, rows: Rows) -> Plan:
     source = locate(config.teacher, "teacher")
     set_seed(config.seed)
     model = rows.task.load_model(source.folder, "teacher", finished=False)
+    tokenizer = load_tokenizer(source.folder, "teacher")
+    fit_together(model, tokenizer, "teacher", config.max_length)
     short = source.uri.removeprefix("builtin:").rstrip("/").rpartition("/")[2]
     return Plan(
         stage="teacher",
         role="teacher",
         title=f"teacher {short} · {model.config.num_hidden_layers} layers · seed {config.seed}",
         model=model,
-        tokenizer=load_tokenizer(source.folder, "teacher"),
+        tokenizer=tokenizer,
         rows=rows,
         identity={**shared_identity(config, rows), "role": "teacher", "source": source.digest},
         control=None,

@@ -10,7 +10,7 @@ from kd.models.sources import fetch_weights, sha256_file
 
 @dataclass(frozen=True)
 class Located:
-    """A model's folder; its name with an alias resolved to a version; the sha256 of weights and configuration."""
+    """A model's folder; its name with an alias resolved to a version; the sha256 of weights, settings and words."""
 
     folder: Path
     uri: str
@@ -28,6 +28,6 @@ def locate(name: str, option: str) -> Located:
         folder, uri = stored.folder, stored.uri
     else:
         folder, uri = fetch_weights(name, option), name
-    files = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*.json"))]
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".txt", ".model"))
     parts = [f"{path.name} {sha256_file(path)}" for path in files]
     return Located(folder, uri, hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32])

@@ -56,8 +56,15 @@ def log_model(served: Path, folder: Path, example: pd.DataFrame, answer: pd.Data
 
 
 def load_served(uri: str) -> Any:
-    """Load a model the way it is served."""
-    return mlflow.pyfunc.load_model(uri)
+    """Load a model the way it is served.
+
+    Raises:
+        UserError: it needs to be unpickled, which is never done, or is damaged.
+    """
+    try:
+        return mlflow.pyfunc.load_model(uri)
+    except MlflowException as error:
+        raise UserError(f"model={uri!r} cannot be loaded: {first_line(error)}") from error
 
 
 def stored_model(uri: str, option: str) -> StoredModel:
@@ -138,6 +145,12 @@ def version_of(run_id: str) -> tuple[str, str] | None:
     """Return (name, version) of the registered version a run made; None where it made none."""
     found = client().search_model_versions(f"run_id='{run_id}'", max_results=1)
     return (found[0].name, str(found[0].version)) if found else None
+
+
+def newest_version(name: str) -> str:
+    """Return the URI of the newest version of a registered model; empty where there is none."""
+    numbers = [int(found.version) for found in client().search_model_versions(f"name='{name}'")]
+    return f"models:/{name}/{max(numbers)}" if numbers else ""
 
 
 def set_alias(name: str, alias: str, version: str) -> None:

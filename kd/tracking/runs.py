@@ -77,7 +77,7 @@ def run(name: str, tags: Mapping[str, str], parent: Run | None = None, continued
             inside a parent a new run is made and the old one is closed.
     """
     adopted = os.environ.pop("MLFLOW_RUN_ID", "")
-    reopened = continued if continued and not (adopted or parent) else ""
+    reopened = continued if continued and not (adopted or parent) and _in_this_experiment(continued) else ""
     if continued and not reopened:
         abandon(continued)
     active = mlflow.start_run(
@@ -100,10 +100,16 @@ def run(name: str, tags: Mapping[str, str], parent: Run | None = None, continued
     mlflow.end_run("FINISHED")
 
 
+def _in_this_experiment(run_id: str) -> bool:
+    return bool(client().get_run(run_id).info.experiment_id == os.environ.get("MLFLOW_EXPERIMENT_ID"))
+
+
 def abandon(run_id: str) -> None:
     """Close an interrupted run that no process writes to any more; another run goes on from its checkpoint."""
-    client().set_tag(run_id, "kd.resumable", "false")
-    if status(run_id) == "RUNNING":
+    known = status(run_id)
+    if known:
+        client().set_tag(run_id, "kd.resumable", "false")
+    if known == "RUNNING":
         client().set_tag(run_id, "kd.exit_reason", "killed")
         client().set_terminated(run_id, "KILLED")
 
@@ -155,7 +161,7 @@ def runs(experiment: str, query: str = "") -> list[RunRecord]:
 
 
 def times_scored(test_digest: str) -> int:
-    """Return how many finished trained runs, in every experiment of the store, have scored this test set."""
+    """Return how many trained runs, in every experiment of the store, have scored this test set."""
     everywhere = [found.experiment_id for found in client().search_experiments()]
     query = (
         f"tags.`kd.test_digest` = '{test_digest}' and tags.`kd.test_scored` = 'true' and tags.`kd.role` != 'trivial'"

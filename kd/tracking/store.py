@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import mlflow
+import requests
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from kd.types import Refused, Stopped, UserError
 
 DEFAULT_EXPERIMENT = "kd"
+KNOCK_S = 8.0
 KIND = "mlflow.experimentKind"
 
 
@@ -74,7 +76,7 @@ def _existing(name: str) -> Iterator[str]:
 def _reachable() -> Iterator[None]:
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         raise UserError(
             f"the tracking store {tracking_uri()} cannot be used: {first_line(error)}; "
             "set MLFLOW_TRACKING_URI to a store that can be reached and written"
@@ -83,6 +85,7 @@ def _reachable() -> Iterator[None]:
 
 def _experiment(wanted: str, adopted: str) -> str:
     with _reachable():
+        _knock(mlflow.get_tracking_uri())
         if not adopted:
             name = wanted or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
             _opens_as_training(mlflow.set_experiment(name))
@@ -96,6 +99,12 @@ def _experiment(wanted: str, adopted: str) -> str:
             f"give mlflow run the option --experiment-name {wanted}"
         )
     return actual
+
+
+def _knock(uri: str) -> None:
+    """Ask a server for a sign of life, within seconds: MLflow's own client waits for minutes. Any answer will do."""
+    if uri.startswith(("http://", "https://")):
+        requests.get(uri, timeout=KNOCK_S)
 
 
 def _opens_as_training(experiment: Experiment) -> None:
@@ -136,4 +145,4 @@ def first_line(error: BaseException) -> str:
 
 def without_password(text: str) -> str:
     """Hide user and password of every URI in `text`."""
-    return re.sub(r"//[^@/\s]*@", "//***@", text)
+    return re.sub(r"//[^/\s]*@", "//***@", text)

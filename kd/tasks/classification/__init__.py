@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from datasets import ClassLabel, Dataset
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -45,7 +46,10 @@ class Classification:
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, str]) -> "Classification":
-        """Make the task from the column options."""
+        """Make the task from the column options; UserError where two of them name one column."""
+        named = [column for column in columns.values() if column]
+        if len(set(named)) < len(named):
+            raise UserError(f"text_column, text_pair_column and label_column name one column twice: {', '.join(named)}")
         return cls(columns["text_column"], columns["text_pair_column"], columns["label_column"])
 
     @property
@@ -88,29 +92,41 @@ class Classification:
 
     def load_model(self, folder: Path, option: str, *, finished: bool) -> PreTrainedModel:
         """Load weights with a head of this task's labels; see `Task.load_model`."""
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        if finished:
-            theirs = tuple(config.id2label[i] for i in range(config.num_labels))
-            if theirs != self.labels:
-                raise UserError(
-                    f"{option}: its labels are not the data's: the model knows {_listed(theirs)} "
-                    f"({len(theirs)}), the data has {_listed(self.labels)} ({len(self.labels)}); "
-                    "use a teacher trained on this data"
-                )
         heading = {
             "num_labels": len(self.labels),
             "id2label": dict(enumerate(self.labels)),
             "label2id": {label: i for i, label in enumerate(self.labels)},
         }
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=not finished,
-            **heading,
-        )
-        return model
+        try:
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            theirs = tuple(config.id2label[i] for i in range(config.num_labels))
+            if finished and theirs != self.labels:
+                raise UserError(
+                    f"{option}: its labels are not the data's: the model knows {_listed(theirs)} "
+                    f"({len(theirs)}), the data has {_listed(self.labels)} ({len(self.labels)}); "
+                    "use a teacher trained on this data"
+                )
+            model, loaded = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **heading,
+            )
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise UserError(f"{option}: {folder.name} is no model that can be loaded: {_first_line(error)}") from error
+        absent = {*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])}
+        if not finished:  # a new head is expected, and a pooler belongs to it
+            absent = {key for key in absent if key.startswith(f"{model.base_model_prefix}.") and ".pooler." not in key}
+        if absent:
+            raise UserError(
+                f"{option}: {len(absent)} weights of {type(model).__name__} are not in {folder.name} "
+                f"(such as {min(absent)!r}); use a model that is whole"
+            )
+        result: PreTrainedModel = model
+        return result
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
         """Tokenise, truncated to `max_length` tokens; labels become indices."""
@@ -196,8 +212,8 @@ class Classification:
         return Path(__file__).with_name("served.py")
 
     def serving(self) -> dict[str, Any]:
-        """The text columns' names, needed for pairs."""
-        return {"task": self.name, "inputs": list(self.inputs)}
+        """The text columns' names, needed for pairs, and the labels."""
+        return {"task": self.name, "inputs": list(self.inputs), "labels": list(self.labels)}
 
     def _joined(self, rows: Dataset) -> list[str]:
         return [" ".join(str(row[column]) for column in self.inputs) for row in rows.select_columns(list(self.inputs))]
@@ -208,6 +224,10 @@ def _label_names(rows: Dataset, column: str) -> list[str]:
     if isinstance(feature, ClassLabel):
         return [feature.int2str(value) for value in rows[column]]
     return [str(value) for value in rows[column]]
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _listed(labels: tuple[str, ...] | list[str]) -> str:

@@ -8,6 +8,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+WORDS = r"(?u)\w+|[^\w\s]|^$"
+"""Words, single signs, and the empty text, so that no text is without a feature."""
+
 Predict = Callable[[Sequence[str]], np.ndarray]
 
 
@@ -21,7 +24,8 @@ def majority(texts: Sequence[str], truth: Sequence[str], labels: Sequence[str]) 
 def bag_of_words(texts: Sequence[str], truth: Sequence[str], labels: Sequence[str]) -> Predict:
     """TF-IDF of single words, and logistic regression."""
     model = make_pipeline(
-        TfidfVectorizer(sublinear_tf=True, max_features=50_000), LogisticRegression(C=10.0, max_iter=300)
+        TfidfVectorizer(sublinear_tf=True, max_features=50_000, token_pattern=WORDS),
+        LogisticRegression(C=10.0, max_iter=300),
     )
     model.fit(list(texts), list(truth))
     places = [list(labels).index(label) for label in model.classes_]
