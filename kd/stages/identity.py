@@ -10,7 +10,7 @@ from kd.config import FitOptions
 from kd.precision import resolve_precision
 from kd.stages.rows import Rows
 
-DECIDING_CODE = ("data", "tasks", "models", "objectives", "training.py", "signals.py", "evaluation.py")
+DECIDING_CODE = ("data", "tasks", "models", "objectives", "precision.py", "training.py", "signals.py", "evaluation.py")
 
 
 def fingerprint(parts: Mapping[str, Any]) -> str:
