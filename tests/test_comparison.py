@@ -316,3 +316,9 @@ def test_every_distilled_arm_gets_its_sentence_and_no_other_arm():
     text = said(runs("control", CONTROL), distilled("one", BETTER), distilled("two", MIXED))
     assert [line.split(":")[0] for line in text.splitlines()] == ["one", "two"]
     assert answer(only(runs("control", CONTROL))) == "No distilled student has been trained on this data yet."
+
+
+def test_arms_of_one_name_are_told_apart_by_their_hash_else_two_equal_rows_contradict_each_other():
+    table = only(runs("control", CONTROL) + runs("other", CONTROL))
+    labels = [arm.label for arm in table.arms]
+    assert len(set(labels)) == len(labels)

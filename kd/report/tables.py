@@ -11,7 +11,7 @@ MISSING = "–"
 
 Figure = tuple[str, str, Callable[[float], str]]
 QUALITY: tuple[Figure, ...] = (
-    ("agrees with teacher", "fidelity/agreement", lambda value: f"{value:.3f}"),
+    ("agreement", "fidelity/agreement", lambda value: f"{value:.3f}"),
     ("ECE ↓", "calibration/ece", lambda value: f"{value:.3f}"),
 )
 COST: tuple[Figure, ...] = (

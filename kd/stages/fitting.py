@@ -1,5 +1,6 @@
 """What teacher, student and distill have in common: train, evaluate, log, profile, register."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -115,6 +116,7 @@ def _carry_out(plan: Plan, config: FitOptions, parent: tracking.Run | None, key:
         model = _log_model(plan, config)
         measure_apart(model, run.run_id, config)
         kept.discard()
+    gc.collect()  # a Trainer is a circle of references, which would keep its model and optimiser
     return Outcome(run.run_id, model, reused=False)
 
 

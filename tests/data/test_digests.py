@@ -63,3 +63,9 @@ def test_digest_is_32_hexadecimal_digits_and_stays_the_same_across_releases():
     assert len(value) == 32
     assert int(value, 16) >= 0
     assert value == "2f400701c73f76a001a73e90b498ed3c"
+
+
+def test_the_names_behind_class_labels_count_else_good_and_bad_could_be_swapped():
+    plain = rows(4)
+    one, two = (plain.cast_column("label", ClassLabel(names=names)) for names in (["good", "bad"], ["bad", "good"]))
+    assert digest(one, ["text", "label"]) != digest(two, ["text", "label"])

@@ -10,11 +10,11 @@ import huggingface_hub.constants
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import bert, saved_bert
+from tiny import bert, saved_bert, tokenizer
 from transformers import AutoModelForSequenceClassification
 
 from kd.models import sources
-from kd.models.sources import fetch_weights, sha256_file
+from kd.models.sources import fetch_weights, fit_together, load_tokenizer, sha256_file
 from kd.types import UserError
 
 
@@ -218,3 +218,33 @@ def test_what_the_hub_gave_before_is_used_while_it_is_away(monkeypatch, tmp_path
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit, encoding="utf-8")
     assert fetch_weights("some/model", "teacher") == repository / "snapshots" / commit
+
+
+# Tokenizers, and models that fit them
+
+
+def test_a_folder_without_vocabulary_is_refused_else_every_word_is_read_as_unknown(tmp_path):
+    bert().save_pretrained(tmp_path / "bare")
+    with pytest.raises(UserError, match="student: there is no tokenizer beside the weights in bare"):
+        load_tokenizer(tmp_path / "bare", "student")
+
+
+def test_a_decoder_without_a_padding_token_pads_with_its_end_token():
+    words, model = tokenizer(), bert()
+    words.pad_token, words.eos_token, model.config.pad_token_id = None, "[SEP]", None
+    fit_together(model, words, "student", 16)
+    assert words.pad_token == "[SEP]"
+    assert model.config.pad_token_id == words.pad_token_id == words.convert_tokens_to_ids("[SEP]")
+
+
+def test_no_token_to_pad_with_is_said_before_training():
+    words = tokenizer()
+    words.pad_token = None
+    with pytest.raises(UserError, match="neither a padding nor an end token"):
+        fit_together(bert(), words, "student", 16)
+
+
+def test_inputs_longer_than_the_model_has_positions_for_are_refused_before_training():
+    with pytest.raises(UserError, match="max_length=129 is more than the 128 positions of the teacher"):
+        fit_together(bert(), tokenizer(), "teacher", 129)
+    fit_together(bert(), tokenizer(), "teacher", 128)

@@ -63,7 +63,7 @@ def test_a_figure_that_some_arms_lack_is_a_dash_and_one_that_all_lack_has_no_col
     rows = cost_cells(table(CONTROL, DISTILLED))
     assert column(rows, "p50 ms") == {"control": "3.2", "soft": MISSING}
     assert "GPU MiB" not in rows[0]
-    assert column(quality_cells(table(CONTROL, DISTILLED)), "agrees with teacher") == {
+    assert column(quality_cells(table(CONTROL, DISTILLED)), "agreement") == {
         "control": MISSING,
         "soft": "0.900",
     }

@@ -1,12 +1,14 @@
 """Classification: labels keep their places, scores mean what their names say, and impossible data is refused early."""
 
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from datasets import ClassLabel, Dataset
+from safetensors.torch import load_file, save_file
 from tiny import saved_bert, tokenizer
 
 from kd.data.splits import Splits
@@ -251,3 +253,54 @@ def test_baselines_learn_from_train_alone():
     tables = dict(task.baselines(splits(train, test, test)))
     assert list(tables["bag of words"]["test"]["prediction"]) == ["b", "a"]
     assert isinstance(tables["majority class"]["validation"], pd.DataFrame)
+
+
+# Models that are not whole
+
+
+def without(folder, saved, prefix):
+    weights = {
+        key: value for key, value in load_file(saved / "model.safetensors").items() if not key.startswith(prefix)
+    }
+    shutil.copytree(saved, folder)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_a_finished_teacher_without_its_head_is_refused_else_it_teaches_at_random(tmp_path):
+    task, saved = TASK.fitted(splits(rows(["a", "b"], ["good", "bad"]))), saved_bert(tmp_path / "whole")
+    headless = without(tmp_path / "headless", saved, "classifier.")
+    with pytest.raises(UserError, match="2 weights of BertForSequenceClassification are not in headless"):
+        task.load_model(headless, "teacher", finished=True)
+    assert task.load_model(headless, "teacher", finished=False).config.num_labels == 2
+
+
+def test_pretrained_weights_that_lack_a_layer_are_refused_else_it_starts_at_random(tmp_path):
+    task, saved = TASK.fitted(splits(rows(["a", "b"], ["good", "bad"]))), saved_bert(tmp_path / "whole")
+    holed = without(tmp_path / "holed", saved, "bert.encoder.layer.1.")
+    for finished in (True, False):
+        with pytest.raises(UserError, match=r"bert\.encoder\.layer\.1\."):
+            task.load_model(holed, "teacher", finished=finished)
+
+
+def test_torn_weights_are_one_line(tmp_path):
+    saved = saved_bert(tmp_path / "torn")
+    (saved / "model.safetensors").write_bytes((saved / "model.safetensors").read_bytes()[:200])
+    task = TASK.fitted(splits(rows(["a", "b"], ["good", "bad"])))
+    with pytest.raises(UserError, match="torn is no model that can be loaded") as caught:
+        task.load_model(saved, "teacher", finished=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_column_for_two_parts_is_refused_else_the_model_reads_its_own_label():
+    for columns in ({"text": "a", "pair": "a", "label": "b"}, {"text": "a", "pair": "", "label": "a"}):
+        with pytest.raises(UserError, match="name one column twice"):
+            Classification.from_columns(
+                {f"{key}_column": value for key, value in columns.items()} | {"text_pair_column": columns["pair"]}
+            )
+
+
+def test_texts_of_signs_alone_and_a_single_class_do_not_break_the_baselines():
+    predict = bag_of_words(["!", "?", ""], ["a", "b", "a"], ["a", "b"])
+    assert predict(["!", "a", ""]).shape == (3, 2)
+    assert bag_of_words(["x", "y"], ["a", "a"], ["a", "b"])(["z"]).tolist() == [[1.0, 0.0]]

@@ -22,7 +22,9 @@ def majority(texts: Sequence[str], truth: Sequence[str], labels: Sequence[str]) 
 
 
 def bag_of_words(texts: Sequence[str], truth: Sequence[str], labels: Sequence[str]) -> Predict:
-    """TF-IDF of single words, and logistic regression."""
+    """TF-IDF of single words, and logistic regression; of one class alone there is nothing to learn."""
+    if len(set(truth)) < 2:
+        return majority(texts, truth, labels)
     model = make_pipeline(
         TfidfVectorizer(sublinear_tf=True, max_features=50_000, token_pattern=WORDS),
         LogisticRegression(C=10.0, max_iter=300),
