@@ -79,7 +79,7 @@ class FitOptions(RowOptions):
     precision: PrecisionName = "auto"
     """Precision of training; auto is bf16 where the hardware computes it."""
     experiment: str = ""
-    """MLflow experiment; default `kd`, or the one `mlflow run --experiment-name` chose."""
+    """MLflow experiment; default `kd`; under `mlflow run` the one that its --experiment-name chose."""
     resume: ResumeName = "auto"
     """auto continues an interrupted training of the same options; never starts anew."""
     latency_budget_ms: float = 0.0
@@ -210,7 +210,7 @@ class CompareConfig:
     """Compare finished runs: one table for each task and test set, each arm against its control."""
 
     experiment: str = ""
-    """MLflow experiment to read; default `kd`, or the one `mlflow run --experiment-name` chose."""
+    """MLflow experiment to read; default `kd`; under `mlflow run` the one that its --experiment-name chose."""
     filter: str = ""
     """MLflow's filter syntax, such as: tags."kd.dataset" = 'builtin:apidocs'."""
     metric: str = ""

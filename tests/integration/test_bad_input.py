@@ -134,8 +134,9 @@ def test_the_command_itself_answers_in_the_same_way(project, compared):
         out.seek(0)
         lines = out.read().splitlines()
     assert code == 2
-    assert len(lines) == 1
-    assert lines[0].startswith("error: teacher=")
+    assert len(lines) == 2  # on stdout what the rows are, on stderr what is wrong
+    assert "training" in lines[0]
+    assert lines[1].startswith("error: teacher=")
 
 
 def test_under_mlflow_run_a_mistake_closes_the_run_that_mlflow_run_made(project, compared):

@@ -14,7 +14,20 @@ UNEQUAL = ("cost/", "profile/", "system/")
 
 
 def words(project, *more: str) -> tuple[str, ...]:
-    return ("--dataset", project.data, "--teacher", project.weights, *RECIPE, "--epochs", "8", "--seed", "5", *more)
+    return (
+        "--dataset",
+        project.data,
+        "--teacher",
+        project.weights,
+        *RECIPE,
+        "--epochs",
+        "8",
+        "--patience",
+        "0",
+        "--seed",
+        "5",
+        *more,
+    )
 
 
 def figures(run) -> dict[str, float]:

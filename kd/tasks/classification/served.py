@@ -33,6 +33,8 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
     def encode(self, requests: Any) -> Any:
         """Tokenise requests: one column of text, or the two columns of a pair under their names."""
         table = requests if isinstance(requests, pd.DataFrame) else pd.DataFrame({0: list(requests)})
+        if len(self.inputs) == 1 and table.shape[1] != 1:
+            raise ValueError(f"one column of text is taken; got {', '.join(map(str, table.columns))}")
         columns = self.inputs if len(self.inputs) > 1 else [table.columns[0]]
         texts = [[str(text) for text in table[column]] for column in columns]
         return self.tokenizer(*texts, truncation=True, max_length=self.max_length, padding=True, return_tensors="pt")
