@@ -1,8 +1,10 @@
 """Runs become tables: one for each task and test set, each arm over its seeds and against its control. Pure."""
 
+import difflib
+import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from kd.statistics import (
@@ -19,19 +21,49 @@ from kd.statistics import (
 from kd.types import RunRecord, UserError
 
 ROLE_ORDER = ("trivial", "teacher", "student", "distilled")
-AVERAGED = (
-    "fidelity/agreement",
-    "calibration/ece",
-    "profile/latency_ms_p50",
-    "profile/latency_ms_p95",
-    "profile/ram_peak_mib",
-    "profile/ram_model_mib",
-    "profile/gpu_peak_mib",
-    "model/size_mib",
-    "model/parameters",
-    "cost/train_s",
-)
+AVERAGED = ("fidelity/", "calibration/", "profile/", "model/", "cost/")
 """Figures shown beside the quality, as means over an arm's runs; absent where no run has them."""
+DIGEST = {"test": "kd.test_digest", "val": "kd.validation_digest"}
+"""The tag that says on which rows a split's metrics were computed."""
+SAME_STUDENT = "the same student without a teacher"
+Newest = Mapping[tuple[str, int], RunRecord]
+"""Runs by arm (tag `kd.arm`) and seed."""
+NOT_LEARNED = ("seed", "experiment", "resume", "seeds", "slice_columns", "layers")
+"""Parameters that do not tell arms apart."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of the runs.
+
+    Attributes:
+        metric: to compare by, such as accuracy, test/accuracy or val/accuracy; empty takes each task's first on test.
+        baseline: an arm's label, a start of its hash, or a run id; empty takes each arm's own control.
+        group_by: parameters or tags whose values make an arm; empty takes tag `kd.arm`.
+    """
+
+    metric: str = ""
+    baseline: str = ""
+    group_by: tuple[str, ...] = ()
+
+    @property
+    def split(self) -> str:
+        """The split of the metric: test or val."""
+        return "val" if self.metric.startswith("val/") else "test"
+
+    @property
+    def name(self) -> str:
+        """The metric without its split."""
+        return self.metric.removeprefix(f"{self.split}/")
+
+
+@dataclass(frozen=True, order=True)
+class Pair:
+    """A run, its seed, and the run it is held against."""
+
+    seed: int
+    run_id: str
+    against: str
 
 
 @dataclass(frozen=True)
@@ -39,154 +71,326 @@ class Arm:
     """One way of training, over its seeds.
 
     Attributes:
+        key: what its runs have in common: tag `kd.arm`, or role and values of `group_by`.
         label: what a person reads.
         role: teacher, student, distilled or trivial.
-        quality: test metric over seeds.
+        quality: the metric over seeds.
         difference: arm minus control by seed; None where there is no control.
-        verdict: the difference in words, corrected for the table; None without a control.
+        adjusted_p: p of the difference, Holm-corrected within the table; None under three pairs.
+        verdict: the difference in words; None without a control.
         detectable: smallest true difference these seeds would show at 80 % power, where none was shown.
-        figures: means over runs, of the names in AVERAGED that were measured.
+        figures: means over the runs that measured them, by metric name.
         run_ids: the runs behind it, by seed.
+        pairs: the runs behind the difference.
     """
 
+    key: str
     label: str
     role: str
     quality: Interval
     difference: PairedDifference | None
+    adjusted_p: float | None
     verdict: Verdict | None
     detectable: float | None
     figures: Mapping[str, float]
     run_ids: tuple[str, ...]
+    pairs: tuple[Pair, ...]
 
 
 @dataclass(frozen=True)
 class Table:
-    """All arms scored on one test set, by one metric."""
+    """All arms scored on one set of rows, by one metric.
+
+    Attributes:
+        split: test or val.
+        digest: of the split's rows.
+        against: what differences are taken from, in words.
+        times_scored: how many trained runs of the store have scored these test rows; None where not counted.
+    """
 
     task: str
     dataset: str
-    test_digest: str
+    split: str
+    digest: str
     metric: str
     higher_is_better: bool
+    against: str
     arms: tuple[Arm, ...]
-    times_scored: int
+    times_scored: int | None = None
 
 
 def compare(
-    records: Sequence[RunRecord], directions: Mapping[str, Mapping[str, bool]], metric: str = ""
-) -> list[Table]:
-    """Group runs by task and test digest, and each group by arm over seeds.
+    records: Sequence[RunRecord], directions: Mapping[str, Mapping[str, bool]], question: Question | None = None
+) -> tuple[list[Table], list[str]]:
+    """Group runs by task and rows scored, and each group by arm over seeds.
 
     Args:
-        records: finished runs, oldest first; of several runs of one arm and seed the newest counts.
+        records: finished runs; of several runs of one `kd.arm` and seed the newest counts. Where `group_by` puts
+            several of one seed into an arm, the seed's value is their mean.
         directions: for each task, its metrics and whether higher is better, the first being the default.
-        metric: test metric to compare by; empty takes each task's first.
+        question: metric, baseline and grouping.
+
+    Returns:
+        The tables, and notes on what was left out.
 
     Raises:
-        UserError: the metric is none of the task's, or no run has it.
+        UserError: the metric, the baseline or a name to group by is not to be found.
     """
-    groups: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
-    for record in records:
-        if record.tags.get("kd.test_scored") == "true":
-            groups[record.tags["kd.task"], record.tags["kd.test_digest"]].append(record)
-    tables = [_table(group, directions[task], metric) for (task, _), group in sorted(groups.items())]
-    scored = [table for table in tables if table.arms]
-    if tables and not scored:
-        raise UserError(f"metric={metric!r}: none of the runs has it; give another, or leave it out")
-    return scored
+    asked = question or Question()
+    groups, notes = _groups(records, directions, asked.split)
+    _require_names(asked.group_by, [record for group in groups.values() for record in group])
+    tables = []
+    for (task, digest), group in sorted(groups.items()):
+        metric = asked.name or next(iter(directions[task]))
+        if metric not in directions[task]:
+            notes.append(f"{len(group)} runs of task {task} were left out: {metric!r} is none of its metrics")
+            continue
+        newest, said = _newest(group, f"{asked.split}/{metric}")
+        notes += said
+        if newest:
+            tables.append(_table(newest, metric, directions[task][metric], asked, digest))
+    if groups and not tables:
+        known = ", ".join(dict.fromkeys(name for task, _ in groups for name in directions[task]))
+        raise UserError(
+            f"metric={asked.metric!r}: none of the runs has it; give one of {known}" + "".join(f"; {n}" for n in notes)
+        )
+    if asked.baseline and tables:
+        without = [table for table in tables if not any(arm.pairs for arm in table.arms)]
+        if without == tables:
+            raise UserError(_no_baseline(asked.baseline, tables))
+        notes += [f"{one.dataset}: nothing there has a seed in common with {asked.baseline!r}" for one in without]
+    return tables, notes
 
 
 def answer(table: Table) -> str:
-    """Answer "did distillation help?" in one plain sentence for each distilled arm."""
-    distilled = [arm for arm in table.arms if arm.role == "distilled"]
+    """Answer "did distillation help?", or how it does against the baseline, in a plain sentence an arm."""
+    distilled = [arm for arm in table.arms if arm.role == "distilled" and arm.label != table.against]
     if not distilled:
-        return "No distilled student has been trained on this data yet."
+        return "There is no distilled student to judge among these runs."
     return "\n".join(_sentence(table, arm) for arm in distilled)
 
 
-def _table(group: Sequence[RunRecord], directions: Mapping[str, bool], wanted: str) -> Table:
-    metric = wanted.removeprefix("test/") or next(iter(directions))
-    if metric not in directions:
-        raise UserError(f"metric={wanted!r} is none of this task's: give one of {', '.join(directions)}")
-    runs: dict[str, dict[int, RunRecord]] = defaultdict(dict)
-    for record in group:
-        if f"test/{metric}" in record.metrics:
-            runs[record.tags["kd.arm"]][int(record.tags["kd.seed"])] = record
-    values = {arm: {seed: one.metrics[f"test/{metric}"] for seed, one in seeds.items()} for arm, seeds in runs.items()}
-    differences = {}
-    for arm, seeds in runs.items():
-        control = next(iter(seeds.values())).tags.get("kd.control_arm", "")
-        if control in values:
-            differences[arm] = paired_difference(values[arm], values[control])
-    tested = [arm for arm, difference in differences.items() if difference.n >= 3 and difference.p is not None]
-    adjusted = dict(zip(tested, holm([differences[arm].p or 0.0 for arm in tested]), strict=True))
+def pareto_front(table: Table, cost: str) -> list[Arm]:
+    """Return the arms that no other arm beats in both quality and a cost, cheapest first.
+
+    Args:
+        table: the comparison.
+        cost: a figure where lower is better, such as `profile/latency_ms_p50`; arms without it do not take part.
+    """
+    sign = 1 if table.higher_is_better else -1
+    measured = [arm for arm in table.arms if cost in arm.figures]
+    front: list[Arm] = []
+    for arm in sorted(measured, key=lambda one: (one.figures[cost], -sign * one.quality.mean)):
+        if not front or sign * arm.quality.mean > sign * front[-1].quality.mean:
+            front.append(arm)
+    return front
+
+
+def _groups(
+    records: Iterable[RunRecord], directions: Mapping[str, Mapping[str, bool]], split: str
+) -> tuple[dict[tuple[str, str], list[RunRecord]], list[str]]:
+    """Sort the scored runs by task and digest, oldest first; notes count those of which rows or seed are unknown."""
+    groups: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
+    lacking: Counter[str] = Counter()
+    for record in sorted(records, key=lambda one: one.started):
+        tags = record.tags
+        if tags.get("kd.role") not in ROLE_ORDER or (split == "test" and tags.get("kd.test_scored") != "true"):
+            continue
+        if absent := next((tag for tag in ("kd.task", "kd.seed", DIGEST[split]) if not tags.get(tag)), ""):
+            lacking[f"they have no tag {absent}"] += 1
+        elif tags["kd.task"] not in directions:
+            lacking[f"there is no task {tags['kd.task']} here"] += 1
+        else:
+            groups[tags["kd.task"], tags[DIGEST[split]]].append(record)
+    return groups, [f"runs left out because {reason}: {count}" for reason, count in sorted(lacking.items())]
+
+
+def _newest(group: Sequence[RunRecord], metric: str) -> tuple[Newest, list[str]]:
+    """Return the newest run of each arm and seed that has the metric as a number, and notes on those left out."""
+    having = [record for record in group if metric in record.metrics]
+    finite = [record for record in having if math.isfinite(record.metrics[metric])]
+    strange = [record for record in having if record not in finite]
+    notes = [f"run {one.run_id} ({one.name}) was left out: its {metric} is {one.metrics[metric]}" for one in strange]
+    newest: dict[tuple[str, int], RunRecord] = {}
+    for record in finite:
+        arm_and_seed = record.tags.get("kd.arm", record.run_id), _seed(record)
+        newest.pop(arm_and_seed, None)  # so that the order stays that of time
+        newest[arm_and_seed] = record
+    if older := len(finite) - len(newest):
+        notes.append(f"runs left out because there are newer ones of the same arm and seed: {older}")
+    return newest, notes
+
+
+def _table(newest: Newest, metric: str, higher: bool, asked: Question, digest: str) -> Table:
+    runs: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in newest.values():
+        runs[_key(record, asked.group_by)].append(record)
+    labels = _labels(runs, asked.group_by)
+    pairs, against = _pairs_of_all(runs, labels, newest, asked.baseline)
+    value = {record.run_id: record.metrics[f"{asked.split}/{metric}"] for record in newest.values()}
+    differences = {key: _difference(own, value) for key, own in pairs.items() if own}
+    tested = [key for key, difference in differences.items() if difference.n >= 3 and difference.p is not None]
+    adjusted = dict(zip(tested, holm([differences[key].p or 0.0 for key in tested]), strict=True))
     arms = []
-    for arm, seeds in runs.items():
-        difference = differences.get(arm)
-        words = verdict(difference, adjusted.get(arm), directions[metric]) if difference else None
-        against = values.get(next(iter(seeds.values())).tags.get("kd.control_arm", ""), {})
-        detectable = _detectable(values[arm], against, len(tested)) if words == "no difference shown" else None
-        arms.append(_arm(list(seeds.values()), values[arm], (difference, words, detectable)))
-    arms = _told_apart(arms, list(runs))
+    for key, members in runs.items():
+        difference = differences.get(key)
+        words = verdict(difference, adjusted.get(key), higher) if difference else None
+        arms.append(
+            Arm(
+                key=key,
+                label=labels[key],
+                role=members[-1].tags["kd.role"],
+                quality=mean_interval(list(_by_seed(members, value).values())),
+                difference=difference,
+                adjusted_p=adjusted.get(key),
+                verdict=words,
+                detectable=_detectable(pairs[key], value, len(tested)) if words == "no difference shown" else None,
+                figures=_figures(members),
+                run_ids=tuple(one.run_id for one in sorted(members, key=lambda one: (_seed(one), one.run_id))),
+                pairs=tuple(pairs[key]),
+            )
+        )
     arms.sort(key=lambda arm: (ROLE_ORDER.index(arm.role), arm.label))
-    first = group[-1].tags
-    scored = sum(record.tags["kd.role"] != "trivial" for record in group)
-    return Table(
-        first["kd.task"], first["kd.dataset"], first["kd.test_digest"], metric, directions[metric], tuple(arms), scored
-    )
+    last = list(newest.values())[-1].tags
+    return Table(last["kd.task"], last.get("kd.dataset", ""), asked.split, digest, metric, higher, against, tuple(arms))
 
 
-def _arm(
-    records: Sequence[RunRecord],
-    values: Mapping[int, float],
-    against_control: tuple[PairedDifference | None, Verdict | None, float | None],
-) -> Arm:
-    difference, words, detectable = against_control
-    figures = {}
-    for name in AVERAGED:
-        if measured := [record.metrics[name] for record in records if name in record.metrics]:
-            figures[name] = fmean(measured)
-    return Arm(
-        label=records[-1].name.rpartition(" · seed ")[0] or records[-1].name,
-        role=records[-1].tags["kd.role"],
-        quality=mean_interval(list(values.values())),
-        difference=difference,
-        verdict=words,
-        detectable=detectable,
-        figures=figures,
-        run_ids=tuple(record.run_id for record in sorted(records, key=lambda one: int(one.tags["kd.seed"]))),
-    )
+def _seed(record: RunRecord) -> int:
+    return int(record.tags["kd.seed"])
 
 
-def _told_apart(arms: list[Arm], hashes: list[str]) -> list[Arm]:
-    """Add the beginning of the arm's hash (tag `kd.arm`) where two arms would read the same."""
-    times = Counter(arm.label for arm in arms)
-    return [
-        replace(arm, label=f"{arm.label} #{key[:4]}") if times[arm.label] > 1 else arm
-        for arm, key in zip(arms, hashes, strict=True)
-    ]
+def _require_names(group_by: tuple[str, ...], records: Sequence[RunRecord]) -> None:
+    for name in group_by:
+        if records and all(_looked_up(record, name) is None for record in records):
+            known = sorted({key for record in records for key in record.params})
+            near = difflib.get_close_matches(name, known, n=1)
+            raise UserError(
+                f"group_by={name!r}: no run has a parameter or tag of that name; "
+                + (f"did you mean {near[0]}?" if near else f"parameters are {', '.join(known)}")
+            )
 
 
-def _detectable(arm: Mapping[int, float], control: Mapping[int, float], tests: int) -> float:
+def _key(record: RunRecord, group_by: tuple[str, ...]) -> str:
+    if not group_by:
+        return record.tags.get("kd.arm", record.run_id)
+    role = record.tags["kd.role"]
+    values = [f"{name}={_looked_up(record, name)}" for name in group_by if _looked_up(record, name) is not None]
+    return " · ".join([record.name if role == "trivial" else role, *values])  # a mean of two baselines says nothing
+
+
+def _looked_up(record: RunRecord, name: str) -> str | None:
+    return record.params.get(name, record.tags.get(name, record.tags.get(f"kd.{name}")))
+
+
+def _labels(runs: Mapping[str, list[RunRecord]], group_by: tuple[str, ...]) -> dict[str, str]:
+    """Name each arm as its newest run; where two read the same, add what differs, or a start of the hash."""
+    if group_by:
+        return {key: key for key in runs}
+    plain = {key: members[-1].name.rpartition(" · seed ")[0] or members[-1].name for key, members in runs.items()}
+    times = Counter(plain.values())
+    labels = {}
+    for key, label in plain.items():
+        rivals = [runs[other][-1].params for other, same in plain.items() if same == label]
+        names = sorted({name for params in rivals for name in params} - set(NOT_LEARNED)) if times[label] > 1 else []
+        differing = [name for name in names if len({params.get(name, "") for params in rivals}) > 1][:3]
+        own = runs[key][-1].params
+        labels[key] = " · ".join([label, *(f"{name}={own.get(name, 'default')}" for name in differing)])
+    still = Counter(labels.values())
+    return {key: f"{label} #{key[:4]}" if still[label] > 1 else label for key, label in labels.items()}
+
+
+def _baseline(runs: Mapping[str, list[RunRecord]], labels: Mapping[str, str], wanted: str) -> str | None:
+    """Return the key of the arm that `wanted` names; None where this table has none. UserError where it names two."""
+    named = [key for key, label in labels.items() if label == wanted]
+    by_hash = [key for key in runs if len(wanted) >= 4 and key.startswith(wanted)]
+    by_run = [key for key, members in runs.items() if any(one.run_id == wanted for one in members)]
+    found = list(dict.fromkeys(named or by_hash or by_run))
+    if len(found) > 1:
+        raise UserError(f"baseline={wanted!r} names {len(found)} arms: {', '.join(labels[key] for key in found)}")
+    return found[0] if found else None
+
+
+def _no_baseline(wanted: str, tables: Iterable[Table]) -> str:
+    arms = [f"{arm.label} (#{arm.key[:6]})" for table in tables for arm in table.arms]
+    return f"baseline={wanted!r}: no arm of that name shares a seed with another; there are: {'; '.join(arms)}"
+
+
+def _pairs_of_all(
+    runs: Mapping[str, list[RunRecord]], labels: Mapping[str, str], newest: Newest, wanted: str
+) -> tuple[dict[str, list[Pair]], str]:
+    """Pair each arm's runs by seed with the baseline's, or with their own controls; also say with what, in words."""
+    if not wanted:
+        return {key: _with_control(members, newest) for key, members in runs.items()}, SAME_STUDENT
+    base = _baseline(runs, labels, wanted)
+    if base is None:
+        return {key: [] for key in runs}, wanted
+    return {key: [] if key == base else _with(members, runs[base]) for key, members in runs.items()}, labels[base]
+
+
+def _with_control(members: Sequence[RunRecord], newest: Newest) -> list[Pair]:
+    controls = [(one, newest.get((one.tags.get("kd.control_arm", ""), _seed(one)))) for one in members]
+    return sorted(Pair(_seed(one), one.run_id, control.run_id) for one, control in controls if control)
+
+
+def _with(members: Sequence[RunRecord], rivals: Sequence[RunRecord]) -> list[Pair]:
+    found = [(one, other) for one in members for other in rivals if _seed(one) == _seed(other)]
+    return sorted(Pair(_seed(one), one.run_id, other.run_id) for one, other in found)
+
+
+def _by_seed(members: Iterable[RunRecord], value: Mapping[str, float]) -> dict[int, float]:
+    seeds: dict[int, list[float]] = defaultdict(list)
+    for record in members:
+        seeds[_seed(record)].append(value[record.run_id])
+    return {seed: fmean(values) for seed, values in sorted(seeds.items())}
+
+
+def _sides(pairs: Sequence[Pair], value: Mapping[str, float]) -> tuple[dict[int, float], dict[int, float]]:
+    """Return, by seed, the mean over its pairs of the arm and of what it is held against."""
+
+    def means(side: Callable[[Pair], str]) -> dict[int, float]:
+        seeds: dict[int, list[float]] = defaultdict(list)
+        for pair in pairs:
+            seeds[pair.seed].append(value[side(pair)])
+        return {seed: fmean(values) for seed, values in seeds.items()}
+
+    return means(lambda pair: pair.run_id), means(lambda pair: pair.against)
+
+
+def _difference(pairs: Sequence[Pair], value: Mapping[str, float]) -> PairedDifference:
+    return paired_difference(*_sides(pairs, value))
+
+
+def _figures(members: Sequence[RunRecord]) -> dict[str, float]:
+    names = sorted({name for one in members for name in one.metrics if name.startswith(AVERAGED)})
+    measured = {name: [one.metrics[name] for one in members if name in one.metrics] for name in names}
+    return {name: fmean(values) for name, values in measured.items() if all(map(math.isfinite, values))}
+
+
+def _detectable(pairs: Sequence[Pair], value: Mapping[str, float], tests: int) -> float | None:
     """Return the smallest true difference that would have been shown at 80 % power, at Holm's strictest level."""
-    differences = [arm[seed] - control[seed] for seed in arm.keys() & control.keys()]
+    ours, theirs = _sides(pairs, value)
+    gap = paired_difference(ours, theirs)
+    if gap.low == gap.high:
+        return None  # no spread to judge by
+    differences = [ours[seed] - theirs[seed] for seed in ours]
     return minimum_detectable_difference(stdev(differences), len(differences), alpha=LEVEL / tests)
 
 
 def _sentence(table: Table, arm: Arm) -> str:
     if arm.difference is None or arm.difference.mean is None:
-        return f"{arm.label}: cannot be said: its control, the same student without a teacher, is not among these runs."
+        return f"{arm.label}: cannot be said: {table.against}, trained on the same seed, is not among these runs."
     gap = arm.difference
     interval = f", 95 % interval {gap.low:+.3f} to {gap.high:+.3f}" if gap.low is not None else ""
     seeds = f"{gap.n} seed" + ("s" if gap.n != 1 else "")
-    figure = f"{table.metric} {gap.mean:+.3f} against the same student without a teacher{interval}, {seeds}"
+    figure = f"{table.split} {table.metric} {gap.mean:+.3f} against {table.against}{interval}, {seeds}"
+    control = table.against == SAME_STUDENT
     match arm.verdict:
         case "better":
-            return f"{arm.label}: yes, distillation helped: {figure}."
+            return f"{arm.label}: {'yes, distillation helped' if control else 'better'}: {figure}."
         case "worse":
-            return f"{arm.label}: no, distillation hurt: {figure}."
+            return f"{arm.label}: {'no, distillation hurt' if control else 'worse'}: {figure}."
         case "no difference shown":
             unseen = f"; a true difference under {arm.detectable:.3f} could go unseen" if arm.detectable else ""
-            return f"{arm.label}: no gain shown: {figure}{unseen}."
+            return f"{arm.label}: no {'gain' if control else 'difference'} shown: {figure}{unseen}."
         case _:
             return f"{arm.label}: too few seeds to say: {figure}; a claim needs at least three."

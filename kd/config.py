@@ -3,21 +3,28 @@
 Nothing heavy is imported here, so that `--help` and a mistyped option answer at once.
 """
 
-import difflib
-import re
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
+from dataclasses import dataclass
 
-from jsonargparse import ArgumentParser, set_parsing_settings
-
-from kd.types import InitialisationName, ObjectiveName, PrecisionName, ResumeName, TaskName, UserError
+from kd.types import (
+    FormatName,
+    InitialisationName,
+    ObjectiveName,
+    OutputName,
+    PrecisionName,
+    ResumeName,
+    TaskName,
+    UserError,
+)
 
 
 def _require(holds: bool, option: str, value: object, allowed: str) -> None:
     if not holds:
         raise UserError(f"{option}={value!r} is out of range: give {allowed}")
+
+
+def listed(names: str) -> tuple[str, ...]:
+    """Split a comma-separated option."""
+    return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +53,8 @@ class RowOptions:
     """Seed of the splits that are cut from train, >= 0."""
     max_train: int = 0
     """Use this many training rows, class-balanced and chosen by seed; 0 uses all."""
+    slice_columns: str = ""
+    """Further columns kept beside each prediction, comma-separated, for `compare` to slice by."""
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
@@ -209,101 +218,124 @@ class MeasureConfig:
 class CompareConfig:
     """Compare finished runs: one table for each task and test set, each arm against its control."""
 
-    experiment: str = ""
-    """MLflow experiment to read; default `kd`; under `mlflow run` the one that its --experiment-name chose."""
+    experiments: str = ""
+    """MLflow experiments to read, comma-separated; default `kd`, under `mlflow run` its --experiment-name."""
     filter: str = ""
     """MLflow's filter syntax, such as: tags."kd.dataset" = 'builtin:apidocs'."""
+    runs: str = ""
+    """Run ids, comma-separated: compare these alone, whatever their stage."""
+    models: str = ""
+    """Versions (models:/NAME/VERSION, models:/NAME@ALIAS), comma-separated: compare the runs behind them."""
+    baseline: str = ""
+    """What arms are held against: an arm's name, a start of its hash (tag kd.arm) or a run id; default the control."""
     metric: str = ""
-    """Test metric to compare by; default the task's first."""
+    """Metric to compare by: accuracy, test/accuracy, or val/accuracy for validation; default the task's first."""
+    group_by: str = ""
+    """Parameters or tags whose values make an arm, comma-separated, such as alpha,temperature; default tag kd.arm."""
+    slice_by: str = ""
+    """Columns of the predictions to slice by, comma-separated; default the task's own and slice_columns."""
+    output: OutputName = "table"
+    """What is printed: table for people, json, csv or html for scripts."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        if (self.runs or self.models) and (self.experiments or self.filter):
+            raise UserError(
+                "runs and models name what is compared, experiments and filter search for it: give one or the other"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromoteConfig:
-    """Give a registered version the alias champion, if it passes."""
+class GateOptions:
+    """What a version must keep to be promoted. A gate that is not given asks for nothing."""
+
+    metric: str = ""
+    """Test metric the gates read; default the task's first."""
+    min_metric: float | None = None
+    """Worst value that passes: a least value, or for metrics that fall a greatest."""
+    allowed_drop: float | None = None
+    """Most that the test metric may be worse than the champion's, >= 0, in its unit, at 95 % confidence."""
+    min_teacher_share: float | None = None
+    """Least share of its teacher's test metric that is kept, 0.95 for 95 %."""
+    min_agreement: float | None = None
+    """Least share of test examples answered as the teacher does, 0 to 1."""
+    max_ece: float | None = None
+    """Greatest expected calibration error on test, 0 to 1."""
+    max_slice_drop: float | None = None
+    """Most that the test metric may be worse than the champion's on any slice of 30 examples or more."""
+    min_parity: float | None = None
+    """For an exported version: least share of test examples answered as before export, 0 to 1."""
+    latency_budget_ms: float | None = None
+    """Highest p95 latency of a request in ms, measured on this machine."""
+    ram_budget_mib: float | None = None
+    """Highest peak RAM of the serving process in MiB, measured on this machine."""
+    size_budget_mib: float | None = None
+    """Largest model on disk in MiB."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        for option in ("min_agreement", "max_ece", "min_parity"):
+            value = getattr(self, option)
+            _require(value is None or 0 <= value <= 1, option, value, "a share from 0 to 1")
+        for option in ("allowed_drop", "max_slice_drop", "min_teacher_share"):
+            value = getattr(self, option)
+            _require(value is None or value >= 0, option, value, "a number >= 0")
+        for option in ("latency_budget_ms", "ram_budget_mib", "size_budget_mib"):
+            value = getattr(self, option)
+            _require(value is None or value > 0, option, value, "a number > 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromoteConfig(GateOptions):
+    """Give a registered version the alias champion, if it passes the gates."""
 
     model: str
     """Name of the registered model."""
     candidate: str = "@challenger"
-    """A version number, or an alias as @NAME."""
-    metric: str = ""
-    """Test metric the gate reads; default the task's first."""
-    min_metric: float | None = None
-    """Worst value that passes: a least value, or for metrics that fall a greatest; default none asked."""
+    """A version number, an alias as @NAME, or best: the version with the best validation metric."""
+    gates: str = ""
+    """YAML file of gates, by the names of these options; an option given here outranks it."""
+    to_model: str = ""
+    """Copy the version to this registered model and make it champion there: development, staging, production."""
+    rollback: bool = False
+    """Put the alias champion back on the version that has the alias previous; no gate is asked."""
+    dry_run: bool = False
+    """Decide and report, and move nothing."""
     experiment: str = ""
     """MLflow experiment of the promotion's own run; default `kd`."""
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
+        super().__post_init__()
         _require(bool(self.model), "model", self.model, "the name of a registered model")
-        good = self.candidate.removeprefix("@") != "" and (self.candidate.startswith("@") or self.candidate.isdecimal())
-        _require(good, "candidate", self.candidate, "a version number, or an alias such as @challenger")
+        alias = self.candidate.startswith("@") and len(self.candidate) > 1
+        good = alias or self.candidate == "best" or self.candidate.isdecimal()
+        _require(good, "candidate", self.candidate, "a version number, an alias such as @challenger, or best")
+        if self.to_model and (self.rollback or self.to_model == self.model):
+            raise UserError(
+                f"to_model={self.to_model!r} names another registered model to copy to"
+                + (" and does not go with rollback: roll that model back by its own name" if self.rollback else "")
+            )
 
 
-Config = TypeVar("Config")
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Turn a registered version into another format, and register the result beside it."""
 
+    model: str
+    """models:/NAME@ALIAS or models:/NAME/VERSION, as trained."""
+    format: FormatName = "onnx"
+    """onnx (float32), onnx-int8 (dynamic quantisation), or safetensors: the plain folder, to use without MLflow."""
+    output: str = ""
+    """Folder, new or empty, to write the exported files to as well; safetensors needs it."""
+    allowed_drop: float = 0.01
+    """Most that export may worsen the first test metric, >= 0, in its unit; past it the version says so in its tags."""
+    experiment: str = ""
+    """MLflow experiment of the export's own run; default `kd`."""
 
-class _Parser(ArgumentParser):
-    """Raises a wrong option as the user's mistake, in plain words."""
-
-    types: Mapping[str, Any]
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        line = " ".join(message.split())
-        if missing := re.search(r"arguments are required: (\w+)", line):
-            raise UserError(f"{missing[1]} is missing: give --{missing[1]}, or see --help")
-        if wrong := re.search(r'^Parser key "(\w+)".*(?:Got|Given) value: (.*)$', line):
-            option, value = wrong.groups()
-            raise UserError(f"{option}={value!r} is not understood: give {_plain(self.types[option])}")
-        raise UserError(f"{line}; see --help")
-
-
-def parse(config: type[Config], arguments: Sequence[str] | None = None) -> Config:
-    """Read the command line into `config`.
-
-    Arguments that are empty or `None` count as not given: that is how `mlflow run` passes an optional parameter.
-
-    Raises:
-        UserError: an unknown option, a value of the wrong type or out of range, a missing option.
-        SystemExit: after `--help`.
-    """
-    given = _without_empty(list(sys.argv[1:] if arguments is None else arguments))
-    known = [field.name for field in fields(config)]  # type: ignore[arg-type]
-    _refuse_unknown(given, known)
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    name = config.__name__.removesuffix("Config").lower()
-    parser = _Parser(prog=f"python -m entrypoints.{name}", description=config.__doc__, allow_abbrev=False)
-    parser.types = get_type_hints(config)
-    parser.add_class_arguments(config, as_group=False)
-    values = parser.parse_args(given)
-    return config(**{option: values[option] for option in known})
-
-
-def _plain(allowed: Any) -> str:
-    """Say in words what a type allows."""
-    words = {int: "a whole number", float: "a number", str: "text"}
-    options = [option for option in get_args(allowed) if option is not type(None)]
-    if options and not isinstance(options[0], str):
-        return " or ".join(_plain(option) for option in options)
-    return "one of " + ", ".join(options) if options else words[allowed]
-
-
-def _without_empty(arguments: list[str]) -> list[str]:
-    kept: list[str] = []
-    rest = iter(arguments)
-    for word in rest:
-        if word.startswith("--") and "=" not in word:
-            value = next(rest, None)
-            if value not in ("", "None"):
-                kept += [word] if value is None else [word, value]
-        elif not (word.startswith("--") and word.endswith(("=", "=None"))):
-            kept.append(word)
-    return kept
-
-
-def _refuse_unknown(arguments: list[str], known: list[str]) -> None:
-    for word in arguments:
-        option = word[2:].split("=")[0]
-        if word.startswith("--") and option not in (*known, "help"):
-            near = difflib.get_close_matches(option, known, n=1)
-            hint = f"did you mean --{near[0]}?" if near else f"known: {', '.join(known)}"
-            raise UserError(f"unknown option --{option}: {hint}")
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        _require(self.model.startswith("models:/"), "model", self.model, "models:/NAME@ALIAS or models:/NAME/VERSION")
+        _require(self.allowed_drop >= 0, "allowed_drop", self.allowed_drop, "a number >= 0")
+        if self.format == "safetensors" and not self.output:
+            raise UserError("output is missing: format='safetensors' writes a folder and registers nothing; name one")

@@ -1,11 +1,12 @@
 """Intervals, paired tests, corrections and power over a handful of seeds. Pure: numbers in, numbers out."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from scipy import optimize, special, stats
 
 Verdict = Literal["better", "worse", "no difference shown", "too few seeds"]
@@ -162,3 +163,45 @@ def minimum_detectable_difference(sd_of_differences: float, n: int, power: float
         high *= 2
     shift = float(optimize.brentq(excess_power, 0.0, high))
     return shift * sd_of_differences / math.sqrt(n)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Return the two-sided p of McNemar's exact test (McNemar 1947): are two classifiers right equally often?
+
+    Args:
+        only_first: examples that the first alone got right, >= 0.
+        only_second: examples that the second alone got right, >= 0.
+    """
+    discordant = only_first + only_second
+    return float(stats.binomtest(only_first, discordant).pvalue) if discordant else 1.0
+
+
+def resampled(
+    groups: Sequence[str], figure: Callable[[npt.NDArray[np.int64]], float], resamples: int = 1000, seed: int = 0
+) -> npt.NDArray[np.float64]:
+    """Compute a figure on resamples of the examples, whole groups drawn with replacement (Efron 1979).
+
+    Args:
+        groups: each example's group; examples of one group stand or fall together.
+        figure: takes positions of examples, some of them repeated.
+        resamples: how often, >= 1.
+        seed: fixes the draws.
+
+    Returns:
+        `(resamples,)`, sorted; its quantiles bound the figure.
+
+    Raises:
+        ValueError: fewer than two groups, which cannot be resampled.
+    """
+    _, codes = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
+    order = np.argsort(codes, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(codes))[:-1])
+    if len(members) < 2:
+        raise ValueError(f"{len(members)} group: at least two are needed to resample")
+    draws = np.random.default_rng(seed)
+    whole = len(members) == len(codes)
+    figures = []
+    for _ in range(resamples):
+        drawn = draws.integers(len(members), size=len(members))
+        figures.append(figure(order[drawn] if whole else np.concatenate([members[i] for i in drawn])))
+    return np.sort(np.asarray(figures, dtype=float))

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -261,6 +261,11 @@ class _Progress(ProgressCallback):
         if value is not None and self.training_bar is not None:
             self.training_bar.set_postfix_str(f"val {self.metric} {value:.3f}")
 
+    def close(self) -> None:
+        """End the bar's line, also where an error ends the training: what is said next starts a line."""
+        if self.training_bar is not None:
+            self.training_bar.close()
+
 
 class _Stopper(TrainerCallback):
     """Asks for a checkpoint and an end when a signal has come."""
@@ -320,13 +325,14 @@ def fit(job: Job, recipe: Recipe) -> Fitted:
     trainer.remove_callback(ProgressCallback)
     stopper = _Stopper()
     trainer.add_callback(_Reporter(job, trainer.sampler))
-    trainer.add_callback(_Progress(job.title, recipe.metric))
+    progress = _Progress(job.title, recipe.metric)
+    trainer.add_callback(progress)
     trainer.add_callback(stopper)
     if recipe.patience:
         trainer.add_callback(EarlyStoppingCallback(recipe.patience))
     checkpoint = last_checkpoint(job.folder)
     start = time.perf_counter()
-    with stopper.listening():
+    with stopper.listening(), closing(progress):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - start
     # accelerate leaves autocast around `forward`; the model would go on computing in bf16, unlike the served one.

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 if TYPE_CHECKING:
     import torch
 
+STANDARD_COLUMNS = ("example_id", "group", "label", "prediction", "loss")
+"""Columns of every task's predictions."""
 SplitName = Literal["train", "validation", "test"]
 TaskName = Literal["classification"]
 ObjectiveName = Literal["none", "soft", "hard"]
 InitialisationName = Literal["first", "last", "odd", "even", "spaced", "random"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 ResumeName = Literal["auto", "never"]
+OutputName = Literal["table", "json", "csv", "html"]
+FormatName = Literal["onnx", "onnx-int8", "safetensors"]
 Role = Literal["teacher", "student", "distilled", "trivial"]
 MaskName = Literal["target", "positions", "tokens"]
 
@@ -69,10 +73,11 @@ class ObjectiveTerm(Protocol):
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A tracked run, as comparison reads it."""
+    """A tracked run, as comparison reads it; `started` in ms since 1970."""
 
     run_id: str
     name: str
     params: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    started: int = 0

@@ -1,6 +1,8 @@
 """The dependency rules, size budgets and safety rules of the design, read from the source itself."""
 
 import ast
+import subprocess
+import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -17,6 +19,8 @@ MAY_IMPORT = {
     "kd.home": (),
     "kd.statistics": (),
     "kd.config": ("kd.types",),
+    "kd.commandline": ("kd.types",),
+    "kd.details": BASIS,
     "kd.data": ("kd.types", "kd.home"),
     "kd.tasks": BASIS,
     "kd.models": BASIS,
@@ -29,8 +33,9 @@ MAY_IMPORT = {
     "kd.profiling": BASIS,
     "kd.comparison": BASIS,
     "kd.promotion": BASIS,
-    "kd.report": ("kd.comparison", *BASIS),
+    "kd.report": ("kd.comparison", "kd.details", *BASIS),
     "kd.packaging": ("kd.types",),
+    "kd.onnx_export": ("kd.types", "kd.packaging"),
     "kd.tracking": ("kd.types",),
     "kd.stages": ("kd",),
 }
@@ -143,6 +148,12 @@ def test_there_is_no_import_circle_not_even_a_lazy_one():
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_comparing_loads_neither_torch_nor_transformers_which_take_longer_than_the_comparison():
+    code = "import sys, kd.stages.compare; print(sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("module", TREES)

@@ -1,5 +1,6 @@
 """One suite for every objective, every task and every layer map: a new one is tested by being listed."""
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,11 +8,13 @@ from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from datasets import ClassLabel, Dataset
 from tiny import bert, tokenizer
 
+from kd import packaging
 from kd.data.splits import Splits
 from kd.models.layers import LAYER_MAPS, layer_map
 from kd.objectives import OBJECTIVES
@@ -388,6 +391,89 @@ def test_trivial_baselines_predict_every_example_of_validation_and_test(name):
         for split, table in tables.items():
             assert list(table["example_id"]) == list(getattr(got.case.splits, split)["example_id"])
             assert set(got.task.quality(table)) == set(got.task.directions)
+
+
+@every_task
+def test_what_predictions_say_of_themselves_needs_no_fitted_task_so_that_any_run_can_be_compared(name):
+    got = prepared(name)
+    table = got.task.predictions(got.case.splits.test, got.outputs.logits.numpy())
+    kind = TASKS[name]
+    assert kind.quality(table) == got.task.quality(table)
+    assert kind.calibration(table) == got.task.calibration(table)
+    assert kind.fidelity(table, table) == got.task.fidelity(table, table)
+    assert kind.paired_test(table, table) == got.task.paired_test(table, table)
+
+
+@every_task
+def test_the_columns_to_slice_by_are_there(name):
+    got = prepared(name)
+    table = got.task.predictions(got.case.splits.test, got.outputs.logits.numpy())
+    assert set(TASKS[name].slices) <= set(table.columns)
+    assert not set(TASKS[name].slices) & {"example_id", "prediction", "loss"}  # these are outcomes
+
+
+@every_task
+def test_the_paired_test_shows_nothing_between_equals_and_less_doubt_the_more_two_differ(name):
+    got = prepared(name)
+    rows = got.case.splits.test
+    right = got.case.right(got.task, rows)
+    tables = [got.task.predictions(rows, logits) for logits in (right, -right, got.outputs.logits.numpy())]
+    for table in tables:
+        assert got.task.paired_test(table, table)[1] == 1.0
+    found = {(i, j): got.task.paired_test(tables[i], tables[j]) for i in range(3) for j in range(3)}
+    assert len({word for word, _ in found.values()}) == 1
+    assert all(word for word, _ in found.values())
+    assert all(0 <= p <= 1 for _, p in found.values())
+    assert all(found[i, j][1] == pytest.approx(found[j, i][1]) for i, j in found)
+    assert found[0, 1][1] == min(p for _, p in found.values()) < 1
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory):
+    """Logits of a model for the test rows, and what its pyfunc answers to them."""
+    made = {}
+
+    def answers(name):
+        if name not in made:
+            got = prepared(name)
+            model = got.case.model(got.task)
+            with torch.no_grad():
+                for weight in model.parameters():
+                    weight *= 8 if weight.dim() > 1 else 1  # random weights answer nearly the same to all rows
+                logits = model(**inputs_of(got.batch)).logits.numpy()
+            folder = tmp_path_factory.mktemp(name)
+            packaging.save(folder, model, tokenizer(), {**got.task.serving(), "max_length": 16})
+            made[name] = logits, packaging.answer(got.task.served, folder, got.task.requests(got.case.splits.test))
+        return made[name]
+
+    return answers
+
+
+@every_task
+def test_what_is_served_scores_as_what_was_evaluated(name, answered):
+    got = prepared(name)
+    rows = got.case.splits.test
+    logits, answers = answered(name)
+    evaluated = got.task.predictions(rows, logits)
+    served = got.task.predictions(rows, got.task.from_served(answers))
+    assert np.diff(np.sort(evaluated["loss"])).max() > 0.01  # else rows could change places unseen
+    assert list(served.columns) == list(evaluated.columns)
+    for column in evaluated.columns:
+        if evaluated[column].dtype.kind == "f":
+            np.testing.assert_allclose(served[column], evaluated[column], atol=1e-6, err_msg=column)
+        else:
+            assert list(served[column]) == list(evaluated[column]), column
+
+
+@every_task
+def test_what_was_served_can_be_kept_as_json_and_still_scores_the_same(name, answered):
+    got = prepared(name)
+    rows = got.case.splits.test
+    answers = answered(name)[1]
+    kept = pd.read_json(io.StringIO(answers.to_json(orient="records")), orient="records")
+    once, again = (got.task.predictions(rows, got.task.from_served(one)) for one in (answers, kept))
+    assert list(once["prediction"]) == list(again["prediction"])
+    np.testing.assert_allclose(once["loss"], again["loss"], atol=1e-6)
 
 
 @every_task

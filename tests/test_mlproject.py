@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import kd.config
-from kd.config import parse
+from kd.commandline import parse
 from kd.models.layers import LAYER_MAPS
 from kd.objectives import OBJECTIVES
 from kd.tasks import TASKS

@@ -7,9 +7,11 @@ from scipy import stats
 from kd.statistics import (
     PairedDifference,
     holm,
+    mcnemar,
     mean_interval,
     minimum_detectable_difference,
     paired_difference,
+    resampled,
     verdict,
 )
 
@@ -177,3 +179,114 @@ def test_tables_without_a_true_difference_rarely_claim_one(seed_sd, examples):
         words = [verdict(d, p, True) for d, p in zip(differences, holm([d.p for d in differences]), strict=True)]
         claims += bool({"better", "worse"} & set(words))
     assert claims / tables <= 0.055
+
+
+# McNemar
+
+
+def test_mcnemar_gives_the_textbook_value():
+    # Fagerland, Lydersen and Laake 2013, airway hyper-responsiveness: 1 and 7 discordant pairs, exact p = 0.070
+    assert mcnemar(1, 7) == pytest.approx(0.0703125)
+    assert mcnemar(5, 5) == 1.0
+
+
+def test_mcnemar_is_the_sign_test_on_discordant_examples_by_an_independent_sum():
+    for first in range(12):
+        for second in range(12):
+            fewer, n = min(first, second), first + second
+            tail = sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n
+            assert mcnemar(first, second) == pytest.approx(min(1.0, 2 * tail)), (first, second)
+
+
+def test_mcnemar_of_classifiers_that_err_on_the_same_examples_shows_nothing_instead_of_nan():
+    assert mcnemar(0, 0) == 1.0
+
+
+def test_mcnemar_does_not_care_who_is_first_and_rarely_claims_where_nothing_is():
+    p = [mcnemar(first, 30 - first) for first in range(31)]
+    assert p == pytest.approx(p[::-1])
+    chances = stats.binom.pmf(range(31), 30, 0.5)  # of each split of 30 where both are right equally often
+    assert 0 < sum(chance for chance, one in zip(chances, p, strict=True) if one < 0.05) <= 0.05
+
+
+# Resampling
+
+
+def test_whole_groups_stand_or_fall_together():
+    groups = ["a", "b", "a", "c", "b", "a"]
+    members = {name: [place for place, group in enumerate(groups) if group == name] for name in "abc"}
+    sizes = []
+
+    def figure(drawn):
+        counts = np.bincount(drawn, minlength=len(groups))
+        times = {name: {int(counts[place]) for place in places} for name, places in members.items()}
+        assert all(len(one) == 1 for one in times.values())  # each member as often as the others of its group
+        assert sum(one.copy().pop() for one in times.values()) == 3  # as many groups as there are
+        sizes.append(len(drawn))
+        return 0.0
+
+    resampled(groups, figure, resamples=200)
+    assert len(set(sizes)) > 1
+
+
+def test_groups_of_one_example_are_the_plain_bootstrap():
+    values = np.random.default_rng(3).normal(size=40)
+    ours = resampled([f"{place:03}" for place in range(40)], lambda drawn: values[drawn].mean(), 300, seed=5)
+    draws = np.random.default_rng(5)
+    plain = np.sort([values[draws.integers(40, size=40)].mean() for _ in range(300)])
+    np.testing.assert_array_equal(ours, plain)
+
+
+def test_the_names_of_groups_and_their_order_do_not_change_the_spread():
+    values = np.random.default_rng(4).normal(size=60)
+    by_number = [place // 3 for place in range(60)]
+    expected = np.std(resampled(by_number, lambda drawn: values[drawn].mean(), 2000))
+    order = np.random.default_rng(5).permutation(60)
+    shuffled = [f"group {by_number[place]}" for place in order]
+    mixed = np.std(resampled(shuffled, lambda drawn: values[order][drawn].mean(), 2000))
+    assert mixed == pytest.approx(expected, rel=0.1)
+
+
+def test_the_same_seed_draws_the_same_and_another_seed_others():
+    def draw(seed):
+        return resampled(list("aabbccdd"), lambda drawn: float(drawn.sum()), 50, seed)
+
+    np.testing.assert_array_equal(draw(1), draw(1))
+    assert (draw(1) != draw(2)).any()
+
+
+def test_figures_come_sorted_and_as_many_as_asked():
+    got = resampled(list("abcd"), lambda drawn: float(drawn[0]), 37)
+    assert got.shape == (37,)
+    assert (np.diff(got) >= 0).all()
+
+
+@pytest.mark.parametrize("groups", [["a"], ["a", "a", "a"], []])
+def test_one_group_cannot_be_resampled_and_is_refused_instead_of_having_no_spread(groups):
+    with pytest.raises(ValueError, match="at least two"):
+        resampled(groups, lambda drawn: 0.0)
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_the_lower_bound_of_a_paired_difference_holds_about_as_often_as_it_says(size):
+    """One-sided 95 % bound on the difference of two accuracies, 300 examples; in groups, each group answers alike."""
+    rng, repeats, held = np.random.default_rng(11), 200, 0
+    examples = 300 // size
+    for _ in range(repeats):
+        ours = np.repeat(rng.random(examples) < 0.8, size)
+        theirs = np.repeat(rng.random(examples) < 0.75, size)
+        gaps = ours.astype(float) - theirs
+        groups = np.repeat(np.arange(examples), size)
+        figures = resampled(list(groups), lambda drawn, gaps=gaps: gaps[drawn].mean(), 200, seed=1)
+        held += np.quantile(figures, 0.05) <= 0.05
+    assert 0.90 <= held / repeats <= 0.99
+
+
+def test_resampling_examples_of_groups_apart_would_claim_too_much():
+    """What the groups are for: examples that answer alike hold less than they seem to."""
+    rng = np.random.default_rng(12)
+    values = np.repeat(rng.normal(size=30), 10)
+    together = np.std(resampled(list(np.repeat(np.arange(30), 10)), lambda drawn: values[drawn].mean()))
+    apart = np.std(resampled(list(range(300)), lambda drawn: values[drawn].mean()))
+    assert together == pytest.approx(values.std() / math.sqrt(30), rel=0.15)
+    assert together > 2 * apart

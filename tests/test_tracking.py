@@ -1,6 +1,7 @@
 """The tracking store: runs end as they deserve, no page is lost, and errors name the mend, not a password."""
 
 import os
+import shlex
 import time
 
 import mlflow
@@ -276,15 +277,76 @@ def test_runs_are_read_over_all_pages_oldest_first_and_only_finished_ones(client
         return whole(self, *args, **{**kwargs, "max_results": 2})
 
     monkeypatch.setattr(MlflowClient, "search_runs", two_a_page)
-    assert [run.run_id for run in tracking.runs("other", "tags.`kd.page` = 'yes'")] == made
+    assert [run.run_id for run in tracking.runs(["other"], "tags.`kd.page` = 'yes'")] == made
     assert len(pages) >= 3
+
+
+def test_runs_of_several_experiments_come_together_and_each_once(client):
+    mine = [finished(client, experiment, **{"kd.both": "yes"}) for experiment in ("other", "kd", "other")]
+    query = "tags.`kd.both` = 'yes'"
+    assert {run.run_id for run in tracking.runs(["other"], query)} == {mine[0], mine[2]}
+    found = [run.run_id for run in tracking.runs(["kd", "other", "kd"], query)]
+    assert sorted(found) == sorted(mine)
+    starts = [run.started for run in tracking.runs(["kd", "other"], query)]
+    assert starts == sorted(starts)
+    assert starts[0] > 1e12  # milliseconds
+
+
+def test_an_experiment_with_a_comma_in_its_name_is_one_experiment(client):
+    name = "soft, hard"
+    client.create_experiment(name)
+    run_id = finished(client, name)
+    assert [run.run_id for run in tracking.runs([name])] == [run_id]
+
+
+def test_an_experiment_that_is_not_there_is_told_with_those_that_are():
+    with pytest.raises(tracking.Gone, match=r"'nowhere'.*other") as caught:
+        tracking.runs(["nowhere"])
+    assert "\n" not in str(caught.value)
+
+
+def test_parameters_are_read_as_they_were_given_without_the_quotes_of_mlflow_run(client):
+    run_id = finished(client)
+    given = {"dataset": "my reviews.csv", "filter": "tags.a = 'b'", "alpha": "0.5", "none": "", "word": "it's"}
+    logged = {name: shlex.quote(value) for name, value in given.items()}  # as mlflow run does
+    logged |= {"open": "it's", "inner": "'a' or 'b'", "unset": "None"}
+    client.log_batch(run_id, params=[Param(name, value) for name, value in logged.items()])
+    del given["none"]
+    assert tracking.record(run_id).params == {**given, "open": "it's", "inner": "'a' or 'b'"}
+
+
+def test_how_often_test_rows_were_scored_counts_every_experiment_and_failed_runs_but_no_trivial_baseline(client):
+    rows = {"kd.test_digest": "rows-7", "kd.test_scored": "true"}
+    finished(client, "kd", **rows, **{"kd.role": "student"})
+    finished(client, "other", **rows, **{"kd.role": "distilled"})
+    finished(client, "other", "FAILED", **rows, **{"kd.role": "teacher"})
+    finished(client, "other", **rows, **{"kd.role": "trivial"})
+    finished(client, "other", **{"kd.test_digest": "rows-7", "kd.test_scored": "false", "kd.role": "student"})
+    finished(client, "other", **{**rows, "kd.test_digest": "rows-8"}, **{"kd.role": "student"})
+    assert tracking.times_scored("rows-7") == 3
+    assert tracking.times_scored("rows-9") == 0
+
+
+def test_a_curve_is_in_the_order_of_its_steps_and_of_two_points_at_one_step_the_newest_counts(client):
+    run_id = finished(client)
+    points = [(6, 0.6, 100), (2, 0.2, 110), (4, 0.9, 120), (4, 0.4, 130), (2, 0.25, 105)]
+    for step, value, moment in points:
+        client.log_metric(run_id, "val/accuracy", value, timestamp=moment, step=step)
+    assert tracking.curve(run_id, "val/accuracy") == ((2, 0.2), (4, 0.4), (6, 0.6))
+    assert tracking.curve(run_id, "val/absent") == ()
+
+
+def test_a_version_that_no_run_made_has_no_run_to_read_instead_of_a_stack_trace():
+    assert tracking.status(None) == ""
+    with pytest.raises(tracking.Gone):
+        tracking.record(None)
 
 
 def test_an_unknown_experiment_and_a_filter_that_mlflow_does_not_understand_are_the_users_to_mend():
     with pytest.raises(UserError, match="'nowhere'"):
-        tracking.runs("nowhere")
+        tracking.runs(["other", "nowhere"])
     with pytest.raises(UserError, match="filter=") as caught:
-        tracking.runs("other", "tags.a == = 1")
+        tracking.runs(["other"], "tags.a == = 1")
     assert "\n" not in str(caught.value)
 
 
@@ -377,14 +439,116 @@ def test_a_model_uri_that_leads_nowhere_is_the_users_to_mend(uri):
 
 def test_a_version_is_found_by_its_run_and_a_model_is_registered_once_under_a_name(client):
     run_id = finished(client)
-    assert tracking.version_of(run_id) is None
+    assert tracking.version_of(run_id, "kd-once") == ""
     model = mlflow.initialize_logged_model(name="model", source_run_id=run_id, experiment_id=None)
     about = ("what the model is", "what the version is")
     first = tracking.register(model.model_uri, run_id, "kd-once", {"kd.role": "student"}, about)
-    assert tracking.version_of(run_id) == ("kd-once", first)
+    assert tracking.version_of(run_id, "kd-once") == first
     assert tracking.register(model.model_uri, finished(client), "kd-once", {}, about) != first
     assert client.get_model_version("kd-once", first).tags == {"kd.role": "student"}
     assert client.get_registered_model("kd-once").description == "what the model is"
+
+
+def made(client, name, count=1):
+    """Versions of a registered model, each with a run and a logged model; returns the runs' ids."""
+    ids = []
+    for _ in range(count):
+        run_id = finished(client)
+        model = mlflow.initialize_logged_model(name="model", source_run_id=run_id, experiment_id=None)
+        tracking.register(model.model_uri, run_id, name, {"kd.role": "student"}, ("a model", "a version"))
+        ids.append(run_id)
+    return ids
+
+
+def test_versions_are_read_over_all_pages_in_the_order_of_their_numbers(client, monkeypatch):
+    runs = made(client, "kd-pages", 11)  # 10 stands before 2 as text
+    whole = MlflowClient.search_model_versions
+    pages = []
+
+    def three_a_page(self, *args, **kwargs):
+        pages.append(kwargs.get("page_token"))
+        return whole(self, *args, **{**kwargs, "max_results": 3})
+
+    monkeypatch.setattr(MlflowClient, "search_model_versions", three_a_page)
+    found = tracking.versions("kd-pages")
+    assert [int(one.version) for one in found] == list(range(1, 12))
+    assert [one.run_id for one in found] == runs
+    assert len(pages) >= 4
+    assert tracking.newest_version("kd-pages") == "models:/kd-pages/11"
+
+
+@pytest.mark.parametrize("name", ["kd-nothing", "no/name"])
+def test_of_a_model_that_is_not_there_there_is_nothing_and_no_stack_trace(name):
+    assert tracking.versions(name) == []
+    assert tracking.newest_version(name) == ""
+    assert tracking.aliased(name, "champion") == ""
+
+
+def test_an_alias_is_set_moved_read_and_taken_away(client):
+    made(client, "kd-aliases", 2)
+    assert tracking.aliased("kd-aliases", "champion") == ""
+    for version in ("1", "2"):
+        tracking.set_alias("kd-aliases", "champion", version)
+        assert tracking.aliased("kd-aliases", "champion") == version
+    assert tracking.aliased("kd-aliases", "previous") == ""
+    for _ in range(2):  # what is gone already stays gone
+        tracking.drop_alias("kd-aliases", "champion")
+        assert tracking.aliased("kd-aliases", "champion") == ""
+    client.set_registered_model_alias("kd-aliases", "champion", "2")
+    client.delete_model_version("kd-aliases", "2")  # which drops its alias silently
+    assert tracking.aliased("kd-aliases", "champion") == ""
+
+
+def test_notes_on_a_version_are_added_to_those_it_has_and_an_empty_description_changes_none(client):
+    made(client, "kd-notes")
+    tracking.annotate("kd-notes", "1", {"kd.decision": "pass", "kd.reason": "x" * 6000})
+    found = client.get_model_version("kd-notes", "1")
+    assert found.tags == {"kd.role": "student", "kd.decision": "pass", "kd.reason": "x" * 5000}
+    assert found.description == "a version"
+    tracking.annotate("kd-notes", "1", {"kd.decision": "fail"}, "another")
+    found = client.get_model_version("kd-notes", "1")
+    assert (found.tags["kd.decision"], found.description) == ("fail", "another")
+
+
+def test_a_copy_is_a_version_of_the_other_model_with_the_run_and_tags_of_its_source_and_no_alias(client):
+    (run_id,) = made(client, "kd-development")
+    tracking.set_alias("kd-development", "champion", "1")
+    version = tracking.model_version("models:/kd-development@champion", "model")
+    assert [tracking.copy_version(f"models:/{version.name}/{version.version}", "kd-production") for _ in range(2)] == [
+        "1",
+        "2",
+    ]
+    copy = tracking.model_version("models:/kd-production/1", "model")
+    assert copy.run_id == run_id
+    assert copy.tags == {"kd.role": "student"}
+    assert tracking.aliased("kd-production", "champion") == ""
+    assert tracking.aliased("kd-development", "champion") == "1"
+
+
+def test_a_run_whose_version_was_copied_is_still_the_maker_of_the_first_else_production_is_registered_into(client):
+    (run_id,) = made(client, "kd-first")
+    tracking.copy_version("models:/kd-first/1", "kd-second")
+    tracking.copy_version("models:/kd-first/1", "kd-second")
+    assert tracking.version_of(run_id, "kd-first") == "1"
+    assert tracking.version_of(run_id, "kd-third") == ""
+
+
+def test_a_deleted_run_behind_a_version_is_noticed_for_a_copy_too_because_gc_would_break_both(client):
+    (run_id,) = made(client, "kd-fragile")
+    version = tracking.model_version("models:/kd-fragile/1", "model")
+    tracking.copy_version(f"models:/{version.name}/{version.version}", "kd-fragile-copy")
+    copy = tracking.model_version("models:/kd-fragile-copy/1", "model")
+    assert [tracking.source_deleted(one) for one in (version, copy)] == [False, False]
+    client.delete_run(run_id)
+    assert [tracking.source_deleted(one) for one in (version, copy)] == [True, True]
+    client.restore_run(run_id)
+    assert not tracking.source_deleted(version)
+
+
+def test_a_version_that_no_run_made_has_no_deleted_run(client):
+    client.create_registered_model("kd-foreign")
+    version = client.create_model_version("kd-foreign", source="mlflow-artifacts:/nowhere")
+    assert tracking.source_deleted(version) is False
 
 
 def test_metrics_logged_twice_at_a_step_after_a_resume_do_not_break_the_run(client):

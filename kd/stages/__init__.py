@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-from kd.config import Config, parse
+from kd.commandline import Config, parse
 from kd.types import Refused, Stopped, UserError
 
 QUIET = {
@@ -48,7 +48,8 @@ def start(stage: str, config: type[Config]) -> None:
         signal.signal(signal.SIGTERM, _stop)
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         logging.getLogger("kd").setLevel(logging.INFO)
-        logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries are told in the one line at the end
+        for told in ("urllib3", "mlflow.store.db.utils", "mlflow.system_metrics"):
+            logging.getLogger(told).setLevel(logging.CRITICAL)  # a store that fails is told in the one line at the end
         importlib.import_module(f"kd.stages.{stage}").run(options)
     except UserError as error:
         _leave(f"error: {error}", 2)

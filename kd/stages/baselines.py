@@ -17,7 +17,7 @@ def log_baselines(rows: Rows, config: FitOptions, where: "Where") -> None:
     arm = {"data": rows.full_digest, "max_train": config.max_train, "test": rows.test_digest}
     key = fingerprint({**arm, "rows": rows.train_digest})
     known = f"tags.`kd.role` = 'trivial' and tags.`kd.cache_key` = '{key}'"
-    if tracking.runs(where.experiment, known):
+    if tracking.runs([where.experiment], known):
         return
     task = rows.task
     for name, tables in task.baselines(replace(rows.splits, train=rows.train)):
@@ -28,6 +28,7 @@ def log_baselines(rows: Rows, config: FitOptions, where: "Where") -> None:
             "kd.metric": next(iter(task.directions)),
             "kd.dataset": config.dataset,
             "kd.dataset_digest": rows.train_digest,
+            "kd.validation_digest": rows.validation_digest,
             "kd.test_digest": rows.test_digest,
             "kd.seed": str(config.seed),
             "kd.arm": fingerprint({**arm, "baseline": name}),

@@ -1,47 +1,207 @@
 """Compare finished runs and answer whether distillation helped."""
 
-from dataclasses import replace
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
 
 from kd import tracking
-from kd.comparison import Table, answer, compare
-from kd.config import CompareConfig
-from kd.report.tables import caption, markdown, rich_tables
+from kd.comparison import Question, Table, answer, compare
+from kd.config import CompareConfig, listed
+from kd.details import Curve, Details, SeedTest, Slice, slice_differences
+from kd.report.data import as_csv, as_json
+from kd.report.page import page
+from kd.report.plots import as_png, as_svg, plots
+from kd.report.tables import caption, markdown, rich_tables, title
 from kd.stages.console import console, say
 from kd.tasks import TASKS
-from kd.types import UserError
+from kd.tasks.base import Task
+from kd.types import STANDARD_COLUMNS, RunRecord, UserError
+
+REPORT = "report.html"
+LEFT_OUT = ("trial", "compare")
+"""Stages whose runs are shown only when `runs` or a filter on kd.stage asks for them."""
+Finding = tuple[Table, Details]
 
 
 def run(config: CompareConfig) -> None:
-    """Print the tables of an experiment and log them in a run of stage `compare`."""
-    with tracking.reading(config.experiment) as experiment:
-        tables = tables_of(experiment, config.filter, config.metric)
-        with tracking.run(f"compare {experiment}", {"kd.stage": "compare"}) as run:
-            run.log_params({"filter": config.filter, "metric": config.metric})
-            show(tables, run)
-
-
-def tables_of(experiment: str, query: str = "", metric: str = "") -> list[Table]:
-    """Compare the finished runs of an experiment that a query matches.
+    """Print the comparison and log it, with a report, in a run of stage `compare`.
 
     Raises:
-        UserError: nothing matches, or the metric is unknown.
+        UserError: nothing matches, or something asked for is not there.
+    """
+    # MLflow writes to stdout where a run is to be seen; in front of JSON that would be a broken file
+    with nullcontext() if config.output == "table" else redirect_stdout(sys.stderr), _store(config) as experiment:
+        findings, notes = find(_records(config, experiment), config)
+        with tracking.run(f"compare {experiment}", {"kd.stage": "compare"}) as run:
+            run.log_params(asdict(config))
+            report = publish(findings, notes, config, run)
+    match config.output:
+        case "json":
+            sys.stdout.write(as_json(findings, notes, inputs(config)))
+        case "csv":
+            sys.stdout.write(as_csv(findings))
+        case "html":
+            sys.stdout.write(report)
+        case _:
+            show(findings, notes)
+            say(where(run))
+
+
+def find(records: list[RunRecord], config: CompareConfig) -> tuple[list[Finding], list[str]]:
+    """Make tables of runs, with what their artifacts add; notes say what was left out.
+
+    Raises:
+        UserError: no run has a score, or something asked for is not there.
     """
     directions = {str(name): task.directions for name, task in TASKS.items()}
-    tables = compare(tracking.runs(experiment, query), directions, metric)
+    question = Question(config.metric, config.baseline, listed(config.group_by))
+    tables, notes = compare(records, directions, question)
     if not tables:
-        raise UserError(f"experiment={experiment!r}: no finished run with a test score matches filter={query!r}")
-    return [replace(table, times_scored=tracking.times_scored(table.test_digest)) for table in tables]
-
-
-def show(tables: list[Table], run: tracking.Run) -> None:
-    """Print tables and answers, and keep them with their run ids as artifacts."""
+        said = "".join(f"; {note}" for note in notes)
+        raise UserError(f"{_asked(config)}: no finished run with a {question.split} score matches{said}")
+    findings = []
     for table in tables:
-        console.print(*rich_tables(table), sep="\n")
+        counted = replace(table, times_scored=tracking.times_scored(table.digest) if table.split == "test" else None)
+        findings.append((counted, _details(table, listed(config.slice_by))))
+    return findings, notes
+
+
+def show(findings: list[Finding], notes: list[str]) -> None:
+    """Print tables and answers."""
+    for table, details in findings:
+        console.print(*rich_tables(table, details), sep="\n")
         say(caption(table))
         say(f"Did distillation help?\n{answer(table)}")
-    pages = [f"{markdown(table)}\n{answer(table)}\n\nRuns: {_run_ids(table)}\n" for table in tables]
-    run.log_text("\n".join(pages), "comparison.md")
+        for note in details.notes:
+            say(f"Note: {note}")
+    for note in notes:
+        say(f"Note: {note}")
 
 
-def _run_ids(table: Table) -> str:
-    return ", ".join(run_id for arm in table.arms for run_id in arm.run_ids)
+def publish(findings: list[Finding], notes: list[str], config: CompareConfig, run: tracking.Run) -> str:
+    """Keep the comparison with its pictures and exact inputs as artifacts of a run; returns the HTML report."""
+    pages = [f"{markdown(table, details)}\n{answer(table)}\n" for table, details in findings]
+    run.log_text("\n".join([*pages, *(f"Note: {note}" for note in notes)]), "comparison.md")
+    run.log_text(as_json(findings, notes, inputs(config)), "comparison.json")
+    run.log_text(as_csv(findings), "comparison.csv")
+    told = [line for table, _ in findings for line in (f"**{title(table)}**", *answer(table).splitlines())]
+    run.describe("\n\n".join([*told, f"Tables and pictures: Artifacts, {REPORT}."]))
+    drawings = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for place, (table, details) in enumerate(findings):
+            folder = Path(scratch) / "plots" / f"{table.task}-{table.digest[:8]}"
+            folder.mkdir(parents=True)
+            figures = plots(table, details)
+            drawings.append({name: as_svg(figure, f"{name}-{place}") for name, figure in figures.items()})
+            for name, figure in figures.items():
+                (folder / f"{name}.png").write_bytes(as_png(figure))
+                (folder / f"{name}.svg").write_text(drawings[-1][name], encoding="utf-8")
+        report = page(findings, drawings, notes, inputs(config))
+        (Path(scratch) / REPORT).write_text(report, encoding="utf-8")
+        run.log_folder(Path(scratch))
+    return report
+
+
+def where(run: tracking.Run) -> str:
+    """Say how to open the report of a run."""
+    path = tracking.local_artifact(run.run_id, REPORT)
+    return f"Report: {path or f'mlflow artifacts download --run-id {run.run_id} --artifact-path {REPORT} --dst-path .'}"
+
+
+def inputs(config: CompareConfig) -> dict[str, str]:
+    """Return what a comparison depends on beside the runs: its options that were given, and the code."""
+    given = {name: str(value) for name, value in asdict(config).items() if value and name != "output"}
+    return {**given, **tracking.code_version()}
+
+
+@contextmanager
+def _store(config: CompareConfig) -> Iterator[str]:
+    if config.runs or config.models:
+        with tracking.session("") as experiment:
+            yield experiment
+    else:
+        first = next(iter(listed(config.experiments)), "")
+        with tracking.reading(first) as experiment:
+            yield experiment
+
+
+def _records(config: CompareConfig, experiment: str) -> list[RunRecord]:
+    """Return the runs named, or those found by experiment and filter."""
+    if config.runs or config.models:
+        named = [*listed(config.runs), *(tracking.model_version(uri, "models").run_id for uri in listed(config.models))]
+        return [tracking.record(run_id) for run_id in dict.fromkeys(named)]
+    found = tracking.runs(listed(config.experiments) or (experiment,), config.filter)
+    if "kd.stage" in config.filter:
+        return found
+    return [record for record in found if record.tags.get("kd.stage") not in LEFT_OUT]
+
+
+def _asked(config: CompareConfig) -> str:
+    names = ("experiments", "filter", "runs", "models", "metric")
+    given = [f"{name}={getattr(config, name)!r}" for name in names if getattr(config, name)]
+    return ", ".join(given) or "experiments='' (the default)"
+
+
+def _details(table: Table, wanted: tuple[str, ...]) -> Details:
+    """Read what the artifacts of a table's runs say: predictions of the pairs, and curves.
+
+    Raises:
+        UserError: no prediction has a column that `slice_by` names.
+    """
+    task = next(kind for word, kind in TASKS.items() if word == table.task)
+    name = f"predictions_{'validation' if table.split == 'val' else table.split}.parquet"
+    notes: list[str] = []
+
+    @cache
+    def predictions(run_id: str) -> pd.DataFrame | None:
+        try:
+            return tracking.table(run_id, name, without="score:")
+        except tracking.Gone:
+            notes.append(f"run {run_id} has no {name}: slices and tests of single examples leave it out")
+            return None
+
+    slices: dict[str, tuple[Slice, ...]] = {}
+    tests: dict[str, tuple[SeedTest, ...]] = {}
+    curves: dict[str, tuple[Curve, ...]] = {}
+    columns: dict[str, None] = {}
+    for arm in table.arms:
+        drawn = (tracking.curve(run_id, f"val/{table.metric}") for run_id in arm.run_ids)
+        curves[arm.key] = tuple(points for points in drawn if len(points) > 1)
+        pairs = [(pair.seed, predictions(pair.run_id), predictions(pair.against)) for pair in arm.pairs]
+        whole = [(seed, ours, theirs) for seed, ours, theirs in pairs if ours is not None and theirs is not None]
+        _require_same_examples(whole)
+        if whole:
+            columns |= dict.fromkeys(map(str, whole[0][1].columns))
+            slices[arm.key] = tuple(_slices(whole, table, task, wanted))
+            tests[arm.key] = tuple(SeedTest(seed, *task.paired_test(ours, theirs)) for seed, ours, theirs in whole)
+    _require_columns(wanted, [name for name in columns if name not in ("example_id", "prediction", "loss")])
+    return Details(slices, tests, curves, tuple(notes))
+
+
+def _require_columns(wanted: tuple[str, ...], known: list[str]) -> None:
+    if known and (unknown := [name for name in wanted if name not in known]):
+        raise UserError(
+            f"slice_by={unknown[0]!r} is no column of the predictions: give some of {', '.join(known)}; "
+            "slice_columns keeps further columns when a model is trained"
+        )
+
+
+def _require_same_examples(pairs: list[tuple[int, pd.DataFrame, pd.DataFrame]]) -> None:
+    for seed, ours, theirs in pairs:
+        if not ours["example_id"].equals(theirs["example_id"]):
+            raise UserError(f"two runs of seed {seed} share a test digest, but their predictions are of other examples")
+
+
+def _slices(
+    pairs: list[tuple[int, pd.DataFrame, pd.DataFrame]], table: Table, task: type[Task], wanted: tuple[str, ...]
+) -> list[Slice]:
+    columns = [str(column) for column in pairs[0][1].columns]
+    kept = [column for column in columns if column not in STANDARD_COLUMNS and column not in task.slices]
+    names = wanted or (*task.slices, *kept)
+    return slice_differences(pairs, names, lambda part: task.quality(part)[table.metric], table.higher_is_better)

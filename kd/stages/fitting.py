@@ -1,9 +1,6 @@
 """What teacher, student and distill have in common: train, evaluate, log, profile, register."""
 
 import gc
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -24,7 +21,8 @@ from kd.stages.baselines import log_baselines
 from kd.stages.checkpoints import checkpoints
 from kd.stages.console import say
 from kd.stages.identity import code_digest, fingerprint
-from kd.stages.rows import Rows, short_name
+from kd.stages.rows import Rows, predictions, short_name
+from kd.stages.serving import log_served, measure_apart
 from kd.stages.weights import Located
 from kd.training import Fitted, Job, Recipe, fit
 from kd.types import ObjectiveTerm, Role
@@ -90,9 +88,9 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
         UserError: the training diverged, or another process is at the same training.
         Stopped: a signal came; a checkpoint is kept.
     """
-    data = {"rows": plan.rows.train_digest, "test": plan.rows.test_digest}
+    data = {"rows": plan.rows.train_digest, "test": plan.rows.test_digest, "kept": config.slice_columns}
     key = fingerprint({**plan.identity, **data, "seed": config.seed, "code": code_digest()})
-    found = tracking.runs(where.experiment, f"tags.`kd.cache_key` = '{key}'") if where.reuse else []
+    found = tracking.runs([where.experiment], f"tags.`kd.cache_key` = '{key}'") if where.reuse else []
     if found:
         outcome = Outcome(found[-1].run_id, tracking.model_of(found[-1].run_id), reused=True)
         if config.latency_budget_ms or config.ram_budget_mib or config.size_budget_mib:
@@ -113,7 +111,7 @@ def _carry_out(plan: Plan, config: FitOptions, parent: tracking.Run | None, key:
         _log_inputs(run, plan, config)
         fitted = _fit(plan, config, run, kept.folder)
         _evaluate(plan, config, run, fitted)
-        model = _log_model(plan, config)
+        model = _log_model(plan, config, run)
         measure_apart(model, run.run_id, config)
         kept.discard()
     gc.collect()  # a Trainer is a circle of references, which would keep its model and optimiser
@@ -134,6 +132,7 @@ def _tags(plan: Plan, config: FitOptions, key: str) -> dict[str, str]:
         "kd.metric": next(iter(plan.rows.task.directions)),
         "kd.dataset": config.dataset,
         "kd.dataset_digest": plan.rows.train_digest,
+        "kd.validation_digest": plan.rows.validation_digest,
         "kd.test_digest": plan.rows.test_digest,
         "kd.seed": str(config.seed),
         "kd.arm": fingerprint(plan.identity),
@@ -221,7 +220,7 @@ def _evaluate(plan: Plan, config: FitOptions, run: tracking.Run, fitted: Fitted)
     curves = {}
     for prefix, name, split in (("val", "validation", splits.validation), ("test", "test", splits.test)):
         scores = logits(plan.model, _encoded(plan, split, config), collate, 2 * config.batch_size)
-        table = task.predictions(split, scores)
+        table = predictions(config, task, split, scores)
         quality = {f"{prefix}/{metric}": value for metric, value in task.quality(table).items()}
         if name == "validation":
             curves = quality
@@ -239,25 +238,10 @@ def _evaluate(plan: Plan, config: FitOptions, run: tracking.Run, fitted: Fitted)
     say(f"{plan.title}: " + ", ".join(f"{name} {value:.3f}" for name, value in shown.items()))
 
 
-def _log_model(plan: Plan, config: FitOptions) -> str:
+def _log_model(plan: Plan, config: FitOptions, run: tracking.Run) -> str:
     task = plan.rows.task
-    example = task.requests(plan.rows.splits.validation.select(range(min(3, len(plan.rows.splits.validation)))))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "weights"
         plan.model.to("cpu")
         packaging.save(folder, plan.model, plan.tokenizer, {**task.serving(), "max_length": config.max_length})
-        given = packaging.answer(task.served, folder, example)
-        return tracking.log_model(task.served, folder, example, given, packaging.requirements())
-
-
-def measure_apart(model: str, run_id: str, config: FitOptions) -> None:
-    """Profile a logged model in a fresh process and log the figures into its run."""
-    words = [sys.executable, "-m", "entrypoints.measure", "--model", model, "--into_run", run_id]
-    for budget in ("latency_budget_ms", "ram_budget_mib", "size_budget_mib"):
-        if value := getattr(config, budget):
-            words += [f"--{budget}", str(value)]
-    places = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
-    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"profiling failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+        return log_served(run, task, plan.rows.splits.validation, folder)

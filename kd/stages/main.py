@@ -4,9 +4,9 @@ from dataclasses import asdict, fields
 from typing import TypeVar
 
 from kd import tracking
-from kd.config import DistillConfig, FitOptions, MainConfig, StudentConfig, TeacherConfig
+from kd.config import CompareConfig, DistillConfig, FitOptions, MainConfig, StudentConfig, TeacherConfig
 from kd.stages import distill, student, teacher
-from kd.stages.compare import show, tables_of
+from kd.stages.compare import find, publish, show, where
 from kd.stages.console import say
 from kd.stages.fitting import Outcome, Where, train
 from kd.stages.registering import register
@@ -28,7 +28,7 @@ def run(config: MainConfig) -> None:
             where = Where(experiment, parent, reuse=True)
             guide = _teacher(config, rows, where)
             outcomes = _students(config, guide, where)
-            show(tables_of(experiment, f"tags.`kd.test_digest` = '{rows.test_digest}'"), parent)
+            _compare(experiment, rows, parent)
             _register_best(outcomes, config, rows)
     say("Look at the runs: make ui, or: mlflow ui")
 
@@ -42,7 +42,7 @@ def _as(kind: type[Options], config: MainConfig, **changes: object) -> Options:
 def _teacher(config: MainConfig, rows: Rows, where: Where) -> str:
     """Return the URI of the teacher: the finished one given, or one trained here and registered."""
     if config.teacher.startswith(("models:/", "runs:/")):
-        return config.teacher
+        return tracking.stored_model(config.teacher, "teacher").uri  # an alias moved meanwhile changes nothing
     options = _as(TeacherConfig, config)
     outcome = train(teacher.plan(options, rows), options, where)
     name, version = register(outcome, options, rows)
@@ -64,6 +64,15 @@ def _students(config: MainConfig, guide: str, where: Where) -> list[Outcome]:
     if reused := sum(outcome.reused for outcome in outcomes):
         say(f"{reused} of {len(outcomes)} students reused: they were trained before with these options")
     return outcomes
+
+
+def _compare(experiment: str, rows: Rows, parent: tracking.Run) -> None:
+    """Show and keep the comparison of all that the experiment has on these test rows, as `compare` would."""
+    asked = CompareConfig(experiments=experiment, filter=f"tags.`kd.test_digest` = '{rows.test_digest}'")
+    findings, notes = find(tracking.runs([experiment], asked.filter), asked)
+    show(findings, notes)
+    publish(findings, notes, asked, parent)
+    say(where(parent))
 
 
 def _register_best(outcomes: list[Outcome], config: MainConfig, rows: Rows) -> None:

@@ -1,14 +1,16 @@
-"""Profile a logged model. The process is fresh and loads the model the way it is served, so its RAM is the model's."""
+"""Profile a logged model. The process is fresh and loads the model the way it is served, so its RAM is the model's.
 
+Torch is imported for a PyTorch model only: an exported one is served without it.
+"""
+
+from collections.abc import Callable
 from functools import partial
 from statistics import fmean
 from typing import Any
 
 import pandas as pd
-import torch
-import transformers
 
-from kd import profiling, tracking
+from kd import packaging, profiling, tracking
 from kd.config import MeasureConfig
 from kd.profiling import Limits, machine, profile_callable, resident_mib
 from kd.stages.console import say
@@ -21,7 +23,8 @@ NOISY = 1.25
 def run(config: MeasureConfig) -> None:
     """Measure, and log into a run of its own or, for a training stage, into the run that trained the model."""
     if config.into_run:
-        _measure(config, tracking.Run(config.into_run))
+        with tracking.unbroken(f"measure {config.model}"):
+            _measure(config, tracking.Run(config.into_run))
         return
     with tracking.session(config.experiment), tracking.run(f"measure {config.model}", {"kd.stage": "measure"}) as run:
         run.log_params({"model": config.model})
@@ -31,8 +34,9 @@ def run(config: MeasureConfig) -> None:
 def _measure(config: MeasureConfig, run: tracking.Run) -> None:
     stored = tracking.stored_model(config.model, "model")
     requests = _requests(stored.run_id)
-    # Lazily imported parts of the libraries are not the model's RAM.
-    _ = (torch.nn.Linear, transformers.AutoTokenizer, transformers.AutoModelForSequenceClassification)
+    settings = packaging.read_settings(stored.folder)
+    trained = settings["format"] == "safetensors"
+    _import_libraries(trained)
     before = resident_mib()
     served = tracking.load_served(stored.uri)
 
@@ -40,16 +44,14 @@ def _measure(config: MeasureConfig, run: tracking.Run) -> None:
         return served.predict(batch[0] if len(batch) == 1 else pd.concat(batch, ignore_index=True))
 
     profile = profile_callable(call, requests, before_mib=before)
-    model = served.unwrap_python_model().model
+    model = served.unwrap_python_model()
+    threads = profile.threads if trained else model.threads
     size = profiling.folder_size_mib(stored.folder)
-    metrics = {
-        **profile.metrics(),
-        "model/parameters": float(sum(weight.numel() for weight in model.parameters())),
-        "model/size_mib": size,
-    }
-    work = [profiling.gflops(partial(call, [request])) for request in requests[:16]]
-    if all(each is not None for each in work):
-        metrics["model/gflops"] = fmean(each for each in work if each is not None)
+    metrics = {**profile.metrics(), "model/size_mib": size}
+    if trained:
+        metrics |= _counted(model.model, [partial(call, [request]) for request in requests[:16]])
+    else:
+        metrics["model/parameters"] = float(settings["parameters"])  # counted before export
     limits = Limits(config.latency_budget_ms or None, config.ram_budget_mib or None, config.size_budget_mib or None)
     verdicts = {
         f"kd.fits_{budget}": str(fits).lower() for budget, fits in profiling.fits(profile, size, limits).items()
@@ -60,6 +62,7 @@ def _measure(config: MeasureConfig, run: tracking.Run) -> None:
     run.set_tags(
         {
             **machine(),
+            "hw.threads": str(threads),
             "kd.feasibility": feasibility,
             **verdicts,
             "kd.measured": stored.uri,
@@ -68,12 +71,34 @@ def _measure(config: MeasureConfig, run: tracking.Run) -> None:
     )
     say(
         f"{stored.uri}: p50 {profile.latency_ms_p50:.2f} ms, p95 {profile.latency_ms_p95:.2f} ms ({feasibility}), "
-        f"{profile.throughput_per_s:.0f} requests/s at batch {profile.throughput_batch}, {profile.threads} threads"
+        f"{profile.throughput_per_s:.0f} requests/s at batch {profile.throughput_batch}, {threads} threads"
     )
     if spread > NOISY:
         say(f"Warning: the machine was not quiet (medians of the rounds differ {spread:.1f} times over); measure again")
     for budget, fits in verdicts.items():
         say(f"{budget.removeprefix('kd.fits_')} budget: {'fits' if fits == 'true' else 'does not fit'}")
+
+
+def _import_libraries(trained: bool) -> None:
+    """Import what serves the model: lazily imported parts of the libraries are not its RAM."""
+    if trained:
+        import torch
+        import transformers
+
+        _ = (torch.nn.Linear, transformers.AutoTokenizer, transformers.AutoModelForSequenceClassification)
+    else:
+        import onnxruntime
+        import tokenizers
+
+        _ = (onnxruntime.InferenceSession, tokenizers.Tokenizer)
+
+
+def _counted(model: Any, forwards: list[Callable[[], Any]]) -> dict[str, float]:
+    """Count a PyTorch model's parameters, and its work for a request: the mean, where all of it could be counted."""
+    work = [profiling.gflops(forward) for forward in forwards]
+    known = [each for each in work if each is not None]
+    counted = {"model/parameters": float(sum(weight.numel() for weight in model.parameters()))}
+    return counted | ({"model/gflops": fmean(known)} if len(known) == len(work) else {})
 
 
 def _requests(run_id: str) -> list[pd.DataFrame]:

@@ -18,6 +18,8 @@ LINEAGE = (
     "kd.arm",
     "kd.git_commit",
     "kd.git_dirty",
+    "kd.format",
+    "kd.exported_from",
 )
 
 
@@ -26,14 +28,14 @@ def register(outcome: Outcome, config: RowOptions, rows: Rows) -> tuple[str, str
 
     Teachers have a name of their own; students and distilled students compete under one.
     """
-    if already := tracking.version_of(outcome.run_id):
-        return already
     record = tracking.record(outcome.run_id)
     name = model_name(config, rows.test_digest)
     if record.tags["kd.role"] == "teacher":
         name += "-teacher"
-    tags = {key: record.tags[key] for key in LINEAGE if key in record.tags}
-    about = (_about_model(config, record), _about_version(record))
+    if already := tracking.version_of(outcome.run_id, name):
+        return name, already
+    tags = {"kd.format": "safetensors", **{key: record.tags[key] for key in LINEAGE if key in record.tags}}
+    about = (_about_model(config, record), about_version(record))
     return name, tracking.register(outcome.model, outcome.run_id, name, tags, about)
 
 
@@ -42,15 +44,18 @@ def _about_model(config: RowOptions, record: RunRecord) -> str:
     return f"{kind} for {config.task.replace('_', ' ')} on `{config.dataset}`. `champion` is the version to serve."
 
 
-def _about_version(record: RunRecord) -> str:
+def about_version(record: RunRecord) -> str:
     """Say in Markdown what a version is, how it scores and what it costs."""
     lines = [f"**{record.name}**", ""]
+    if origin := record.tags.get("kd.exported_from"):
+        lines += [f"Exported from `{origin}` as {record.tags['kd.format']}.", ""]
     if teacher := record.tags.get("kd.teacher"):
         how = "Distilled from" if record.tags["kd.role"] == "distilled" else "Initialised from, without its guidance,"
         lines += [f"{how} `{teacher}`.", ""]
-    wanted = ("val/", "test/", "fidelity/", "calibration/", "profile/", "model/")
-    figures = {key: value for key, value in sorted(record.metrics.items()) if key.startswith(wanted)}
-    lines += ["| figure | value |", "| --- | ---: |", *(f"| {key} | {value:.4g} |" for key, value in figures.items())]
+    wanted = ("test/", "val/", "fidelity/", "calibration/", "export/", "profile/", "model/")
+    figures = [(key, value) for part in wanted for key, value in sorted(record.metrics.items()) if key.startswith(part)]
+    rows = [f"| {key} | {f'{value:.4g}' if value < 1e4 else f'{value:,.0f}'} |" for key, value in figures]
+    lines += ["| figure | value |", "| --- | ---: |", *rows]
     lines += [
         "",
         f"Measured on {record.tags.get('hw.cpu', 'an unnamed processor')}, one seed ({record.tags['kd.seed']}).",

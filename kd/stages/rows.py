@@ -3,15 +3,18 @@
 import re
 from dataclasses import dataclass, replace
 
+import numpy as np
+import pandas as pd
 from datasets import Dataset
 
-from kd.config import RowOptions
+from kd.config import RowOptions, listed
 from kd.data.digests import digest
 from kd.data.sources import DataRequest, load
 from kd.data.splits import Splits, subset
 from kd.stages.console import say
 from kd.tasks import TASKS
 from kd.tasks.base import Task
+from kd.types import STANDARD_COLUMNS, UserError
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
         )
     )
     task = task.fitted(splits)
+    _require_columns(config.slice_columns, splits, task.slices)
     train = splits.train
     if config.max_train:
         train = subset(splits.train, config.max_train, seed, task.target)
@@ -76,6 +80,25 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
         validation_digest=digest(splits.validation, used),
         test_digest=digest(splits.test, used),
     )
+
+
+def _require_columns(names: str, splits: Splits, own: tuple[str, ...]) -> None:
+    for name in listed(names):
+        if name in (*STANDARD_COLUMNS, *own) or name.startswith("score:"):
+            raise UserError(
+                f"slice_columns={names!r}: predictions have a column {name!r} of their own; "
+                "leave it out, or give the column of your data another name"
+            )
+        for split in (splits.validation, splits.test):
+            if name not in split.column_names:
+                known = ", ".join(column for column in split.column_names if column not in ("example_id", "group"))
+                raise UserError(f"slice_columns={names!r}: there is no column {name!r}; give some of {known}")
+
+
+def predictions(config: RowOptions, task: Task, rows: Dataset, logits: np.ndarray) -> pd.DataFrame:
+    """Return the task's predictions with the columns of `slice_columns` beside them."""
+    table = task.predictions(rows, logits)
+    return table.assign(**{name: list(map(str, rows[name])) for name in listed(config.slice_columns)})
 
 
 def describe(config: RowOptions, rows: Rows) -> None:

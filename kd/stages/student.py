@@ -75,11 +75,17 @@ def plan(config: StudentConfig, rows: Rows) -> Plan:
 
 def find_teacher(config: StudentConfig, rows: Rows) -> tuple[Located, PreTrainedModel]:
     """Load the finished teacher: the one named, or the newest registered for this data."""
-    name = config.teacher or tracking.newest_version(f"{model_name(config, rows.test_digest)}-teacher")
+    name = config.teacher or _newest(f"{model_name(config, rows.test_digest)}-teacher")
     if not name:
         raise UserError("teacher is missing, and none is registered for this data: run the entry point teacher first")
     located = locate(name, "teacher")
     return located, rows.task.load_model(located.folder, f"teacher={name!r}", finished=True)
+
+
+def _newest(name: str) -> str:
+    """Return the URI of the newest version as trained; an exported one cannot be learned from."""
+    trained = [one for one in tracking.versions(name) if "kd.exported_from" not in one.tags]
+    return f"models:/{name}/{trained[-1].version}" if trained else ""
 
 
 def initialise(config: StudentConfig, rows: Rows, located: Located, teacher: PreTrainedModel) -> Start:

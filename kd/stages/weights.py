@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kd import tracking
 from kd.models.sources import fetch_weights, sha256_file
+from kd.types import UserError
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ def locate(name: str, option: str) -> Located:
     if name.startswith(("models:/", "runs:/")):
         stored = tracking.stored_model(name, option)
         folder, uri = stored.folder, stored.uri
+        if not any(folder.glob("*.safetensors")):
+            raise UserError(f"{option}={name!r} is exported: give the version it came from (its tag kd.exported_from)")
     else:
         folder, uri = fetch_weights(name, option), name
     files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".txt", ".model"))

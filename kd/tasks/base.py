@@ -1,20 +1,29 @@
-"""What a task must say of itself, so that nothing outside this folder knows what is learned."""
+"""What a task must say of itself, so that nothing outside this folder knows what is learned.
+
+Here and in the tasks, torch, transformers and datasets are imported by the functions that need them: comparing and
+promoting need a task's metrics alone, and torch alone takes seconds to import.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 import pandas as pd
-import torch
-from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from kd.data.splits import Splits
 from kd.types import MaskName, TaskName, Term
 
-Batch = dict[str, torch.Tensor]
-Collate = Callable[[list[dict[str, Any]]], Batch]
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from kd.data.splits import Splits
+
+Batch: TypeAlias = "dict[str, torch.Tensor]"
+Collate: TypeAlias = "Callable[[list[dict[str, Any]]], Batch]"
 
 
 class Task(Protocol):
@@ -24,9 +33,11 @@ class Task(Protocol):
     """The word given as `task`."""
     directions: ClassVar[Mapping[str, bool]]
     """Each metric this task measures, and whether higher is better. The first is the one selected on."""
+    slices: ClassVar[tuple[str, ...]]
+    """Columns of the predictions that are worth slicing by."""
 
     @classmethod
-    def from_columns(cls, columns: Mapping[str, str]) -> "Task":
+    def from_columns(cls, columns: Mapping[str, str]) -> Task:
         """Make the task from the column options (`text_column`, `label_column`, ...)."""
         ...
 
@@ -40,7 +51,7 @@ class Task(Protocol):
         """The column to be learned; empty where the task makes its own."""
         ...
 
-    def fitted(self, splits: Splits) -> "Task":
+    def fitted(self, splits: Splits) -> Task:
         """Check the rows and learn from train what outcomes there are. Raises UserError."""
         ...
 
@@ -68,16 +79,24 @@ class Task(Protocol):
         """One line an example: example_id, group, label, prediction, scores, loss and slice columns."""
         ...
 
-    def quality(self, predictions: pd.DataFrame) -> dict[str, float]:
+    @staticmethod
+    def quality(predictions: pd.DataFrame) -> dict[str, float]:
         """Metrics of predictions against the truth, named as in `directions`."""
         ...
 
-    def calibration(self, predictions: pd.DataFrame) -> dict[str, float]:
+    @staticmethod
+    def calibration(predictions: pd.DataFrame) -> dict[str, float]:
         """How far the scores can be read as probabilities: `calibration/...`."""
         ...
 
-    def fidelity(self, student: pd.DataFrame, teacher: pd.DataFrame) -> dict[str, float]:
+    @staticmethod
+    def fidelity(student: pd.DataFrame, teacher: pd.DataFrame) -> dict[str, float]:
         """How far the student does as its teacher does on the same examples: `fidelity/...`."""
+        ...
+
+    @staticmethod
+    def paired_test(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[str, float]:
+        """Name of the field's paired test over examples, and its two-sided p, for predictions of the same examples."""
         ...
 
     def baselines(self, splits: Splits) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
@@ -86,6 +105,10 @@ class Task(Protocol):
 
     def requests(self, rows: Dataset) -> pd.DataFrame:
         """Rows as the served model takes them."""
+        ...
+
+    def from_served(self, answers: pd.DataFrame) -> np.ndarray:
+        """What the served model answered, as an array that `predictions` takes for logits."""
         ...
 
     @property

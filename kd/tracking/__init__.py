@@ -1,28 +1,54 @@
 """The only importer of MLflow (with the served pyfunc): runs, metrics, artifacts, the registry and its aliases."""
 
-from kd.tracking.models import (
-    StoredModel,
-    load_served,
-    log_model,
-    model_of,
+from kd.tracking.models import StoredModel, load_served, log_model, model_of, stored_model
+from kd.tracking.registry import (
+    aliased,
+    annotate,
+    copy_version,
+    drop_alias,
     model_version,
     newest_version,
     register,
     set_alias,
-    stored_model,
+    source_deleted,
     version_of,
+    versions,
 )
-from kd.tracking.runs import REQUESTS, Run, abandon, code_version, record, run, runs, table, times_scored
-from kd.tracking.store import Gone, reading, session, status, tracking_uri
+from kd.tracking.runs import (
+    ANSWERS,
+    REQUESTS,
+    Run,
+    abandon,
+    code_version,
+    curve,
+    local_artifact,
+    record,
+    run,
+    runs,
+    table,
+    text,
+    times_scored,
+)
+from kd.tracking.serving import answers_apart
+from kd.tracking.store import Away, Gone, reading, session, status, tracking_uri, unbroken
 
 __all__ = [
+    "ANSWERS",
     "REQUESTS",
+    "Away",
     "Gone",
     "Run",
     "StoredModel",
     "abandon",
+    "aliased",
+    "annotate",
+    "answers_apart",
     "code_version",
+    "copy_version",
+    "curve",
+    "drop_alias",
     "load_served",
+    "local_artifact",
     "log_model",
     "model_of",
     "model_version",
@@ -34,10 +60,14 @@ __all__ = [
     "runs",
     "session",
     "set_alias",
+    "source_deleted",
     "status",
     "stored_model",
     "table",
+    "text",
     "times_scored",
     "tracking_uri",
+    "unbroken",
     "version_of",
+    "versions",
 ]

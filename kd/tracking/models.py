@@ -1,17 +1,16 @@
-"""Logged models, registered versions and their aliases."""
+"""Logged models: writing, loading and finding them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
-from kd.tracking.store import Gone, client, first_line, tracking_uri
+from kd.tracking.registry import model_version
+from kd.tracking.store import Gone, client, failed, first_line, tracking_uri
 from kd.types import UserError
 
 STORED_NAME = "model"
@@ -64,6 +63,8 @@ def load_served(uri: str) -> Any:
     try:
         return mlflow.pyfunc.load_model(uri)
     except MlflowException as error:
+        if failed(error):
+            raise
         raise UserError(f"model={uri!r} cannot be loaded: {first_line(error)}") from error
 
 
@@ -84,78 +85,13 @@ def stored_model(uri: str, option: str) -> StoredModel:
             uri, run_id = f"models:/{version.name}/{version.version}", version.run_id
         folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)) / "artifacts"
     except (MlflowException, OSError) as error:
+        if failed(error):
+            raise
         raise Gone(f"{option}={uri!r}: there is no such model in {tracking_uri()}: {first_line(error)}") from error
     inside = next((path.parent for path in sorted(folder.glob("*/kd.json"))), None)
     if inside is None:
         raise UserError(f"{option}={uri!r} was not logged by this project: give a model that one of its stages made")
     return StoredModel(uri, run_id, inside)
-
-
-def model_version(uri: str, option: str) -> ModelVersion:
-    """Resolve `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
-
-    Raises:
-        Gone: no such model, version or alias; says what there is.
-    """
-    name, _, alias = uri.removeprefix("models:/").partition("@")
-    name, _, number = name.partition("/") if not alias else (name, "", "")
-    try:
-        if alias:
-            return client().get_model_version_by_alias(name, alias)
-        return client().get_model_version(name, number)
-    except MlflowException as error:
-        raise Gone(f"{option}={uri!r}: {_what_there_is(name)}") from error
-
-
-def _what_there_is(name: str) -> str:
-    try:
-        model = client().get_registered_model(name)
-    except MlflowException:
-        names = [known.name for known in client().search_registered_models(max_results=50)]
-        return f"no registered model {name!r}; there are: {', '.join(names) or 'none'}"
-    aliases = ", ".join(f"@{alias} (version {number})" for alias, number in sorted(model.aliases.items()))
-    found = client().search_model_versions(f"name='{name}'", max_results=50)
-    numbers = ", ".join(sorted(str(version.version) for version in found))
-    return f"no such version or alias; {name!r} has versions {numbers or 'none'} and aliases {aliases or 'none'}"
-
-
-def register(uri: str, run_id: str, name: str, tags: Mapping[str, str], about: tuple[str, str]) -> str:
-    """Register a logged model as a new version; returns its number.
-
-    Args:
-        uri: of the logged model.
-        run_id: of the run that made it.
-        name: of the registered model; made where it is new.
-        tags: lineage of the version.
-        about: Markdown descriptions of the registered model and of the version.
-    """
-    registry = client()
-    try:
-        registry.create_registered_model(name, description=about[0])
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    version = registry.create_model_version(
-        name, source=uri, run_id=run_id, tags=dict(tags), description=about[1], model_id=uri.rpartition("/")[2]
-    )
-    return str(version.version)
-
-
-def version_of(run_id: str) -> tuple[str, str] | None:
-    """Return (name, version) of the registered version a run made; None where it made none."""
-    found = client().search_model_versions(f"run_id='{run_id}'", max_results=1)
-    return (found[0].name, str(found[0].version)) if found else None
-
-
-def newest_version(name: str) -> str:
-    """Return the URI of the newest version of a registered model; empty where there is none."""
-    numbers = [int(found.version) for found in client().search_model_versions(f"name='{name}'")]
-    return f"models:/{name}/{max(numbers)}" if numbers else ""
-
-
-def set_alias(name: str, alias: str, version: str) -> None:
-    """Point an alias of a registered model at a version."""
-    client().set_registered_model_alias(name, alias, version)
 
 
 def model_of(run_id: str) -> str:

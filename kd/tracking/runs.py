@@ -1,9 +1,10 @@
 """Runs: writing one, and reading many."""
 
 import os
+import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,30 @@ from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import is_local_uri
+from pyarrow import parquet
 
-from kd.tracking.store import Gone, client, close, first_line, status, tracking_uri
+from kd.tracking.store import (
+    Gone,
+    client,
+    close,
+    failed,
+    first_line,
+    status,
+    suppressed,
+    tracking_uri,
+    unbroken,
+)
 from kd.types import RunRecord, Stopped, UserError
 
 REQUESTS = "requests.parquet"
 """Artifact: real inputs of the task, to time a model on."""
+ANSWERS = "answers.json"
+"""Artifact: what the model answered to its stored input example when it was logged."""
+MOST_COUNTED = 1000
+_ARTIFACTS: dict[str, str] = {}
+"""Where the runs read so far keep their artifacts; it never changes."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +73,14 @@ class Run:
         """Keep a text as an artifact."""
         client().log_text(self.run_id, text, name)
 
+    def describe(self, text: str) -> None:
+        """Say in Markdown, at the top of the run's page in the UI, what came out."""
+        self.set_tags({"mlflow.note.content": text[:5000]})
+
+    def log_folder(self, folder: Path) -> None:
+        """Keep all files of a folder as artifacts, under their paths in it."""
+        client().log_artifacts(self.run_id, str(folder))
+
     def log_dataset(self, name: str, digest: str, context: str) -> None:
         """Name a data set as an input of the run, by our digest over all its rows."""
         dataset = MetaDataset(CodeDatasetSource({"kd.dataset": name}), name=name[:500], digest=digest)
@@ -68,6 +95,9 @@ class Run:
 @contextmanager
 def run(name: str, tags: Mapping[str, str], parent: Run | None = None, continued: str = "") -> Iterator[Run]:
     """Start a run, and end it as it deserves: FINISHED, FAILED or KILLED, with `kd.exit_reason`.
+
+    Raises:
+        Away: the store failed meanwhile.
 
     Args:
         name: what a person reads.
@@ -89,15 +119,18 @@ def run(name: str, tags: Mapping[str, str], parent: Run | None = None, continued
     )
     this = Run(active.info.run_id)
     resumed = {"kd.resumed_from": continued} if continued and not reopened else {}
-    this.set_tags({"mlflow.runName": name, **code_version(), **resumed, **tags})
     try:
-        yield this
+        with unbroken(name):
+            this.set_tags({"mlflow.runName": name, **code_version(), **resumed, **tags})
+            yield this
+            this.set_tags({"kd.exit_reason": "finished", **({"kd.resumable": "false"} if reopened else {})})
+            mlflow.end_run("FINISHED")
     except BaseException as error:
-        mlflow.end_run("KILLED" if isinstance(error, Stopped | KeyboardInterrupt) else "FAILED")
-        close(this.run_id, error)
+        with suppressed():
+            if (left := mlflow.active_run()) and left.info.run_id == this.run_id:  # ending it may be what failed
+                mlflow.end_run("KILLED" if isinstance(error, Stopped | KeyboardInterrupt) else "FAILED")
+            close(this.run_id, error)
         raise
-    this.set_tags({"kd.exit_reason": "finished", **({"kd.resumable": "false"} if reopened else {})})
-    mlflow.end_run("FINISHED")
 
 
 def _in_this_experiment(run_id: str) -> bool:
@@ -131,74 +164,139 @@ def code_version() -> dict[str, str]:
         return {}
 
 
-def runs(experiment: str, query: str = "") -> list[RunRecord]:
-    """Return every finished run of an experiment that the query matches, over all pages, oldest first.
+def runs(experiments: Sequence[str], query: str = "") -> list[RunRecord]:
+    """Return every finished run of these experiments that the query matches, over all pages, oldest first.
 
     Raises:
         Gone: no such experiment.
         UserError: MLflow does not understand the query.
     """
-    found = client().get_experiment_by_name(experiment)
-    if found is None:
-        raise Gone(f"experiment={experiment!r}: there is none of that name in {tracking_uri()}")
+    ids = []
+    for name in experiments:
+        found = client().get_experiment_by_name(name)
+        if found is None:
+            raise Gone(f"experiment={name!r}: there is none of that name in {tracking_uri()}; {_experiments()}")
+        ids.append(found.experiment_id)
     finished = "attributes.status = 'FINISHED'" + (f" and {query}" if query else "")
-    records: list[RunRecord] = []
+    try:
+        return [_record(each) for each in _search(ids, finished)]
+    except MlflowException as error:
+        if error.error_code != "INVALID_PARAMETER_VALUE":
+            raise
+        raise UserError(f"filter={query!r}: {first_line(error)}") from error
+
+
+def _experiments() -> str:
+    names = [found.name for found in client().search_experiments(max_results=20)]
+    return f"there are: {', '.join(names)}"
+
+
+def _search(experiment_ids: list[str], query: str) -> Iterator[Any]:
+    """Yield runs over all pages, oldest first."""
     token: str | None = None
     while True:
-        try:
-            page = client().search_runs(
-                [found.experiment_id],
-                finished,
-                max_results=1000,
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-        except MlflowException as error:
-            raise UserError(f"filter={query!r}: {first_line(error)}") from error
-        records += [_record(each) for each in page]
+        page = client().search_runs(
+            experiment_ids, query, max_results=1000, order_by=["attributes.start_time ASC"], page_token=token
+        )
+        yield from page
         if not (token := page.token):
-            return records
+            return
 
 
 def times_scored(test_digest: str) -> int:
-    """Return how many trained runs, in every experiment of the store, have scored this test set."""
+    """Return how many trained runs, in every experiment of the store, have scored this test set.
+
+    At most `MOST_COUNTED` are counted, because MLflow counts by sending every run whole: 10,000 took it 20 s.
+    """
     everywhere = [found.experiment_id for found in client().search_experiments()]
     query = (
         f"tags.`kd.test_digest` = '{test_digest}' and tags.`kd.test_scored` = 'true' and tags.`kd.role` != 'trivial'"
     )
-    total, token = 0, None
-    while True:
-        page = client().search_runs(everywhere, query, max_results=1000, page_token=token)
-        total += len(page)
-        if not (token := page.token):
-            return total
+    return len(client().search_runs(everywhere, query, max_results=MOST_COUNTED))
 
 
-def record(run_id: str) -> RunRecord:
-    """Return one run.
+def curve(run_id: str, metric: str) -> tuple[tuple[int, float], ...]:
+    """Return the (step, value) points of a metric, by step; of several at one step the newest."""
+    points = sorted(client().get_metric_history(run_id, metric), key=lambda one: (one.step, one.timestamp))
+    return tuple({point.step: (point.step, float(point.value)) for point in points}.values())
+
+
+def record(run_id: str | None) -> RunRecord:
+    """Return one run; None is the run of a version that no run made.
 
     Raises:
         Gone: no such run.
     """
     try:
-        return _record(client().get_run(run_id))
+        return _record(client().get_run(run_id or ""))
     except MlflowException as error:
+        if failed(error):
+            raise
         raise Gone(f"run {run_id!r} is not in {tracking_uri()}") from error
 
 
-def table(run_id: str, name: str) -> pd.DataFrame:
+def table(run_id: str, name: str, without: str = "") -> pd.DataFrame:
     """Read a Parquet artifact of a run.
+
+    Args:
+        run_id: of the run.
+        name: of the artifact.
+        without: start of the names of columns that are not read; empty reads all.
 
     Raises:
         Gone: the run has no such artifact.
     """
+    with _fetched(run_id, name) as path:
+        names = [column for column in parquet.read_schema(path).names if not (without and column.startswith(without))]
+        return pd.read_parquet(path, columns=names)
+
+
+def text(run_id: str, name: str) -> str:
+    """Read a text artifact of a run.
+
+    Raises:
+        Gone: the run has no such artifact.
+    """
+    with _fetched(run_id, name) as path:
+        return path.read_text(encoding="utf-8")
+
+
+@contextmanager
+def _fetched(run_id: str, name: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         try:
-            path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, dst_path=folder)
+            # Asked for by run, MLflow would also search the run's models for the artifact, which takes twice as long.
+            root = _ARTIFACTS.get(run_id) or str(client().get_run(run_id).info.artifact_uri)
+            path = mlflow.artifacts.download_artifacts(artifact_uri=f"{root}/{name}", dst_path=folder)
         except (MlflowException, OSError) as error:
+            if failed(error):
+                raise
             raise Gone(f"run {run_id!r} has no artifact {name}") from error
-        return pd.read_parquet(path)
+        yield Path(path)
+
+
+def local_artifact(run_id: str, name: str) -> Path | None:
+    """Return the path of an artifact that lies on this machine; None where the store keeps artifacts elsewhere."""
+    uri = client().get_run(run_id).info.artifact_uri
+    if not is_local_uri(uri):
+        return None
+    path = Path(local_file_uri_to_path(uri)) / name
+    return path if path.is_file() else None
 
 
 def _record(found: Any) -> RunRecord:
-    return RunRecord(found.info.run_id, found.info.run_name, found.data.params, found.data.metrics, found.data.tags)
+    """Take a run over; parameters as they were given, without the shell's quotes that `mlflow run` logs them in."""
+    _ARTIFACTS[found.info.run_id] = found.info.artifact_uri
+    params = {name: _unquoted(value) for name, value in found.data.params.items()}
+    given = {name: value for name, value in params.items() if value not in ("", "None")}
+    return RunRecord(
+        found.info.run_id, found.info.run_name, given, found.data.metrics, found.data.tags, found.info.start_time
+    )
+
+
+def _unquoted(value: str) -> str:
+    try:
+        words = shlex.split(value)
+    except ValueError:
+        return value
+    return words[0] if len(words) == 1 and shlex.quote(words[0]) == value else value

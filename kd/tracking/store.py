@@ -4,11 +4,12 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import mlflow
 import requests
 from mlflow.entities import Experiment
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from kd.types import Refused, Stopped, UserError
@@ -18,8 +19,19 @@ KNOCK_S = 8.0
 KIND = "mlflow.experimentKind"
 
 
+NOT_LET_IN = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")
+REFUSING = ("TEMPORARILY_UNAVAILABLE", *NOT_LET_IN)
+"""What a store answers that cannot use its database, or does not let us in."""
+SAID = r"\((?:\w+\.)+\w+\) (.+)|\[Errno \d+\] ([^'\")]+)|(too many \d+ error responses|timed out)"
+"""What the database's driver or the operating system said, within all that MLflow wraps around it."""
+
+
 class Gone(UserError):
     """What was asked for is not in the tracking store or the registry."""
+
+
+class Away(UserError):
+    """The store failed in the middle: it cannot be reached or written any more."""
 
 
 def tracking_uri() -> str:
@@ -38,13 +50,71 @@ def session(experiment: str) -> Iterator[str]:
         UserError: the store cannot be reached or written, or `mlflow run` already chose another experiment.
     """
     adopted = os.environ.get("MLFLOW_RUN_ID", "")
+    _hide_password()
     os.environ["MLFLOW_TRACKING_URI"] = mlflow.get_tracking_uri()  # for the processes this one starts
     try:
-        yield _experiment(experiment, adopted)
+        with unbroken():
+            yield _experiment(experiment, adopted)
     except BaseException as error:
-        if adopted and status(adopted) == "RUNNING":
-            close(adopted, error)
+        if adopted and not isinstance(error, Away):
+            with suppressed():
+                if status(adopted) == "RUNNING":
+                    close(adopted, error)
         raise
+
+
+@contextmanager
+def unbroken(doing: str = "") -> Iterator[None]:
+    """Tell in one line that the store failed in the middle of something.
+
+    Raises:
+        Away: it did; the text names the store, and says how to go on.
+    """
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
+        if not failed(error):
+            raise
+        raise Away(
+            f"{doing}{': ' if doing else ''}the tracking store {tracking_uri()} cannot be reached or written any more "
+            f"({_reason(error)}); what was finished is kept, a run that was open may go on reading RUNNING: "
+            f"{_mend(error, 'give the same command again when the store is back')}"
+        ) from error
+
+
+def failed(error: BaseException) -> bool:
+    """Say whether the store itself failed, so that an answer such as "there is none" would be wrong.
+
+    MLflow has one exception for everything; its code and what it wraps tell. What a server's database refuses, such as
+    writing, comes as a bad request.
+    """
+    code = error.error_code if isinstance(error, MlflowException) else "INTERNAL_ERROR"
+    if code in REFUSING or (code == "BAD_REQUEST" and isinstance(error, RestException)):
+        return True
+    return code in ("INTERNAL_ERROR", "BAD_REQUEST") and _wraps_failure(error)
+
+
+def _wraps_failure(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, SQLAlchemyError):
+            return True
+        if isinstance(error, requests.RequestException):
+            answer = error.response
+            return answer is None or answer.status_code in (401, 403) or answer.status_code >= 500
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _reason(error: BaseException) -> str:
+    """Return the heart of a failure, or the first line of its text."""
+    found = re.search(SAID, without_password(str(error)))
+    return next(group for group in found.groups() if group) if found else first_line(error)
+
+
+def _mend(error: BaseException, otherwise: str) -> str:
+    if getattr(error, "error_code", "") in NOT_LET_IN:
+        return "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a user who may do this"
+    return otherwise
 
 
 @contextmanager
@@ -64,6 +134,7 @@ def reading(experiment: str) -> Iterator[str]:
 
 @contextmanager
 def _existing(name: str) -> Iterator[str]:
+    _hide_password()
     with _reachable():
         found = client().get_experiment_by_name(name)
     if found is None:
@@ -78,9 +149,18 @@ def _reachable() -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         raise UserError(
-            f"the tracking store {tracking_uri()} cannot be used: {first_line(error)}; "
-            "set MLFLOW_TRACKING_URI to a store that can be reached and written"
+            f"the tracking store {tracking_uri()} cannot be used: {_reason(error)}; "
+            f"{_mend(error, 'set MLFLOW_TRACKING_URI to a store that can be reached and written')}"
         ) from error
+
+
+def _hide_password() -> None:
+    """Take user and password out of a server's URI, which MLflow prints, and hand them to MLflow as it wants them."""
+    parts = urlsplit(mlflow.get_tracking_uri())
+    if parts.scheme in ("http", "https") and parts.password is not None:
+        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
+        mlflow.set_tracking_uri(urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])))
 
 
 def _experiment(wanted: str, adopted: str) -> str:
@@ -113,12 +193,24 @@ def _opens_as_training(experiment: Experiment) -> None:
         client().set_experiment_tag(experiment.experiment_id, KIND, "custom_model_development")
 
 
-def status(run_id: str) -> str:
+def status(run_id: str | None) -> str:
     """Return a run's status; empty where the store does not have it."""
     try:
-        return str(client().get_run(run_id).info.status)
-    except MlflowException:
+        return str(client().get_run(run_id or "").info.status)
+    except MlflowException as error:
+        if failed(error):
+            raise
         return ""
+
+
+@contextmanager
+def suppressed() -> Iterator[None]:
+    """Pass over a failure of the store: a run is being closed, and why is what the user must hear of."""
+    try:
+        yield
+    except MlflowException as error:
+        if not failed(error):
+            raise
 
 
 def close(run_id: str, error: BaseException) -> None:

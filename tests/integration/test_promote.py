@@ -1,6 +1,11 @@
-"""Promotion moves the alias or refuses; measuring a registered model fills a run of its own."""
+"""Promotion moves the alias on evidence, or refuses and leaves it; there is a way back; measuring fills its own run."""
+
+import json
+from pathlib import Path
 
 import pytest
+
+from tests.integration.conftest import main_words
 
 pytestmark = pytest.mark.integration
 
@@ -12,8 +17,30 @@ def aliases(project, compared):
         return {alias: str(version) for alias, version in found.items()}
 
     yield read
-    if "champion" in read():
-        project.client.delete_registered_model_alias(compared.student_name, "champion")
+    for alias in {"champion", "previous"} & read().keys():
+        project.client.delete_registered_model_alias(compared.student_name, alias)
+
+
+@pytest.fixture(scope="module")
+def second(project, compared):
+    """Register the control as another version of the students' model; returns its number."""
+    words = main_words(project)
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    options |= {"--teacher": f"models:/{compared.teacher_name}/1", "--seed": "1"}
+    del options["--seeds"]
+    done = project.run("student", *(word for pair in options.items() for word in pair))
+    assert done.code == 0, done.err
+    version = str(max(int(number) for name, number in project.versions() if name == compared.student_name))
+    yield version
+    run_id = project.client.get_model_version(compared.student_name, version).run_id
+    project.client.delete_model_version(compared.student_name, version)
+    project.client.delete_run(run_id)
+
+
+def artifact(project, version, name):
+    """Path of an artifact of the run behind a version."""
+    run = project.client.get_run(version.run_id)
+    return Path(run.info.artifact_uri.removeprefix("file://")) / name
 
 
 def test_promotion_moves_the_alias_and_logs_why(project, compared, aliases):
@@ -21,6 +48,7 @@ def test_promotion_moves_the_alias_and_logs_why(project, compared, aliases):
     assert (done.code, done.err) == (0, "")
     assert aliases() == {"challenger": "1", "champion": "1"}
     assert "models serve" in done.out
+    assert "min_metric" in done.out
     run = project.runs(stage="promote")[-1]
     assert run.info.status == "FINISHED"
     assert run.data.tags["kd.decision"] == "pass"
@@ -62,6 +90,162 @@ def test_what_is_not_there_is_the_users_to_mend(project, compared, aliases, word
     assert all(word in done.err for word in told)
     assert "champion" not in aliases()
     assert project.running() == []
+
+
+def promote(project, compared, *words):
+    return project.run("promote", "--model", compared.student_name, *words)
+
+
+def test_a_second_promotion_is_held_against_the_champion_and_can_be_taken_back(project, compared, aliases, second):
+    assert promote(project, compared, "--allowed_drop", "0").code == 0
+    assert "no champion yet" in project.runs(stage="promote")[-1].data.tags["kd.gate.allowed_drop"]
+    dry = promote(project, compared, "--candidate", second, "--allowed_drop", "1", "--dry_run")
+    assert (dry.code, aliases()) == (0, {"challenger": "1", "champion": "1"})
+    assert "kd.decision" not in project.client.get_model_version(compared.student_name, second).tags
+    words = ("--allowed_drop", "1", "--size_budget_mib", "1000", "--latency_budget_ms", "10000")
+    done = promote(project, compared, "--candidate", second, *words)
+    assert (done.code, done.err) == (0, "")
+    assert aliases() == {"challenger": "1", "champion": second, "previous": "1"}
+    run = project.runs(stage="promote")[-1]
+    measured = [
+        one for one in project.runs(stage="measure") if one.data.tags.get("mlflow.parentRunId") == run.info.run_id
+    ]
+    assert {one.data.tags["kd.measured"] for one in measured} == {
+        f"models:/{compared.student_name}/1",
+        f"models:/{compared.student_name}/{second}",
+    }
+    version = project.client.get_model_version(compared.student_name, second)
+    assert version.tags["kd.decision"] == "pass"
+    assert version.tags["kd.decision_run"] == run.info.run_id
+    assert version.tags["kd.gate.allowed_drop"].startswith("pass: allowed_drop")
+    assert run.data.tags["kd.gate.size_budget_mib"].startswith("pass")
+    assert "## Limits" in version.description
+    assert "champion before, version 1" in version.description
+    assert promote(project, compared, "--rollback", "true").code == 0
+    assert aliases() == {"challenger": "1", "champion": "1"}
+    again = promote(project, compared, "--rollback")
+    assert again.code == 2
+    assert "no former champion" in again.err
+
+
+def test_a_drop_that_is_not_excluded_refuses_and_names_the_gate(project, compared, aliases, second):
+    assert promote(project, compared).code == 0
+    done = promote(project, compared, "--candidate", second, "--min_metric", "0", "--max_ece", "0")
+    assert done.code == 3
+    assert "max_ece" in done.lines[-1]
+    assert aliases() == {"challenger": "1", "champion": "1"}
+    assert project.client.get_model_version(compared.student_name, second).tags["kd.decision"] == "fail"
+
+
+def test_predictions_that_were_lost_are_made_again_from_the_served_model(project, compared, aliases, second):
+    version = project.client.get_model_version(compared.student_name, second)
+    table = artifact(project, version, "predictions_test.parquet")
+    kept = table.read_bytes()
+    assert promote(project, compared).code == 0
+    logged = promote(project, compared, "--candidate", second, "--allowed_drop", "1", "--dry_run")
+    table.unlink()
+    done = promote(project, compared, "--candidate", second, "--allowed_drop", "1", "--dry_run")
+    table.write_bytes(kept)
+    assert (logged.code, done.code) == (0, 0), done.err
+    assert "scored on them now" in done.out
+    two = [run.data.tags["kd.gate.allowed_drop"] for run in project.runs(stage="promote")[-2:]]
+    assert two[0] == two[1]
+    assert project.runs(stage="promote")[-1].data.tags["kd.test_scored"] == "true"
+
+
+def test_a_model_that_answers_otherwise_than_when_it_was_made_is_refused(project, compared, aliases):
+    version = project.client.get_model_version(compared.student_name, "1")
+    answers = artifact(project, version, "answers.json")
+    kept = answers.read_text()
+    changed = json.loads(kept)
+    changed[0]["score"] += 0.01
+    answers.write_text(json.dumps(changed))
+    done = promote(project, compared)
+    answers.write_text(kept)
+    assert done.code == 3
+    assert "answers" in done.lines[-1]
+    assert "champion" not in aliases()
+
+
+def test_a_damaged_model_is_refused_before_the_alias_moves(project, compared, aliases):
+    best = project.client.get_model_version(compared.student_name, "1")
+    model = best.source.rpartition("/")[2]
+    place = Path(project.client.get_logged_model(model).artifact_location.removeprefix("file://"))
+    weights = next(place.rglob("model.safetensors"))
+    kept = weights.read_bytes()
+    weights.write_bytes(kept[: len(kept) // 2])
+    done = promote(project, compared)
+    weights.write_bytes(kept)
+    assert done.code == 3
+    assert "cannot be loaded" in done.lines[-1]
+    assert "champion" not in aliases()
+
+
+def test_best_is_best_on_validation_and_never_looks_at_test(project, compared, aliases, second):
+    runs = {
+        number: project.client.get_run(project.client.get_model_version(compared.student_name, number).run_id)
+        for number in ("1", second)
+    }
+    done = promote(project, compared, "--candidate", "best")
+    assert done.code == 0
+    chosen = aliases()["champion"]
+    validation = {number: run.data.metrics["val/accuracy"] for number, run in runs.items()}
+    assert validation[chosen] == max(validation.values())
+    assert f"version {chosen}" in done.out
+
+
+def test_a_copy_serves_elsewhere_and_its_source_run_is_marked(project, compared, aliases):
+    done = promote(project, compared, "--to_model", "kd-production")
+    assert done.code == 0, done.err
+    assert aliases() == {"challenger": "1"}
+    copied = project.client.get_registered_model("kd-production")
+    assert {alias: str(number) for alias, number in copied.aliases.items()} == {"champion": "1"}
+    source = project.client.get_model_version(compared.student_name, "1").run_id
+    assert project.client.get_run(source).data.tags["kd.protected"] == "models:/kd-production/1"
+    again = promote(project, compared, "--to_model", "kd-production")
+    assert again.code == 0
+    assert "nothing was moved" in again.out
+    project.client.delete_registered_model("kd-production")
+    project.client.delete_tag(source, "kd.protected")
+
+
+def test_a_version_whose_files_a_garbage_collection_would_take_is_not_promoted(project, compared, aliases, second):
+    run_id = project.client.get_model_version(compared.student_name, second).run_id
+    project.client.delete_run(run_id)
+    done = promote(project, compared, "--candidate", second)
+    project.client.restore_run(run_id)
+    assert done.code == 2
+    assert "mlflow gc" in done.err
+    assert "champion" not in aliases()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("alowed_drop: 0.1\n", "did you mean allowed_drop"),
+        ("allowed_drop: much\n", "allowed_drop='much'"),
+        ("allowed_drop: true\n", "allowed_drop=True"),
+        ("max_ece: 2\n", "max_ece=2"),
+        ("- 1\n", "must hold lines"),
+        ("a: [\n", "no YAML"),
+    ],
+)
+def test_a_wrong_gates_file_is_told_before_anything_is_done(project, compared, aliases, text, told):
+    before = len(project.runs(stage="promote"))
+    path = project.folder / "gates.yaml"
+    path.write_text(text)
+    done = promote(project, compared, "--gates", str(path))
+    assert done.code == 2
+    assert told in done.err
+    assert len(done.lines) == 1
+    assert len(project.runs(stage="promote")) == before
+
+
+def test_a_gates_file_is_obeyed_and_an_option_outranks_it(project, compared, aliases):
+    path = project.folder / "gates.yaml"
+    path.write_text("min_metric: 1.01\n")
+    assert promote(project, compared, "--gates", str(path)).code == 3
+    assert promote(project, compared, "--gates", str(path), "--min_metric", "0").code == 0
 
 
 def test_an_unknown_registered_model_lists_those_that_there_are(project, compared):

@@ -5,18 +5,36 @@ import io
 import pytest
 from rich.console import Console
 
-from kd.comparison import Arm, Table
-from kd.report.tables import COST, MISSING, QUALITY, cost_cells, markdown, quality_cells, rich_tables
+from kd.comparison import SAME_STUDENT, Arm, Table
+from kd.details import Details, Slice
+from kd.report.tables import (
+    COST,
+    MISSING,
+    QUALITY,
+    WORST,
+    caption,
+    cost_cells,
+    markdown,
+    quality_cells,
+    rich_tables,
+    slice_cells,
+)
 from kd.statistics import Interval, PairedDifference
 
 
 def arm(label, role="student", quality=None, difference=None, verdict=None, figures=None):
     quality = quality or Interval(0.812, 0.79, 0.83, 3)
-    return Arm(label, role, quality, difference, verdict, None, figures or {}, ("id",))
+    return Arm(label, label, role, quality, difference, None, verdict, None, figures or {}, ("id",), ())
 
 
-def table(*arms, higher=True):
-    return Table("question_answering", "builtin:demo", "0123456789abcdef", "accuracy", higher, arms, 12)
+def table(*arms, higher=True, split="test", against=SAME_STUDENT, scored=12):
+    digest = "0123456789abcdef"
+    return Table("question_answering", "builtin:demo", split, digest, "accuracy", higher, against, arms, scored)
+
+
+def cut(mean, value="v", examples=40):
+    """A slice on which an arm differs by this much."""
+    return Slice("genre", value, examples, 0.5 + mean, 0.5, PairedDifference(mean, mean - 0.1, mean + 0.1, 0.5, 3))
 
 
 CONTROL = arm("control", figures={"profile/latency_ms_p50": 3.21, "model/parameters": 11_300_000.0})
@@ -39,7 +57,7 @@ def test_every_row_has_a_cell_for_every_column():
 def test_quality_shows_interval_gap_and_verdict():
     rows = quality_cells(table(TRIVIAL, CONTROL, DISTILLED))
     assert column(rows, "verdict") == {"majority": MISSING, "control": MISSING, "soft": "better"}
-    assert column(rows, "against control [95 %]")["soft"] == "+0.031 [+0.010, +0.050]"
+    assert column(rows, "difference [95 %]")["soft"] == "+0.031 [+0.010, +0.050]"
     assert column(rows, "test accuracy ↑ [95 %]")["control"] == "0.812 [0.790, 0.830]"
     assert column(rows, "seeds")["control"] == "3"
 
@@ -47,7 +65,7 @@ def test_quality_shows_interval_gap_and_verdict():
 def test_one_seed_has_no_interval_and_no_control_has_no_gap():
     rows = quality_cells(table(TRIVIAL, arm("soft", difference=PairedDifference(0.02, None, None, None, 1))))
     assert column(rows, "test accuracy ↑ [95 %]")["majority"] == "0.500"
-    assert column(rows, "against control [95 %]") == {"majority": MISSING, "soft": "+0.020"}
+    assert column(rows, "difference [95 %]") == {"majority": MISSING, "soft": "+0.020"}
 
 
 def test_the_direction_of_the_metric_is_shown():
@@ -56,7 +74,7 @@ def test_the_direction_of_the_metric_is_shown():
 
 def test_a_loss_of_quality_keeps_its_sign():
     rows = quality_cells(table(arm("soft", difference=PairedDifference(-0.02, -0.03, -0.01, 0.01, 3))))
-    assert column(rows, "against control [95 %]")["soft"] == "-0.020 [-0.030, -0.010]"
+    assert column(rows, "difference [95 %]")["soft"] == "-0.020 [-0.030, -0.010]"
 
 
 def test_a_figure_that_some_arms_lack_is_a_dash_and_one_that_all_lack_has_no_column():
@@ -90,25 +108,85 @@ def test_parameters_are_in_millions():
     assert column(cost_cells(table(CONTROL)), "params M")["control"] == "11.3"
 
 
+def drawn(*args):
+    out = io.StringIO()
+    Console(file=out, width=300, markup=False).print(*rich_tables(*args), sep="\n")
+    return out.getvalue()
+
+
+LOSES = Details(slices={"soft": (cut(-0.2, "book"), cut(0.3, "film"))})
+
+
 def test_markdown_and_terminal_show_the_same_cells():
     whole = table(TRIVIAL, CONTROL, DISTILLED)
-    text = markdown(whole)
-    drawn = io.StringIO()
-    Console(file=drawn, width=300).print(*rich_tables(whole), sep="\n")
-    for rows in (quality_cells(whole), cost_cells(whole)):
+    text, shown = markdown(whole, LOSES), drawn(whole, LOSES)
+    for rows in (quality_cells(whole), cost_cells(whole), slice_cells(whole, LOSES)):
+        assert len(rows) > 1
         for row in rows:
             assert f"| {' | '.join(row)} |" in text
-            assert all(cell in drawn.getvalue() for cell in row)
+            assert all(cell in shown for cell in row)
 
 
-def test_the_title_names_task_data_and_test_set_and_the_caption_how_often_it_was_scored():
-    text = markdown(table(CONTROL))
+def test_the_title_names_task_data_and_rows_and_the_caption_how_often_they_were_scored():
+    text = markdown(table(CONTROL), Details())
     assert text.startswith("### question answering on builtin:demo (test set 01234567)\n")
     assert "12 trained runs have scored this test set" in text
+    assert "(validation set 01234567)" in markdown(table(CONTROL, split="val", scored=None), Details())
+
+
+def test_how_often_is_not_said_where_it_was_not_counted():
+    assert "have scored" not in caption(table(CONTROL, scored=None))
+    assert "0 trained runs" in caption(table(CONTROL, scored=0))
+
+
+def test_the_header_names_the_split_and_the_caption_what_differences_are_from():
+    validated = table(CONTROL, split="val", against="teacher · 6 layers")
+    assert "val accuracy ↑ [95 %]" in quality_cells(validated)[0]
+    assert "differences are from teacher · 6 layers" in caption(validated)
+    assert f"differences are from {SAME_STUDENT}" in caption(table(CONTROL))
+
+
+# Slices
+
+
+def test_a_slice_that_loses_is_shown_where_the_mean_wins():
+    (row,) = slice_cells(table(CONTROL, DISTILLED), LOSES)[1:]
+    assert row == ["soft", "genre book", "40", "0.300", "0.500", "-0.200 [-0.300, -0.100]"]
+
+
+@pytest.mark.parametrize("gap", [None, PairedDifference(-0.1, -0.2, 0.0, 0.1, 3), PairedDifference(0.0, 0, 0, 1, 3)])
+def test_where_the_mean_does_not_win_there_is_nothing_that_it_hides(gap):
+    arm_ = arm("soft", "distilled", difference=gap)
+    assert slice_cells(table(CONTROL, arm_), LOSES)[1:] == []
+    assert "slices" not in drawn(table(CONTROL, arm_), LOSES)
+
+
+def test_of_a_falling_metric_the_slices_shown_are_those_where_it_rises():
+    fell = arm("soft", "distilled", difference=PairedDifference(-0.1, -0.2, 0.0, 0.1, 3))
+    rows = slice_cells(table(CONTROL, fell, higher=False), LOSES)
+    assert [row[1] for row in rows[1:]] == ["genre film"]
+
+
+def test_no_more_than_the_worst_slices_are_shown():
+    many = Details(slices={"soft": tuple(cut(-0.3 + place / 100, f"v{place}") for place in range(2 * WORST))})
+    rows = slice_cells(table(CONTROL, DISTILLED), many)[1:]
+    assert [row[1] for row in rows] == [f"genre v{place}" for place in range(WORST)]
+
+
+@pytest.mark.parametrize("label", ["a | b", "[red]", "[/]", 'it\'s "it"', "two\nlines"])
+def test_what_people_call_their_labels_breaks_no_table(label):
+    named = arm(label, "distilled", difference=GAP, verdict="better")
+    details = Details(slices={label: (cut(-0.2, label),)})
+    lines = [line for line in markdown(table(CONTROL, named), details).splitlines() if line.startswith("| ")]
+    blocks = {line.replace("\\|", "").count("|") for line in lines if "genre" in line}
+    header = next(line for line in lines if "examples" in line)
+    assert blocks == {header.count("|")}
+    assert label.split("\n")[0] in drawn(table(CONTROL, named), details)
 
 
 def test_markdown_tables_are_well_formed():
-    lines = markdown(table(TRIVIAL, CONTROL, DISTILLED)).splitlines()
+    lines = markdown(table(TRIVIAL, CONTROL, DISTILLED), LOSES).splitlines()
+    assert sum(line.startswith("| :--") for line in lines) == 3
     for place, line in enumerate(lines):
         if line.startswith("| :--"):
             assert lines[place - 1].count("|") == line.count("|") == lines[place + 1].count("|")

@@ -14,7 +14,15 @@ from tiny import saved_bert, tokenizer
 from kd.data.splits import Splits
 from kd.tasks.classification import Classification
 from kd.tasks.classification.baselines import bag_of_words, majority
-from kd.tasks.classification.scores import calibration, fidelity, frame, quality, softmax
+from kd.tasks.classification.scores import (
+    calibration,
+    fidelity,
+    frame,
+    log_probabilities,
+    mcnemar_p,
+    quality,
+    softmax,
+)
 from kd.types import UserError
 
 
@@ -227,6 +235,33 @@ def test_fidelity_refuses_other_examples_or_another_order(change):
     table = predicted("ab", [[0.8, 0.2], [0.4, 0.6]])
     with pytest.raises(ValueError, match="same examples"):
         fidelity(change(table), table)
+
+
+def test_the_paired_test_counts_examples_that_one_alone_got_right():
+    def answers(said):
+        return predicted("a" * 12, [[1, 0] if one == "a" else [0, 1] for one in said])
+
+    ours, theirs = answers("aaaaaaaa" + "bbbb"), answers("aabbbbbb" + "abbb")
+    assert mcnemar_p(ours, theirs) == pytest.approx(2 * (1 + 7) / 2**7)  # 6 against 1
+    assert mcnemar_p(answers("a" * 12), answers("b" * 12)) == pytest.approx(2 / 2**12)
+
+
+def test_two_that_err_on_the_same_examples_do_not_differ_whatever_they_say_instead():
+    one = predicted("aab", [[0, 1, 0], [1, 0, 0], [0, 1, 0]], labels=("a", "b", "c"))
+    other = predicted("aab", [[0, 0, 1], [1, 0, 0], [0, 1, 0]], labels=("a", "b", "c"))
+    assert mcnemar_p(one, other) == 1.0
+
+
+def test_served_probabilities_are_read_by_label_and_not_by_place():
+    served = [{"b": 0.9, "a": 0.1}, {"a": 0.3, "b": 0.7}]
+    np.testing.assert_allclose(softmax(log_probabilities(served, ["a", "b"])), [[0.1, 0.9], [0.3, 0.7]])
+    np.testing.assert_allclose(softmax(log_probabilities(served, ["b", "a"])), [[0.9, 0.1], [0.7, 0.3]])
+
+
+def test_a_served_probability_of_0_stays_finite_and_all_but_0():
+    logs = log_probabilities([{"a": 0.0, "b": 1.0}], ["a", "b"])
+    assert np.isfinite(logs).all()
+    np.testing.assert_allclose(softmax(logs), [[0, 1]], atol=1e-9)
 
 
 # Baselines

@@ -1,29 +1,25 @@
 """Text classification: one label from a closed set for a text, or for a pair of texts."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
-import torch.nn.functional as F
-from datasets import ClassLabel, Dataset
-from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    DataCollatorWithPadding,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
 
-from kd.data.splits import Splits
 from kd.tasks.base import Batch, Collate
 from kd.tasks.classification import scores
-from kd.tasks.classification.baselines import bag_of_words, majority
 from kd.types import MaskName, SplitName, TaskName, Term, UserError
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from kd.data.splits import Splits
 
 
 @dataclass(frozen=True)
@@ -43,9 +39,10 @@ class Classification:
     labels: tuple[str, ...] = ()
     name: ClassVar[TaskName] = "classification"
     directions: ClassVar[Mapping[str, bool]] = scores.DIRECTIONS
+    slices: ClassVar[tuple[str, ...]] = ("label", "words")
 
     @classmethod
-    def from_columns(cls, columns: Mapping[str, str]) -> "Classification":
+    def from_columns(cls, columns: Mapping[str, str]) -> Classification:
         """Make the task from the column options; UserError where two of them name one column."""
         named = [column for column in columns.values() if column]
         if len(set(named)) < len(named):
@@ -62,12 +59,14 @@ class Classification:
         """The label column."""
         return self.label
 
-    def fitted(self, splits: Splits) -> "Classification":
+    def fitted(self, splits: Splits) -> Classification:
         """Learn the label names from train.
 
         Raises:
             UserError: fewer than two classes, labels that look like no classes, or a label that train has not.
         """
+        from datasets import ClassLabel
+
         feature = splits.train.features[self.label]
         declared = tuple(feature.names) if isinstance(feature, ClassLabel) else None
         seen = _label_names(splits.train, self.label)
@@ -92,6 +91,10 @@ class Classification:
 
     def load_model(self, folder: Path, option: str, *, finished: bool) -> PreTrainedModel:
         """Load weights with a head of this task's labels; see `Task.load_model`."""
+        import torch
+        from safetensors import SafetensorError
+        from transformers import AutoConfig, AutoModelForSequenceClassification
+
         heading = {
             "num_labels": len(self.labels),
             "id2label": dict(enumerate(self.labels)),
@@ -130,6 +133,8 @@ class Classification:
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
         """Tokenise, truncated to `max_length` tokens; labels become indices."""
+        from datasets import Dataset
+
         texts = [list(map(str, rows[column])) for column in self.inputs]
         encoded = dict(tokenizer(*texts, truncation=True, max_length=max_length))
         index = {label: i for i, label in enumerate(self.labels)}
@@ -140,6 +145,8 @@ class Classification:
 
     def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
         """Pad to the longest of the batch."""
+        from transformers import DataCollatorWithPadding
+
         pad = DataCollatorWithPadding(tokenizer)
 
         def collate(rows: list[dict[str, Any]]) -> Batch:
@@ -152,12 +159,14 @@ class Classification:
         labelled = batch["labels"] != -100
         return {
             "target": labelled,
-            "positions": torch.ones_like(labelled),
+            "positions": labelled.new_ones(labelled.shape),
             "tokens": batch["attention_mask"].bool(),
         }
 
     def loss(self, outputs: Any, batch: Batch) -> Term:
         """Cross-entropy in nats of logits `(batch, classes)`, summed over labelled rows."""
+        import torch.nn.functional as F
+
         labels = batch["labels"]
         total = F.cross_entropy(outputs.logits.float(), labels, reduction="sum", ignore_index=-100)
         return total, (labels != -100).sum()
@@ -171,20 +180,30 @@ class Classification:
         ]
         return scores.frame(rows, truth, self.labels, scores.softmax(logits)).assign(words=words)
 
-    def quality(self, predictions: pd.DataFrame) -> dict[str, float]:
+    @staticmethod
+    def quality(predictions: pd.DataFrame) -> dict[str, float]:
         """Accuracy, macro F1 and loss (mean negative log-likelihood)."""
         return scores.quality(predictions)
 
-    def calibration(self, predictions: pd.DataFrame) -> dict[str, float]:
+    @staticmethod
+    def calibration(predictions: pd.DataFrame) -> dict[str, float]:
         """`calibration/ece` and `calibration/brier`."""
         return scores.calibration(predictions)
 
-    def fidelity(self, student: pd.DataFrame, teacher: pd.DataFrame) -> dict[str, float]:
+    @staticmethod
+    def fidelity(student: pd.DataFrame, teacher: pd.DataFrame) -> dict[str, float]:
         """`fidelity/agreement` and `fidelity/kl`."""
         return scores.fidelity(student, teacher)
 
+    @staticmethod
+    def paired_test(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[str, float]:
+        """McNemar's exact test of the share of right predictions."""
+        return "McNemar", scores.mcnemar_p(ours, theirs)
+
     def baselines(self, splits: Splits) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
         """The majority class, and a bag-of-words logistic regression."""
+        from kd.tasks.classification.baselines import bag_of_words, majority
+
         texts = {name: self._joined(getattr(splits, name)) for name in ("train", "validation", "test")}
         truth = _label_names(splits.train, self.label)
         for name, method in (("majority class", majority), ("bag of words", bag_of_words)):
@@ -206,6 +225,10 @@ class Classification:
         """One text column, or the two text columns under their names."""
         return pd.DataFrame({column: list(map(str, rows[column])) for column in self.inputs})
 
+    def from_served(self, answers: pd.DataFrame) -> np.ndarray:
+        """Log-probabilities `(rows, classes)`: softmax gives the served probabilities back."""
+        return scores.log_probabilities(answers["probabilities"], self.labels)
+
     @property
     def served(self) -> Path:
         """The file of the pyfunc."""
@@ -220,6 +243,8 @@ class Classification:
 
 
 def _label_names(rows: Dataset, column: str) -> list[str]:
+    from datasets import ClassLabel
+
     feature = rows.features[column]
     if isinstance(feature, ClassLabel):
         return [feature.int2str(value) for value in rows[column]]

@@ -1,53 +1,100 @@
-"""The text classifier as MLflow serves it. Loaded from this file alone: nothing of this project is imported."""
+"""The text classifier as MLflow serves it. Loaded from this file alone: nothing of this project is imported.
+
+`kd.json` says which format the weights have. An exported model (ONNX) is served without torch and transformers.
+"""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
-import torch
 from mlflow.types.type_hints import TypeFromExample
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-ROWS_AT_ONCE = 128
+ROWS_AT_ONCE = {"safetensors": 128, "onnx": 128, "onnx-int8": 1}
+"""An int8 model's scales are taken over all that is run at once, so each row is run alone: what else is asked in the
+same request changes no answer."""
 
 
 class TextClassifier(mlflow.pyfunc.PythonModel):
     """Raw text in (a string, a list, or a table); label, its score and all probabilities out."""
 
     def load_context(self, context: Any) -> None:
-        """Load weights (safetensors), tokenizer and settings."""
+        """Load weights, tokenizer and settings."""
         folder = Path(context.artifacts["model"])
         settings = json.loads((folder / "kd.json").read_text(encoding="utf-8"))
         self.inputs: list[str] = settings["inputs"]
-        self.max_length: int = settings["max_length"]
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.labels: list[str] = settings["labels"]
+        kind = settings.get("format", "safetensors")
+        self.rows_at_once = ROWS_AT_ONCE[kind]
+        if kind == "safetensors":
+            self._load_torch(folder, settings["max_length"])
+        else:
+            self._load_onnx(folder)
+
+    def _load_torch(self, folder: Path, max_length: int) -> None:
+        import torch
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = AutoModelForSequenceClassification.from_pretrained(
+        model = AutoModelForSequenceClassification.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
         ).to(device)
-        self.model.eval()
-        self.labels = [self.model.config.id2label[i] for i in range(self.model.config.num_labels)]
+        model.eval()
 
-    def encode(self, requests: Any) -> Any:
-        """Tokenise requests: one column of text, or the two columns of a pair under their names."""
+        def logits(texts: list[list[str]]) -> Any:
+            batch = tokenizer(*texts, truncation=True, max_length=max_length, padding=True, return_tensors="pt")
+            with torch.inference_mode():
+                return model(**batch.to(device)).logits.float().cpu().numpy()
+
+        self.model, self.logits = model, logits
+
+    def _load_onnx(self, folder: Path) -> None:
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))  # which says how to pad and where to cut
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads = _threads()
+        if os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE":  # what torch's threads obey
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        known = onnxruntime.get_available_providers()
+        providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in known]
+        session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers)
+        taken = [one.name for one in session.get_inputs()]
+
+        def logits(texts: list[list[str]]) -> Any:
+            encoded = tokenizer.encode_batch(list(zip(*texts, strict=True)) if len(texts) > 1 else texts[0])
+            arrays = {
+                "input_ids": [one.ids for one in encoded],
+                "attention_mask": [one.attention_mask for one in encoded],
+                "token_type_ids": [one.type_ids for one in encoded],
+            }
+            return session.run(["logits"], {name: np.array(arrays[name], dtype=np.int64) for name in taken})[0]
+
+        self.logits = logits
+
+    def texts(self, requests: Any) -> list[list[str]]:
+        """Return a list of texts for each text column: one column, or the two of a pair under their names."""
         table = requests if isinstance(requests, pd.DataFrame) else pd.DataFrame({0: list(requests)})
         if len(self.inputs) == 1 and table.shape[1] != 1:
             raise ValueError(f"one column of text is taken; got {', '.join(map(str, table.columns))}")
         columns = self.inputs if len(self.inputs) > 1 else [table.columns[0]]
-        texts = [[str(text) for text in table[column]] for column in columns]
-        return self.tokenizer(*texts, truncation=True, max_length=self.max_length, padding=True, return_tensors="pt")
+        return [[str(text) for text in table[column]] for column in columns]
 
     def predict(self, context: Any, model_input: TypeFromExample, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return columns label, score (the label's probability) and probabilities (label -> probability)."""
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(model_input), ROWS_AT_ONCE):
-                batch = self.encode(model_input[start : start + ROWS_AT_ONCE]).to(self.model.device)
-                parts.append(self.model(**batch).logits.float().softmax(dim=-1).cpu())
-        probabilities = torch.cat(parts)
-        best = probabilities.argmax(dim=-1).tolist()
+        texts = self.texts(model_input)
+        starts = range(0, len(texts[0]), self.rows_at_once)
+        logits = np.concatenate(
+            [self.logits([column[start : start + self.rows_at_once] for column in texts]) for start in starts]
+        )
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities = powers / powers.sum(axis=1, keepdims=True)
+        best = probabilities.argmax(axis=1).tolist()
         rows = probabilities.tolist()
         return pd.DataFrame(
             {
@@ -56,6 +103,15 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
                 "probabilities": [dict(zip(self.labels, row, strict=True)) for row in rows],
             }
         )
+
+
+def _threads() -> int:
+    """Return as many threads as torch takes: the physical cores this process may use, at most OMP_NUM_THREADS."""
+    logical = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    lists = [Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list") for core in logical]
+    cores = len({path.read_text() for path in lists if path.is_file()}) or len(logical)
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(wanted)) if wanted.isdecimal() else cores
 
 
 model = TextClassifier()

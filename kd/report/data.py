@@ -1,0 +1,76 @@
+"""A comparison for scripts: JSON and CSV. The same runs give the same bytes."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from kd.comparison import Arm, Table, answer
+from kd.details import Details
+
+Findings = Sequence[tuple[Table, Details]]
+
+
+def as_json(findings: Findings, notes: Sequence[str], inputs: Mapping[str, str]) -> str:
+    """Write tables, slices, tests, notes and inputs as JSON; what was not measured is null or absent."""
+    tables = [
+        {**_plain(table), "arms": [_arm(arm, details) for arm in table.arms], "answer": answer(table).splitlines()}
+        for table, details in findings
+    ]
+    said = [*notes, *(note for _, details in findings for note in details.notes)]
+    whole = {"inputs": dict(inputs), "tables": tables, "notes": said}
+    return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def as_csv(findings: Findings) -> str:
+    """Write one line an arm; a cell that was not measured is empty."""
+    lines = [_flat(table, arm) for table, _ in findings for arm in table.arms]
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    fixed = [name for name in names if "/" not in name]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, [*fixed, *sorted(set(names) - set(fixed))], restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return out.getvalue()
+
+
+def _plain(table: Table) -> dict[str, Any]:
+    return {name: value for name, value in asdict(table).items() if name != "arms"}
+
+
+def _arm(arm: Arm, details: Details) -> dict[str, Any]:
+    return {
+        **asdict(arm),
+        "slices": [asdict(one) for one in details.slices.get(arm.key, ())],
+        "tests": [asdict(one) for one in details.tests.get(arm.key, ())],
+    }
+
+
+def _flat(table: Table, arm: Arm) -> dict[str, Any]:
+    gap = arm.difference
+    return {
+        "task": table.task,
+        "dataset": table.dataset,
+        "split": table.split,
+        "digest": table.digest,
+        "metric": table.metric,
+        "arm": arm.label,
+        "key": arm.key,
+        "role": arm.role,
+        "seeds": arm.quality.n,
+        "mean": arm.quality.mean,
+        "low": arm.quality.low,
+        "high": arm.quality.high,
+        "against": table.against if gap else None,
+        "pairs": gap.n if gap else None,
+        "difference": gap.mean if gap else None,
+        "difference_low": gap.low if gap else None,
+        "difference_high": gap.high if gap else None,
+        "adjusted_p": arm.adjusted_p,
+        "verdict": arm.verdict,
+        "detectable": arm.detectable,
+        **arm.figures,
+        "run_ids": " ".join(arm.run_ids),
+    }

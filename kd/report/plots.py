@@ -1,0 +1,318 @@
+"""A comparison as pictures. An arm has one colour and one marker in all of them; a picture without data is absent."""
+
+import io
+import itertools
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
+
+from kd.comparison import Arm, Table, pareto_front
+from kd.details import Details
+from kd.report.labels import Point, label_points, wrapped
+from kd.report.tables import title
+from kd.statistics import Interval, PairedDifference
+
+Dash = Literal["-", "--", ":", "-."]
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Told apart with every kind of colour blindness (Okabe and Ito 2008), and seen on white as on black."""
+GREY = "#8A8F98"
+INK = "#1f2429"
+"""Text, axes and rules; a page may put its own text colour in its place."""
+MARKERS = "osD^vP"
+DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.")
+GROUND = 'style="background: white"'
+"""Of a picture that stands alone; a page takes it away."""
+MOST_NAMES = 8
+"""Where there are more arms than these, only the front, teachers and controls are named beside their points."""
+MOST_SLICES = 25
+BARE = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+"""No metadata in an SVG: the same figure gives the same bytes."""
+STYLE: dict[Any, Any] = {
+    "text.parse_math": False,  # names are the user's, and a $ in one of them is a $
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "kd",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an arm is drawn."""
+
+    colour: str
+    marker: str
+    dash: Dash
+
+
+def looks(table: Table) -> dict[str, Look]:
+    """Return how each arm is drawn, by its key: one look an arm, colours first used up, then markers and dashes."""
+    trained = [arm.key for arm in table.arms if arm.role != "trivial"]
+    trivial = [arm.key for arm in table.arms if arm.role == "trivial"]
+    ways = [Look(colour, MARKERS[i], DASHES[i % 4]) for i in range(len(MARKERS)) for colour in PALETTE]
+    greys = [Look(GREY, marker, "-") for marker in reversed(MARKERS)]
+    return {**dict(zip(trained, itertools.cycle(ways), strict=False)), **dict(zip(trivial, itertools.cycle(greys)))}
+
+
+def plots(table: Table, details: Details) -> dict[str, Figure]:
+    """Draw what there is to draw, by name: gain, quality_latency, quality_size, curves, slices."""
+    with _style():
+        drawn = {
+            "gain": _gain(table),
+            "quality_latency": _quality_cost(table, "profile/latency_ms_p50", "p50 latency of a request in ms"),
+            "quality_size": _quality_cost(table, "model/size_mib", "size on disk in MiB"),
+            "curves": _curves(table, details),
+            "slices": _slices(table, details),
+        }
+        found = {name: figure for name, figure in drawn.items() if figure is not None}
+        for figure in found.values():
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # PNG and SVG are laid out alike, once
+    return found
+
+
+def as_png(figure: Figure) -> bytes:
+    """Return a figure as PNG on white."""
+    with _style():
+        out = io.BytesIO()
+        figure.savefig(out, format="png", dpi=160, facecolor="white")
+    return out.getvalue()
+
+
+def as_svg(figure: Figure, name: str) -> str:
+    """Return a figure as SVG. The same figure gives the same bytes; its ids begin with `name`."""
+    with _style(), matplotlib.rc_context({"svg.hashsalt": name}):
+        out = io.StringIO()
+        figure.savefig(out, format="svg", transparent=True, metadata=BARE)
+    own = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", out.getvalue())
+    return own.replace("<svg ", f"<svg {GROUND} ", 1)
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for a letter that the fonts lack
+        yield
+
+
+def _sheet(size: tuple[float, float], heading: str, table: Table, note: str = "") -> tuple[Figure, Axes]:
+    """Return a figure of so many inches, which names its table; a point is a pixel, so that texts can be measured."""
+    figure = Figure(figsize=size, dpi=72, layout="constrained")
+    letters = int(12 * size[0])
+    figure.suptitle(wrapped(heading, letters), x=0.01, ha="left", fontsize=10, fontweight="bold")
+    said = "\n".join(wrapped(text, int(1.1 * letters)) for text in (note, title(table)) if text)
+    figure.supxlabel(said, x=0.01, ha="left", fontsize=8, alpha=0.75)
+    return figure, figure.add_subplot()
+
+
+def _height(name: str) -> int:
+    return 1 + name.count("\n")
+
+
+def _width(name: str) -> int:
+    return max(map(len, name.split("\n")))
+
+
+def _range(ends: Iterable[float | None]) -> tuple[float, float]:
+    known = [end for end in ends if end is not None]
+    low, high = min(known), max(known)
+    margin = 0.09 * (high - low) or 0.05 * abs(high) or 0.05
+    return low - margin, high + margin
+
+
+def _wanted(table: Table) -> str:
+    return f"{'higher' if table.higher_is_better else 'lower'} is better"
+
+
+def _quality_cost(table: Table, cost: str, words: str) -> Figure | None:
+    """Quality against a cost, with intervals and the Pareto front."""
+    arms = [arm for arm in table.arms if cost in arm.figures]
+    if not arms:
+        return None
+    figure, axes = _sheet((7.2, 4.8), f"{table.split} {table.metric} against {words}", table)
+    widest = 1.12 * max(arm.figures[cost] for arm in arms) or 1.0
+    place = dict(zip((arm.key for arm in arms), _apart([arm.figures[cost] for arm in arms], widest), strict=True))
+    look, front = looks(table), pareto_front(table, cost)
+    for arm in arms:
+        at, interval, way = place[arm.key], arm.quality, look[arm.key]
+        if interval.low is not None and interval.high is not None:
+            axes.plot([at, at], [interval.low, interval.high], color=way.colour, linewidth=1.6, alpha=0.5)
+        above = 4 if arm in front or arm.role != "distilled" else 3
+        axes.plot(at, interval.mean, way.marker, color=way.colour, markersize=8, markeredgecolor="white", zorder=above)
+    if len(front) > 1:
+        corners = [(place[arm.key], arm.quality.mean) for arm in front]
+        stairs = [corners[0], *(end for (_, y), (x, top) in itertools.pairwise(corners) for end in ((x, y), (x, top)))]
+        axes.plot(*zip(*stairs, strict=True), color=INK, linewidth=1, linestyle=(0, (4, 3)), alpha=0.6, zorder=1)
+    axes.set_xlim(0, widest)
+    axes.set_ylim(_range(end for arm in arms for end in (arm.quality.mean, *_ends(arm.quality))))
+    axes.set_xlabel(f"{words} (lower is better)")
+    axes.set_ylabel(f"{table.split} {table.metric} ({_wanted(table)})")
+    axes.grid(alpha=0.25, linewidth=0.6)
+    hints = ["↖ better" if table.higher_is_better else "↙ better"]
+    hints += ["dashes: Pareto front"] * (len(front) > 1)
+    hints += ["bars: 95 % intervals"] * any(arm.quality.low is not None for arm in arms)
+    note = axes.set_title(" · ".join(hints), fontsize=8.5)
+    unnamed = _name(axes, arms, front, place)
+    if unnamed:
+        note.set_text(f"{note.get_text()} · {unnamed} arms are not named here")
+    return figure
+
+
+def _apart(values: list[float], widest: float) -> list[float]:
+    """Move values that would cover one another a little apart, by at most 1 % of the axis."""
+    moved = list(values)
+    order = sorted(range(len(values)), key=lambda place: values[place])
+    groups: list[list[int]] = []
+    for place in order:
+        near = groups and values[place] - values[groups[-1][-1]] < 0.006 * widest
+        groups[-1].append(place) if near else groups.append([place])
+    for group in groups:
+        middle = (values[group[0]] + values[group[-1]]) / 2
+        spread = widest * min(0.006 * (len(group) - 1), 0.02)
+        for rank, place in enumerate(group[1:] and group):
+            moved[place] = middle + spread * (rank / (len(group) - 1) - 0.5)
+    return moved
+
+
+def _ends(interval: Interval | PairedDifference) -> tuple[float | None, ...]:
+    """Return the ends of an interval that the axes must hold: one of two seeds would leave nothing else to see."""
+    return (interval.low, interval.high) if interval.n > 2 else ()
+
+
+def _name(axes: Axes, arms: list[Arm], front: list[Arm], place: Mapping[str, float]) -> int:
+    """Name the points; returns how many arms have no name."""
+    first = [*front, *(arm for arm in arms if arm not in front and arm.role != "distilled")]
+    rest = [arm for arm in arms if arm not in first]
+    points = [Point(place[arm.key], arm.quality.mean, arm.label) for arm in (*first, *rest)]
+    named = len(arms) if len(arms) <= MOST_NAMES else min(len(first), MOST_NAMES)
+    lines = [line.get_path() for line in axes.lines if line.get_linestyle() != "None"]
+    return len(arms) - named + label_points(axes, points[:named], points[named:], lines)
+
+
+def _gain(table: Table) -> Figure | None:
+    """Each arm's difference as a forest plot, its verdict beside it."""
+    rows = [(arm, gap, gap.mean) for arm in table.arms if (gap := arm.difference) and gap.mean is not None]
+    if not rows:
+        return None
+    names = [wrapped(arm.label, 34) for arm, _, _ in rows]
+    heading = f"{table.split} {table.metric}: difference to {table.against}"
+    figure, axes = _sheet((8.6, 1.5 + sum(0.14 + 0.15 * max(2, _height(name)) for name in names)), heading, table)
+    look = looks(table)
+    for place, (arm, gap, mean) in enumerate(rows):
+        way = look[arm.key]
+        if gap.low is not None and gap.high is not None:
+            axes.plot([gap.low, gap.high], [place, place], color=way.colour, linewidth=2, solid_capstyle="butt")
+        axes.plot(mean, place, way.marker, color=way.colour, markersize=8, markeredgecolor="white", zorder=3)
+        words = f"{arm.verdict}\n{mean:+.3f}, {gap.n} seed{'s' * (gap.n != 1)}"
+        axes.text(1.02, place, words, transform=axes.get_yaxis_transform(), va="center", linespacing=1.15)
+    axes.set_xlim(_range([0.0, *(end for _, gap, mean in rows for end in (mean, *_ends(gap)))]))
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.axvline(0, color=INK, linewidth=1, zorder=0)
+    axes.set_yticks(range(len(rows)), names)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.grid(axis="x", alpha=0.25, linewidth=0.6)
+    axes.set_xlabel("← worse · better →" if table.higher_is_better else "← better · worse →")
+    if any(gap.low is not None for _, gap, _ in rows):
+        cut = "; one of two seeds may run out of the picture" * any(
+            gap.low is not None and gap.n == 2 for _, gap, _ in rows
+        )
+        axes.set_title(f"bars: 95 % intervals{cut}", fontsize=8.5)
+    return figure
+
+
+def _curves(table: Table, details: Details) -> Figure | None:
+    """The validation metric by step: a colour an arm, a thin line a seed, a dot at the weights that were kept."""
+    arms = [arm for arm in table.arms if details.curves.get(arm.key)]
+    if not arms:
+        return None
+    look = looks(table)
+    names = [wrapped(arm.label, 46) for arm in arms]
+    several = 2 if len(arms) > 1 else 1
+    size = 7.2, 4.3 + sum(0.06 + 0.145 * _height(name) for name in names) / several
+    figure, axes = _sheet(size, f"val {table.metric} by step", table)
+    for arm in arms:
+        way = look[arm.key]
+        for curve in details.curves[arm.key]:
+            steps, values = zip(*curve, strict=True)
+            axes.plot(steps, values, color=way.colour, linestyle=way.dash, linewidth=1.1, alpha=0.85)
+            axes.plot(steps[-1], values[-1], way.marker, color=way.colour, markersize=4)
+    axes.set_xlabel("optimiser step")
+    axes.set_ylabel(f"val {table.metric} ({_wanted(table)})")
+    axes.set_title("a line a seed; the mark at its end is the checkpoint that was kept", fontsize=8.5)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    ways = [look[arm.key] for arm in arms]
+    keys = [
+        Line2D([], [], color=way.colour, linestyle=way.dash, marker=way.marker, markersize=4, linewidth=1.3)
+        for way in ways
+    ]
+    below = axes.transAxes + ScaledTranslation(-0.5, -0.5, figure.dpi_scale_trans)
+    axes.legend(keys, names, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, ncols=several,
+                frameon=False, fontsize=8.5, borderaxespad=0)  # fmt: skip
+    return figure
+
+
+def _slices(table: Table, details: Details) -> Figure | None:
+    """Arm by slice: blue where the arm is better, red where it is worse, the slices with the greatest losses."""
+    arms = [arm for arm in table.arms if details.slices.get(arm.key)]
+    sign = 1 if table.higher_is_better else -1
+    gaps: dict[tuple[str, str], dict[str, float]] = {}
+    examples: dict[tuple[str, str], int] = {}
+    for arm in arms:
+        for one in details.slices[arm.key]:
+            if one.difference.mean is not None:
+                gaps.setdefault((one.column, one.value), {})[arm.key] = one.difference.mean
+                examples[one.column, one.value] = one.examples
+    if not gaps:
+        return None
+    worst = sorted(gaps, key=lambda name: (min(sign * gap for gap in gaps[name].values()), name))
+    shown = worst[:MOST_SLICES]
+    rows = [wrapped(f"{column} {value} ({examples[column, value]})", 44) for column, value in shown]
+    names = [wrapped(arm.label, 36) for arm in arms]
+    upright = len(arms) > 3
+    wide = max(0.6, 0.17 * max(map(_height, names))) if upright else 2.3
+    tall = 0.25 * sum(map(_height, rows)) + (1.6 + 0.075 * max(map(_width, names)) if upright else 2.0)
+    left = f" {len(worst) - len(shown)} slices with smaller losses are left out." * (len(worst) > len(shown))
+    note = f"In brackets: examples.{left}"
+    heading = f"{table.split} {table.metric} by slice: difference to {table.against}"
+    figure, axes = _sheet((4.6 + wide * len(arms), tall), heading, table, note)
+    _heat(axes, np.array([[gaps[name].get(arm.key, np.nan) for arm in arms] for name in shown]), table)
+    axes.set_yticks(range(len(rows)), rows, fontsize=8.5)
+    axes.set_xticks(range(len(arms)), names, fontsize=8.5, rotation=90 if upright else 0)
+    axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def _heat(axes: Axes, values: np.ndarray, table: Table) -> None:
+    most = float(np.nanmax(np.abs(values))) or 1.0
+    colours = matplotlib.colormaps["RdBu" if table.higher_is_better else "RdBu_r"]
+    image = axes.imshow(values, cmap=colours, vmin=-most, vmax=most, aspect="auto", interpolation="none")
+    for (row, column), value in np.ndenumerate(values):
+        colour = "white" if abs(value) > 0.6 * most else "black"
+        words, colour = ("–", INK) if np.isnan(value) else (f"{value:+.3f}", colour)
+        axes.text(column, row, words, ha="center", va="center", fontsize=8, color=colour)
+    bar = axes.figure.colorbar(image, ax=axes, location="right", shrink=0.6, aspect=25, pad=0.02)
+    bar.set_label("blue: better, red: worse", fontsize=8.5)
+    bar.outline.set_visible(False)

@@ -1,0 +1,77 @@
+"""Moving the aliases of a registered model: one promotion at a time, with a way back."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from filelock import FileLock, Timeout
+
+from kd import tracking
+from kd.config import PromoteConfig
+from kd.home import home
+from kd.stages.console import say
+from kd.stages.evidence import version_at
+from kd.types import UserError
+
+
+@contextmanager
+def alone(target: str) -> Iterator[None]:
+    """Keep other promotions of the same registered model on this machine out."""
+    key = hashlib.sha256(f"{tracking.tracking_uri()} {target}".encode()).hexdigest()[:16]
+    folder = home() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"promote-{key}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"model={target!r}: another promotion of it is under way: wait for its end") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def move(model: str, number: str, before: str) -> None:
+    """Move champion from `before` (empty: none) to a version; previous is written first.
+
+    Raises:
+        UserError: somebody else moved champion meanwhile.
+    """
+    if (now := tracking.aliased(model, "champion")) != before:
+        raise UserError(
+            f"model={model!r}: champion was moved from version {before or 'none'} to {now or 'none'} by somebody else "
+            "during this promotion: nothing was moved; decide again"
+        )
+    if before:
+        tracking.set_alias(model, "previous", before)
+    tracking.set_alias(model, "champion", number)
+    if (now := tracking.aliased(model, "champion")) != number:
+        raise UserError(
+            f"model={model!r}: champion was set to version {number}, but is {now or 'none'}: somebody else promotes at "
+            "the same time; look at the registry and decide again"
+        )
+
+
+def roll_back(config: PromoteConfig) -> None:
+    """Put champion back on the version with the alias previous, which then has no alias.
+
+    Raises:
+        UserError: there is nothing to go back to.
+    """
+    model = config.model
+    now, back = tracking.aliased(model, "champion"), tracking.aliased(model, "previous")
+    if not now:
+        tracking.model_version(f"models:/{model}@champion", "model")  # says what there is
+    if not back or back == now:
+        raise UserError(f"rollback: {model!r} has no former champion to go back to; champion is version {now}")
+    version_at(f"models:/{model}/{back}", "previous")
+    title = f"roll {model} back from version {now} to {back}"
+    with tracking.run(title, {"kd.stage": "promote", "kd.decision": "rollback"}) as run:
+        run.log_params({"model": model, "from": now, "to": back, "dry_run": config.dry_run})
+        if config.dry_run:
+            say(f"{title}: would be done. This was a dry run: nothing was moved.")
+            return
+        tracking.set_alias(model, "champion", back)
+        tracking.drop_alias(model, "previous")
+        tracking.annotate(model, now, {"kd.rolled_back": f"by run {run.run_id}"})
+    say(f"{model} version {back} is champion again; version {now} has no alias champion any more")

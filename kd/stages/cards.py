@@ -1,0 +1,87 @@
+"""A model card: what a version is, what it was made from, how it scores, what was decided, and its limits."""
+
+from dataclasses import dataclass
+
+from kd.promotion import Decision
+from kd.stages.evidence import Version, teacher_of, weakest
+
+OPTIONS = ("objective", "alpha", "temperature", "layers", "epochs", "learning_rate", "batch_size", "max_train", "seed")
+FIGURES = ("test/", "calibration/", "fidelity/", "export/", "profile/", "model/")
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """A decision, and who made it: run, user, time (ISO 8601, UTC) and processor."""
+
+    decision: Decision
+    run_id: str
+    user: str
+    time: str
+    cpu: str
+
+
+def card(candidate: Version, champion: Version | None, metric: str, ruling: Ruling) -> str:
+    """Write the Markdown description of a version, its limits by a test metric; what was not measured is shown as –."""
+    record = candidate.record
+    parts = [f"# {record.name}", "", *_origin(candidate), "", *_scores(candidate, champion), "", *_gates(ruling)]
+    parts += ["", "## Limits", ""]
+    parts += [f"- {line}" for line in _limits(candidate, metric)]
+    return "\n".join(parts) + "\n"
+
+
+def _origin(candidate: Version) -> list[str]:
+    tags, params = candidate.record.tags, candidate.record.params
+    made = {"teacher": "Fine-tuned", "student": "Trained without a teacher", "distilled": "Distilled"}
+    teacher = f" Teacher: `{tags['kd.teacher']}`." if "kd.teacher" in tags else ""
+    exported = f" Exported as {candidate.exported} from `{tags['kd.exported_from']}`." if candidate.exported else ""
+    lines = [
+        f"{made.get(tags['kd.role'], tags['kd.role'])} for {tags['kd.task'].replace('_', ' ')} on "
+        f"`{tags['kd.dataset']}`.{teacher}{exported}",
+        "",
+        f"- training rows: digest `{tags.get('kd.dataset_digest', '–')}`",
+        f"- test rows: digest `{tags['kd.test_digest']}`",
+        f"- run: `{candidate.record.run_id}`, code `{tags.get('kd.git_commit', '–')[:12]}`"
+        + (" with uncommitted changes" if tags.get("kd.git_dirty") == "true" else ""),
+    ]
+    options = [f"{name} {params[name]}" for name in OPTIONS if name in params]
+    return [*lines, f"- options: {', '.join(options)}"] if options else lines
+
+
+def _scores(candidate: Version, champion: Version | None) -> list[str]:
+    teacher = teacher_of(candidate)
+    columns = [("this version", {**candidate.record.metrics, **candidate.costs})]
+    if champion:
+        columns.append((f"champion before, version {champion.number}", {**champion.record.metrics, **champion.costs}))
+    if teacher and teacher.tags.get("kd.test_digest") == candidate.record.tags["kd.test_digest"]:
+        columns.append(("its teacher", dict(teacher.metrics)))
+    names = sorted(name for name in columns[0][1] if name.startswith(FIGURES))
+    lines = ["## Figures", "", f"| figure | {' | '.join(title for title, _ in columns)} |"]
+    lines.append("| :-- |" + " --: |" * len(columns))
+    for name in names:
+        cells = [f"{figures[name]:.4g}" if name in figures else "–" for _, figures in columns]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _gates(ruling: Ruling) -> list[str]:
+    word = "passed" if ruling.decision.passes else "refused"
+    lines = [
+        "## Decision",
+        "",
+        f"**{word}** on {ruling.time} by {ruling.user}, run `{ruling.run_id}`, on {ruling.cpu}.",
+    ]
+    return [*lines, "", *(f"- {'pass' if gate.passes else 'FAIL'}: {gate.words}" for gate in ruling.decision.gates)]
+
+
+def _limits(candidate: Version, metric: str) -> list[str]:
+    tags, params = candidate.record.tags, candidate.record.params
+    lines = [
+        f"The scores are of one seed ({tags['kd.seed']}) on one test set; other data was not tried.",
+        "Whether distillation helped is a question to several seeds: see the entry point `compare`.",
+        f"Latency and memory hold for {tags.get('hw.cpu', 'the machine they were measured on')}.",
+    ]
+    if slices := weakest(candidate, metric):
+        lines.append(f"Weakest by test/{metric} on {'; '.join(slices)}.")
+    if "max_length" in params:
+        lines.append(f"Inputs over {params['max_length']} tokens are cut.")
+    return lines

@@ -1,0 +1,139 @@
+"""The registry: versions of registered models, their tags, descriptions and aliases."""
+
+from collections.abc import Mapping
+
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from kd.tracking.store import Gone, client, failed
+
+
+def model_version(uri: str, option: str) -> ModelVersion:
+    """Resolve `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
+
+    Raises:
+        Gone: no such model, version or alias; says what there is.
+    """
+    name, _, alias = uri.removeprefix("models:/").partition("@")
+    name, _, number = name.partition("/") if not alias else (name, "", "")
+    try:
+        if alias:
+            return client().get_model_version_by_alias(name, alias)
+        return client().get_model_version(name, number)
+    except MlflowException as error:
+        if failed(error):
+            raise
+        raise Gone(f"{option}={uri!r}: {_what_there_is(name)}") from error
+
+
+def _what_there_is(name: str) -> str:
+    try:
+        model = client().get_registered_model(name)
+    except MlflowException:
+        names = [known.name for known in client().search_registered_models(max_results=50)]
+        return f"no registered model {name!r}; there are: {', '.join(names) or 'none'}"
+    aliases = ", ".join(f"@{alias} (version {number})" for alias, number in sorted(model.aliases.items()))
+    numbers = ", ".join(str(version.version) for version in versions(name))
+    return f"no such version or alias; {name!r} has versions {numbers or 'none'} and aliases {aliases or 'none'}"
+
+
+def register(uri: str, run_id: str, name: str, tags: Mapping[str, str], about: tuple[str, str]) -> str:
+    """Register a logged model as a new version; returns its number.
+
+    Args:
+        uri: of the logged model.
+        run_id: of the run that made it.
+        name: of the registered model; made where it is new.
+        tags: lineage of the version.
+        about: Markdown descriptions of the registered model and of the version.
+    """
+    registry = client()
+    try:
+        registry.create_registered_model(name, description=about[0])
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = registry.create_model_version(
+        name, source=uri, run_id=run_id, tags=dict(tags), description=about[1], model_id=uri.rpartition("/")[2]
+    )
+    return str(version.version)
+
+
+def version_of(run_id: str, name: str) -> str:
+    """Return the version of a registered model that a run made; empty where it made none.
+
+    Copies of it in other registered models name the same run.
+    """
+    found = client().search_model_versions(f"run_id='{run_id}' and name='{name}'", max_results=1)
+    return str(found[0].version) if found else ""
+
+
+def versions(name: str) -> list[ModelVersion]:
+    """Return all versions of a registered model, oldest first; empty where there is no such model."""
+    found: list[ModelVersion] = []
+    token: str | None = None
+    while True:
+        page = client().search_model_versions(f"name={_quoted(name)}", page_token=token)
+        found += page
+        if not (token := page.token):
+            return sorted(found, key=lambda version: int(version.version))
+
+
+def _quoted(name: str) -> str:
+    """Quote a name for MLflow's filter, which knows no escapes."""
+    return f'"{name}"' if "'" in name else f"'{name}'"
+
+
+def newest_version(name: str) -> str:
+    """Return the URI of the newest version of a registered model; empty where there is none."""
+    found = versions(name)
+    return f"models:/{name}/{found[-1].version}" if found else ""
+
+
+def aliased(name: str, alias: str) -> str:
+    """Return the version an alias points at; empty where the model or the alias is not there."""
+    try:
+        return str(client().get_registered_model(name).aliases.get(alias, ""))
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return ""
+
+
+def set_alias(name: str, alias: str, version: str) -> None:
+    """Point an alias of a registered model at a version."""
+    client().set_registered_model_alias(name, alias, version)
+
+
+def drop_alias(name: str, alias: str) -> None:
+    """Take an alias of a registered model away."""
+    client().delete_registered_model_alias(name, alias)
+
+
+def annotate(name: str, version: str, tags: Mapping[str, str], description: str = "") -> None:
+    """Set tags on a version, and its Markdown description where one is given."""
+    registry = client()
+    for key, value in tags.items():
+        registry.set_model_version_tag(name, version, key, value[:5000])
+    if description:
+        registry.update_model_version(name, version, description)
+
+
+def copy_version(uri: str, name: str) -> str:
+    """Copy a version to another registered model, made where it is new; returns the copy's number.
+
+    The copy shares the artifacts of the version it was made from.
+    """
+    return str(client().copy_model_version(uri, name).version)
+
+
+def source_deleted(version: ModelVersion) -> bool:
+    """Say whether the run behind a version is deleted, so that `mlflow gc` would remove the version's artifacts."""
+    if not version.run_id:
+        return False
+    try:
+        return bool(client().get_run(version.run_id).info.lifecycle_stage == "deleted")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return True
