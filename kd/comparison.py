@@ -373,7 +373,8 @@ def _detectable(pairs: Sequence[Pair], value: Mapping[str, float], tests: int) -
     if gap.low == gap.high:
         return None  # no spread to judge by
     differences = [ours[seed] - theirs[seed] for seed in ours]
-    return minimum_detectable_difference(stdev(differences), len(differences), alpha=LEVEL / tests)
+    se = stdev(differences) / math.sqrt(gap.n)
+    return minimum_detectable_difference(se, gap.n - 1, alpha=LEVEL / tests)
 
 
 def _sentence(table: Table, arm: Arm) -> str:

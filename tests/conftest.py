@@ -1,6 +1,7 @@
 """What every test starts from: quiet cores, no network, no tracking store of the user's, and a home of its own."""
 
 import os
+import shutil
 
 import pytest
 
@@ -21,3 +22,18 @@ def kd_home(tmp_path, monkeypatch):
     folder = tmp_path / "kd-home"
     monkeypatch.setenv("KD_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_store(tmp_path_factory):
+    """Return a function that puts an empty MLflow store into a folder; the seconds MLflow needs are spent once."""
+    from mlflow import MlflowClient
+
+    empty = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    MlflowClient(f"sqlite:///{empty}").search_experiments()
+
+    def make(folder):
+        shutil.copy(empty, folder / "mlflow.db")
+        return f"sqlite:///{folder}/mlflow.db"
+
+    return make

@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "kd.profiling": BASIS,
     "kd.comparison": BASIS,
     "kd.promotion": BASIS,
+    "kd.verdicts": ("kd.comparison", *BASIS),
     "kd.report": ("kd.comparison", "kd.details", *BASIS),
     "kd.packaging": ("kd.types",),
     "kd.onnx_export": ("kd.types", "kd.packaging"),

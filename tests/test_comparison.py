@@ -207,9 +207,10 @@ def test_where_nothing_was_shown_the_smallest_difference_that_would_have_been_is
     arm = arm_of(only(runs("control", CONTROL) + distilled("arm", MIXED)), "arm")
     gaps = [MIXED[seed] - CONTROL[seed] for seed in CONTROL]
     spread = (sum((gap - fmean(gaps)) ** 2 for gap in gaps) / 2) ** 0.5
-    assert arm.detectable == pytest.approx(minimum_detectable_difference(spread, 3))
+    se = spread / 3**0.5
+    assert arm.detectable == pytest.approx(minimum_detectable_difference(se, 2))
     two = only(runs("control", CONTROL) + distilled("arm", MIXED) + distilled("second", MIXED))
-    assert arm_of(two, "arm").detectable == pytest.approx(minimum_detectable_difference(spread, 3, alpha=0.05 / 2))
+    assert arm_of(two, "arm").detectable == pytest.approx(minimum_detectable_difference(se, 2, alpha=0.05 / 2))
     assert arm_of(only(runs("control", CONTROL) + distilled("arm", BETTER)), "arm").detectable is None
 
 

@@ -13,9 +13,9 @@ RUNS = 1204
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(tmp_path_factory, make_store):
     folder = tmp_path_factory.mktemp("paging")
-    uri = f"sqlite:///{folder}/mlflow.db"
+    uri = make_store(folder)
     fill(uri, str(folder / "artifacts"), runs=RUNS + 60, compared=RUNS)
     return uri
 

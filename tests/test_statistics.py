@@ -6,6 +6,7 @@ from scipy import stats
 
 from kd.statistics import (
     PairedDifference,
+    crossed_difference,
     holm,
     mcnemar,
     mean_interval,
@@ -146,23 +147,28 @@ def test_a_lost_p_value_is_an_error_not_a_verdict():
         verdict(PairedDifference(0.1, 0.0, 0.2, 0.04, 3), None, True)
 
 
+def detectable(sd, n, **more):
+    """Of n seeds whose differences spread by sd."""
+    return minimum_detectable_difference(sd / math.sqrt(n), n - 1, **more)
+
+
 @pytest.mark.parametrize("n", [3, 5, 10])
 def test_the_detectable_difference_is_found_with_the_stated_power(n):
-    delta, tables = minimum_detectable_difference(0.7, n), 40_000
+    delta, tables = detectable(0.7, n), 40_000
     differences = np.random.default_rng(n).normal(delta, 0.7, (tables, n))
     found = stats.ttest_1samp(differences, 0, axis=1).pvalue < 0.05
     assert found.mean() == pytest.approx(0.8, abs=0.01)
 
 
 def test_the_detectable_difference_scales_with_spread_and_falls_with_seeds():
-    one = minimum_detectable_difference(1.0, 3)
-    assert minimum_detectable_difference(2.0, 3) == pytest.approx(2 * one)
-    falling = [minimum_detectable_difference(1.0, n) for n in (2, 3, 5, 10, 30)]
+    one = detectable(1.0, 3)
+    assert detectable(2.0, 3) == pytest.approx(2 * one)
+    falling = [detectable(1.0, n) for n in (2, 3, 5, 10, 30)]
     assert falling == sorted(falling, reverse=True)
-    assert minimum_detectable_difference(1.0, 1000) == pytest.approx((1.95996 + 0.84162) / math.sqrt(1000), rel=0.01)
-    assert minimum_detectable_difference(1.0, 3, alpha=0.05 / 4) > one
+    assert detectable(1.0, 1000) == pytest.approx((1.95996 + 0.84162) / math.sqrt(1000), rel=0.01)
+    assert detectable(1.0, 3, alpha=0.05 / 4) > one
     with pytest.raises(ValueError, match="outside"):
-        minimum_detectable_difference(1.0, 1)
+        detectable(1.0, 1)
 
 
 @pytest.mark.parametrize("examples", [None, 50, 500])
@@ -179,6 +185,79 @@ def test_tables_without_a_true_difference_rarely_claim_one(seed_sd, examples):
         words = [verdict(d, p, True) for d, p in zip(differences, holm([d.p for d in differences]), strict=True)]
         claims += bool({"better", "worse"} & set(words))
     assert claims / tables <= 0.055
+
+
+# over seeds and examples
+
+
+def drawn(rng, seeds=3, examples=400, arm_and_example=0.0, seed_sd=0.0):
+    """Return 0/1 differences of two equally good arms: each example, run and arm has its say."""
+    difficulty = rng.normal(size=examples)
+    sides = []
+    for _ in range(2):
+        liking = rng.normal(0, arm_and_example, examples)
+        moved = rng.normal(0, seed_sd, (seeds, 1))
+        sides.append(difficulty + liking + moved + rng.normal(0, 0.3, (seeds, examples)) > -1)
+    return sides[0].astype(float) - sides[1]
+
+
+def alone(differences):
+    return crossed_difference(differences, np.arange(differences.shape[1]))
+
+
+def test_over_seeds_and_examples_the_mean_is_the_metrics_and_the_interval_agrees_with_p():
+    rng = np.random.default_rng(0)
+    excluded = set()
+    for _ in range(60):
+        differences = drawn(rng, int(rng.integers(2, 6)), arm_and_example=1.0, seed_sd=0.3)
+        got = alone(differences + rng.choice([0.0, 0.05]))
+        assert got.low < got.mean < got.high
+        assert (got.p < 0.05) == (not got.low <= 0 <= got.high)
+        assert got.examples == differences.shape[1]
+        excluded.add(got.p < 0.05)
+    assert excluded == {True, False}
+
+
+def test_seeds_that_all_answer_alike_are_judged_by_the_examples_and_not_taken_for_certainty():
+    rng = np.random.default_rng(1)
+    one = rng.choice([-1.0, 0.0, 1.0], size=500, p=[0.1, 0.75, 0.15])
+    got = alone(np.tile(one, (5, 1)))
+    z = one.mean() / (one.std(ddof=1) / math.sqrt(500))
+    assert got.p == pytest.approx(2 * stats.norm.sf(abs(z)), rel=1e-6)
+    assert got.high - got.low == pytest.approx(2 * 1.959964 * one.std(ddof=1) / math.sqrt(500), rel=1e-4)
+
+
+def test_where_the_examples_say_nothing_the_test_is_the_t_test_over_seeds():
+    by_seed_only = np.array([[0.01], [0.02], [0.06]]) + np.zeros((1, 300))
+    got = alone(by_seed_only)
+    assert got.p == pytest.approx(stats.ttest_1samp([0.01, 0.02, 0.06], 0).pvalue, rel=1e-6)
+    assert (got.df, got.n) == (pytest.approx(2), 3)
+
+
+def test_examples_of_one_group_count_once_over_seeds_and_examples():
+    differences = drawn(np.random.default_rng(2), examples=60, arm_and_example=1.0)
+    copied = crossed_difference(np.repeat(differences, 20, axis=1), np.repeat(np.arange(60), 20))
+    assert copied.p == pytest.approx(alone(differences).p, rel=1e-6)
+    assert alone(np.repeat(differences, 20, axis=1)).p < copied.p
+
+
+def test_a_model_against_itself_is_no_difference_and_one_seed_or_one_group_claims_nothing_of_examples():
+    same = alone(np.zeros((3, 50)))
+    assert (same.mean, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
+    assert alone(drawn(np.random.default_rng(3), seeds=1)).p is None
+    one_group = crossed_difference(drawn(np.random.default_rng(4)), np.zeros(400, dtype=int))
+    assert one_group.examples == 0
+
+
+def test_a_shared_test_set_makes_no_false_claims_although_a_test_over_seeds_alone_would():
+    rng = np.random.default_rng(5)
+    both, seeds_alone, times = 0, 0, 600
+    for _ in range(times):
+        differences = drawn(rng, seeds=5, arm_and_example=0.7)
+        both += alone(differences).p < 0.05
+        seeds_alone += stats.ttest_1samp(differences.mean(axis=1), 0).pvalue < 0.05
+    assert both / times < 0.075
+    assert seeds_alone / times > 0.2
 
 
 # McNemar

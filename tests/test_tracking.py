@@ -15,10 +15,10 @@ from kd.types import Refused, Stopped, UserError
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """One store for this file: making one takes seconds."""
+def store(tmp_path_factory, make_store):
+    """One store for this file."""
     folder = tmp_path_factory.mktemp("store")
-    uri = f"sqlite:///{folder}/mlflow.db"
+    uri = make_store(folder)
     client = MlflowClient(uri)
     for name in ("kd", "other"):
         client.create_experiment(name, artifact_location=str(folder / "artifacts"))

@@ -92,15 +92,13 @@ class _Place:
     at: tuple[float, float]
 
     @property
-    def offset(self) -> tuple[float, float]:
-        return (self.box.x0 if self.side > 0 else self.box.x1) - self.at[0], (self.box.y0 + self.box.y1) / 2 - self.at[
-            1
-        ]
+    def end(self) -> tuple[float, float]:
+        """Where the line from the point meets the name."""
+        return self.box.x0 if self.side > 0 else self.box.x1, (self.box.y0 + self.box.y1) / 2
 
     def crosses(self, box: Bbox) -> bool:
         """Say whether the line from the point to the name goes through a box."""
-        end = self.at[0] + self.offset[0], self.at[1] + self.offset[1]
-        return bool(Path([self.at, end]).intersects_bbox(box, filled=False))
+        return bool(Path([self.at, self.end]).intersects_bbox(box, filled=False))
 
     def hits(self, lines: Sequence[Path], dots: Sequence[Bbox]) -> int:
         """Count the lines under the name, and the points under its leader."""
@@ -128,7 +126,7 @@ def _places(dot: Bbox, size: Bbox) -> Iterator[_Place]:
 
 
 def _write(axes: Axes, point: Point, place: _Place) -> None:
-    across, rise = place.offset
+    across, rise = place.end[0] - place.at[0], place.end[1] - place.at[1]
     right = place.side > 0
     leader = {
         "arrowstyle": "-",

@@ -42,11 +42,8 @@ def page(
 
 def _part(table: Table, details: Details, drawn: Mapping[str, str]) -> dict[str, object]:
     verdicts = Counter(arm.verdict or "cannot be said" for arm in table.arms if arm.role == "distilled")
-    signs = {
-        arm.label: {"colour": look.colour, "sign": SIGNS[look.marker]}
-        for arm in table.arms
-        for look in [looks(table)[arm.key]]
-    }
+    look = looks(table)
+    signs = {arm.label: {"colour": look[arm.key].colour, "sign": SIGNS[look[arm.key].marker]} for arm in table.arms}
     return {
         "title": title(table),
         "answers": answer(table).splitlines(),
@@ -57,14 +54,14 @@ def _part(table: Table, details: Details, drawn: Mapping[str, str]) -> dict[str,
             ("Quality", quality_cells(table), ""),
             ("Cost at inference", cost_cells(table), "Means over an arm's runs; latency is of one request."),
             ("Slices that lose although the mean wins", slice_cells(table, details), "For information: not corrected."),
-            ("Tests of single seeds", test_cells(table, details), "For information: two-sided p, not corrected."),
+            ("Tests of single seeds", seed_cells(table, details), "For information: two-sided p, not corrected."),
         ],
         "drawings": [(_inline(name, svg), _points(svg) > HALF) for name, svg in drawn.items()],
         "runs": [(arm.label, arm.run_ids) for arm in table.arms],
     }
 
 
-def test_cells(table: Table, details: Details) -> Cells:
+def seed_cells(table: Table, details: Details) -> Cells:
     """Return header and rows: for each arm the p of its test on each seed."""
     seeds = sorted({one.seed for tests in details.tests.values() for one in tests})
     rows = [["arm", "test", *(f"seed {seed}" for seed in seeds)]]

@@ -184,12 +184,14 @@ def _apart(values: list[float], widest: float) -> list[float]:
     order = sorted(range(len(values)), key=lambda place: values[place])
     groups: list[list[int]] = []
     for place in order:
-        near = groups and values[place] - values[groups[-1][-1]] < 0.006 * widest
-        groups[-1].append(place) if near else groups.append([place])
-    for group in groups:
+        if groups and values[place] - values[groups[-1][-1]] < 0.006 * widest:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    for group in (group for group in groups if len(group) > 1):
         middle = (values[group[0]] + values[group[-1]]) / 2
         spread = widest * min(0.006 * (len(group) - 1), 0.02)
-        for rank, place in enumerate(group[1:] and group):
+        for rank, place in enumerate(group):
             moved[place] = middle + spread * (rank / (len(group) - 1) - 0.5)
     return moved
 

@@ -116,9 +116,12 @@ def title(table: Table) -> str:
 def caption(table: Table) -> str:
     """Say what the intervals are and what differences are taken from, and how often the test set has been scored."""
     scored = table.times_scored
+    held = any(arm.difference is not None and arm.difference.examples for arm in table.arms)
     return (
-        f"Means over seeds with 95 % t intervals; differences are from {table.against}, paired by seed, the verdicts "
-        "Holm-corrected." + (f" {scored} trained runs have scored this test set." if scored is not None else "")
+        f"Means over seeds with 95 % t intervals; differences are from {table.against}, paired by seed"
+        + (", with 95 % intervals over seeds and test examples" if held else "")
+        + "; the verdicts are Holm-corrected."
+        + (f" {scored} trained runs have scored this test set." if scored is not None else "")
     )
 
 

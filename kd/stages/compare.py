@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from kd import tracking
@@ -22,6 +23,7 @@ from kd.stages.console import console, say
 from kd.tasks import TASKS
 from kd.tasks.base import Task
 from kd.types import STANDARD_COLUMNS, RunRecord, UserError
+from kd.verdicts import Examples, over_examples
 
 REPORT = "report.html"
 LEFT_OUT = ("trial", "compare")
@@ -68,7 +70,8 @@ def find(records: list[RunRecord], config: CompareConfig) -> tuple[list[Finding]
     findings = []
     for table in tables:
         counted = replace(table, times_scored=tracking.times_scored(table.digest) if table.split == "test" else None)
-        findings.append((counted, _details(table, listed(config.slice_by))))
+        details, examples = _read(table, listed(config.slice_by))
+        findings.append((over_examples(counted, examples), details))
     return findings, notes
 
 
@@ -148,8 +151,8 @@ def _asked(config: CompareConfig) -> str:
     return ", ".join(given) or "experiments='' (the default)"
 
 
-def _details(table: Table, wanted: tuple[str, ...]) -> Details:
-    """Read what the artifacts of a table's runs say: predictions of the pairs, and curves.
+def _read(table: Table, wanted: tuple[str, ...]) -> tuple[Details, dict[str, Examples]]:
+    """Read what the artifacts of a table's runs say: predictions of the pairs, and curves; also differences by example.
 
     Raises:
         UserError: no prediction has a column that `slice_by` names.
@@ -169,6 +172,7 @@ def _details(table: Table, wanted: tuple[str, ...]) -> Details:
     slices: dict[str, tuple[Slice, ...]] = {}
     tests: dict[str, tuple[SeedTest, ...]] = {}
     curves: dict[str, tuple[Curve, ...]] = {}
+    examples: dict[str, Examples] = {}
     columns: dict[str, None] = {}
     for arm in table.arms:
         drawn = (tracking.curve(run_id, f"val/{table.metric}") for run_id in arm.run_ids)
@@ -180,8 +184,25 @@ def _details(table: Table, wanted: tuple[str, ...]) -> Details:
             columns |= dict.fromkeys(map(str, whole[0][1].columns))
             slices[arm.key] = tuple(_slices(whole, table, task, wanted))
             tests[arm.key] = tuple(SeedTest(seed, *task.paired_test(ours, theirs)) for seed, ours, theirs in whole)
+        if whole and len(whole) == len(pairs) and (values := _differences(whole, table.metric, task)) is not None:
+            examples[arm.key] = values
     _require_columns(wanted, [name for name in columns if name not in ("example_id", "prediction", "loss")])
-    return Details(slices, tests, curves, tuple(notes))
+    alone = [arm.label for arm in table.arms if arm.pairs and arm.key not in examples]
+    if alone:
+        notes.append(f"the verdict holds for new seeds, but for this test set alone: {', '.join(alone)}")
+    return Details(slices, tests, curves, tuple(notes)), examples
+
+
+def _differences(pairs: list[tuple[int, pd.DataFrame, pd.DataFrame]], metric: str, task: type[Task]) -> Examples | None:
+    """Return each example's difference by seed, the mean of a seed's pairs; None where the metric is no mean."""
+    seeds: dict[int, list[np.ndarray]] = {}
+    for seed, ours, theirs in pairs:
+        mine, other = task.example_values(ours, metric), task.example_values(theirs, metric)
+        if mine is None or other is None:
+            return None
+        seeds.setdefault(seed, []).append(mine - other)
+    groups = pd.factorize(pairs[0][1]["group"])[0].astype(np.int64)
+    return np.stack([np.mean(values, axis=0) for values in seeds.values()]), groups
 
 
 def _require_columns(wanted: tuple[str, ...], known: list[str]) -> None:

@@ -23,10 +23,10 @@ def log_served(run: tracking.Run, task: Task, validation: Dataset, folder: Path)
 
 
 def measure_apart(model: str, run_id: str, budgets: FitOptions | None = None) -> None:
-    """Profile a logged model in a fresh process and log the figures into a run; budgets are judged beside them.
+    """Profile a logged model in a fresh process and log the figures into a run.
 
     Raises:
-        UserError: the store went away, or the model cannot be measured.
+        UserError: the model or its store cannot be used.
     """
     words = [sys.executable, "-m", "entrypoints.measure", "--model", model, "--into_run", run_id]
     for budget in ("latency_budget_ms", "ram_budget_mib", "size_budget_mib"):

@@ -95,6 +95,11 @@ class Task(Protocol):
         ...
 
     @staticmethod
+    def example_values(predictions: pd.DataFrame, metric: str) -> np.ndarray | None:
+        """Values `(examples,)` whose mean is the metric; None for a metric that is no such mean."""
+        ...
+
+    @staticmethod
     def paired_test(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[str, float]:
         """Name of the field's paired test over examples, and its two-sided p, for predictions of the same examples."""
         ...

@@ -14,7 +14,7 @@ from kd.stages import QUIET, start
 
 for name, value in QUIET.items():
     os.environ.setdefault(name, value)
-for stage in ("main", "measure", "promote"):
+for stage in ("main", "measure", "promote", "export"):
     importlib.import_module(f"kd.stages.{stage}")
 
 

@@ -14,9 +14,8 @@ MODEL = "kd-test"
 
 
 @pytest.fixture
-def registry(tmp_path, monkeypatch):
-    monkeypatch.setenv("KD_HOME", str(tmp_path / "home"))
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+def registry(tmp_path, make_store):
+    mlflow.set_tracking_uri(make_store(tmp_path))
     client = mlflow.MlflowClient()
     client.create_registered_model(MODEL)
     for _ in range(3):

@@ -196,6 +196,11 @@ class Classification:
         return scores.fidelity(student, teacher)
 
     @staticmethod
+    def example_values(predictions: pd.DataFrame, metric: str) -> np.ndarray | None:
+        """Right or not, 1 or 0, for accuracy; the loss for loss; macro F1 is no mean over examples."""
+        return scores.example_values(predictions, metric)
+
+    @staticmethod
     def paired_test(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[str, float]:
         """McNemar's exact test of the share of right predictions."""
         return "McNemar", scores.mcnemar_p(ours, theirs)

@@ -101,6 +101,14 @@ def fidelity(student: pd.DataFrame, teacher: pd.DataFrame) -> dict[str, float]:
     return {"fidelity/agreement": float(same.mean()), "fidelity/kl": float(max(divergence.mean(), 0.0))}
 
 
+def example_values(predictions: pd.DataFrame, metric: str) -> np.ndarray | None:
+    """Return `(examples,)` values whose mean is accuracy or loss; None for macro F1."""
+    if metric == "accuracy":
+        right: np.ndarray = (predictions["label"] == predictions["prediction"]).to_numpy(dtype=float)
+        return right
+    return predictions["loss"].to_numpy(dtype=float) if metric == "loss" else None
+
+
 def mcnemar_p(ours: pd.DataFrame, theirs: pd.DataFrame) -> float:
     """Two-sided p of McNemar's exact test on predictions of the same examples in the same order."""
     mine = ours["label"].to_numpy() == ours["prediction"].to_numpy()
