@@ -198,6 +198,8 @@ def _groups(
             continue
         if absent := next((tag for tag in ("kd.task", "kd.seed", DIGEST[split]) if not tags.get(tag)), ""):
             lacking[f"they have no tag {absent}"] += 1
+        elif not tags["kd.seed"].isdecimal():
+            lacking[f"their tag kd.seed is {tags['kd.seed']!r}"] += 1
         elif tags["kd.task"] not in directions:
             lacking[f"there is no task {tags['kd.task']} here"] += 1
         else:

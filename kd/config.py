@@ -307,7 +307,10 @@ class PromoteConfig(GateOptions):
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
         super().__post_init__()
-        _require(bool(self.model), "model", self.model, "the name of a registered model")
+        for option in ("model", "to_model"):
+            name = getattr(self, option)
+            good = (bool(name) or option == "to_model") and not set(name) & set('/:@"')
+            _require(good, option, name, "the name of a registered model, without / : @ and double quotes")
         alias = self.candidate.startswith("@") and len(self.candidate) > 1
         good = alias or self.candidate == "best" or self.candidate.isdecimal()
         _require(good, "candidate", self.candidate, "a version number, an alias such as @challenger, or best")

@@ -9,6 +9,8 @@ import pandas as pd
 
 from kd.statistics import LEVEL, resampled
 
+TOLERANCE = 1e-3
+"""Difference between answers that another processor or library may make."""
 Quality = Callable[[pd.DataFrame], float]
 
 

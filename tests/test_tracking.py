@@ -474,13 +474,11 @@ def test_versions_are_read_over_all_pages_in_the_order_of_their_numbers(client, 
     assert [int(one.version) for one in found] == list(range(1, 12))
     assert [one.run_id for one in found] == runs
     assert len(pages) >= 4
-    assert tracking.newest_version("kd-pages") == "models:/kd-pages/11"
 
 
 @pytest.mark.parametrize("name", ["kd-nothing", "no/name"])
 def test_of_a_model_that_is_not_there_there_is_nothing_and_no_stack_trace(name):
     assert tracking.versions(name) == []
-    assert tracking.newest_version(name) == ""
     assert tracking.aliased(name, "champion") == ""
 
 

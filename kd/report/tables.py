@@ -121,7 +121,7 @@ def caption(table: Table) -> str:
         f"Means over seeds with 95 % t intervals; differences are from {table.against}, paired by seed"
         + (", with 95 % intervals over seeds and test examples" if held else "")
         + "; the verdicts are Holm-corrected."
-        + (f" {scored} trained runs have scored this test set." if scored is not None else "")
+        + (f" {scored} runs have scored this test set." if scored is not None else "")
     )
 
 

@@ -13,6 +13,9 @@ from kd.stages.console import say
 from kd.stages.evidence import version_at
 from kd.types import UserError
 
+SUCCEEDS = "kd.succeeds"
+"""Tag of a version: the champion it followed."""
+
 
 @contextmanager
 def alone(target: str) -> Iterator[None]:
@@ -42,9 +45,19 @@ def move(model: str, number: str, before: str) -> None:
             f"model={model!r}: champion was moved from version {before or 'none'} to {now or 'none'} by somebody else "
             "during this promotion: nothing was moved; decide again"
         )
+    former = tracking.aliased(model, "previous")
     if before:
         tracking.set_alias(model, "previous", before)
-    tracking.set_alias(model, "champion", number)
+    try:
+        tracking.set_alias(model, "champion", number)
+    except BaseException:
+        if former:
+            tracking.set_alias(model, "previous", former)
+        elif before:
+            tracking.drop_alias(model, "previous")
+        raise
+    if before:
+        tracking.annotate(model, number, {SUCCEEDS: before})
     if (now := tracking.aliased(model, "champion")) != number:
         raise UserError(
             f"model={model!r}: champion was set to version {number}, but is {now or 'none'}: somebody else promotes at "
@@ -55,17 +68,24 @@ def move(model: str, number: str, before: str) -> None:
 def roll_back(config: PromoteConfig) -> None:
     """Put champion back on the version with the alias previous, which then has no alias.
 
+    A champion that was deleted is followed by previous, too.
+
     Raises:
-        UserError: there is nothing to go back to.
+        UserError: there is nothing to go back to, or champion was moved by hand since.
     """
     model = config.model
     now, back = tracking.aliased(model, "champion"), tracking.aliased(model, "previous")
-    if not now:
+    if not now and not back:
         tracking.model_version(f"models:/{model}@champion", "model")  # says what there is
     if not back or back == now:
         raise UserError(f"rollback: {model!r} has no former champion to go back to; champion is version {now}")
+    if now and tracking.model_version(f"models:/{model}/{now}", "model").tags.get(SUCCEEDS) != back:
+        raise UserError(
+            f"rollback: champion of {model!r}, version {now}, did not follow version {back}, which is previous: it was "
+            f"set by hand; promote the version you mean: --candidate {back}"
+        )
     version_at(f"models:/{model}/{back}", "previous")
-    title = f"roll {model} back from version {now} to {back}"
+    title = f"roll {model} back from version {now or 'that was deleted'} to {back}"
     with tracking.run(title, {"kd.stage": "promote", "kd.decision": "rollback"}) as run:
         run.log_params({"model": model, "from": now, "to": back, "dry_run": config.dry_run})
         if config.dry_run:
@@ -73,5 +93,9 @@ def roll_back(config: PromoteConfig) -> None:
             return
         tracking.set_alias(model, "champion", back)
         tracking.drop_alias(model, "previous")
-        tracking.annotate(model, now, {"kd.rolled_back": f"by run {run.run_id}"})
-    say(f"{model} version {back} is champion again; version {now} has no alias champion any more")
+        if now:
+            card = tracking.model_version(f"models:/{model}/{now}", "model").description
+            note = f"**Rolled back** to version {back} by run `{run.run_id}`.\n\n"
+            tracking.annotate(model, now, {"kd.rolled_back": f"by run {run.run_id}"}, note + (card or ""))
+    gone = f"; version {now} has no alias champion any more" if now else ""
+    say(f"{model} version {back} is champion again{gone}; there is no previous now, so go forward by number")

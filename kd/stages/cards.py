@@ -8,6 +8,9 @@ from kd.stages.evidence import Version, teacher_of, weakest
 OPTIONS = ("objective", "alpha", "temperature", "layers", "epochs", "learning_rate", "batch_size", "max_train", "seed")
 FIGURES = ("test/", "calibration/", "fidelity/", "export/", "profile/", "model/")
 
+SCORED = ("test/", "calibration/", "fidelity/", "export/")
+"""Figures that hold for one test set."""
+
 
 @dataclass(frozen=True)
 class Ruling:
@@ -51,16 +54,24 @@ def _scores(candidate: Version, champion: Version | None) -> list[str]:
     teacher = teacher_of(candidate)
     columns = [("this version", {**candidate.record.metrics, **candidate.costs})]
     if champion:
-        columns.append((f"champion before, version {champion.number}", {**champion.record.metrics, **champion.costs}))
+        other = champion.record.tags["kd.test_digest"] != candidate.record.tags["kd.test_digest"]
+        known = {
+            name: value for name, value in champion.record.metrics.items() if not (other and name.startswith(SCORED))
+        }
+        columns.append((f"champion before, version {champion.number}", {**known, **champion.costs}))
     if teacher and teacher.tags.get("kd.test_digest") == candidate.record.tags["kd.test_digest"]:
         columns.append(("its teacher", dict(teacher.metrics)))
     names = sorted(name for name in columns[0][1] if name.startswith(FIGURES))
     lines = ["## Figures", "", f"| figure | {' | '.join(title for title, _ in columns)} |"]
     lines.append("| :-- |" + " --: |" * len(columns))
     for name in names:
-        cells = [f"{figures[name]:.4g}" if name in figures else "–" for _, figures in columns]
+        cells = [_number(figures[name]) if name in figures else "–" for _, figures in columns]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
 def _gates(ruling: Ruling) -> list[str]:

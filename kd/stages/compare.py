@@ -138,6 +138,9 @@ def _records(config: CompareConfig, experiment: str) -> list[RunRecord]:
     """Return the runs named, or those found by experiment and filter."""
     if config.runs or config.models:
         named = [*listed(config.runs), *(tracking.model_version(uri, "models").run_id for uri in listed(config.models))]
+        for run_id in named:
+            if (state := tracking.status(run_id)) != "FINISHED":
+                raise UserError(f"runs: {run_id} is {state or 'not in the store'}, not FINISHED; name finished runs")
         return [tracking.record(run_id) for run_id in dict.fromkeys(named)]
     found = tracking.runs(listed(config.experiments) or (experiment,), config.filter)
     if "kd.stage" in config.filter:

@@ -1,11 +1,12 @@
 """What is known of a candidate and of the version it would follow: figures for the gates."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from kd import tracking
+from kd import packaging, tracking
 from kd.config import GateOptions, RowOptions
 from kd.details import slices_of
 from kd.promotion import Figure, Quality, drop
@@ -25,6 +26,10 @@ MEASURED = {
 """Gates on what a model costs on this machine."""
 LOGGED = {"min_agreement": "fidelity/agreement", "max_ece": "calibration/ece", "min_parity": "export/agreement"}
 """Gates on what the run behind a version logged."""
+OWN = ("format", "parameters", "max_length")
+"""Settings of a model in which a candidate may differ from the champion."""
+NEEDED = {"kd.role", "kd.seed", "kd.dataset", "kd.test_digest"}
+"""Tags of the run behind a version, beside its task."""
 AGAINST_CHAMPION = ("allowed_drop", "max_slice_drop")
 
 
@@ -73,9 +78,27 @@ def version_at(uri: str, option: str) -> Version:
     if (state := tracking.status(found.run_id)) != "FINISHED":
         raise UserError(f"{named}: its run {found.run_id} is {state or 'gone'}, not FINISHED")
     record = tracking.record(found.run_id)
-    if record.tags.get("kd.task") not in TASKS:
-        raise UserError(f"{named} was not made by this project, so its figures are unknown")
+    if record.tags.get("kd.task") not in TASKS or not record.tags.keys() >= NEEDED:
+        raise UserError(f"{named} was not made by this project, or its tags were removed, so its figures are unknown")
     return Version(found.name, str(found.version), record, record.tags.get("kd.format", "").replace("safetensors", ""))
+
+
+def require_same_service(candidate: Version, champion: Version) -> None:
+    """Check that a candidate answers the same questions as the champion, with the same words.
+
+    Raises:
+        UserError: another task, other inputs or other labels: whoever asks the champion would be answered otherwise.
+    """
+    settings = [
+        packaging.read_settings(tracking.stored_model(one.uri, "candidate").folder) for one in (candidate, champion)
+    ]
+    for name in settings[0].keys() | settings[1].keys():
+        mine, theirs = (one.get(name) for one in settings)
+        if name not in OWN and mine != theirs:
+            raise UserError(
+                f"candidate={candidate.uri!r} cannot follow {champion.uri}: its {name} are {str(mine)[:200]}, the "
+                f"champion's {str(theirs)[:200]}; give it a registered model of its own"
+            )
 
 
 def measured(version: Version, parent: tracking.Run) -> Version:
@@ -142,7 +165,7 @@ def gather(
     else:
         figures["min_teacher_share"] = _teacher_share(candidate, metric)
     if champion is None:
-        return Evidence(figures, absent | dict.fromkeys(AGAINST_CHAMPION, "does not apply: there is no champion yet"))
+        return Evidence(figures, absent | dict.fromkeys(AGAINST_CHAMPION, "does not apply: there is no other champion"))
     if gates.allowed_drop is not None or gates.max_slice_drop is not None:
         figures |= _against(candidate, champion, metric, run)
     return Evidence(figures, absent)
@@ -156,10 +179,10 @@ def _cost(name: str, candidate: Version, champion: Version | None) -> Figure:
 def teacher_of(candidate: Version) -> RunRecord | None:
     """Return the run of a version's teacher; None where the teacher is no model of this store."""
     uri = candidate.record.tags.get("kd.teacher", "")
-    if not uri.startswith(("models:/", "runs:/")):
-        return None
     try:
-        return tracking.record(tracking.stored_model(uri, "kd.teacher").run_id)
+        if uri.startswith("runs:/"):
+            return tracking.record(uri.split("/")[1])
+        return tracking.record(tracking.model_version(uri, "kd.teacher").run_id) if uri.startswith("models:/") else None
     except tracking.Gone:
         return None
 
@@ -206,7 +229,7 @@ def _worst_slice(
         if column in ours.columns
         for value, rows in slices_of(ours, column).items()
     ]
-    return max(lost, key=lambda pair: pair[1]) if lost else None
+    return max(lost, key=lambda pair: (not math.isfinite(pair[1]), pair[1])) if lost else None
 
 
 def weakest(version: Version, metric: str, count: int = 3) -> list[str]:

@@ -15,7 +15,7 @@ from kd.config import ExportConfig, RowOptions
 from kd.evaluation import CALLER_ONLY
 from kd.models.sources import load_tokenizer
 from kd.onnx_export import save_onnx
-from kd.promotion import Drop, largest_difference
+from kd.promotion import TOLERANCE, Drop, largest_difference
 from kd.stages.console import say
 from kd.stages.identity import fingerprint
 from kd.stages.parity import figures, show, tell
@@ -24,7 +24,7 @@ from kd.stages.rescoring import rows_behind
 from kd.stages.rows import Rows, predictions
 from kd.stages.serving import log_served, measure_apart
 from kd.tasks import TASKS
-from kd.types import RunRecord, UserError
+from kd.types import Refused, RunRecord, UserError
 
 INHERITED = (
     *("kd.role", "kd.task", "kd.metric", "kd.dataset", "kd.dataset_digest", "kd.test_digest", "kd.teacher"),
@@ -118,7 +118,8 @@ def _export(config: ExportConfig, source: Source) -> None:
     show(source.trained, tracking.record(again.run_id), tracking.record(run.run_id), metric)
     tell(metric, lost, config.allowed_drop)
     say(f"Registered {source.name} version {version} ({config.format}); no alias was moved")
-    say(f"Promote it: python -m entrypoints.promote --model {source.name} --candidate {version}")
+    gates = "--allowed_drop 0.01 --min_parity 0.95"
+    say(f"Promote it: python -m entrypoints.promote --model {source.name} --candidate {version} {gates}")
 
 
 def _titled(config: ExportConfig, source: Source, rows: Rows) -> tuple[str, dict[str, str]]:
@@ -185,6 +186,8 @@ def _write_plain(config: ExportConfig, source: Source) -> None:
         after = model.predict(None, requests)
         difference = largest_difference(before.to_dict("records"), after.to_dict("records"))
         run.log_metrics({"export/max_difference": difference})
+        if difference > TOLERANCE:
+            raise Refused(f"output={config.output!r}: what was written answers otherwise, by up to {difference:.2g}")
     kind = json.loads((source.folder / "config.json").read_text(encoding="utf-8"))["architectures"][0]
     say(
         f"Written to {config.output}: its answers to {len(requests)} real inputs differ from those of {source.uri} by "

@@ -90,4 +90,4 @@ def _register_best(outcomes: list[Outcome], config: MainConfig, rows: Rows) -> N
     record = records[best.run_id]
     say(f"Best on validation: {record.name} (val {metric} {record.metrics[f'val/{metric}']:.3f})")
     say(f"Registered {name} version {version}, alias challenger")
-    say(f"Promote it: python -m entrypoints.promote --model {name}")
+    say(f"Promote it: python -m entrypoints.promote --model {name} --min_metric VALUE, see --help for more gates")

@@ -2,6 +2,8 @@
 
 import difflib
 import json
+import math
+import shlex
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,15 +14,17 @@ from rich.table import Table as RichTable
 from kd import tracking
 from kd.config import GateOptions, PromoteConfig
 from kd.profiling import machine
-from kd.promotion import Decision, Gate, decide, largest_difference
+from kd.promotion import TOLERANCE, Decision, Gate, decide, largest_difference
 from kd.stages.aliases import alone, move, roll_back
 from kd.stages.cards import Ruling, card
 from kd.stages.console import console, say
-from kd.stages.evidence import MEASURED, Version, gather, measured, scored, version_at
+from kd.stages.evidence import MEASURED, Version, gather, measured, require_same_service, scored, version_at
 from kd.types import Refused, UserError
 
-TOLERANCE = 1e-3
-"""Difference between answers that another processor or library may make."""
+STALE = ("kd.gate.", "kd.rolled_back")
+"""Tags that an earlier decision left on a version."""
+MOST = 1e300
+"""Thresholds past which no float goes."""
 GATES = tuple(field.name for field in fields(GateOptions) if field.name != "metric")
 
 
@@ -42,10 +46,12 @@ def run(config: PromoteConfig) -> None:
 def _promote(config: PromoteConfig, gates: GateOptions, target: str) -> None:
     candidate = _candidate(config)
     before = tracking.aliased(target, "champion")
-    champion = version_at(f"models:/{target}/{before}", "champion") if before else None
-    if champion and champion.record.run_id == candidate.record.run_id:
-        say(f"{target} version {champion.number} is that model, and champion already: nothing was moved")
-        return
+    champion = _champion(target, before)
+    standing = champion is not None and champion.record.run_id == candidate.record.run_id
+    if standing:
+        champion = None  # it is not held against itself
+    if champion:
+        require_same_service(candidate, champion)
     metric = _metric(gates, candidate)
     title = f"promote {candidate.name} version {candidate.number}" + (f" to {target}" if config.to_model else "")
     tags = {"kd.stage": "promote", "kd.dry_run": str(config.dry_run).lower(), "kd.candidate": candidate.uri}
@@ -66,16 +72,36 @@ def _promote(config: PromoteConfig, gates: GateOptions, target: str) -> None:
         run.set_tags(_as_tags(ruling, candidate))
         _show(decision, champion, gates)
         if not config.dry_run:
+            tracking.forget(candidate.name, candidate.number, STALE)
             tracking.annotate(candidate.name, candidate.number, _as_tags(ruling, candidate), text)
         if not decision.passes:
             raise Refused(f"{title}: {decision.reason}")
+        if standing:
+            say(f"{target} version {before} is that model, and champion already: nothing was moved")
+            return
         if config.dry_run:
             say(f"{title}: would pass. This was a dry run: nothing was moved.")
             return
         number = _copied(candidate, config, text, ruling) if config.to_model else candidate.number
         move(target, number, before)
     say(f"{target} version {number} is champion" + (f"; version {before} is previous" if before else ""))
-    say(f"Serve it: mlflow models serve -m models:/{target}@champion --env-manager local")
+    say(f"Serve it: mlflow models serve -m {shlex.quote(f'models:/{target}@champion')} --env-manager local --port 5001")
+
+
+def _champion(target: str, number: str) -> Version | None:
+    """Return the champion; None where there never was one.
+
+    Raises:
+        UserError: it is gone, so that the gates against it would be passed by anything.
+    """
+    if number:
+        return version_at(f"models:/{target}/{number}", "champion")
+    if former := tracking.aliased(target, "previous"):
+        raise UserError(
+            f"model={target!r} has no champion, but version {former} is previous: the champion was deleted, or lost "
+            "its alias; give --rollback first, so that candidates are held against a champion"
+        )
+    return None
 
 
 def _gates(config: PromoteConfig) -> GateOptions:
@@ -93,7 +119,7 @@ def _gates(config: PromoteConfig) -> GateOptions:
         read = yaml.safe_load(Path(config.gates).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{named} cannot be read ({error.strerror}): give a YAML file of gates") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{named} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(read, dict):
         raise UserError(f"{named} must hold lines such as: allowed_drop: 0.01")
@@ -102,8 +128,11 @@ def _gates(config: PromoteConfig) -> GateOptions:
             near = difflib.get_close_matches(str(name), given, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(given)}"
             raise UserError(f"{named}: unknown gate {name!r}; {hint}")
-        if name != "metric" and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise UserError(f"{named}: {name}={value!r} is no number")
+        if name == "metric" and not isinstance(value, str):
+            raise UserError(f"{named}: metric={value!r} is no metric's name")
+        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
+        if name != "metric" and not number:
+            raise UserError(f"{named}: {name}={str(value)[:50]!r} is no number that can be asked")
     return GateOptions(**{**read, **own})
 
 
@@ -120,15 +149,22 @@ def _best(model: str) -> Version:
     Raises:
         UserError: there is no version that can be promoted.
     """
-    found, reasons = [], []
-    for one in tracking.versions(model):
+    found, reasons, rows = [], [], ""
+    for one in reversed(tracking.versions(model)):
         try:
             version = version_at(f"models:/{model}/{one.version}", "candidate")
         except UserError as error:
             reasons.append(str(error))
             continue
         metric, higher = next(iter(version.task.directions.items()))
-        if (value := version.record.metrics.get(f"val/{metric}")) is not None:
+        value = version.record.metrics.get(f"val/{metric}", math.nan)
+        validated_on = version.record.tags.get("kd.validation_digest", "unknown")
+        rows = rows or validated_on
+        if not math.isfinite(value):
+            reasons.append(f"Version {version.number} has no val/{metric}.")
+        elif validated_on != rows:
+            reasons.append(f"Version {version.number} was validated on other rows than the newest.")
+        else:
             found.append((value if higher else -value, -int(version.number), version, f"val/{metric} {value:.4g}"))
     if not found:
         tracking.model_version(f"models:/{model}/1", "model")  # says what there is, where the model itself is not
@@ -136,6 +172,8 @@ def _best(model: str) -> Version:
         raise UserError(f"candidate='best': no version of {model!r} has a validation metric.{why}")
     _, _, version, figure = max(found, key=lambda one: one[:2])
     say(f"Best on validation: version {version.number} ({figure})")
+    for reason in reasons:
+        say(f"Left out: {reason}")
     return version
 
 
@@ -195,10 +233,13 @@ def _show(decision: Decision, champion: Version | None, gates: GateOptions) -> N
     for gate in decision.gates:
         figure = "–" if gate.figure is None else f"{gate.figure:.4g}"
         asked = f"{'≥' if gate.at_least else '≤'} {gate.threshold:g}"
-        table.add_row(gate.name, figure, asked, "pass" if gate.passes else "FAIL", gate.about)
+        result = "–" if gate.passes and gate.figure is None else "pass" if gate.passes else "FAIL"
+        table.add_row(gate.name, figure, asked, result, gate.about)
     if decision.gates:
         console.print(table)
-    if champion and gates.allowed_drop is None:
+    if len(decision.gates) <= 1:
+        say("Warning: no gate was asked, so only its answers were checked: see --help for the gates")
+    elif champion and gates.allowed_drop is None:
         say(f"Warning: no gate compares it with the champion, version {champion.number}: give allowed_drop, as in 0.01")
 
 

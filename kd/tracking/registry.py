@@ -64,7 +64,7 @@ def version_of(run_id: str, name: str) -> str:
 
     Copies of it in other registered models name the same run.
     """
-    found = client().search_model_versions(f"run_id='{run_id}' and name='{name}'", max_results=1)
+    found = client().search_model_versions(f"run_id='{run_id}' and name={_quoted(name)}", max_results=1)
     return str(found[0].version) if found else ""
 
 
@@ -82,12 +82,6 @@ def versions(name: str) -> list[ModelVersion]:
 def _quoted(name: str) -> str:
     """Quote a name for MLflow's filter, which knows no escapes."""
     return f'"{name}"' if "'" in name else f"'{name}'"
-
-
-def newest_version(name: str) -> str:
-    """Return the URI of the newest version of a registered model; empty where there is none."""
-    found = versions(name)
-    return f"models:/{name}/{found[-1].version}" if found else ""
 
 
 def aliased(name: str, alias: str) -> str:
@@ -117,6 +111,14 @@ def annotate(name: str, version: str, tags: Mapping[str, str], description: str 
         registry.set_model_version_tag(name, version, key, value[:5000])
     if description:
         registry.update_model_version(name, version, description)
+
+
+def forget(name: str, version: str, prefixes: tuple[str, ...]) -> None:
+    """Delete the tags of a version that begin so: what an earlier decision left."""
+    registry = client()
+    for key in registry.get_model_version(name, version).tags:
+        if key.startswith(prefixes):
+            registry.delete_model_version_tag(name, version, key)
 
 
 def copy_version(uri: str, name: str) -> str:

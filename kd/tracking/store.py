@@ -19,7 +19,11 @@ KNOCK_S = 8.0
 KIND = "mlflow.experimentKind"
 
 
-NOT_LET_IN = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")
+NOT_LET_IN = {
+    "UNAUTHENTICATED": "it asks for a user and a password",
+    "CUSTOMER_UNAUTHORIZED": "it asks for a user and a password",
+    "PERMISSION_DENIED": "this user may not do that",
+}
 REFUSING = ("TEMPORARILY_UNAVAILABLE", *NOT_LET_IN)
 """What a store answers that cannot use its database, or does not let us in."""
 SAID = r"\((?:\w+\.)+\w+\) (.+)|\[Errno \d+\] ([^'\")]+)|(too many \d+ error responses|timed out)"
@@ -107,13 +111,15 @@ def _wraps_failure(error: BaseException | None) -> bool:
 
 def _reason(error: BaseException) -> str:
     """Return the heart of a failure, or the first line of its text."""
+    if refusal := NOT_LET_IN.get(getattr(error, "error_code", "")):
+        return refusal
     found = re.search(SAID, without_password(str(error)))
     return next(group for group in found.groups() if group) if found else first_line(error)
 
 
 def _mend(error: BaseException, otherwise: str) -> str:
     if getattr(error, "error_code", "") in NOT_LET_IN:
-        return "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a user who may do this"
+        return "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a user who may"
     return otherwise
 
 

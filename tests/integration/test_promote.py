@@ -98,7 +98,7 @@ def promote(project, compared, *words):
 
 def test_a_second_promotion_is_held_against_the_champion_and_can_be_taken_back(project, compared, aliases, second):
     assert promote(project, compared, "--allowed_drop", "0").code == 0
-    assert "no champion yet" in project.runs(stage="promote")[-1].data.tags["kd.gate.allowed_drop"]
+    assert "no other champion" in project.runs(stage="promote")[-1].data.tags["kd.gate.allowed_drop"]
     dry = promote(project, compared, "--candidate", second, "--allowed_drop", "1", "--dry_run")
     assert (dry.code, aliases()) == (0, {"challenger": "1", "champion": "1"})
     assert "kd.decision" not in project.client.get_model_version(compared.student_name, second).tags
@@ -223,6 +223,9 @@ def test_a_version_whose_files_a_garbage_collection_would_take_is_not_promoted(p
     ("text", "told"),
     [
         ("alowed_drop: 0.1\n", "did you mean allowed_drop"),
+        ("metric: 5\n", "metric=5"),
+        ("min_metric: 1" + 400 * "0" + "\n", "no number that can be asked"),
+        ("min_metric: 2020-99-99\n", "no YAML"),
         ("allowed_drop: much\n", "allowed_drop='much'"),
         ("allowed_drop: true\n", "allowed_drop=True"),
         ("max_ece: 2\n", "max_ece=2"),
@@ -282,3 +285,35 @@ def test_measuring_by_alias_logs_into_a_run_of_its_own(project, compared):
     assert run.data.tags["kd.fits_latency_ms"] == "true"
     assert run.data.tags["kd.fits_size_mib"] == "false"
     assert project.client.get_run(compared.distilled).data.metrics == before
+
+
+def test_a_champion_that_was_deleted_is_not_followed_without_a_word(project, compared, aliases, second):
+    client = project.client
+    client.set_registered_model_alias(compared.student_name, "previous", second)
+    done = promote(project, compared, "--allowed_drop", "0")
+    assert done.code == 2
+    assert "--rollback" in done.err
+    assert aliases() == {"challenger": "1", "previous": second}
+
+
+def test_a_champion_asked_again_must_still_pass(project, compared, aliases):
+    assert promote(project, compared, "--min_metric", "0").code == 0
+    assert promote(project, compared, "--min_metric", "1.01").code == 3
+    assert aliases() == {"challenger": "1", "champion": "1"}
+
+
+def test_a_teacher_of_other_words_cannot_follow_a_champion(project, compared, aliases):
+    other = project.client.get_model_version(compared.teacher_name, "1")
+    place = Path(
+        project.client.get_logged_model(other.source.rpartition("/")[2]).artifact_location.removeprefix("file://")
+    )
+    settings = next(place.rglob("kd.json"))
+    kept = settings.read_text()
+    settings.write_text(kept.replace('"good"', '"splendid"'))
+    assert promote(project, compared).code == 0
+    words = ("--model", compared.teacher_name, "--candidate", "1", "--to_model", compared.student_name)
+    done = project.run("promote", *words)
+    settings.write_text(kept)
+    assert done.code == 2
+    assert "labels" in done.err
+    assert aliases()["champion"] == "1"

@@ -130,13 +130,13 @@ def test_markdown_and_terminal_show_the_same_cells():
 def test_the_title_names_task_data_and_rows_and_the_caption_how_often_they_were_scored():
     text = markdown(table(CONTROL), Details())
     assert text.startswith("### question answering on builtin:demo (test set 01234567)\n")
-    assert "12 trained runs have scored this test set" in text
+    assert "12 runs have scored this test set" in text
     assert "(validation set 01234567)" in markdown(table(CONTROL, split="val", scored=None), Details())
 
 
 def test_how_often_is_not_said_where_it_was_not_counted():
     assert "have scored" not in caption(table(CONTROL, scored=None))
-    assert "0 trained runs" in caption(table(CONTROL, scored=0))
+    assert "0 runs have" in caption(table(CONTROL, scored=0))
 
 
 def test_the_header_names_the_split_and_the_caption_what_differences_are_from():

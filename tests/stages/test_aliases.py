@@ -55,8 +55,9 @@ def test_a_champion_that_somebody_else_moves_right_after_is_reported(registry, m
         move(MODEL, "2", before="")
 
 
-def test_previous_is_written_before_champion_so_no_death_in_between_loses_the_way_back(registry, monkeypatch):
-    move(MODEL, "1", before="")
+def test_a_move_that_fails_between_the_two_aliases_leaves_both_as_they_were(registry, monkeypatch):
+    move(MODEL, "3", before="")
+    move(MODEL, "1", before="3")
     real, written = tracking.set_alias, []
 
     def dying(model, alias, version):
@@ -68,8 +69,8 @@ def test_previous_is_written_before_champion_so_no_death_in_between_loses_the_wa
     monkeypatch.setattr(tracking, "set_alias", dying)
     with pytest.raises(ConnectionError):
         move(MODEL, "2", before="1")
-    assert written == ["previous"]
-    assert aliases(registry) == {"champion": "1", "previous": "1"}
+    assert written == ["previous", "previous"]
+    assert aliases(registry) == {"champion": "1", "previous": "3"}
 
 
 def test_only_one_promotion_of_a_model_runs_at_a_time_and_others_are_free(registry):
@@ -99,3 +100,34 @@ def test_a_rollback_without_a_former_champion_is_refused_and_moves_nothing(regis
     with pytest.raises(UserError):
         roll_back(PromoteConfig(model=MODEL, rollback=True))
     assert aliases(registry) == state
+
+
+def rolled_back(monkeypatch):
+    monkeypatch.setattr("kd.stages.aliases.version_at", lambda *_: None)
+    roll_back(PromoteConfig(model=MODEL, rollback=True))
+
+
+def test_a_rollback_goes_to_the_version_that_champion_followed(registry, monkeypatch):
+    move(MODEL, "1", before="")
+    move(MODEL, "2", before="1")
+    rolled_back(monkeypatch)
+    assert aliases(registry) == {"champion": "1"}
+    assert "Rolled back" in registry.get_model_version(MODEL, "2").description
+
+
+def test_a_champion_set_by_hand_is_not_rolled_back_to_a_version_it_never_followed(registry, monkeypatch):
+    move(MODEL, "1", before="")
+    move(MODEL, "2", before="1")
+    registry.set_registered_model_alias(MODEL, "champion", "3")
+    with pytest.raises(UserError, match="set by hand"):
+        rolled_back(monkeypatch)
+    assert aliases(registry) == {"champion": "3", "previous": "1"}
+
+
+def test_a_champion_that_was_deleted_is_followed_by_previous(registry, monkeypatch):
+    move(MODEL, "1", before="")
+    move(MODEL, "2", before="1")
+    registry.delete_model_version(MODEL, "2")
+    assert aliases(registry) == {"previous": "1"}
+    rolled_back(monkeypatch)
+    assert aliases(registry) == {"champion": "1"}
