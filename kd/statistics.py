@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 Verdict = Literal["better", "worse", "no difference shown", "too few seeds"]
 
@@ -207,9 +207,7 @@ def minimum_detectable_difference(se: float, df: float, power: float = 0.8, alph
     critical = float(special.stdtrit(df, 1 - alpha / 2))
 
     def excess_power(shift: float) -> float:
-        # the lower tail by reflection: scipy's own is NaN for two seeds and a large shift
-        found = stats.nct.sf(critical, df, shift) + stats.nct.sf(critical, df, -shift)
-        return float(found - power)
+        return float(1 - special.nctdtr(df, shift, critical) - power)  # a claim in the wrong direction finds nothing
 
     high = 1.0
     while excess_power(high) < 0:
@@ -225,7 +223,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
         only_second: examples that the second alone got right, >= 0.
     """
     discordant = only_first + only_second
-    return float(stats.binomtest(only_first, discordant).pvalue) if discordant else 1.0
+    return min(1.0, 2 * float(special.bdtr(min(only_first, only_second), discordant, 0.5))) if discordant else 1.0
 
 
 def resampled(

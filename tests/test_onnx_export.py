@@ -123,6 +123,7 @@ def test_the_graph_takes_what_it_was_given_and_gives_logits_alone(graph):
     assert [one.name for one in session.get_outputs()] == ["logits"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("form", FORMATS)
 def test_what_is_served_scores_as_the_models_own_logits_do(task, form, tmp_path):
@@ -196,6 +197,7 @@ def test_the_folder_has_the_weights_once_and_nothing_of_this_machine(made, form)
     assert json.loads((folder / "kd.json").read_text())["parameters"] == bert().num_parameters()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("form", FORMATS)
 def test_weights_too_large_for_one_file_still_give_a_model_that_answers(made, form, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 0)
@@ -237,12 +239,14 @@ print(json.dumps([ours, torch.get_num_threads()]))
 """
 
 
+@pytest.mark.integration
 def test_neither_serving_nor_measuring_an_exported_model_imports_torch(made):
     modules = python(SERVE, SERVED, made.onnx, made.int8, **{"PATH": "/usr/bin"})
     assert "onnxruntime" in modules
     assert {"torch", "transformers", "safetensors"}.isdisjoint(modules)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("env", [{"OMP_NUM_THREADS": "1"}, {"OMP_NUM_THREADS": "512"}], ids=str)
 def test_onnxruntime_takes_as_many_threads_as_torch_so_their_latencies_compare(env):
     ours, torchs = python(COUNT, SERVED, **env)

@@ -26,6 +26,8 @@ from kd.types import STANDARD_COLUMNS, RunRecord, UserError
 from kd.verdicts import Examples, over_examples
 
 REPORT = "report.html"
+VALUE = "kd.value"
+"""Column of what an example adds to the metric; most of the time of slicing went into computing whole metrics."""
 LEFT_OUT = ("trial", "compare")
 """Stages whose runs are shown only when `runs` or a filter on kd.stage asks for them."""
 Finding = tuple[Table, Details]
@@ -226,6 +228,16 @@ def _slices(
     pairs: list[tuple[int, pd.DataFrame, pd.DataFrame]], table: Table, task: type[Task], wanted: tuple[str, ...]
 ) -> list[Slice]:
     columns = [str(column) for column in pairs[0][1].columns]
-    kept = [column for column in columns if column not in STANDARD_COLUMNS and column not in task.slices]
-    names = wanted or (*task.slices, *kept)
-    return slice_differences(pairs, names, lambda part: task.quality(part)[table.metric], table.higher_is_better)
+    more = [column for column in columns if column not in STANDARD_COLUMNS and column not in task.slices]
+    names = wanted or (*task.slices, *more)
+
+    def slim(predictions: pd.DataFrame) -> pd.DataFrame:
+        values = task.example_values(predictions, table.metric)
+        kept = [name for name in names if name in predictions]
+        return predictions if values is None else predictions[kept].assign(**{VALUE: values})
+
+    def quality(part: pd.DataFrame) -> float:
+        return float(part[VALUE].mean()) if VALUE in part else task.quality(part)[table.metric]
+
+    slimmed = [(seed, slim(ours), slim(theirs)) for seed, ours, theirs in pairs]
+    return slice_differences(slimmed, names, quality, table.higher_is_better)

@@ -132,7 +132,7 @@ def _gates(config: PromoteConfig) -> GateOptions:
             raise UserError(f"{named}: metric={value!r} is no metric's name")
         number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
         if name != "metric" and not number:
-            raise UserError(f"{named}: {name}={str(value)[:50]!r} is no number that can be asked")
+            raise UserError(f"{named}: {name}={repr(value)[:50]} is no number that can be asked")
     return GateOptions(**{**read, **own})
 
 

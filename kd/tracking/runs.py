@@ -263,11 +263,13 @@ def text(run_id: str, name: str) -> str:
 
 @contextmanager
 def _fetched(run_id: str, name: str) -> Iterator[Path]:
+    if here := local_artifact(run_id, name):
+        yield here
+        return
     with tempfile.TemporaryDirectory() as folder:
         try:
             # Asked for by run, MLflow would also search the run's models for the artifact, which takes twice as long.
-            root = _ARTIFACTS.get(run_id) or str(client().get_run(run_id).info.artifact_uri)
-            path = mlflow.artifacts.download_artifacts(artifact_uri=f"{root}/{name}", dst_path=folder)
+            path = mlflow.artifacts.download_artifacts(artifact_uri=f"{_artifacts(run_id)}/{name}", dst_path=folder)
         except (MlflowException, OSError) as error:
             if failed(error):
                 raise
@@ -277,11 +279,15 @@ def _fetched(run_id: str, name: str) -> Iterator[Path]:
 
 def local_artifact(run_id: str, name: str) -> Path | None:
     """Return the path of an artifact that lies on this machine; None where the store keeps artifacts elsewhere."""
-    uri = client().get_run(run_id).info.artifact_uri
+    uri = _artifacts(run_id)
     if not is_local_uri(uri):
         return None
     path = Path(local_file_uri_to_path(uri)) / name
     return path if path.is_file() else None
+
+
+def _artifacts(run_id: str) -> str:
+    return _ARTIFACTS.get(run_id) or str(client().get_run(run_id).info.artifact_uri)
 
 
 def _record(found: Any) -> RunRecord:
