@@ -1,0 +1,23 @@
+"""The options of each entry point: one dataclass each, a field's meaning, unit and range said once, beside it.
+
+Nothing heavy is imported here, so that `--help` and a mistyped option answer at once.
+"""
+
+from kd.config.base import FitOptions, RowOptions, listed
+from kd.config.finished import CompareConfig, ExportConfig, GateOptions, MeasureConfig, PromoteConfig
+from kd.config.training import DistillConfig, MainConfig, StudentConfig, TeacherConfig
+
+__all__ = [
+    "CompareConfig",
+    "DistillConfig",
+    "ExportConfig",
+    "FitOptions",
+    "GateOptions",
+    "MainConfig",
+    "MeasureConfig",
+    "PromoteConfig",
+    "RowOptions",
+    "StudentConfig",
+    "TeacherConfig",
+    "listed",
+]

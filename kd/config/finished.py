@@ -1,0 +1,160 @@
+"""Options of the entry points that work on finished runs and registered versions."""
+
+from dataclasses import dataclass
+
+from kd.config.base import require
+from kd.types import FormatName, OutputName, UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureConfig:
+    """Profile a logged model in a fresh process, loaded the way it is served."""
+
+    model: str
+    """models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID/model."""
+    latency_budget_ms: float = 0.0
+    """Highest p95 latency of a request in ms; 0 sets no budget."""
+    ram_budget_mib: float = 0.0
+    """Highest peak RAM of the serving process in MiB; 0 sets no budget."""
+    size_budget_mib: float = 0.0
+    """Largest model on disk in MiB; 0 sets no budget."""
+    experiment: str = ""
+    """MLflow experiment of the measurement's own run; default `kd`."""
+    into_run: str = ""
+    """Log into this run instead of a new one; the training stages use it for their own model."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        require(self.model.startswith(("models:/", "runs:/")), "model", self.model, "models:/... or runs:/...")
+        for option in ("latency_budget_ms", "ram_budget_mib", "size_budget_mib"):
+            require(getattr(self, option) >= 0, option, getattr(self, option), "a number >= 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Compare finished runs: one table for each task and test set, each arm against its control."""
+
+    experiments: str = ""
+    """MLflow experiments to read, comma-separated; default `kd`, under `mlflow run` its --experiment-name."""
+    filter: str = ""
+    """MLflow's filter syntax, such as: tags."kd.dataset" = 'builtin:apidocs'."""
+    runs: str = ""
+    """Run ids, comma-separated: compare these alone, whatever their stage."""
+    models: str = ""
+    """Versions (models:/NAME/VERSION, models:/NAME@ALIAS), comma-separated: compare the runs behind them."""
+    baseline: str = ""
+    """What arms are held against: an arm's name, a start of its hash (tag kd.arm) or a run id; default the control."""
+    metric: str = ""
+    """Metric to compare by: accuracy, test/accuracy, or val/accuracy for validation; default the task's first."""
+    group_by: str = ""
+    """Parameters or tags whose values make an arm, comma-separated, such as alpha,temperature; default tag kd.arm."""
+    slice_by: str = ""
+    """Columns of the predictions to slice by, comma-separated; default the task's own and slice_columns."""
+    output: OutputName = "table"
+    """What is printed: table for people, json, csv or html for scripts."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        if (self.runs or self.models) and (self.experiments or self.filter):
+            raise UserError(
+                "runs and models name what is compared, experiments and filter search for it: give one or the other"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateOptions:
+    """What a version must keep to be promoted. A gate that is not given asks for nothing."""
+
+    metric: str = ""
+    """Test metric the gates read; default the task's first."""
+    min_metric: float | None = None
+    """Worst value that passes: a least value, or for metrics that fall a greatest."""
+    allowed_drop: float | None = None
+    """Most that the test metric may be worse than the champion's, >= 0, in its unit, at 95 % confidence."""
+    min_teacher_share: float | None = None
+    """Least share of its teacher's test metric that is kept, 0.95 for 95 %."""
+    min_agreement: float | None = None
+    """Least share of test examples answered as the teacher does, 0 to 1."""
+    max_ece: float | None = None
+    """Greatest expected calibration error on test, 0 to 1."""
+    max_slice_drop: float | None = None
+    """Most that the test metric may be worse than the champion's on any slice of 30 examples or more."""
+    min_parity: float | None = None
+    """For an exported version: least share of test examples answered as before export, 0 to 1."""
+    latency_budget_ms: float | None = None
+    """Highest p95 latency of a request in ms, measured on this machine."""
+    ram_budget_mib: float | None = None
+    """Highest peak RAM of the serving process in MiB, measured on this machine."""
+    size_budget_mib: float | None = None
+    """Largest model on disk in MiB."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        for option in ("min_agreement", "max_ece", "min_parity"):
+            value = getattr(self, option)
+            require(value is None or 0 <= value <= 1, option, value, "a share from 0 to 1")
+        for option in ("allowed_drop", "max_slice_drop", "min_teacher_share"):
+            value = getattr(self, option)
+            require(value is None or value >= 0, option, value, "a number >= 0")
+        for option in ("latency_budget_ms", "ram_budget_mib", "size_budget_mib"):
+            value = getattr(self, option)
+            require(value is None or value > 0, option, value, "a number > 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromoteConfig(GateOptions):
+    """Give a registered version the alias champion, if it passes the gates."""
+
+    model: str
+    """Name of the registered model."""
+    candidate: str = "@challenger"
+    """A version number, an alias as @NAME, or best: the version with the best validation metric."""
+    gates: str = ""
+    """YAML file of gates, by the names of these options; an option given here outranks it."""
+    to_model: str = ""
+    """Copy the version to this registered model and make it champion there: development, staging, production."""
+    rollback: bool = False
+    """Put the alias champion back on the version that has the alias previous; no gate is asked."""
+    dry_run: bool = False
+    """Decide and report, and move nothing."""
+    experiment: str = ""
+    """MLflow experiment of the promotion's own run; default `kd`."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        super().__post_init__()
+        for option in ("model", "to_model"):
+            name = getattr(self, option)
+            good = (bool(name) or option == "to_model") and not set(name) & set('/:@"')
+            require(good, option, name, "the name of a registered model, without / : @ and double quotes")
+        alias = self.candidate.startswith("@") and len(self.candidate) > 1
+        good = alias or self.candidate == "best" or self.candidate.isdecimal()
+        require(good, "candidate", self.candidate, "a version number, an alias such as @challenger, or best")
+        if self.to_model and (self.rollback or self.to_model == self.model):
+            raise UserError(
+                f"to_model={self.to_model!r} names another registered model to copy to"
+                + (" and does not go with rollback: roll that model back by its own name" if self.rollback else "")
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Turn a registered version into another format, and register the result beside it."""
+
+    model: str
+    """models:/NAME@ALIAS or models:/NAME/VERSION, as trained."""
+    format: FormatName = "onnx"
+    """onnx (float32), onnx-int8 (dynamic quantisation), or safetensors: the plain folder, to use without MLflow."""
+    output: str = ""
+    """Folder, new or empty, to write the exported files to as well; safetensors needs it."""
+    allowed_drop: float = 0.01
+    """Most that export may worsen the first test metric, >= 0, in its unit; past it the version says so in its tags."""
+    experiment: str = ""
+    """MLflow experiment of the export's own run; default `kd`."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        require(self.model.startswith("models:/"), "model", self.model, "models:/NAME@ALIAS or models:/NAME/VERSION")
+        require(self.allowed_drop >= 0, "allowed_drop", self.allowed_drop, "a number >= 0")
+        if self.format == "safetensors" and not self.output:
+            raise UserError("output is missing: format='safetensors' writes a folder and registers nothing; name one")
