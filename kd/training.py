@@ -28,6 +28,7 @@ from transformers.trainer_callback import PrinterCallback, TrainerControl
 from kd.types import MaskName, ObjectiveTerm, PrecisionName, Stopped, TeacherOutputs, Term, UserError
 
 Batch = dict[str, torch.Tensor]
+Watch = Callable[[Mapping[str, float]], None]
 SILENT_SHARE = 0.01
 """A term below this share of the total over the whole training is warned about."""
 
@@ -78,8 +79,9 @@ class Job:
         teacher: the teacher's outputs for given rows; None without terms.
         validate: metrics of the model on validation.
         report: takes (metrics, step).
+        watch: takes the metrics of each validation once they are reported; what it raises ends the training.
         folder: where checkpoints go; one that is there is continued.
-        title: what the progress bar says.
+        title: what the progress bar says; empty shows none.
     """
 
     model: PreTrainedModel
@@ -92,6 +94,7 @@ class Job:
     teacher: Callable[[torch.Tensor], TeacherOutputs] | None
     validate: Callable[[torch.nn.Module], dict[str, float]]
     report: Callable[[dict[str, float], int], None]
+    watch: Watch | None
     folder: Path
     title: str
 
@@ -211,9 +214,12 @@ class _Trainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Measure the task's validation metrics."""
         start = time.perf_counter()
-        metrics = {f"eval_{name}": value for name, value in self.job.validate(self.model).items()}
+        quality = self.job.validate(self.model)
+        metrics = {f"eval_{name}": value for name, value in quality.items()}
         self.validation_s += time.perf_counter() - start
         self.log(dict(metrics))
+        if self.job.watch is not None:
+            self.job.watch(quality)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -326,7 +332,8 @@ def fit(job: Job, recipe: Recipe) -> Fitted:
     stopper = _Stopper()
     trainer.add_callback(_Reporter(job, trainer.sampler))
     progress = _Progress(job.title, recipe.metric)
-    trainer.add_callback(progress)
+    if job.title:
+        trainer.add_callback(progress)
     trainer.add_callback(stopper)
     if recipe.patience:
         trainer.add_callback(EarlyStoppingCallback(recipe.patience))

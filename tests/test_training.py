@@ -97,6 +97,7 @@ def job(folder, **changes) -> Job:
         teacher=teacher,
         validate=validation_loss,
         report=lambda metrics, step: None,
+        watch=None,
         folder=folder,
         title="tiny",
     )

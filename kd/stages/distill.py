@@ -8,7 +8,8 @@ from kd.config import DistillConfig, StudentConfig
 from kd.objectives import OBJECTIVES
 from kd.stages import student
 from kd.stages.console import say
-from kd.stages.fitting import Plan, Where, train
+from kd.stages.fitting import Where, train
+from kd.stages.plans import Plan
 from kd.stages.registering import register
 from kd.stages.rows import Rows, describe, load_rows
 

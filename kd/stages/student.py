@@ -19,8 +19,9 @@ from kd.models.students import build_student
 from kd.precision import autocast_dtype, resolve_precision
 from kd.signals import TeacherSignal, signal_key, teacher_signal
 from kd.stages.console import say
-from kd.stages.fitting import Plan, Where, train
+from kd.stages.fitting import Where, train
 from kd.stages.identity import code_digest, shared_identity
+from kd.stages.plans import Plan
 from kd.stages.registering import register
 from kd.stages.rows import Rows, describe, load_rows, model_name
 from kd.stages.weights import Located, locate

@@ -6,8 +6,9 @@ from kd import tracking
 from kd.config import TeacherConfig
 from kd.models.sources import fit_together, load_tokenizer
 from kd.stages.console import say
-from kd.stages.fitting import Plan, Where, train
+from kd.stages.fitting import Where, train
 from kd.stages.identity import shared_identity
+from kd.stages.plans import Plan
 from kd.stages.registering import register
 from kd.stages.rows import Rows, describe, load_rows
 from kd.stages.weights import locate

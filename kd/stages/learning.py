@@ -1,0 +1,141 @@
+"""What is done with a plan: train it, score it, and log its model."""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+
+from kd import packaging, tracking
+from kd.config import FitOptions
+from kd.evaluation import logits
+from kd.precision import autocast_dtype, resolve_precision
+from kd.stages.console import say
+from kd.stages.plans import Plan
+from kd.stages.rows import predictions
+from kd.stages.serving import log_served
+from kd.training import Fitted, Job, Recipe, Watch, fit
+
+
+def _encoded(plan: Plan, split: Dataset, config: FitOptions) -> Dataset:
+    return plan.rows.task.encode(split, plan.tokenizer, config.max_length)
+
+
+def learn(
+    plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch: Watch | None = None
+) -> dict[str, float]:
+    """Train `plan.model`, and score its best checkpoint on validation in float32, as it is served.
+
+    Args:
+        plan: the training.
+        config: its options.
+        run: takes curves, cost and predictions.
+        folder: for checkpoints.
+        watch: is told each validation within the training, and may end it by raising; there is no bar then.
+
+    Returns:
+        The task's metrics on validation, by their own names.
+    """
+    fitted = _fit(plan, config, run, folder, watch)
+    metrics = {}
+    if fitted.examples_per_s is not None:
+        metrics["cost/examples_per_s"] = fitted.examples_per_s
+    if not fitted.resumed_step:  # what an interrupted process had spent was not measured
+        metrics["cost/train_s"] = fitted.seconds
+    table = _scored(plan, config, plan.rows.splits.validation)
+    quality = plan.rows.task.quality(table)
+    run.log_table(table, "predictions_validation.parquet")
+    # the curve's last point is the checkpoint that was kept
+    run.log_metrics({f"val/{name}": value for name, value in quality.items()}, step=fitted.steps)
+    run.log_metrics(metrics)
+    return quality
+
+
+def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch: Watch | None) -> Fitted:
+    task = plan.rows.task
+    metric, higher = next(iter(task.directions.items()))
+    precision = resolve_precision(config.precision)
+    collate = task.collate(plan.tokenizer)
+    validation = _encoded(plan, plan.rows.splits.validation, config)
+
+    def validate(model: Any) -> dict[str, float]:
+        scores = logits(model, validation, collate, 2 * config.batch_size, autocast_dtype(precision))
+        return task.quality(task.predictions(plan.rows.splits.validation, scores))
+
+    teacher = None
+    if plan.terms and plan.signal is not None:
+        start = time.perf_counter()
+        teacher = plan.signal("train")
+        if not teacher.from_cache:
+            run.log_metrics({"cost/teacher_s": time.perf_counter() - start})
+    job = Job(
+        model=plan.model,
+        rows=_encoded(plan, plan.rows.train, config),
+        collate=collate,
+        masks=task.masks,
+        loss=task.loss,
+        terms=plan.terms,
+        alpha=plan.alpha,
+        teacher=teacher,
+        validate=validate,
+        report=run.log_metrics,
+        watch=watch,
+        folder=folder,
+        title="" if watch else plan.title,
+    )
+    recipe = Recipe(
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        accumulation=config.gradient_accumulation,
+        learning_rate=config.learning_rate,
+        warmup_ratio=config.warmup_ratio,
+        weight_decay=config.weight_decay,
+        patience=config.patience,
+        precision=precision,
+        seed=config.seed,
+        metric=metric,
+        higher_is_better=higher,
+    )
+    fitted = fit(job, recipe)
+    for warning in fitted.warnings:
+        say(f"Warning: {warning}")
+    return fitted
+
+
+def score_test(plan: Plan, config: FitOptions, run: tracking.Run) -> dict[str, float]:
+    """Score test once with the trained `plan.model`, in float32 as it is served, also against its teacher."""
+    task, test = plan.rows.task, plan.rows.splits.test
+    table = _scored(plan, config, test)
+    quality = task.quality(table)
+    metrics = {f"test/{name}": value for name, value in quality.items()} | task.calibration(table)
+    if plan.signal is not None:
+        metrics |= task.fidelity(table, task.predictions(test, np.asarray(plan.signal("test").logits)))
+    run.log_table(table, "predictions_test.parquet")
+    run.log_metrics(metrics)
+    run.set_tags({"kd.test_scored": "true"})
+    return quality
+
+
+def _scored(plan: Plan, config: FitOptions, split: Dataset) -> pd.DataFrame:
+    collate = plan.rows.task.collate(plan.tokenizer)
+    scores = logits(plan.model, _encoded(plan, split, config), collate, 2 * config.batch_size)
+    return predictions(config, plan.rows.task, split, scores)
+
+
+def log_model(plan: Plan, config: FitOptions, run: tracking.Run) -> str:
+    """Log the trained model as it is served; returns its URI."""
+    task = plan.rows.task
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "weights"
+        save(plan, config, folder)
+        return log_served(run, task, plan.rows.splits.validation, folder)
+
+
+def save(plan: Plan, config: FitOptions, folder: Path) -> None:
+    """Write the model into `folder` as it is served."""
+    plan.model.to("cpu")
+    settings = {**plan.rows.task.serving(), "max_length": config.max_length}
+    packaging.save(folder, plan.model, plan.tokenizer, settings)
