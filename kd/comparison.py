@@ -25,7 +25,7 @@ AVERAGED = ("fidelity/", "calibration/", "profile/", "model/", "cost/")
 """Figures shown beside the quality, as means over an arm's runs; absent where no run has them."""
 DIGEST = {"test": "kd.test_digest", "val": "kd.validation_digest"}
 """The tag that says on which rows a split's metrics were computed."""
-SAME_STUDENT = "the same student without a teacher"
+SAME_STUDENT, TUNED = "the same student without a teacher", "the student without a teacher, tuned as much"
 Newest = Mapping[tuple[str, int], RunRecord]
 """Runs by arm (tag `kd.arm`) and seed."""
 NOT_LEARNED = ("seed", "experiment", "resume", "seeds", "slice_columns", "layers")
@@ -322,9 +322,10 @@ def _pairs_of_all(
 ) -> tuple[dict[str, list[Pair]], str]:
     """Pair each arm's runs by seed with the baseline's, or with their own controls; also say with what, in words."""
     if not wanted:
-        return {key: _with_control(members, newest) for key, members in runs.items()}, SAME_STUDENT
-    base = _baseline(runs, labels, wanted)
-    if base is None:
+        pairs = {key: _with_control(members, newest) for key, members in runs.items()}
+        tuned = {"kd.tuned" in one.tags for key, members in runs.items() if pairs[key] for one in members}
+        return pairs, TUNED if tuned == {True} else SAME_STUDENT
+    if (base := _baseline(runs, labels, wanted)) is None:
         return {key: [] for key in runs}, wanted
     return {key: [] if key == base else _with(members, runs[base]) for key, members in runs.items()}, labels[base]
 
@@ -386,7 +387,7 @@ def _sentence(table: Table, arm: Arm) -> str:
     interval = f", 95 % interval {gap.low:+.3f} to {gap.high:+.3f}" if gap.low is not None else ""
     seeds = f"{gap.n} seed" + ("s" if gap.n != 1 else "")
     figure = f"{table.split} {table.metric} {gap.mean:+.3f} against {table.against}{interval}, {seeds}"
-    control = table.against == SAME_STUDENT
+    control = table.against in (SAME_STUDENT, TUNED)
     match arm.verdict:
         case "better":
             return f"{arm.label}: {'yes, distillation helped' if control else 'better'}: {figure}."

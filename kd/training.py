@@ -28,7 +28,7 @@ from transformers.trainer_callback import PrinterCallback, TrainerControl
 from kd.types import MaskName, ObjectiveTerm, PrecisionName, Stopped, TeacherOutputs, Term, UserError
 
 Batch = dict[str, torch.Tensor]
-Watch = Callable[[Mapping[str, float]], None]
+Watch = Callable[[Mapping[str, float], int], None]
 SILENT_SHARE = 0.01
 """A term below this share of the total over the whole training is warned about."""
 
@@ -79,7 +79,7 @@ class Job:
         teacher: the teacher's outputs for given rows; None without terms.
         validate: metrics of the model on validation.
         report: takes (metrics, step).
-        watch: takes the metrics of each validation once they are reported; what it raises ends the training.
+        watch: takes (metrics, epochs done) of each validation once reported; what it raises ends the training.
         folder: where checkpoints go; one that is there is continued.
         title: what the progress bar says; empty shows none.
     """
@@ -219,7 +219,7 @@ class _Trainer(Trainer):
         self.validation_s += time.perf_counter() - start
         self.log(dict(metrics))
         if self.job.watch is not None:
-            self.job.watch(quality)
+            self.job.watch(quality, round(self.state.epoch or 0))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 

@@ -19,6 +19,9 @@ InitialisationName = Literal["first", "last", "odd", "even", "spaced", "random"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 ResumeName = Literal["auto", "never"]
 OutputName = Literal["table", "json", "csv", "html"]
+SearchedArmName = Literal["distill", "control", "both"]
+SamplerName = Literal["tpe", "random", "grid"]
+PrunerName = Literal["median", "hyperband", "none"]
 FormatName = Literal["onnx", "onnx-int8", "safetensors"]
 Role = Literal["teacher", "student", "distilled", "trivial"]
 MaskName = Literal["target", "positions", "tokens"]
@@ -40,6 +43,10 @@ class Refused(Exception):
 
 class Stopped(Exception):
     """SIGTERM or Ctrl-C arrived and a checkpoint was saved; the same command goes on from there. Exit code 143."""
+
+
+class Pruned(Exception):
+    """A trial was stopped early, because others did better at the same point. No failure."""
 
 
 @dataclass(frozen=True)

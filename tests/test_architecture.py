@@ -18,8 +18,10 @@ MAY_IMPORT = {
     "kd.types": (),
     "kd.home": (),
     "kd.statistics": (),
+    "kd.slots": (),
     "kd.config": ("kd.types",),
     "kd.commandline": ("kd.types",),
+    "kd.space": ("kd.config", *BASIS),
     "kd.details": BASIS,
     "kd.data": ("kd.types", "kd.home"),
     "kd.tasks": BASIS,
@@ -41,7 +43,7 @@ MAY_IMPORT = {
     "kd.stages": ("kd",),
 }
 # library -> the only modules that may import it
-ONLY_IN = {"mlflow": ("kd.tracking", "kd.tracking.*", "kd.tasks.*.served"), "optuna": ("kd.stages.hpo",)}
+ONLY_IN = {"mlflow": ("kd.tracking", "kd.tracking.*", "kd.tasks.*.served"), "optuna": ("kd.stages.hpo.*",)}
 # library -> how many modules at most may import it
 AT_MOST = {"peft": 1}
 # folders whose files are strategies: a file imports of its siblings only `base`

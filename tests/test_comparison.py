@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
@@ -674,3 +675,12 @@ def test_who_is_on_the_front_is_beaten_by_nobody_and_who_is_not_is_beaten_or_equ
             point = (quality if metric == "accuracy" else -quality, -cost)
             assert any(one[0] >= point[0] and one[1] >= point[1] for one in places)
             assert not any(point[0] >= one[0] and point[1] >= one[1] and point != one for one in places)
+
+
+def test_a_tuned_student_is_not_said_to_be_held_against_the_same_student():
+    control, arm = runs("control", CONTROL), distilled("arm", BETTER)
+    tuned = [replace(one, tags={**one.tags, "kd.tuned": "true"}) for one in arm]
+    assert only([*control, *arm]).against == SAME_STUDENT
+    table = only([*control, *tuned])
+    assert table.against == "the student without a teacher, tuned as much"
+    assert "yes, distillation helped" in answer(table)

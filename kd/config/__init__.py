@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that `--help` and a mistyped option answer at
 
 from kd.config.base import FitOptions, RowOptions, listed
 from kd.config.finished import CompareConfig, ExportConfig, GateOptions, MeasureConfig, PromoteConfig
+from kd.config.hpo import HpoConfig
 from kd.config.training import DistillConfig, MainConfig, StudentConfig, TeacherConfig
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "ExportConfig",
     "FitOptions",
     "GateOptions",
+    "HpoConfig",
     "MainConfig",
     "MeasureConfig",
     "PromoteConfig",

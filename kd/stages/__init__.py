@@ -46,10 +46,7 @@ def start(stage: str, config: type[Config]) -> None:
         if not sys.stderr.isatty():
             os.environ.setdefault("TQDM_MININTERVAL", "30")  # a log file needs no moving bar
         signal.signal(signal.SIGTERM, _stop)
-        logging.basicConfig(level=logging.WARNING, format="%(message)s")
-        logging.getLogger("kd").setLevel(logging.INFO)
-        for told in ("urllib3", "mlflow.store.db.utils", "mlflow.system_metrics"):
-            logging.getLogger(told).setLevel(logging.CRITICAL)  # a store that fails is told in the one line at the end
+        log_plainly()
         importlib.import_module(f"kd.stages.{stage}").run(options)
     except UserError as error:
         _leave(f"error: {error}", 2)
@@ -63,6 +60,14 @@ def start(stage: str, config: type[Config]) -> None:
         _leave(f"error: {error.filename or 'a file'} cannot be written ({error.strerror}); free or grant the space", 2)
     except KeyboardInterrupt:
         _leave("stopped: interrupted", 130)
+
+
+def log_plainly() -> None:
+    """Show this project's own warnings as they are, and what the libraries say of a store that fails not at all."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("kd").setLevel(logging.INFO)
+    for told in ("urllib3", "mlflow.store.db.utils", "mlflow.system_metrics"):
+        logging.getLogger(told).setLevel(logging.CRITICAL)  # a store that fails is told in the one line at the end
 
 
 def _leave(message: str, code: int) -> NoReturn:

@@ -61,12 +61,12 @@ def plan(config: DistillConfig, rows: Rows) -> Plan:
         "alpha": config.alpha,
         "teacher": control.teacher and control.teacher.digest,
     }
-    shown = f" T={config.temperature:g}" if temperature else ""
+    shown = f" T={config.temperature:.3g}" if temperature else ""
     return replace(
         control,
         stage="distill",
         role="distilled",
-        title=control.title.replace("student ·", f"distill {config.objective}{shown} a={config.alpha:g} ·", 1),
+        title=control.title.replace("student ·", f"distill {config.objective}{shown} a={config.alpha:.3g} ·", 1),
         identity={**control.identity, **temperature, **guidance},
         control=control.identity,
         terms=terms,

@@ -86,6 +86,7 @@ def started(
         key: names the training; another process at the same key is refused.
         tags: besides those of every training, or instead of them.
     """
+    gc.collect()  # the last Trainer is a circle of references, which would keep its model and optimiser
     with (
         checkpoints(key, config.resume) as kept,
         tracking.run(plan.title, {**_tags(plan, config, key), **(tags or {})}, parent, kept.run_id) as run,
@@ -95,7 +96,6 @@ def started(
         _log_inputs(run, plan, config)
         yield run, kept.folder
         kept.discard()
-    gc.collect()  # a Trainer is a circle of references, which would keep its model and optimiser
 
 
 def _layers(plan: Plan) -> dict[str, str]:

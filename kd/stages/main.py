@@ -68,7 +68,8 @@ def _students(config: MainConfig, guide: str, where: Where) -> list[Outcome]:
 
 def _compare(experiment: str, rows: Rows, parent: tracking.Run) -> None:
     """Show and keep the comparison of all that the experiment has on these test rows, as `compare` would."""
-    asked = CompareConfig(experiments=experiment, filter=f"tags.`kd.test_digest` = '{rows.test_digest}'")
+    tested = f"tags.`kd.test_digest` = '{rows.test_digest}' and tags.`kd.stage` != 'trial'"
+    asked = CompareConfig(experiments=experiment, filter=tested)
     findings, notes = find(tracking.runs([experiment], asked.filter), asked)
     show(findings, notes)
     publish(findings, notes, asked, parent)

@@ -35,6 +35,8 @@ class Task(Protocol):
     """Each metric this task measures, and whether higher is better. The first is the one selected on."""
     slices: ClassVar[tuple[str, ...]]
     """Columns of the predictions that are worth slicing by."""
+    spaces: ClassVar[Mapping[str, Mapping[str, Any]]]
+    """What a search of hyper-parameters may range over, by name, in the form of the YAML file; `default` is one."""
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, str]) -> Task:

@@ -21,6 +21,8 @@ from kd.tracking.runs import (
     abandon,
     code_version,
     curve,
+    end,
+    left_running,
     local_artifact,
     record,
     run,
@@ -30,7 +32,7 @@ from kd.tracking.runs import (
     times_scored,
 )
 from kd.tracking.serving import answers_apart
-from kd.tracking.store import Away, Gone, reading, session, status, tracking_uri, unbroken
+from kd.tracking.store import Away, Gone, reading, session, status, tracking_uri, unbroken, under_mlflow_run
 
 __all__ = [
     "ANSWERS",
@@ -47,7 +49,9 @@ __all__ = [
     "copy_version",
     "curve",
     "drop_alias",
+    "end",
     "forget",
+    "left_running",
     "load_served",
     "local_artifact",
     "log_model",
@@ -68,6 +72,7 @@ __all__ = [
     "times_scored",
     "tracking_uri",
     "unbroken",
+    "under_mlflow_run",
     "version_of",
     "versions",
 ]

@@ -21,6 +21,7 @@ from mlflow.utils.uri import is_local_uri
 from pyarrow import parquet
 
 from kd.tracking.store import (
+    ENDED_EARLY,
     Gone,
     client,
     close,
@@ -31,7 +32,7 @@ from kd.tracking.store import (
     tracking_uri,
     unbroken,
 )
-from kd.types import RunRecord, Stopped, UserError
+from kd.types import RunRecord, UserError
 
 REQUESTS = "requests.parquet"
 """Artifact: real inputs of the task, to time a model on."""
@@ -115,6 +116,7 @@ def run(name: str, tags: Mapping[str, str], parent: Run | None = None, continued
         run_name=name,
         nested=parent is not None,
         parent_run_id=parent.run_id if parent else None,
+        tags=None if adopted or reopened else dict(tags),  # at once, so that no killed run is a stray
         log_system_metrics=True,
     )
     this = Run(active.info.run_id)
@@ -128,7 +130,7 @@ def run(name: str, tags: Mapping[str, str], parent: Run | None = None, continued
     except BaseException as error:
         with suppressed():
             if (left := mlflow.active_run()) and left.info.run_id == this.run_id:  # ending it may be what failed
-                mlflow.end_run("KILLED" if isinstance(error, Stopped | KeyboardInterrupt) else "FAILED")
+                mlflow.end_run("KILLED" if isinstance(error, ENDED_EARLY) else "FAILED")
             close(this.run_id, error)
         raise
 
@@ -145,6 +147,18 @@ def abandon(run_id: str) -> None:
     if known == "RUNNING":
         client().set_tag(run_id, "kd.exit_reason", "killed")
         client().set_terminated(run_id, "KILLED")
+
+
+def end(run_id: str, status: str, reason: str) -> None:
+    """Put an ended, or left, run into the state that its trial has; `kd.exit_reason` says why."""
+    client().set_tag(run_id, "kd.exit_reason", reason[:5000])
+    client().set_terminated(run_id, status)
+
+
+def left_running(experiment: str, query: str) -> list[RunRecord]:
+    """Return the runs of an experiment that a query matches and that nobody has ended."""
+    found = client().get_experiment_by_name(experiment)
+    return [_record(each) for each in _search([found.experiment_id], f"attributes.status = 'RUNNING' and {query}")]
 
 
 def code_version() -> dict[str, str]:

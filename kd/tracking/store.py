@@ -12,7 +12,7 @@ from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import SQLAlchemyError
 
-from kd.types import Refused, Stopped, UserError
+from kd.types import Pruned, Refused, Stopped, UserError
 
 DEFAULT_EXPERIMENT = "kd"
 KNOCK_S = 8.0
@@ -26,6 +26,8 @@ NOT_LET_IN = {
 }
 REFUSING = ("TEMPORARILY_UNAVAILABLE", *NOT_LET_IN)
 """What a store answers that cannot use its database, or does not let us in."""
+ENDED_EARLY = (Stopped, Pruned, KeyboardInterrupt)
+"""What ends a run as KILLED rather than FAILED."""
 SAID = r"\((?:\w+\.)+\w+\) (.+)|\[Errno \d+\] ([^'\")]+)|(too many \d+ error responses|timed out)"
 """What the database's driver or the operating system said, within all that MLflow wraps around it."""
 
@@ -41,6 +43,11 @@ class Away(UserError):
 def tracking_uri() -> str:
     """Return the tracking URI without any password in it."""
     return without_password(mlflow.get_tracking_uri())
+
+
+def under_mlflow_run() -> bool:
+    """Say whether `mlflow run` made a run for this process, and logged the options into it."""
+    return bool(os.environ.get("MLFLOW_RUN_ID"))
 
 
 @contextmanager
@@ -221,9 +228,15 @@ def suppressed() -> Iterator[None]:
 
 def close(run_id: str, error: BaseException) -> None:
     """End a run that `error` interrupted, as KILLED or FAILED, with `kd.exit_reason`."""
-    reasons = {UserError: "bad input", Refused: "refused", Stopped: "stopped", KeyboardInterrupt: "interrupted"}
+    reasons = {
+        UserError: "bad input",
+        Refused: "refused",
+        Stopped: "stopped",
+        KeyboardInterrupt: "interrupted",
+        Pruned: "pruned",
+    }
     kind = next((word for known, word in reasons.items() if isinstance(error, known)), type(error).__name__)
-    status = "KILLED" if isinstance(error, Stopped | KeyboardInterrupt) else "FAILED"
+    status = "KILLED" if isinstance(error, ENDED_EARLY) else "FAILED"
     client().set_tag(run_id, "kd.exit_reason", f"{kind}: {first_line(error)}"[:5000])
     if isinstance(error, Stopped):
         client().set_tag(run_id, "kd.resumable", "true")

@@ -35,11 +35,12 @@ class Done:
 
 @dataclass(frozen=True)
 class Project:
-    """Folder, environment and the preloaded process."""
+    """Folder, environment, the preloaded process, and where all searches of the tests are kept."""
 
     folder: Path
     env: dict[str, str]
     server: "subprocess.Popen[str]"
+    storage: str
 
     @property
     def client(self) -> MlflowClient:
@@ -58,13 +59,23 @@ class Project:
 
     def run(self, stage: str, *words: str, **env: str) -> Done:
         """Run an entry point to its end, in a fork of the preloaded process."""
-        job = {"stage": stage, "words": words, "env": self.env | env, "folder": str(self.folder)}
+        return self.ended(self.begin(stage, *words, **env))
+
+    def begin(self, stage: str, *words: str, **env: str) -> int:
+        """Begin an entry point, in a fork of the preloaded process; returns the fork's number."""
+        return self._ask({"stage": stage, "words": words, "env": self.env | env, "folder": str(self.folder)})
+
+    def ended(self, process: int) -> Done:
+        """Wait for what `begin` began; of two in one folder, texts are the later one's."""
+        code = self._ask({"wait": process})
+        return Done(code, (self.folder / "stdout").read_text(), (self.folder / "stderr").read_text())
+
+    def _ask(self, job: dict[str, object]) -> int:
         pipe_in, pipe_out = self.server.stdin, self.server.stdout
         assert pipe_in is not None
         assert pipe_out is not None
         print(json.dumps(job), file=pipe_in, flush=True)
-        code = int(pipe_out.readline())
-        return Done(code, (self.folder / "stdout").read_text(), (self.folder / "stderr").read_text())
+        return int(pipe_out.readline())
 
     def start(self, *words: str, out: IO[str]) -> "subprocess.Popen[str]":
         """Start a command of this Python in a process of its own; stderr goes into stdout."""
@@ -150,7 +161,7 @@ def project(tmp_path_factory):
         stdout=subprocess.PIPE,
         text=True,
     )
-    made = Project(folder, env, server)
+    made = Project(folder, env, server, str(folder / "searches.journal"))
     yield made
     server.communicate()
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from kd.tasks.base import Batch, Collate
 from kd.tasks.classification import scores
+from kd.tasks.classification.spaces import SPACES
 from kd.types import MaskName, SplitName, TaskName, Term, UserError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Classification:
     name: ClassVar[TaskName] = "classification"
     directions: ClassVar[Mapping[str, bool]] = scores.DIRECTIONS
     slices: ClassVar[tuple[str, ...]] = ("label", "words")
+    spaces: ClassVar[Mapping[str, Mapping[str, Any]]] = SPACES
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, str]) -> Classification:

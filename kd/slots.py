@@ -1,0 +1,143 @@
+"""Which attempts of a search are to be run, and which to be made again: exact whatever is killed, and without a lock.
+
+A slot is one trial that was asked for. An attempt at it is waiting, running, complete, pruned or failed, and has a
+number that only rises. Several processes may add attempts at the same time, so a slot can have too many. Of those the
+lowest-numbered that did not fail counts, and the others are never run: states never turn back from failed, so everybody
+agrees on it without asking.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+State = Literal["waiting", "running", "complete", "pruned", "failed"]
+Reason = Literal["", "error", "lost", "stopped"]
+ENDED: tuple[State, ...] = ("complete", "pruned")
+LOST_TWICE = 2
+"""After so many processes died over the same parameters, they are taken for the cause."""
+TRIED_AT_MOST = 2
+"""So often are fixed parameters tried that turn out to be to blame: there are no others for their slot."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One trial asked for: its name, and its parameters where they are not to be sampled."""
+
+    name: str
+    fixed: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at a slot.
+
+    Attributes:
+        number: in the order of being added.
+        slot: name of its slot.
+        state: where it stands.
+        reason: why it failed: an error of its own, a process that died, or one that was told to stop.
+        params: what it was given; empty where it has not been sampled yet.
+    """
+
+    number: int
+    slot: str
+    state: State
+    reason: Reason = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+def counting(attempts: Sequence[Attempt]) -> dict[str, Attempt]:
+    """Return by slot the attempt that counts: the first that did not fail."""
+    alive: dict[str, Attempt] = {}
+    for attempt in sorted(attempts, key=lambda one: one.number):
+        if attempt.state != "failed":
+            alive.setdefault(attempt.slot, attempt)
+    return alive
+
+
+def due(asked: Collection[str], attempts: Sequence[Attempt]) -> list[int]:
+    """Return the numbers of the attempts that wait to be run for the slots asked for.
+
+    The slot that was queued first comes first: another attempt at it is not put behind all that was queued meanwhile,
+    so a search that was interrupted goes on in the order of one that was not.
+    """
+    alive = counting(attempts)
+    queued = first_numbers(attempts)
+    waiting = [one for name, one in alive.items() if name in asked and one.state == "waiting"]
+    return [one.number for one in sorted(waiting, key=lambda one: queued[one.slot])]
+
+
+def first_numbers(attempts: Sequence[Attempt]) -> dict[str, int]:
+    """Return by slot the number of its first attempt."""
+    return {one.slot: one.number for one in sorted(attempts, key=lambda one: one.number, reverse=True)}
+
+
+def ended(slots: Sequence[Slot], attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Return the attempts that count and are complete or pruned, in the order of the slots."""
+    alive = counting(attempts)
+    return [alive[slot.name] for slot in slots if slot.name in alive and alive[slot.name].state in ENDED]
+
+
+def again(slots: Sequence[Slot], attempts: Sequence[Attempt]) -> list[Slot]:
+    """Return the slots that need an attempt, with the parameters it is to have.
+
+    A process that was stopped, or died once, leaves its parameters to the next attempt, which goes on from the
+    checkpoint. After an error, or after a second death, parameters are sampled anew; fixed ones are tried again once,
+    and given up when they are to blame again.
+    """
+    alive = counting(attempts)
+    wanted = []
+    for slot in slots:
+        tried = _tried(slot, attempts)
+        blamed = _blamed(tried)
+        if slot.name in alive or _given_up(slot, blamed):
+            continue
+        since = tried[tried.index(blamed[-1]) + 1 :] if blamed else tried
+        given = next((one.params for one in reversed(since) if one.params), slot.fixed)
+        wanted.append(Slot(slot.name, given))
+    return wanted
+
+
+def outstanding(slots: Sequence[Slot], attempts: Sequence[Attempt]) -> list[Slot]:
+    """Return the slots that have neither ended nor been given up."""
+    alive = counting(attempts)
+    begun = [slot for slot in slots if slot.name in alive and alive[slot.name].state not in ENDED]
+    return [*begun, *again(slots, attempts)]
+
+
+def failures(slots: Sequence[Slot], attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Return the failed attempts that tell against a search, by number; as many as slots are reason to end it.
+
+    Those whose parameters are to blame: errors, and every second death over the same ones. Of fixed parameters only the
+    last, once they are given up: the others may still come to something.
+    """
+    found = []
+    for slot in slots:
+        blamed = _blamed(_tried(slot, attempts))
+        if slot.fixed is None:
+            found += blamed
+        elif _given_up(slot, blamed):
+            found.append(blamed[-1])
+    return sorted(found, key=lambda one: one.number)
+
+
+def _tried(slot: Slot, attempts: Sequence[Attempt]) -> list[Attempt]:
+    failed = [one for one in attempts if one.slot == slot.name and one.state == "failed"]
+    return sorted(failed, key=lambda one: one.number)
+
+
+def _given_up(slot: Slot, blamed: Sequence[Attempt]) -> bool:
+    return slot.fixed is not None and len(blamed) >= TRIED_AT_MOST
+
+
+def _blamed(tried: Sequence[Attempt]) -> list[Attempt]:
+    """Of failed attempts at a slot, by number, return those whose parameters are to blame."""
+    blamed: list[Attempt] = []
+    deaths: list[Mapping[str, Any]] = []
+    for attempt in tried:
+        if attempt.reason == "lost" and attempt.params:  # none are to blame where none were sampled
+            deaths.append(attempt.params)
+        if attempt.reason == "error" or deaths.count(attempt.params) >= LOST_TWICE:
+            blamed.append(attempt)
+            deaths.clear()
+    return blamed

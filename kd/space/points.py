@@ -1,0 +1,198 @@
+"""What a search does with a space: check it, draw from it, unfold it, start it from elsewhere, write it down."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from itertools import combinations_with_replacement, islice
+from typing import Any, Protocol
+
+from kd.config import DistillConfig
+from kd.space.parameters import (
+    Parameter,
+    Space,
+    as_option,
+    combinations,
+    ends,
+    every,
+    exists,
+    steps_to,
+    value_at,
+    with_conditions,
+)
+from kd.space.values import described, joined, shown, typed
+from kd.types import UserError
+
+OF_TEACHER = ("objective", "alpha", "temperature")
+"""Those that mean nothing without a teacher."""
+MOST_POINTS = 10_000
+"""Points a grid may have."""
+
+
+class Suggests(Protocol):
+    """What draws values: Optuna's `Trial`, `FixedTrial` or `FrozenTrial`."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
+        """Suggest a number from low to high, both included."""
+        ...
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
+        """Suggest a whole number from low to high, both included."""
+        ...
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """Suggest one of the choices."""
+        ...
+
+
+def check_space(space: Space, base: DistillConfig, named: str) -> None:
+    """Check that the options take every bound and choice, each alone and each two together.
+
+    Two together, because some options exclude each other: `initialisation` and explicit `student_layers`.
+
+    Args:
+        space: what is searched.
+        base: the options as the user gave them, for all that is not searched.
+        named: where the space comes from, as errors say it.
+
+    Raises:
+        UserError: a value that is out of range or contradicts another, or an option that is given and searched.
+    """
+    defaults = {one.name: one.default for one in fields(base)}
+    for parameter in space:
+        value = getattr(base, parameter.name)
+        if value != defaults[parameter.name]:
+            raise UserError(
+                f"{parameter.name}={value!r} is given, but {named} searches it: leave {parameter.name} out, or give a "
+                "space without it"
+            )
+    for one, other in combinations_with_replacement(space, 2):
+        for point in combinations(with_conditions(space, {one.name, other.name}), ends):
+            try:
+                replace(base, **point)
+            except UserError as error:
+                raise UserError(f"{named}: {error}") from error
+
+
+def for_control(space: Space) -> Space:
+    """Return the space of the control, which has no teacher; it may be empty.
+
+    What exists only under a condition on the teacher's parameters goes with them.
+    """
+    gone = set(OF_TEACHER)
+    for parameter in space:
+        if gone & set(parameter.when):
+            gone.add(parameter.name)
+    return tuple(parameter for parameter in space if parameter.name not in gone)
+
+
+def draw(space: Space, trial: Suggests) -> dict[str, Any]:
+    """Let a trial suggest a value for every parameter whose conditions hold, in the space's order.
+
+    Returns:
+        option -> value, of the option's type.
+    """
+    point: dict[str, Any] = {}
+    for parameter in space:
+        if exists(parameter, point):
+            point[parameter.name] = as_option(parameter, _suggested(parameter, trial))
+    return point
+
+
+def _suggested(parameter: Parameter, trial: Suggests) -> Any:
+    name, low, high, log = parameter.name, parameter.low, parameter.high, parameter.log
+    if parameter.kind == "categorical":
+        return trial.suggest_categorical(name, parameter.choices)
+    if parameter.kind == "int":
+        return trial.suggest_int(name, int(low), int(high), step=int(parameter.step or 1), log=log)
+    value = trial.suggest_float(name, low, high, step=parameter.step, log=log)
+    # Optuna's 0.1 + 2 * 0.1 is 0.30000000000000004: one point, one spelling
+    return value if parameter.step is None else value_at(parameter, round(steps_to(parameter, value)))
+
+
+def grid(space: Space, named: str) -> list[dict[str, Any]]:
+    """Return every point of the space, once each, the last parameter changing fastest; values as `draw` gives them.
+
+    Raises:
+        UserError: a range without step, or more than MOST_POINTS points.
+    """
+    for parameter in space:
+        if not parameter.choices and parameter.step is None and parameter.low < parameter.high:
+            instead = "choices, or step and no log" if parameter.log else "step, or type categorical and choices"
+            raise UserError(f"{named}: {parameter.name} has no step, and a grid takes every value: give {instead}")
+    points = list(islice(combinations(space, every), MOST_POINTS + 1))
+    if len(points) > MOST_POINTS:
+        raise UserError(f"{named} has more than {MOST_POINTS:,} points as a grid: give fewer choices or larger steps")
+    return points
+
+
+def within(space: Space, params: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Keep what the space can hold of parameters from elsewhere, to start a search from.
+
+    Args:
+        space: what is searched.
+        params: option -> value, or its text as MLflow logs it. Options that the space does not search are passed over,
+            and so are those whose conditions do not hold: a run with hard targets logs its temperature too.
+
+    Returns:
+        (option -> value as `draw` gives it, what does not fit and why: "alpha='0' is outside 0.1 to 1.0"). What depends
+        on an option that is not kept is not kept either.
+    """
+    kept: dict[str, Any] = {}
+    absent: set[str] = set()  # their conditions do not hold
+    unfit: list[str] = []
+    for parameter in space:
+        name, when = parameter.name, parameter.when
+        if any(one in absent or (one in kept and kept[one] not in values) for one, values in when.items()):
+            absent.add(name)
+        elif name in params:
+            unknown = [one for one in when if one not in kept]
+            reason = f"depends on {', '.join(unknown)}, which is not kept" if unknown else ""
+            try:
+                value = _held(parameter, params[name])
+            except ValueError as error:
+                reason = str(error)
+            if reason:
+                unfit.append(f"{name}={shown(params[name])} {reason}")
+            else:
+                kept[name] = value
+    return kept, unfit
+
+
+def _held(parameter: Parameter, given: Any) -> Any:
+    """Return a value that the parameter can have; ValueError where it cannot."""
+    try:
+        value = typed(parameter.name, given)
+    except ValueError:
+        raise ValueError(f"is not {described(parameter.name)}") from None
+    if parameter.choices:
+        if value not in parameter.choices:
+            raise ValueError(f"is none of {joined(parameter.choices)}")
+        return value
+    number = float(value)
+    if parameter.step is not None or parameter.kind == "int":
+        steps = steps_to(parameter, number)
+        if abs(steps - round(steps)) > 1e-8:  # as Optuna tells them apart
+            raise ValueError(f"is between the steps of {parameter.step or 1} from {parameter.low}")
+        number = value_at(parameter, round(steps))
+    if not parameter.low <= number <= parameter.high:
+        raise ValueError(f"is outside {parameter.low} to {parameter.high}")
+    return as_option(parameter, number)
+
+
+def as_json(space: Space) -> str:
+    """Return the space as JSON that `read_space` reads back, the same for equal spaces; parameters keep their order."""
+    return json.dumps({parameter.name: _described(parameter) for parameter in space})
+
+
+def _described(parameter: Parameter) -> dict[str, Any]:
+    found: dict[str, Any] = {"type": parameter.kind}
+    if parameter.kind == "categorical":
+        found["choices"] = list(parameter.choices)
+    else:
+        number = int if parameter.kind == "int" else float
+        found |= {"low": number(parameter.low), "high": number(parameter.high), "log": parameter.log}
+        if parameter.step is not None:
+            found["step"] = number(parameter.step)
+    if parameter.when:
+        found["when"] = {name: list(parameter.when[name]) for name in sorted(parameter.when)}
+    return dict(sorted(found.items()))

@@ -1,0 +1,120 @@
+"""What a searched option may be, and how values are read and shown."""
+
+import difflib
+import math
+import reprlib
+from collections.abc import Collection, Iterable
+from typing import Any, TypeAlias, get_args, get_type_hints
+
+from kd.config import DistillConfig
+
+SEARCHABLE = (
+    "learning_rate",
+    "epochs",
+    "batch_size",
+    "gradient_accumulation",
+    "warmup_ratio",
+    "weight_decay",
+    "patience",
+    "objective",
+    "alpha",
+    "temperature",
+    "student_layers",
+    "initialisation",
+)
+"""Options of `distill` that may be searched."""
+HINTS = get_type_hints(DistillConfig)
+"""Option -> its type."""
+
+Value: TypeAlias = str | int | float
+
+
+def as_number(value: Any) -> float:
+    """Read a finite number, also from text: `5e-5` is text in YAML 1.1, and MLflow logs all as text.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError
+    try:
+        number = float(value)
+    except OverflowError as error:
+        raise ValueError from error  # a whole number past every float
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def as_whole(value: Any) -> int:
+    """Read a whole number, also from text; ValueError where it is none, or past those that a float holds exactly."""
+    number = as_number(value)
+    if number != int(number) or abs(number) > 2**53:
+        raise ValueError
+    return int(number)
+
+
+def _layers(value: Any) -> str:
+    """Read a count of layers (2) or rising 0-based indices ("0,5", one index as "5,"), spelt in one way."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError
+    parts = [part.strip() for part in str(value).split(",") if part.strip()]
+    if not parts or not all(part.isdecimal() for part in parts):
+        raise ValueError
+    numbers = [int(part) for part in parts]
+    if isinstance(value, str) and "," in value:
+        if numbers != sorted(set(numbers)):
+            raise ValueError
+        return ",".join(map(str, numbers)) + ("," if len(numbers) == 1 else "")
+    if numbers[0] < 1:
+        raise ValueError
+    return str(numbers[0])
+
+
+def typed(name: str, value: Any) -> Value:
+    """Return a value as the option has it.
+
+    Raises:
+        ValueError: the option cannot have it.
+    """
+    if HINTS[name] is int:
+        return as_whole(value)
+    if HINTS[name] is float:
+        return as_number(value)
+    if known := words(name):
+        if value not in known:
+            raise ValueError
+        return str(value)
+    return _layers(value)
+
+
+def words(name: str) -> tuple[str, ...]:
+    """Return the words an option takes; none where it is a number or free text."""
+    kind = HINTS[name]
+    return tuple(word for part in (kind, *get_args(kind)) for word in get_args(part) if isinstance(word, str))
+
+
+def described(name: str) -> str:
+    """Say in words what an option takes."""
+    numbers = {int: "a whole number", float: "a finite number"}
+    layers = 'a count of layers such as 2, or rising 0-based indices in quotes such as "0,5"'
+    return f"one of {joined(words(name))}" if words(name) else numbers.get(HINTS[name], layers)
+
+
+def joined(values: Iterable[Value]) -> str:
+    """Return values as a list to read."""
+    return ", ".join(map(str, values))
+
+
+def near_or_known(word: Any, known: Collection[str]) -> str:
+    """Return what an unknown word may have meant."""
+    near = difflib.get_close_matches(word[:50], known, n=1) if isinstance(word, str) else []
+    return f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none'}"
+
+
+def shown(value: Any) -> str:
+    """Return a value's repr on one line, cut where it is long."""
+    try:
+        return " ".join(reprlib.repr(value).split())
+    except ValueError:  # Python shows no number of more than 4300 digits; YAML reads one in hexadecimal
+        return "a number too long to show"
