@@ -115,11 +115,11 @@ def cost(config: HpoConfig, words: list[str]) -> dict[str, str]:
             print(f"trial {number}: cached {took[True]:.1f} s, online {took[False]:.1f} s", flush=True)
         runs = children(experiment, setting.name)
     parent = next(run for run in runs if run.data.tags["kd.stage"] == "hpo" and "hpo/teacher_rows" in run.data.metrics)
-    trials = sorted((run for run in runs if run.data.tags["kd.stage"] == "trial"), key=lambda run: run.info.start_time)
+    trials = sorted((run for run in runs if "kd.trial" in run.data.tags), key=lambda run: run.info.start_time)
     outside = [
         (after.info.start_time - run.info.start_time) / 1000 - run.data.metrics["cost/train_s"]
         for run, after in pairwise(trials)
-        if run.info.status == "FINISHED"
+        if "cost/train_s" in run.data.metrics
     ]
     cached_s, online_s = (sum(column) for column in zip(*pairs, strict=True))
     states = Counter(one.attempt.state for one in ended)
@@ -171,9 +171,7 @@ def kill(config: HpoConfig, words: list[str]) -> dict[str, str]:
     return {
         "processes killed, commands given": f"{kills}, {commands}",
         "trials asked for": str(config.n_trials),
-        "complete, pruned": ", ".join(
-            str(sum(one.state == state for one in attempts)) for state in ("complete", "pruned")
-        ),
+        "complete, pruned": f"{states['complete']}, {states['pruned']}",
         "done twice": str(sum(count - 1 for count in per_slot.values())),
         "attempts that failed and were made again": str(states["failed"]),
         "left waiting or running": str(sum(one.state in ("waiting", "running") for one in counting(attempts).values())),

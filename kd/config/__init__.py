@@ -3,7 +3,7 @@
 Nothing heavy is imported here, so that `--help` and a mistyped option answer at once.
 """
 
-from kd.config.base import FitOptions, RowOptions, listed
+from kd.config.base import FitOptions, RowOptions, listed, narrowed
 from kd.config.finished import CompareConfig, ExportConfig, GateOptions, MeasureConfig, PromoteConfig
 from kd.config.hpo import HpoConfig
 from kd.config.training import DistillConfig, MainConfig, StudentConfig, TeacherConfig
@@ -22,4 +22,5 @@ __all__ = [
     "StudentConfig",
     "TeacherConfig",
     "listed",
+    "narrowed",
 ]

@@ -1,14 +1,22 @@
 """What the options of several entry points share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 from kd.types import PrecisionName, ResumeName, TaskName, UserError
+
+Options = TypeVar("Options", bound="FitOptions")
 
 
 def require(holds: bool, option: str, value: object, allowed: str) -> None:
     """Raise the user's mistake that an option is out of range, unless it `holds`."""
     if not holds:
         raise UserError(f"{option}={value!r} is out of range: give {allowed}")
+
+
+def narrowed(kind: type[Options], config: "FitOptions", **changes: object) -> Options:
+    """Return the options that `kind` shares with `config`, with these changes."""
+    return kind(**{**{field.name: getattr(config, field.name) for field in fields(kind)}, **changes})
 
 
 def listed(names: str) -> tuple[str, ...]:

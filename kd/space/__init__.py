@@ -4,11 +4,12 @@ A trial is anything that suggests values as Optuna's `Trial` does, so nothing he
 """
 
 from kd.space.parameters import Parameter, Space
-from kd.space.points import Suggests, as_json, check_space, draw, for_control, grid, within
+from kd.space.points import OF_TEACHER, Suggests, as_json, check_space, draw, for_control, grid, within
 from kd.space.reading import load_space, read_space
 from kd.space.values import SEARCHABLE
 
 __all__ = [
+    "OF_TEACHER",
     "SEARCHABLE",
     "Parameter",
     "Space",

@@ -1,10 +1,9 @@
 """The whole comparison in one command: teacher once, then control and distilled student on every seed."""
 
-from dataclasses import asdict, fields
-from typing import TypeVar
+from dataclasses import asdict
 
 from kd import tracking
-from kd.config import CompareConfig, DistillConfig, FitOptions, MainConfig, StudentConfig, TeacherConfig
+from kd.config import CompareConfig, DistillConfig, MainConfig, StudentConfig, TeacherConfig, narrowed
 from kd.stages import distill, student, teacher
 from kd.stages.compare import find, publish, show, where
 from kd.stages.console import say
@@ -12,8 +11,6 @@ from kd.stages.fitting import Outcome, Where, train
 from kd.stages.registering import register
 from kd.stages.rows import Rows, describe, load_rows, short_name
 from kd.types import RunRecord
-
-Options = TypeVar("Options", bound=FitOptions)
 
 
 def run(config: MainConfig) -> None:
@@ -33,17 +30,11 @@ def run(config: MainConfig) -> None:
     say("Look at the runs: make ui, or: mlflow ui")
 
 
-def _as(kind: type[Options], config: MainConfig, **changes: object) -> Options:
-    """Take over the options that `kind` has."""
-    taken = {field.name: getattr(config, field.name) for field in fields(kind)}
-    return kind(**{**taken, **changes})
-
-
 def _teacher(config: MainConfig, rows: Rows, where: Where) -> str:
     """Return the URI of the teacher: the finished one given, or one trained here and registered."""
     if config.teacher.startswith(("models:/", "runs:/")):
         return tracking.stored_model(config.teacher, "teacher").uri  # an alias moved meanwhile changes nothing
-    options = _as(TeacherConfig, config)
+    options = narrowed(TeacherConfig, config)
     outcome = train(teacher.plan(options, rows), options, where)
     name, version = register(outcome, options, rows)
     say(
@@ -57,9 +48,9 @@ def _students(config: MainConfig, guide: str, where: Where) -> list[Outcome]:
     outcomes = []
     for seed in config.seed_list:
         rows = load_rows(config, seed)
-        control = _as(StudentConfig, config, teacher=guide, seed=seed)
+        control = narrowed(StudentConfig, config, teacher=guide, seed=seed)
         outcomes.append(train(student.plan(control, rows), control, where))
-        distilled = _as(DistillConfig, config, teacher=guide, seed=seed)
+        distilled = narrowed(DistillConfig, config, teacher=guide, seed=seed)
         outcomes.append(train(distill.plan(distilled, rows), distilled, where))
     if reused := sum(outcome.reused for outcome in outcomes):
         say(f"{reused} of {len(outcomes)} students reused: they were trained before with these options")

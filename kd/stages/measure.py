@@ -16,6 +16,8 @@ from kd.profiling import Limits, machine, profile_callable, resident_mib
 from kd.stages.console import say
 from kd.types import UserError
 
+COUNTED = 16
+"""Requests whose work is counted for `model/gflops`."""
 NOISY = 1.25
 """Rounds of requests whose medians differ by more than this factor were disturbed by something else."""
 
@@ -49,7 +51,7 @@ def _measure(config: MeasureConfig, run: tracking.Run) -> None:
     size = profiling.folder_size_mib(stored.folder)
     metrics = {**profile.metrics(), "model/size_mib": size}
     if trained:
-        metrics |= _counted(model.model, [partial(call, [request]) for request in requests[:16]])
+        metrics |= counted(model.model, [partial(call, [request]) for request in requests[:COUNTED]])
     else:
         metrics["model/parameters"] = float(settings["parameters"])  # counted before export
     limits = Limits(config.latency_budget_ms or None, config.ram_budget_mib or None, config.size_budget_mib or None)
@@ -93,12 +95,12 @@ def _import_libraries(trained: bool) -> None:
         _ = (onnxruntime.InferenceSession, tokenizers.Tokenizer)
 
 
-def _counted(model: Any, forwards: list[Callable[[], Any]]) -> dict[str, float]:
+def counted(model: Any, forwards: list[Callable[[], Any]]) -> dict[str, float]:
     """Count a PyTorch model's parameters, and its work for a request: the mean, where all of it could be counted."""
     work = [profiling.gflops(forward) for forward in forwards]
     known = [each for each in work if each is not None]
-    counted = {"model/parameters": float(sum(weight.numel() for weight in model.parameters()))}
-    return counted | ({"model/gflops": fmean(known)} if len(known) == len(work) else {})
+    figures = {"model/parameters": float(sum(weight.numel() for weight in model.parameters()))}
+    return figures | ({"model/gflops": fmean(known)} if len(known) == len(work) else {})
 
 
 def _requests(run_id: str) -> list[pd.DataFrame]:

@@ -32,7 +32,17 @@ from kd.tracking.runs import (
     times_scored,
 )
 from kd.tracking.serving import answers_apart
-from kd.tracking.store import Away, Gone, reading, session, status, tracking_uri, unbroken, under_mlflow_run
+from kd.tracking.store import (
+    Away,
+    Gone,
+    reading,
+    session,
+    status,
+    tracking_uri,
+    unbroken,
+    under_mlflow_run,
+    without_password,
+)
 
 __all__ = [
     "ANSWERS",
@@ -75,4 +85,5 @@ __all__ = [
     "under_mlflow_run",
     "version_of",
     "versions",
+    "without_password",
 ]

@@ -255,5 +255,7 @@ def first_line(error: BaseException) -> str:
 
 
 def without_password(text: str) -> str:
-    """Hide user and password of every URI in `text`."""
-    return re.sub(r"//[^/\s]*@", "//***@", text)
+    """Hide the password of every URI in `text`, and the user before it."""
+    for secret in (r"(//)[^/\s:@]*:\S*@", r"(//)[^/\s]*:[^/\s]*@"):  # the second: a user may have an @
+        text = re.sub(secret, r"\1***@", text)
+    return re.sub(r"([?&]\w*passw(?:or)?d=)[^&\s'\"]*", r"\1***", text)

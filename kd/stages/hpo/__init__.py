@@ -12,7 +12,7 @@ from kd.stages.hpo.claims import TEXT, WORKER, Claim, Superseded
 from kd.stages.hpo.conclusion import conclude
 from kd.stages.hpo.follow import Follower
 from kd.stages.hpo.lead import Course, advance, reconcile, search_slots, tally
-from kd.stages.hpo.opening import open_study, shown, unbroken
+from kd.stages.hpo.opening import open_study, unbroken
 from kd.stages.hpo.pictures import page
 from kd.stages.hpo.pool import run_one, workers
 from kd.stages.hpo.processes import host
@@ -35,17 +35,17 @@ def run(config: HpoConfig) -> None:
         Stopped: a signal came; the same command goes on.
     """
     with tracking.session(config.experiment) as experiment:
-        if tracking.under_mlflow_run() and shown(config.storage) != config.storage:
+        if tracking.under_mlflow_run() and tracking.without_password(config.storage) != config.storage:
             raise UserError(
-                f"storage={shown(config.storage)!r} has a password, which MLflow has written into this run: "
-                "delete the run, and leave the password to PGPASSWORD or ~/.pgpass"
+                f"storage={tracking.without_password(config.storage)!r} has a password, which MLflow has "
+                "written into this run: delete the run, and leave the password to PGPASSWORD or ~/.pgpass"
             )
         setting = prepare(config, experiment)
         with unbroken(setting.place):
             arms = setting.arms()
             storage = arms[0].search.storage
             office = open_study(storage, f"{setting.name}-lead", {"done": True}, {}, Sampling("random", "none", 1, 0))
-            say(f"Study {setting.name} in {shown(setting.place)}")
+            say(f"Study {setting.name} in {tracking.without_password(setting.place)}")
             label = _asked(config)
             _require_runs(setting, office)
             while True:
@@ -110,22 +110,24 @@ def _tell_finished(done: Trial) -> None:
 
 
 def _lead(setting: Setting, arms: list[Arm], office: Study, claim: Claim) -> None:
-    earlier = [str(trial.notes["run_id"]) for trial in office.trials() if "run_id" in trial.notes]
-    known = next((run_id for run_id in reversed(earlier) if tracking.status(run_id)), "")
+    earlier = next((str(lead.notes["run_id"]) for lead in reversed(office.trials()) if "run_id" in lead.notes), "")
     label = _asked(setting.config)
     tags = {
         "kd.stage": "hpo",
         "kd.asked": label,
         "kd.study": setting.name,
-        "kd.storage": shown(setting.place),
+        "kd.storage": tracking.without_password(setting.place),
         "kd.task": setting.config.task,
         "kd.dataset": setting.config.dataset,
     }
     try:
         course = _course(setting, arms)
-        with claim.alive(), tracking.run(f"hpo {setting.name}", tags, continued=known) as parent:
+        with (
+            claim.alive(),
+            tracking.run(f"hpo {setting.name}", tags, continued=earlier) as parent,
+        ):
             claim.note(run_id=parent.run_id, experiment=setting.experiment, asked=label)
-            parent.log_params({**asdict(setting.config), "storage": shown(setting.config.storage)})
+            parent.log_params({**asdict(setting.config), "storage": tracking.without_password(setting.config.storage)})
             bench = bench_of(setting, parent)
             left = _search(setting, bench, arms, course, claim)
             conclude(bench, arms)

@@ -76,7 +76,7 @@ class Follower:
         """Show what has ended since the last time."""
         for arm in self.arms:
             slots = self.course.slots[arm.name]
-            self._tell(arm, arm.search, len(slots))
+            self._tell(arm, len(slots))
             done = len(ended(slots, arm.search.attempts()))
             self._bar(arm.search, f"{arm.name}: trials", done, len(slots), self._outlook(arm, len(slots) - done))
             if finals := arm.finals.attempts():
@@ -106,14 +106,14 @@ class Follower:
             words.append(f"about {duration(rounds * sum(taken) / len(taken))} of trials left")
         return ", ".join(words)
 
-    def _tell(self, arm: Arm, study: Study, asked: int) -> None:
-        for trial in study.trials():
-            key = (study.name, trial.attempt.number)
+    def _tell(self, arm: Arm, asked: int) -> None:
+        for trial in arm.search.trials():
+            key = (arm.search.name, trial.attempt.number)
             if key in self.shown or trial.attempt.state in ("waiting", "running"):
                 continue
             self.shown.add(key)
             say(self._line(arm, trial, asked))
-            if self.parent is not None and trial.attempt.state == "complete" and (best := study.ranked()[:1]):
+            if self.parent is not None and trial.attempt.state == "complete" and (best := arm.search.ranked()[:1]):
                 figure = {f"hpo/{arm.name}/best_{self.names[0]}": best[0].values[0]}
                 self.parent.log_metrics(figure, step=trial.attempt.number)
 

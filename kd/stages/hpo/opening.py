@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from kd.home import home
 from kd.stages.hpo.claims import GRACE_S, HEARTBEAT_S
 from kd.stages.hpo.study import IDENTITY, Sampling, Study, Trial
+from kd.tracking import without_password
 from kd.types import PrunerName, UserError
 
 JOURNALS = "studies"
@@ -34,13 +34,6 @@ SQLITE_WAIT_S = 60
 def place_of(option: str, name: str) -> str:
     """Return where a study is kept: what the option says, or a file below KD_HOME."""
     return option or str(home() / JOURNALS / f"{name}.journal")
-
-
-def shown(place: str) -> str:
-    """Return a place, or a text that names one, without the password in it."""
-    for secret in (r"(//)[^/\s:@]*:\S*@", r"(//)[^/\s]*:[^/\s]*@"):  # the second: a user may have an @
-        place = re.sub(secret, r"\1***@", place)
-    return re.sub(r"([?&]\w*passw(?:or)?d=)[^&\s'\"]*", r"\1***", place)
 
 
 def open_storage(place: str) -> BaseStorage:
@@ -113,22 +106,24 @@ def _database(url: str) -> BaseStorage:
         others = set(tables) - set(BaseModel.metadata.tables)
         if others and not {"studies", "version_info"} <= set(tables):
             raise UserError(
-                f"storage={shown(url)!r} has tables of another program ({', '.join(sorted(others)[:3])}, ...): "
-                "give a database of its own"
+                f"storage={without_password(url)!r} has tables of another program ({', '.join(sorted(others)[:3])}, ...)"
+                ": give a database of its own"
             )
         database = _entered(url, {"connect_args": {"timeout": SQLITE_WAIT_S}} if sqlite else {})
         if sqlite:
             _exclude_each_other(database.engine)
         return optuna.storages.get_storage(database)
     except (SQLAlchemyError, ImportError, ValueError, optuna.exceptions.StorageInternalError) as error:
-        reason = shown(str(getattr(error, "orig", None) or error)).strip().splitlines()[0]
+        reason = without_password(str(getattr(error, "orig", None) or error)).strip().splitlines()[0]
         mend = (
             "install its driver" if isinstance(error, ImportError) else "give a database that can be reached, or a file"
         )
         form = "postgresql+psycopg2://USER@HOST/NAME or sqlite:///FILE"
-        raise UserError(f"storage={shown(url)!r} cannot be used ({reason}): {mend}; a database is {form}") from error
+        raise UserError(
+            f"storage={without_password(url)!r} cannot be used ({reason}): {mend}; a database is {form}"
+        ) from error
     except RuntimeError as error:  # Optuna's words for another schema
-        raise UserError(f"storage={shown(url)!r}: {shown(str(error))}") from error
+        raise UserError(f"storage={without_password(url)!r}: {without_password(str(error))}") from error
 
 
 def _entered(url: str, options: dict[str, Any]) -> RDBStorage:
@@ -163,10 +158,10 @@ def unbroken(place: str) -> Iterator[None]:
     try:
         yield
     except optuna.exceptions.StorageInternalError as error:
-        reason = shown(str(error.__cause__ or error)).strip().splitlines()[0]
+        reason = without_password(str(error.__cause__ or error)).strip().splitlines()[0]
         raise UserError(
-            f"storage={shown(place)!r} cannot be reached or written any more ({reason}); trials that ended are kept: "
-            "give the same command again when it is back"
+            f"storage={without_password(place)!r} cannot be reached or written any more ({reason}); "
+            "trials that ended are kept: give the same command again when it is back"
         ) from error
 
 

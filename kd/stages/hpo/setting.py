@@ -10,7 +10,7 @@ from kd import tracking
 from kd.config import HpoConfig
 from kd.config.hpo import LIMITED
 from kd.precision import resolve_precision
-from kd.space import SEARCHABLE, Space, as_json, check_space, for_control, load_space, within
+from kd.space import OF_TEACHER, SEARCHABLE, Space, as_json, check_space, for_control, load_space, within
 from kd.space.parameters import combinations, ends, with_conditions
 from kd.stages import student
 from kd.stages.console import hushed, say
@@ -24,7 +24,6 @@ from kd.tasks import TASKS
 from kd.tasks.base import Task
 from kd.types import UserError
 
-OF_THE_TEACHER = ("objective", "alpha", "temperature")
 ARMS = {"distill": ("distill",), "control": ("control",), "both": ("control", "distill")}
 
 
@@ -163,7 +162,7 @@ def _check_layers(config: HpoConfig, space: Space, rows: Rows, teacher: tuple[Lo
 
 def _identity(config: HpoConfig, arm: str, space: Space, rows: Rows, teacher: Located) -> dict[str, Any]:
     searched = {one.name for one in space}
-    left = [name for name in SEARCHABLE if name not in searched and (arm == "distill" or name not in OF_THE_TEACHER)]
+    left = [name for name in SEARCHABLE if name not in searched and (arm == "distill" or name not in OF_TEACHER)]
     return {
         "arm": arm,
         "space": as_json(space),

@@ -3,17 +3,16 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
 from optuna.exceptions import StorageInternalError
 
 from kd import profiling, tracking
-from kd.config import DistillConfig, FitOptions, HpoConfig, StudentConfig
+from kd.config import DistillConfig, FitOptions, HpoConfig, StudentConfig, narrowed
 from kd.evaluation import CALLER_ONLY
 from kd.space import Space, draw
 from kd.stages import distill, student
@@ -23,14 +22,13 @@ from kd.stages.hpo.claims import Claim, Superseded
 from kd.stages.hpo.study import Study
 from kd.stages.identity import code_digest, fingerprint
 from kd.stages.learning import learn, log_model, save
+from kd.stages.measure import COUNTED, counted
 from kd.stages.plans import Plan
 from kd.stages.rows import Rows, load_rows
 from kd.types import Pruned, Stopped, UserError
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 """The state in MLflow of a trial's run, by its state in Optuna."""
-COUNTED = 16
-"""Requests whose work is counted for `gflops`."""
 Show = Callable[[Claim, int, float], None]
 """Is told (trial, epochs done, value) of each validation."""
 
@@ -72,9 +70,7 @@ _rows = lru_cache(maxsize=4)(load_rows)
 
 def options(config: HpoConfig, arm: str, params: Mapping[str, Any], seed: int) -> StudentConfig:
     """Return what `distill` or `student` would be given for these parameters."""
-    kind = DistillConfig if arm == "distill" else StudentConfig
-    taken = {field.name: getattr(config, field.name) for field in fields(kind)}
-    return kind(**{**taken, **params, "seed": seed})
+    return narrowed(DistillConfig if arm == "distill" else StudentConfig, config, **{**params, "seed": seed})
 
 
 def planned(given: StudentConfig, rows: Rows) -> Plan:
@@ -187,8 +183,7 @@ def _gflops(plan: Plan, given: FitOptions) -> float:
     batches = [collate([encoded[place]]) for place in range(len(encoded))]
     inputs = [{key: value for key, value in batch.items() if key not in CALLER_ONLY} for batch in batches]
     with torch.inference_mode():
-        work = [profiling.gflops(partial(plan.model, **each)) for each in inputs]
-    known = [each for each in work if each is not None]
-    if len(known) < len(work):
+        found = counted(plan.model, [partial(plan.model, **each) for each in inputs])
+    if "model/gflops" not in found:
         raise UserError("gflops: not all of this model's work can be counted; use parameters or size_mib instead")
-    return fmean(known)
+    return found["model/gflops"]
