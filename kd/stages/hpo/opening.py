@@ -106,8 +106,8 @@ def _database(url: str) -> BaseStorage:
         others = set(tables) - set(BaseModel.metadata.tables)
         if others and not {"studies", "version_info"} <= set(tables):
             raise UserError(
-                f"storage={without_password(url)!r} has tables of another program ({', '.join(sorted(others)[:3])}, ...)"
-                ": give a database of its own"
+                f"storage={without_password(url)!r} has tables of another program "
+                f"({', '.join(sorted(others)[:3])}, ...): give a database of its own"
             )
         database = _entered(url, {"connect_args": {"timeout": SQLITE_WAIT_S}} if sqlite else {})
         if sqlite:
