@@ -87,13 +87,7 @@ def test_fifty_requests_are_timed_where_the_limit_allows():
     assert profile_callable(sleeper(0.004), LONG, replace(SHORT, latency_limit_s=5)).requests >= 50
 
 
-def test_a_slow_model_does_not_run_without_bound():
-    start = time.perf_counter()
-    profile_callable(sleeper(0.02, 0.02), LONG, SHORT)
-    assert time.perf_counter() - start < 5
-
-
-def test_the_defaults_keep_the_promised_bounds(monkeypatch):
+def test_a_slow_model_does_not_run_past_the_promised_bounds(monkeypatch):
     clock = types.SimpleNamespace(now=0.0)
     monkeypatch.setattr(profiling.time, "perf_counter", lambda: clock.now)
     monkeypatch.setattr(profiling.time, "perf_counter_ns", lambda: round(clock.now * 1e9))
