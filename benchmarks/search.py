@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -34,54 +34,21 @@ from mlflow import MlflowClient
 from kd import tracking
 from kd.commandline import parse
 from kd.config import HpoConfig
-from kd.evaluation import CALLER_ONLY
-from kd.models.sources import load_tokenizer
-from kd.precision import autocast_dtype, resolve_precision
 from kd.slots import Attempt, counting
 from kd.stages.console import hushed
 from kd.stages.hpo.setting import Setting, prepare
 from kd.stages.hpo.trials import options, planned, rows_of
 from kd.stages.learning import learn
-from kd.stages.plans import Plan
-from kd.stages.student import find_teacher
-from kd.types import Pruned, TeacherOutputs
+from kd.types import Pruned
 
 KILLS = 8
 TRIED, WAIT_S = 20, (8.0, 40.0)
 
 
-@dataclass(frozen=True)
-class Online:
-    """The teacher run on every batch; stands where a `TeacherSignal` does."""
-
-    model: torch.nn.Module
-    rows: Any
-    collate: Any
-    dtype: torch.dtype | None
-    from_cache: bool = True
-
-    def __call__(self, places: torch.Tensor) -> TeacherOutputs:
-        """Run the teacher on the rows at these positions."""
-        batch = self.collate([self.rows[int(place)] for place in places])
-        inputs = {key: value for key, value in batch.items() if key not in CALLER_ONLY}
-        with torch.no_grad(), torch.autocast("cpu", dtype=self.dtype, enabled=self.dtype is not None):
-            return TeacherOutputs(logits=self.model(**inputs).logits.float())
-
-
-def online(plan: Plan, config: HpoConfig) -> Plan:
-    """Return the plan with the teacher in the training loop."""
-    located, teacher = find_teacher(config, plan.rows)
-    tokenizer = load_tokenizer(located.folder, "teacher")
-    encoded = plan.rows.task.encode(plan.rows.train, tokenizer, config.max_length)
-    dtype = autocast_dtype(resolve_precision(config.precision))
-    signal = Online(teacher.eval(), encoded, plan.rows.task.collate(tokenizer), dtype)
-    return replace(plan, signal=lambda split: signal)  # type: ignore[arg-type, return-value]
-
-
 def seconds(setting: Setting, params: Mapping[str, Any], epochs: int, *, cached: bool) -> float:
     """Train one distilled trial for its number of epochs, validation included; returns seconds, set-up included."""
     config = setting.config
-    given = options(config, "distill", params, config.seed)
+    given = replace(options(config, "distill", params, config.seed), cache="auto" if cached else "off")
     run = create_autospec(tracking.Run, instance=True)
 
     def watch(quality: Mapping[str, float], epoch: int) -> None:
@@ -92,7 +59,7 @@ def seconds(setting: Setting, params: Mapping[str, Any], epochs: int, *, cached:
     with hushed(), tempfile.TemporaryDirectory() as folder:
         plan = planned(given, rows_of(config, config.seed))
         with contextlib.suppress(Pruned):
-            learn(plan if cached else online(plan, config), given, run, Path(folder), watch)
+            learn(plan, given, run, Path(folder), watch)
     return time.perf_counter() - start
 
 

@@ -6,16 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from tqdm.auto import tqdm
 
-CALLER_ONLY = ("labels", "row")
-"""Keys of a batch that are not the model's."""
+from kd.types import CALLER_ONLY, EncodedRows
 
 
 def logits(
     model: torch.nn.Module,
-    rows: Dataset,
+    rows: EncodedRows,
     collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
     batch_size: int,
     autocast: torch.dtype | None = None,
@@ -43,7 +41,7 @@ def logits(
     starts = range(0, len(order), batch_size)
     with torch.inference_mode(), mixed:
         for start in tqdm(starts, desc=progress, disable=not progress, dynamic_ncols=True, leave=False):
-            batch = collate([rows[int(i)] for i in order[start : start + batch_size]])
+            batch = collate(rows.__getitems__(order[start : start + batch_size].tolist()))
             inputs = {key: value.to(device) for key, value in batch.items() if key not in CALLER_ONLY}
             parts.append(model(**inputs).logits.float().cpu().numpy())
     model.train(was_training)

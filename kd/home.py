@@ -1,5 +1,6 @@
 """Where checkpoints and caches live, and the one way a finished folder is put there."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -25,8 +26,8 @@ def publish(target: Path) -> Iterator[Path]:
         yield scratch
         try:
             scratch.rename(target)
-        except OSError:
-            if not target.is_dir():
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

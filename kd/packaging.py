@@ -31,6 +31,9 @@ def save(
 ) -> None:
     """Write weights (safetensors), configuration, tokenizer and `kd.json` (settings) into `folder`."""
     model.save_pretrained(folder)
+    if tokenizer.is_fast:  # how its last call cut and padded is no part of it
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(folder)
     write_settings(folder, settings)
 
@@ -51,12 +54,11 @@ def requirements(form: FormatName) -> list[str]:
 
 
 def answer(served: Path, folder: Path, requests: pd.DataFrame) -> pd.DataFrame:
-    """Return what the pyfunc in the file `served` gives for `requests` with the model in `folder`."""
+    """Return what the pyfunc in the file `served` gives for `requests` with the model in `folder`, as a table."""
     spec = importlib.util.spec_from_file_location("kd_served_model", served)
     if spec is None or spec.loader is None:
         raise ImportError(f"{served} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.model.load_context(SimpleNamespace(artifacts={"model": str(folder)}))
-    table: pd.DataFrame = module.model.predict(None, requests)
-    return table
+    return pd.DataFrame(module.model.predict(None, requests))

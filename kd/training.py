@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from torch.utils.data import Sampler
 from transformers import (
     EarlyStoppingCallback,
@@ -25,7 +24,7 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback, TrainerControl
 
-from kd.types import MaskName, ObjectiveTerm, PrecisionName, Stopped, TeacherOutputs, Term, UserError
+from kd.types import EncodedRows, MaskName, ObjectiveTerm, PrecisionName, Stopped, TeacherOutputs, Term, UserError
 
 Batch = dict[str, torch.Tensor]
 Watch = Callable[[Mapping[str, float], int], None]
@@ -76,7 +75,7 @@ class Job:
         loss: the task's own loss.
         terms: ways of comparing with the teacher; empty trains on the task's loss alone.
         alpha: weight of the teacher's terms, 0 to 1; the task's loss has 1 - alpha. Ignored without terms.
-        teacher: the teacher's outputs for given rows; None without terms.
+        teacher: the teacher's outputs for the rows at given positions (on the CPU), on a device; None without terms.
         validate: metrics of the model on validation.
         report: takes (metrics, step).
         watch: takes (metrics, epochs done) of each validation once reported; what it raises ends the training.
@@ -85,13 +84,13 @@ class Job:
     """
 
     model: PreTrainedModel
-    rows: Dataset
+    rows: EncodedRows
     collate: Callable[[list[dict[str, Any]]], Batch]
     masks: Callable[[Batch], Mapping[MaskName, torch.Tensor]]
     loss: Callable[[Any, Batch], Term]
     terms: Sequence[ObjectiveTerm]
     alpha: float
-    teacher: Callable[[torch.Tensor], TeacherOutputs] | None
+    teacher: Callable[[torch.Tensor, torch.device], TeacherOutputs] | None
     validate: Callable[[torch.nn.Module], dict[str, float]]
     report: Callable[[dict[str, float], int], None]
     watch: Watch | None
@@ -164,9 +163,14 @@ class _Trainer(Trainer):
         self.control: TrainerControl
         # The Trainer insists on an eval_dataset; `evaluate` below never reads it.
         super().__init__(
-            model=job.model, args=arguments, data_collator=job.collate, train_dataset=job.rows, eval_dataset=job.rows
+            model=job.model, args=arguments, data_collator=self._collate, train_dataset=job.rows, eval_dataset=job.rows
         )
         self.loss_is_scaled_for_ga = True  # we divide by the counts of the whole step ourselves
+
+    def _collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Keep the rows' numbers off the device: to read them there, the step before would have to be waited for."""
+        batch = self.job.collate(rows)
+        return {**batch, "row": batch["row"].numpy()}
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroups:
         return self.sampler
@@ -186,7 +190,7 @@ class _Trainer(Trainer):
         outputs = model(**{key: value for key, value in inputs.items() if key not in ("labels", "row")})
         sums = {"task": self.job.loss(outputs, inputs)[0]}
         if self.job.terms and self.job.teacher is not None:
-            teacher = self.job.teacher(inputs["row"])
+            teacher = self.job.teacher(torch.from_numpy(inputs["row"]), sums["task"].device)
             masks = self.job.masks(inputs)
             sums |= {term.name: term(outputs, teacher, masks[term.mask])[0] for term in self.job.terms}
         total = torch.zeros((), device=sums["task"].device)
@@ -346,14 +350,12 @@ def fit(job: Job, recipe: Recipe) -> Fitted:
     trainer.accelerator.unwrap_model(job.model, keep_fp32_wrapper=False)
     if stopper.asked.is_set():
         raise Stopped(f"stopped at step {trainer.state.global_step}; checkpoint kept, the same command continues")
-    steps = trainer.state.global_step
-    resumed = trainer._initial_global_step
     return Fitted(
         best=float(trainer.state.best_metric),
-        steps=steps,
+        steps=trainer.state.global_step,
         seconds=seconds,
         examples_per_s=trainer.rows_seen / (seconds - trainer.validation_s) if trainer.rows_seen else None,
-        resumed_step=resumed,
+        resumed_step=trainer._initial_global_step,
         warnings=_silent_terms(trainer.shares),
     )
 

@@ -3,7 +3,7 @@
 Nothing heavy is imported here, because options are parsed with these words before torch or MLflow is loaded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 STANDARD_COLUMNS = ("example_id", "group", "label", "prediction", "loss")
 """Columns of every task's predictions."""
+CALLER_ONLY = ("labels", "row")
+"""Keys of a batch that are not the model's."""
 SplitName = Literal["train", "validation", "test"]
 TaskName = Literal["classification"]
 ObjectiveName = Literal["none", "soft", "hard"]
@@ -23,6 +25,8 @@ SearchedArmName = Literal["distill", "control", "both"]
 SamplerName = Literal["tpe", "random", "grid"]
 PrunerName = Literal["median", "hyperband", "none"]
 FormatName = Literal["onnx", "onnx-int8", "safetensors"]
+CacheName = Literal["auto", "on", "off"]
+CacheActionName = Literal["list", "verify", "prune"]
 Role = Literal["teacher", "student", "distilled", "trivial"]
 MaskName = Literal["target", "positions", "tokens"]
 
@@ -49,15 +53,57 @@ class Pruned(Exception):
     """A trial was stopped early, because others did better at the same point. No failure."""
 
 
+TAIL_POINTS = 8
+"""A tail is known at the temperatures 8/1, 8/2, ... 8/8; see `TopLogProbs`."""
+
+
+class EncodedRows(Protocol):
+    """Rows as model inputs, with columns `row` (position) and `length` (in tokens) beside them."""
+
+    def __len__(self) -> int: ...  # noqa: D105
+
+    def __getitem__(self, column: str) -> Any:
+        """Return a column of numbers."""
+        ...
+
+    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the rows at these positions: a number or a list of numbers by column."""
+        ...
+
+
 @dataclass(frozen=True)
-class TeacherOutputs:
-    """What the teacher said about one batch, in the batch's order.
+class TopLogProbs:
+    """A distribution over many options, of which the most probable are kept one by one and the rest as a whole.
 
     Attributes:
-        logits: `(batch, ..., options)`, float32, no gradient.
+        values: `(..., k)`, float32: log-probabilities in nats at temperature 1, the greatest first.
+        indices: `(..., k)`, int64: their options.
+        tail: `(..., 8)`, float32: at i the logarithm of the sum of p^((i + 1) / 8) over the options that are left out;
+            the last is their mass at temperature 1. At temperature T the sum of p^(1 / T) is what is needed.
     """
 
-    logits: "torch.Tensor"
+    values: "torch.Tensor"
+    indices: "torch.Tensor"
+    tail: "torch.Tensor"
+
+
+@dataclass(frozen=True)
+class TeacherOutputs:
+    """What the teacher said about one batch, in the batch's order; float32, no gradient.
+
+    Layers are counted from 0. What is shorter than the batch's longest is filled with 0, on the tokenizer's side.
+
+    Attributes:
+        logits: `(batch, ..., options)`, or the most probable of 30,000 options or more.
+        hidden: output of each layer asked for, `(batch, length, width)`.
+        attention: attention maps of each layer asked for, `(batch, heads, length, length)`; a row sums to 1.
+        relation: queries, keys and values of each layer asked for, `(batch, 3, length, width)`, heads side by side.
+    """
+
+    logits: "torch.Tensor | TopLogProbs"
+    hidden: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
+    attention: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
+    relation: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
 
 
 class ObjectiveTerm(Protocol):

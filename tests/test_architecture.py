@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "kd.signals": BASIS,
     "kd.training": BASIS,
     "kd.evaluation": BASIS,
+    "kd.teaching": BASIS,
     "kd.precision": ("kd.types",),
     "kd.profiling": BASIS,
     "kd.comparison": BASIS,

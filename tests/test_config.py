@@ -8,6 +8,7 @@ import pytest
 
 from kd.commandline import parse
 from kd.config import (
+    CacheConfig,
     CompareConfig,
     DistillConfig,
     ExportConfig,
@@ -22,6 +23,7 @@ from kd.config import (
 from kd.types import UserError
 
 NEEDED = {
+    CacheConfig: [],
     TeacherConfig: ["--dataset", "d"],
     StudentConfig: ["--dataset", "d"],
     DistillConfig: ["--dataset", "d"],
@@ -51,6 +53,7 @@ OUTSIDE = [
     ("max_length", "3"),
     ("alpha", "1.01"),
     ("temperature", "0"),
+    ("cache_budget_gib", "0"),
     ("seed", "0.5"),
     ("batch_size", "1e2"),
 ]

@@ -150,6 +150,24 @@ def test_texts_that_are_empty_strange_or_too_long_are_read_as_before_export(made
     assert np.ptp(before[:, 0]) > 0.003
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("columns", [["a"], ["a", "b"]])
+def test_the_served_model_reads_texts_as_its_own_tokenizer_cuts_and_pads_them(columns, side, tmp_path):
+    packaging.save(tmp_path / "model", bert(), tokenizer(), {**SETTINGS, "inputs": columns, "max_length": 8})
+    path = tmp_path / "model" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"padding_side": side, "truncation_side": side}))
+    table = pd.DataFrame({"b": TEXTS[::-1], "a": TEXTS})[sorted(columns, reverse=True)]
+    served = probabilities(packaging.answer(SERVED, tmp_path / "model", table))
+    texts = [table[column].tolist() for column in columns]
+    words = load_tokenizer(tmp_path / "model", "model")
+    batch = words(*texts, truncation=True, max_length=8, padding=True, return_tensors="pt")
+    assert bool(batch["attention_mask"][0, 0] == 0) == (side == "left")
+    with torch.no_grad():
+        wanted = bert()(**batch).logits.softmax(-1).numpy()
+    np.testing.assert_allclose(served, wanted, atol=1e-5)
+    assert np.ptp(wanted[:, 0]) > 0.003
+
+
 def test_pairs_are_cut_and_padded_as_before_export_also_on_the_left(tmp_path):
     words = tokenizer()
     words.save_pretrained(tmp_path)

@@ -70,7 +70,7 @@ def task_loss(outputs, batch):
     return total, (batch["labels"] != -100).sum()
 
 
-def teacher(rows: torch.Tensor) -> TeacherOutputs:
+def teacher(rows: torch.Tensor, device: object = None) -> TeacherOutputs:
     said = np.random.default_rng(1).normal(size=(ROWS, 2)).astype(np.float32)
     return TeacherOutputs(torch.from_numpy(said)[rows])
 
@@ -424,7 +424,7 @@ def test_without_terms_alpha_is_ignored_and_the_teacher_is_never_asked(tmp_path)
 def test_the_teacher_is_asked_about_the_very_rows_of_the_batch(tmp_path):
     asked: list[list[int]] = []
 
-    def listening(rows):
+    def listening(rows, device):
         asked.append(rows.tolist())
         return teacher(rows)
 

@@ -4,11 +4,13 @@ Nothing heavy is imported here, so that `--help` and a mistyped option answer at
 """
 
 from kd.config.base import FitOptions, RowOptions, listed, narrowed
+from kd.config.cache import CacheConfig
 from kd.config.finished import CompareConfig, ExportConfig, GateOptions, MeasureConfig, PromoteConfig
 from kd.config.hpo import HpoConfig
 from kd.config.training import DistillConfig, MainConfig, StudentConfig, TeacherConfig
 
 __all__ = [
+    "CacheConfig",
     "CompareConfig",
     "DistillConfig",
     "ExportConfig",

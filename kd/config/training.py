@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from kd.config.base import FitOptions, require
-from kd.types import InitialisationName, ObjectiveName, UserError
+from kd.types import CacheName, InitialisationName, ObjectiveName, UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +26,15 @@ class StudentConfig(FitOptions):
     """Layers to keep: a count (2) or 0-based indices (0,5); default 2 of the teacher, or all of `student`."""
     initialisation: InitialisationName | None = None
     """Which layers the student starts from, where student_layers is a count; default spaced."""
+    cache: CacheName = "auto"
+    """Keep the teacher's outputs on disk: auto up to cache_budget_gib, on whatever their size, off never."""
+    cache_budget_gib: float = 20.0
+    """Largest cache of one split in GiB, > 0; past it the teacher runs on every batch."""
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
         super().__post_init__()
+        require(self.cache_budget_gib > 0, "cache_budget_gib", self.cache_budget_gib, "a number of GiB > 0")
         if self.initialisation and self.student and not self.student_layers:
             raise UserError(
                 f"initialisation={self.initialisation!r} chooses among layers, but all of student={self.student!r} "

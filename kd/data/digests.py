@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from datasets import ClassLabel, Dataset
 
 _ENCODER = json.JSONEncoder(default=str)
 
 
-def row_keys(rows: Dataset, columns: Sequence[str]) -> list[str]:
-    """Return one canonical JSON text a row; two rows have the same text exactly where `columns` hold the same values.
+def row_keys(rows: Dataset, columns: Sequence[str]) -> Iterator[str]:
+    """Yield one canonical JSON text a row; two rows have the same text exactly where `columns` hold the same values.
 
     Stored values are used, so a class label counts by its integer and an image or a sound by its bytes and path.
 
@@ -18,15 +18,13 @@ def row_keys(rows: Dataset, columns: Sequence[str]) -> list[str]:
         rows: Any data set.
         columns: Columns that count, in the order in which they are written.
 
-    Returns:
+    Yields:
         As many texts as there are rows, in their order. ASCII only, so that they are equal across Python versions.
     """
     names = list(dict.fromkeys(columns))
-    keys: list[str] = []
     for batch in rows.select_columns(names).with_format("arrow").iter(batch_size=1000):
         values = (batch.column(name).to_pylist() for name in names)
-        keys.extend(map(_ENCODER.encode, zip(*values, strict=True)))
-    return keys
+        yield from map(_ENCODER.encode, zip(*values, strict=True))
 
 
 def digest(rows: Dataset, columns: Sequence[str]) -> str:

@@ -1,9 +1,8 @@
 """Rows from local files and folders. Text files are UTF-8; every field of a CSV or TSV file is read as text."""
 
 import csv
-import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from kd.types import SplitName, UserError
 
 MAX_FIELD = 2**31 - 1
 """Longest CSV field in characters; the csv module's own limit of 131,072 is under the length of a long document."""
+CHUNK = 10_000
+"""Rows of a CSV or TSV file that are read at a time."""
 
 
 def read(path: Path, named: dict[SplitName, str]) -> tuple[dict[SplitName, Source], list[str]]:
@@ -141,12 +142,24 @@ def _text(path: Path) -> str:
 def _delimited(path: Path, **dialect: Any) -> Dataset:
     """Read text with a header line; an empty field is missing, `NA`, `null` and `None` are text."""
     csv.field_size_limit(MAX_FIELD)
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True, **dialect)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return Dataset(_table(path, file, dialect))
+    except (OSError, UnicodeDecodeError):
+        _text(path)  # says where
+        raise
+
+
+def _table(path: Path, lines: Iterable[str], dialect: Mapping[str, Any]) -> pa.Table:
+    """Read some rows at a time: as text in Python they take several times the room of the table."""
+    reader = csv.reader(lines, strict=True, **dialect)
     start = 1
     try:
         header = next(reader, [])
         _check_header(path, header)
+        schema = pa.schema([(name, pa.string()) for name in header])
         columns: list[list[str | None]] = [[] for _ in header]
+        batches: list[pa.RecordBatch] = []
         start = reader.line_num + 1
         for fields in reader:
             if fields and len(fields) != len(header):
@@ -155,11 +168,17 @@ def _delimited(path: Path, **dialect: Any) -> Dataset:
                 )
             for column, field in zip(columns, fields, strict=False):  # a blank line has no fields
                 column.append(field or None)
+            if len(columns[0]) == CHUNK:
+                batches.append(_batch(columns, schema))
+                columns = [[] for _ in header]
             start = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{path}: the row that starts on line {start} is malformed ({error}): mend it") from error
-    arrays = [pa.array(column, pa.string()) for column in columns]
-    return Dataset(pa.table(arrays, names=header))
+    return pa.Table.from_batches([*batches, _batch(columns, schema)], schema)
+
+
+def _batch(columns: list[list[str | None]], schema: pa.Schema) -> pa.RecordBatch:
+    return pa.record_batch([pa.array(column, pa.string()) for column in columns], schema=schema)
 
 
 def _check_header(path: Path, header: list[str]) -> None:

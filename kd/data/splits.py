@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -85,11 +86,12 @@ def _split_of(name: str, exact: bool) -> SplitName | None:
 
 def identified(source: Source, group: str) -> Dataset:
     """Return the rows with `example_id` (`<source name>:<row from 0>`) and `group` (the column's value, or the id)."""
-    ids = [f"{source.name}:{row}" for row in range(source.rows.num_rows)]
-    groups = [str(value) for value in source.rows[group][:]] if group else ids
+    numbers = pa.array(np.arange(source.rows.num_rows)).cast(pa.string())
+    ids = pc.binary_join_element_wise(source.name, numbers, ":")
+    groups = pa.array([str(value) for value in source.rows[group][:]], pa.string()) if group else ids
     replaced = [name for name in ("example_id", "group") if name in source.rows.column_names]
     rows = source.rows.remove_columns(replaced)
-    return rows.add_column("example_id", pa.array(ids)).add_column("group", pa.array(groups))
+    return rows.add_column("example_id", ids).add_column("group", groups)
 
 
 def refuse_shared_groups(splits: dict[SplitName, Dataset], group: str) -> None:
@@ -112,8 +114,9 @@ def refuse_shared_groups(splits: dict[SplitName, Dataset], group: str) -> None:
 
 def crossing_duplicates(train: Dataset, other: Dataset, inputs: Sequence[str]) -> int:
     """Return how many rows of `other` have exactly the inputs of some row of `train`."""
-    seen = set(row_keys(train, inputs))
-    return sum(key in seen for key in row_keys(other, inputs))
+    keys = list(row_keys(other, inputs))
+    shared = set(keys).intersection(row_keys(train, inputs))
+    return sum(key in shared for key in keys)
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def cut(rows: Dataset, parts: Sequence[SplitName], request: CutRequest) -> dict[
     """
     units = independent_units(rows, request.inputs)
     _require_units(int(units.max(initial=-1)) + 1, rows.num_rows, len(parts), request.grouped)
-    targets = row_keys(rows, [request.target]) if request.target else [""] * rows.num_rows
+    targets = list(row_keys(rows, [request.target])) if request.target else [""] * rows.num_rows
     classes = _pool_rare(_codes(targets))
     size = max(1, round(CUT_SHARE * (int(units.max()) + 1)))
     left = np.arange(rows.num_rows)
@@ -168,7 +171,7 @@ def independent_units(rows: Dataset, inputs: Sequence[str]) -> Indices:
         `(rows,)`, from 0 without gaps.
     """
     groups = _codes(rows["group"][:])
-    keys = _codes(row_keys(rows, inputs)) + groups.max(initial=-1) + 1
+    keys = _codes(list(row_keys(rows, inputs))) + groups.max(initial=-1) + 1
     nodes = int(keys.max(initial=-1)) + 1
     graph = coo_matrix((np.ones(len(groups)), (groups, keys)), shape=(nodes, nodes))
     units: Indices = connected_components(graph, directed=False)[1][groups].astype(np.int64)
@@ -232,7 +235,7 @@ def subset(rows: Dataset, size: int, seed: int, balance: str) -> Dataset:
         raise UserError(f"subset size {size}: must be at least 1")
     if size >= rows.num_rows:
         return rows
-    values = row_keys(rows, [balance]) if balance else [""] * rows.num_rows
+    values = list(row_keys(rows, [balance])) if balance else [""] * rows.num_rows
     codes = _codes(values)
     rng = np.random.default_rng(seed)
     order = rng.permutation(rows.num_rows)

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import pickle
 import shutil
+import tempfile
 from pathlib import Path
 
 import torch
@@ -69,6 +70,19 @@ def load_tokenizer(folder: Path, option: str) -> PreTrainedTokenizerBase:
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"{option}: no usable tokenizer in {folder.name}: {str(error).splitlines()[0]}") from error
     return tokenizer
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the sha256 of all that a tokenizer would save, but for how its last call cut and padded."""
+    digest = hashlib.sha256()
+    with tempfile.TemporaryDirectory() as scratch:
+        tokenizer.save_pretrained(scratch)
+        for path in sorted(Path(scratch).iterdir()):
+            content = path.read_bytes()
+            if path.name == "tokenizer.json":
+                content = json.dumps({**json.loads(content), "truncation": None, "padding": None}).encode()
+            digest.update(f"{path.name} {hashlib.sha256(content).hexdigest()}\n".encode())
+    return digest.hexdigest()[:32]
 
 
 def fit_together(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, option: str, max_length: int) -> None:

@@ -23,14 +23,22 @@ def masked_sum(values: torch.Tensor, mask: torch.Tensor) -> Term:
     return values.masked_fill(~valid, 0.0).sum(), valid.sum()
 
 
-def blanked(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Put 0 where `mask` does not hold, in float32.
+def at_valid(mask: torch.Tensor, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Leave out what stands at masked positions, before anything is computed of it.
 
     Masking the loss alone is not enough: the backward pass multiplies its zero gradient by what stands there, and
-    0 * NaN is NaN.
+    0 * NaN is NaN. Where only some tokens count, most of the work over a vocabulary is saved. A single output for each
+    row is put to 0 instead: picking rows would have a GPU wait for it.
 
     Args:
-        logits: `(..., options)`.
         mask: `(...)`, true at valid positions.
+        values: each `(..., options)`.
+
+    Returns:
+        A mask `(positions,)`, then the values, each `(positions, options)`.
     """
-    return logits.float().masked_fill(~mask.bool().unsqueeze(-1), 0.0)
+    valid = mask.bool()
+    if valid.dim() == 1:
+        return valid, *(each.masked_fill(~valid.unsqueeze(-1), 0) for each in values)
+    picked = [each[valid] for each in values]
+    return valid[valid], *picked

@@ -6,11 +6,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from kd.objectives.base import blanked, masked_sum
-from kd.types import MaskName, TeacherOutputs, Term
+from kd.objectives.base import at_valid, masked_sum
+from kd.types import MaskName, TeacherOutputs, Term, TopLogProbs
 
 
-def hard_cross_entropy(student_logits: torch.Tensor, teacher_logits: torch.Tensor, mask: torch.Tensor) -> Term:
+def hard_cross_entropy(
+    student_logits: torch.Tensor, teacher_logits: torch.Tensor | TopLogProbs, mask: torch.Tensor
+) -> Term:
     """Cross-entropy of the student against the teacher's most probable option, at each valid position.
 
     The temperature plays no part. It is the pseudo-label form of distillation (Touvron et al. 2021, DeiT, equation 3,
@@ -18,14 +20,18 @@ def hard_cross_entropy(student_logits: torch.Tensor, teacher_logits: torch.Tenso
 
     Args:
         student_logits: `(..., options)`.
-        teacher_logits: `(..., options)`; no gradient reaches it.
+        teacher_logits: `(..., options)`, or its most probable options; no gradient reaches it.
         mask: `(...)`, true at valid positions.
 
     Returns:
         (sum over valid positions, their number), in nats, >= 0; computed in float32.
     """
-    log_probabilities = F.log_softmax(blanked(student_logits, mask), dim=-1)
-    choice = teacher_logits.detach().argmax(dim=-1, keepdim=True)
+    if isinstance(teacher_logits, TopLogProbs):
+        choice = teacher_logits.indices[..., :1]
+    else:
+        choice = teacher_logits.detach().argmax(dim=-1, keepdim=True)
+    mask, student, choice = at_valid(mask, student_logits, choice)
+    log_probabilities = F.log_softmax(student.float(), dim=-1)
     return masked_sum(-log_probabilities.gather(-1, choice).squeeze(-1), mask)
 
 

@@ -12,7 +12,6 @@ import pandas as pd
 
 from kd import packaging, tracking
 from kd.config import ExportConfig, RowOptions
-from kd.evaluation import CALLER_ONLY
 from kd.models.sources import load_tokenizer
 from kd.onnx_export import save_onnx
 from kd.promotion import TOLERANCE, Drop, largest_difference
@@ -24,7 +23,7 @@ from kd.stages.rescoring import rows_behind
 from kd.stages.rows import Rows, predictions
 from kd.stages.serving import log_served, measure_apart
 from kd.tasks import TASKS
-from kd.types import Refused, RunRecord, UserError
+from kd.types import CALLER_ONLY, Refused, RunRecord, UserError
 
 INHERITED = (
     *("kd.role", "kd.task", "kd.metric", "kd.dataset", "kd.dataset_digest", "kd.test_digest", "kd.teacher"),
@@ -184,7 +183,7 @@ def _write_plain(config: ExportConfig, source: Source) -> None:
         before = model.predict(None, requests)
         model.load_context(SimpleNamespace(artifacts={"model": str(Path(config.output).expanduser())}))
         after = model.predict(None, requests)
-        difference = largest_difference(before.to_dict("records"), after.to_dict("records"))
+        difference = largest_difference(*(pd.DataFrame(answers).to_dict("records") for answers in (before, after)))
         run.log_metrics({"export/max_difference": difference})
         if difference > TOLERANCE:
             raise Refused(f"output={config.output!r}: what was written answers otherwise, by up to {difference:.2g}")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,27 @@ from kd.config import FitOptions
 from kd.precision import resolve_precision
 from kd.stages.rows import Rows
 
-DECIDING_CODE = ("data", "tasks", "models", "objectives", "precision.py", "training.py", "signals.py", "evaluation.py")
+DECIDING_CODE = (
+    "data",
+    "tasks",
+    "models",
+    "objectives",
+    "precision.py",
+    "training.py",
+    "signals",
+    "evaluation.py",
+    "teaching.py",
+)
+TEACHING_CODE = (
+    "tasks",
+    "data/encoded.py",
+    "models/sources.py",
+    "teaching.py",
+    "signals/layout.py",
+    "signals/shards.py",
+)
+"""What decides the teacher's outputs, and how they are kept."""
+TEACHING_LIBRARIES = ("torch", "transformers", "tokenizers")
 
 
 def fingerprint(parts: Mapping[str, Any]) -> str:
@@ -40,12 +61,16 @@ def shared_identity(config: FitOptions, rows: Rows) -> dict[str, Any]:
     }
 
 
-def code_digest() -> str:
+def teaching_code() -> str:
+    """Return a digest of the source that the teacher's outputs depend on, and of the libraries' versions."""
+    versions = [version(library) for library in TEACHING_LIBRARIES]
+    return fingerprint({"code": code_digest(TEACHING_CODE), "libraries": versions})
+
+
+def code_digest(parts: tuple[str, ...] = DECIDING_CODE) -> str:
     """Return a digest of the source that decides what is learned; a commit would not tell a changed tree apart."""
     package = Path(__file__).parent.parent
     files = [
-        path
-        for part in DECIDING_CODE
-        for path in ((package / part).rglob("*.py") if "." not in part else [package / part])
+        path for part in parts for path in ((package / part).rglob("*.py") if "." not in part else [package / part])
     ]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()[:32]

@@ -5,23 +5,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from datasets import Dataset
 
 from kd import packaging, tracking
 from kd.config import FitOptions
 from kd.evaluation import logits
 from kd.precision import autocast_dtype, resolve_precision
 from kd.stages.console import say
+from kd.stages.encoding import encode
 from kd.stages.plans import Plan
 from kd.stages.rows import predictions
 from kd.stages.serving import log_served
 from kd.training import Fitted, Job, Recipe, Watch, fit
-
-
-def _encoded(plan: Plan, split: Dataset, config: FitOptions) -> Dataset:
-    return plan.rows.task.encode(split, plan.tokenizer, config.max_length)
+from kd.types import SplitName
 
 
 def learn(
@@ -45,7 +41,7 @@ def learn(
         metrics["cost/examples_per_s"] = fitted.examples_per_s
     if not fitted.resumed_step:  # what an interrupted process had spent was not measured
         metrics["cost/train_s"] = fitted.seconds
-    table = _scored(plan, config, plan.rows.splits.validation)
+    table = _scored(plan, config, "validation")
     quality = plan.rows.task.quality(table)
     run.log_table(table, "predictions_validation.parquet")
     # the curve's last point is the checkpoint that was kept
@@ -59,7 +55,7 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
     metric, higher = next(iter(task.directions.items()))
     precision = resolve_precision(config.precision)
     collate = task.collate(plan.tokenizer)
-    validation = _encoded(plan, plan.rows.splits.validation, config)
+    validation = encode(config, plan.rows, "validation", plan.tokenizer)
 
     def validate(model: Any) -> dict[str, float]:
         scores = logits(model, validation, collate, 2 * config.batch_size, autocast_dtype(precision))
@@ -69,11 +65,11 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
     if plan.terms and plan.signal is not None:
         start = time.perf_counter()
         teacher = plan.signal("train")
-        if not teacher.from_cache:
+        if teacher.computed:
             run.log_metrics({"cost/teacher_s": time.perf_counter() - start})
     job = Job(
         model=plan.model,
-        rows=_encoded(plan, plan.rows.train, config),
+        rows=encode(config, plan.rows, "train", plan.tokenizer),
         collate=collate,
         masks=task.masks,
         loss=task.loss,
@@ -108,21 +104,22 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
 def score_test(plan: Plan, config: FitOptions, run: tracking.Run) -> dict[str, float]:
     """Score test once with the trained `plan.model`, in float32 as it is served, also against its teacher."""
     task, test = plan.rows.task, plan.rows.splits.test
-    table = _scored(plan, config, test)
+    table = _scored(plan, config, "test")
     quality = task.quality(table)
     metrics = {f"test/{name}": value for name, value in quality.items()} | task.calibration(table)
     if plan.signal is not None:
-        metrics |= task.fidelity(table, task.predictions(test, np.asarray(plan.signal("test").logits)))
+        metrics |= task.fidelity(table, task.predictions(test, plan.signal("test").all_logits()))
     run.log_table(table, "predictions_test.parquet")
     run.log_metrics(metrics)
     run.set_tags({"kd.test_scored": "true"})
     return quality
 
 
-def _scored(plan: Plan, config: FitOptions, split: Dataset) -> pd.DataFrame:
-    collate = plan.rows.task.collate(plan.tokenizer)
-    scores = logits(plan.model, _encoded(plan, split, config), collate, 2 * config.batch_size)
-    return predictions(config, plan.rows.task, split, scores)
+def _scored(plan: Plan, config: FitOptions, name: SplitName) -> pd.DataFrame:
+    task = plan.rows.task
+    rows = encode(config, plan.rows, name, plan.tokenizer)
+    scores = logits(plan.model, rows, task.collate(plan.tokenizer), 2 * config.batch_size)
+    return predictions(config, task, plan.rows.split(name), scores)
 
 
 def log_model(plan: Plan, config: FitOptions, run: tracking.Run) -> str:

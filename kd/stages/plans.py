@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from kd.signals import TeacherSignal
 from kd.stages.rows import Rows
 from kd.stages.weights import Located
-from kd.types import ObjectiveTerm, Role
+from kd.types import ObjectiveTerm, Role, SplitName
 
 
 @dataclass(frozen=True)
@@ -42,4 +42,4 @@ class Plan:
     terms: tuple[ObjectiveTerm, ...]
     alpha: float
     teacher: Located | None
-    signal: Callable[[str], TeacherSignal] | None
+    signal: Callable[[SplitName], TeacherSignal] | None

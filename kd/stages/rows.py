@@ -14,7 +14,7 @@ from kd.data.splits import Splits, subset
 from kd.stages.console import say
 from kd.tasks import TASKS
 from kd.tasks.base import Task
-from kd.types import STANDARD_COLUMNS, UserError
+from kd.types import STANDARD_COLUMNS, SplitName, UserError
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,10 @@ class Rows:
     train_digest: str
     validation_digest: str
     test_digest: str
+
+    def split(self, name: SplitName) -> Dataset:
+        """Return the rows of a split, of train those selected."""
+        return self.train if name == "train" else getattr(self.splits, name)
 
 
 def load_rows(config: RowOptions, seed: int) -> Rows:
@@ -71,12 +75,13 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
         train = subset(splits.train, config.max_train, seed, task.target)
         task.fitted(replace(splits, train=train))  # a subset too small to learn from is refused here
     used = [*task.inputs, task.target] if task.target else list(task.inputs)
+    full_digest = digest(splits.train, used)
     return Rows(
         task=task,
         splits=splits,
         train=train,
-        full_digest=digest(splits.train, used),
-        train_digest=digest(train, used),
+        full_digest=full_digest,
+        train_digest=full_digest if train is splits.train else digest(train, used),
         validation_digest=digest(splits.validation, used),
         test_digest=digest(splits.test, used),
     )

@@ -2,32 +2,35 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
-from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from kd import tracking
 from kd.config import StudentConfig
 from kd.data.digests import digest
-from kd.evaluation import logits
 from kd.models.layers import layer_map, parse_layers
 from kd.models.sources import fit_together, load_tokenizer
 from kd.models.students import build_student
 from kd.precision import autocast_dtype, resolve_precision
-from kd.signals import TeacherSignal, signal_key, teacher_signal
+from kd.signals import Caching, TeacherSignal, Wanted, signal_key, teacher_signal
 from kd.stages.console import say
+from kd.stages.encoding import encode
 from kd.stages.fitting import Where, train
-from kd.stages.identity import code_digest, shared_identity
+from kd.stages.identity import fingerprint, shared_identity, teaching_code
 from kd.stages.plans import Plan
 from kd.stages.registering import register
 from kd.stages.rows import Rows, describe, load_rows, model_name
 from kd.stages.weights import Located, locate
-from kd.types import UserError
+from kd.teaching import TeacherPass
+from kd.types import SplitName, UserError
 
 DEFAULT_LAYERS = "2"
+TOKENS_CPU, TOKENS_CUDA = 2048, 2**17
+"""Tokens of a forward of the teacher. On a CPU more is slower: rows pad one another, and layers outgrow the processor's
+cache. On a GPU it is halved until it fits."""
 
 
 @dataclass(frozen=True)
@@ -123,41 +126,42 @@ def initialise(config: StudentConfig, rows: Rows, located: Located, teacher: Pre
 
 def signal_of(
     config: StudentConfig, rows: Rows, located: Located, teacher: PreTrainedModel
-) -> Callable[[str], TeacherSignal]:
+) -> Callable[[SplitName], TeacherSignal]:
     """Return the teacher's outputs for a split, from the cache or by running the teacher once over it.
 
     Training follows the training's precision; validation and test are in float32, as the teacher is served.
     """
-    splits = {"train": rows.train, "validation": rows.splits.validation, "test": rows.splits.test}
 
-    def signal(name: str) -> TeacherSignal:
-        split: Dataset = splits[name]
+    def signal(name: SplitName) -> TeacherSignal:
+        split = rows.split(name)
         precision = resolve_precision(config.precision) if name == "train" else "fp32"
         key = signal_key(
             {
                 "teacher": located.digest,
                 "rows": digest(split, rows.task.inputs),
+                "task": fingerprint(rows.task.serving()),
                 "max_length": str(config.max_length),
                 "precision": precision,
-                "code": code_digest(),
+                "code": teaching_code(),
             }
         )
+        tokenizer = load_tokenizer(located.folder, "teacher")
 
-        def compute() -> np.ndarray:
-            tokenizer = load_tokenizer(located.folder, "teacher")
-            encoded = rows.task.encode(split, tokenizer, config.max_length)
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        @cache
+        def reading() -> TeacherPass:
             fit_together(teacher, tokenizer, "teacher", config.max_length)
-            collate = rows.task.collate(tokenizer)
-            return logits(
-                teacher.to(device),
-                encoded,
-                collate,
-                2 * config.batch_size,
-                autocast_dtype(precision),
-                f"teacher on {name}",
+            cuda = torch.cuda.is_available()
+            return TeacherPass(
+                teacher.to("cuda" if cuda else "cpu"),
+                encode(config, rows, name, tokenizer),
+                rows.task.collate(tokenizer),
+                rows.task.masks,
+                autocast=autocast_dtype(precision),
+                tokens=TOKENS_CUDA if cuda else TOKENS_CPU,
             )
 
-        return teacher_signal(key, len(split), compute)
+        about = {"teacher": located.uri, "data": config.dataset, "split": name, "precision": precision}
+        wanted = Wanted(key, len(split), about=about, left=tokenizer.padding_side == "left")
+        return teacher_signal(wanted, reading, Caching(config.cache, config.cache_budget_gib))
 
     return signal

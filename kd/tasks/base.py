@@ -6,7 +6,7 @@ promoting need a task's metrics alone, and torch alone takes seconds to import.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
@@ -62,11 +62,15 @@ class Task(Protocol):
         ...
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
-        """Turn rows into model inputs, in order, with columns `row` (position) and `length` (in tokens) beside them."""
+        """Turn rows into model inputs, in order, with columns `row` (position) and `length` (in tokens) beside them.
+
+        It is asked for some rows at a time, reads the columns of `inputs` and `target` alone, and makes columns of
+        numbers or of lists of numbers, without nulls.
+        """
         ...
 
     def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
-        """Return the function that pads a list of encoded rows to the longest of them."""
+        """Return the function that pads a list of encoded rows to the longest of them; see `padded`."""
         ...
 
     def masks(self, batch: Batch) -> Mapping[MaskName, torch.Tensor]:
@@ -126,3 +130,40 @@ class Task(Protocol):
     def serving(self) -> dict[str, Any]:
         """What the served model must know beside weights and tokenizer; becomes `kd.json` in the model's folder."""
         ...
+
+
+def padded(rows: Sequence[Mapping[str, Any]], fill: Mapping[str, int], left: bool) -> Batch:
+    """Make a batch of encoded rows, without Python for each token.
+
+    Args:
+        rows: numbers, or arrays of integers, by column.
+        fill: the columns that hold tokens, and what shorter rows are filled up with; a row has as many in each.
+        left: whether they are filled up on the left.
+
+    Returns:
+        int64: `(batch, length)` for the columns of `fill`, stacked numbers for the others, `length` left out.
+    """
+    import torch
+
+    tokens = [name for name in rows[0] if name in fill]
+    counts = np.array([len(row[tokens[0]]) for row in rows])
+    steps = np.arange(counts.max())
+    valid = (steps >= counts.max() - counts[:, None]) if left else (steps < counts[:, None])
+    batch = {}
+    for name in rows[0]:
+        if name in tokens:
+            values = np.full(valid.shape, fill[name], dtype=np.int64)
+            values[valid] = np.concatenate([row[name] for row in rows])
+            batch[name] = torch.from_numpy(values)
+        elif name != "length":
+            batch[name] = torch.from_numpy(np.array([row[name] for row in rows]))
+    return batch
+
+
+def token_fill(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Return what a tokenizer fills up each of its columns with."""
+    return {
+        "input_ids": tokenizer.pad_token_id,
+        "attention_mask": 0,
+        "token_type_ids": tokenizer.pad_token_type_id,
+    }

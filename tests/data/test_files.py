@@ -5,6 +5,7 @@ import json
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict
 
+from kd.data import files
 from kd.data.files import read, read_file
 from kd.types import UserError
 
@@ -61,6 +62,22 @@ def test_a_wrong_encoding_names_file_byte_and_line(tmp_path, name):
     text = refusal(write(tmp_path, name, "text\nok\ncaf\xe9\n", "latin-1"))
     assert name in text
     assert "byte 11 (line 3)" in text
+
+
+@pytest.mark.parametrize("count", [1, 4, 6, 7])
+def test_no_row_is_lost_or_doubled_where_one_piece_of_a_file_ends(tmp_path, count, monkeypatch):
+    monkeypatch.setattr(files, "CHUNK", 3)
+    rows = [[f"t{row}", None if row % 2 else "x\ny"] for row in range(count)]
+    text = "a,b\n" + "".join(f'{a},"{b or ""}"\n\n' for a, b in rows)
+    data = read_file(write(tmp_path, "d.csv", text))
+    assert [[row["a"], row["b"]] for row in data] == rows
+
+
+def test_a_wrong_byte_far_into_a_file_is_placed_as_exactly_as_at_its_start(tmp_path):
+    lines = b"text\n" + b"good film\n" * 30_000
+    (tmp_path / "d.csv").write_bytes(lines + b"caf\xe9\n")
+    with pytest.raises(UserError, match=rf"byte {len(lines) + 3} \(line 30002\)"):
+        read_file(tmp_path / "d.csv")
 
 
 def test_a_field_longer_than_the_csv_module_allows_by_default_is_read(tmp_path):

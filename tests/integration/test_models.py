@@ -24,7 +24,7 @@ forms = {
     "table": model.predict(pd.DataFrame({"text": texts})),
     "other name": model.predict(pd.DataFrame({"review": texts})),
 }
-print(json.dumps({form: answer.to_dict("records") for form, answer in forms.items()}))
+print(json.dumps(forms))
 """
 
 

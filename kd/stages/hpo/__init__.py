@@ -163,7 +163,7 @@ def _search(setting: Setting, bench: Bench, arms: list[Arm], course: Course, cla
     for study in _studies(arms):
         study.reclaim()
         reconcile(bench, study)
-    if config.arm != "control":
+    if config.arm != "control" and config.cache != "off":
         known = tracking.record(bench.parent.run_id).metrics  # of a process that was killed
         passes, read = teach(bench)
         figures = {"hpo/teacher_passes": passes, "hpo/teacher_rows": read}

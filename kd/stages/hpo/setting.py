@@ -186,8 +186,8 @@ def teach(bench: Bench) -> tuple[int, int]:
         rows = rows_of(bench.config, seed)
         with hushed():
             signal = planned(options(bench.config, "control", {}, seed), rows).signal
-        if signal is not None and not signal("train").from_cache:
-            passes, read = passes + 1, read + len(rows.train)
+        if signal is not None and (computed := signal("train").computed):
+            passes, read = passes + 1, read + computed
     return passes, read
 
 

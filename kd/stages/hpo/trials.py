@@ -13,7 +13,6 @@ from optuna.exceptions import StorageInternalError
 
 from kd import profiling, tracking
 from kd.config import DistillConfig, FitOptions, HpoConfig, StudentConfig, narrowed
-from kd.evaluation import CALLER_ONLY
 from kd.space import Space, draw
 from kd.stages import distill, student
 from kd.stages.console import hushed, say
@@ -25,7 +24,7 @@ from kd.stages.learning import learn, log_model, save
 from kd.stages.measure import COUNTED, counted
 from kd.stages.plans import Plan
 from kd.stages.rows import Rows, load_rows
-from kd.types import Pruned, Stopped, UserError
+from kd.types import CALLER_ONLY, Pruned, Stopped, UserError
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 """The state in MLflow of a trial's run, by its state in Optuna."""

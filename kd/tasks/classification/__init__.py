@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from kd.tasks.base import Batch, Collate
+from kd.tasks.base import Batch, Collate, padded, token_fill
 from kd.tasks.classification import scores
 from kd.tasks.classification.spaces import SPACES
 from kd.types import MaskName, SplitName, TaskName, Term, UserError
@@ -137,8 +138,7 @@ class Classification:
         """Tokenise, truncated to `max_length` tokens; labels become indices."""
         from datasets import Dataset
 
-        texts = [list(map(str, rows[column])) for column in self.inputs]
-        encoded = dict(tokenizer(*texts, truncation=True, max_length=max_length))
+        encoded = dict(tokenizer(*self._texts(rows), truncation=True, max_length=max_length))
         index = {label: i for i, label in enumerate(self.labels)}
         encoded["labels"] = [index[label] for label in _label_names(rows, self.label)]
         encoded["row"] = list(range(len(rows)))
@@ -147,14 +147,7 @@ class Classification:
 
     def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
         """Pad to the longest of the batch."""
-        from transformers import DataCollatorWithPadding
-
-        pad = DataCollatorWithPadding(tokenizer)
-
-        def collate(rows: list[dict[str, Any]]) -> Batch:
-            return dict(pad([{key: value for key, value in row.items() if key != "length"} for row in rows]))
-
-        return collate
+        return partial(padded, fill=token_fill(tokenizer), left=tokenizer.padding_side == "left")
 
     def masks(self, batch: Batch) -> Mapping[MaskName, torch.Tensor]:
         """`target` and `positions` are `(batch,)`, `tokens` is `(batch, length)`. Label -100 means unlabelled."""
@@ -176,10 +169,7 @@ class Classification:
     def predictions(self, rows: Dataset, logits: np.ndarray) -> pd.DataFrame:
         """One line an example; `score:<label>` are softmax probabilities, `words` is for slices."""
         truth = _label_names(rows, self.label)
-        words = [
-            sum(len(str(row[column]).split()) for column in self.inputs)
-            for row in rows.select_columns(list(self.inputs))
-        ]
+        words = [sum(len(text.split()) for text in texts) for texts in zip(*self._texts(rows), strict=True)]
         return scores.frame(rows, truth, self.labels, scores.softmax(logits)).assign(words=words)
 
     @staticmethod
@@ -230,7 +220,7 @@ class Classification:
 
     def requests(self, rows: Dataset) -> pd.DataFrame:
         """One text column, or the two text columns under their names."""
-        return pd.DataFrame({column: list(map(str, rows[column])) for column in self.inputs})
+        return pd.DataFrame({column: list(map(str, rows[column][:])) for column in self.inputs})
 
     def from_served(self, answers: pd.DataFrame) -> np.ndarray:
         """Log-probabilities `(rows, classes)`: softmax gives the served probabilities back."""
@@ -246,7 +236,11 @@ class Classification:
         return {"task": self.name, "inputs": list(self.inputs), "labels": list(self.labels)}
 
     def _joined(self, rows: Dataset) -> list[str]:
-        return [" ".join(str(row[column]) for column in self.inputs) for row in rows.select_columns(list(self.inputs))]
+        return [" ".join(texts) for texts in zip(*self._texts(rows), strict=True)]
+
+    def _texts(self, rows: Dataset) -> list[list[str]]:
+        """Return each input column, read at once: row by row takes twenty times as long."""
+        return [list(map(str, rows[column][:])) for column in self.inputs]
 
 
 def _label_names(rows: Dataset, column: str) -> list[str]:
@@ -254,8 +248,8 @@ def _label_names(rows: Dataset, column: str) -> list[str]:
 
     feature = rows.features[column]
     if isinstance(feature, ClassLabel):
-        return [feature.int2str(value) for value in rows[column]]
-    return [str(value) for value in rows[column]]
+        return [feature.int2str(value) for value in rows[column][:]]
+    return [str(value) for value in rows[column][:]]
 
 
 def _first_line(error: Exception) -> str:

@@ -38,8 +38,8 @@ def frame(rows: Dataset, truth: Sequence[str], labels: Sequence[str], probabilit
     index = {label: i for i, label in enumerate(labels)}
     right = probabilities[np.arange(len(truth)), [index[label] for label in truth]]
     table = {
-        "example_id": rows["example_id"],
-        "group": rows["group"],
+        "example_id": rows["example_id"][:],
+        "group": rows["group"][:],
         "label": list(truth),
         "prediction": [labels[i] for i in probabilities.argmax(axis=1)],
         "loss": -np.log(np.maximum(right, TINY)),

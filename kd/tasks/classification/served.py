@@ -16,10 +16,16 @@ from mlflow.types.type_hints import TypeFromExample
 ROWS_AT_ONCE = {"safetensors": 128, "onnx": 128, "onnx-int8": 1}
 """An int8 model's scales are taken over all that is run at once, so each row is run alone: what else is asked in the
 same request changes no answer."""
+ENCODED = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+"""What a model takes, and what the library tokenizers calls it."""
 
 
 class TextClassifier(mlflow.pyfunc.PythonModel):
-    """Raw text in (a string, a list, or a table); label, its score and all probabilities out."""
+    """Raw text in (a string, a list, or a table); for each, label, its score and all probabilities out.
+
+    Touching pandas after a model has swept the processor's caches takes half a millisecond, whatever the table's size.
+    So lists stay lists here, on the way in and on the way out.
+    """
 
     def load_context(self, context: Any) -> None:
         """Load weights, tokenizer and settings."""
@@ -45,10 +51,17 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         ).to(device)
         model.eval()
 
+        def encode(*texts: list[str]) -> Any:
+            return tokenizer(*texts, truncation=True, max_length=max_length, padding=True, return_tensors="np")
+
+        names = list(encode(*[["one"]] * len(self.inputs)))  # and the library behind it knows how to pad and cut
+        direct = tokenizer.is_fast and set(names) <= set(ENCODED)  # takes half the time
+
         def logits(texts: list[list[str]]) -> Any:
-            batch = tokenizer(*texts, truncation=True, max_length=max_length, padding=True, return_tensors="pt")
+            arrays = _encoded(tokenizer.backend_tokenizer, texts, names) if direct else encode(*texts)
             with torch.inference_mode():
-                return model(**batch.to(device)).logits.float().cpu().numpy()
+                batch = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+                return model(**batch).logits.float().cpu().numpy()
 
         self.model, self.logits = model, logits
 
@@ -67,26 +80,23 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         taken = [one.name for one in session.get_inputs()]
 
         def logits(texts: list[list[str]]) -> Any:
-            encoded = tokenizer.encode_batch(list(zip(*texts, strict=True)) if len(texts) > 1 else texts[0])
-            arrays = {
-                "input_ids": [one.ids for one in encoded],
-                "attention_mask": [one.attention_mask for one in encoded],
-                "token_type_ids": [one.type_ids for one in encoded],
-            }
-            return session.run(["logits"], {name: np.array(arrays[name], dtype=np.int64) for name in taken})[0]
+            return session.run(["logits"], _encoded(tokenizer, texts, taken))[0]
 
         self.logits = logits
 
     def texts(self, requests: Any) -> list[list[str]]:
         """Return a list of texts for each text column: one column, or the two of a pair under their names."""
-        table = requests if isinstance(requests, pd.DataFrame) else pd.DataFrame({0: list(requests)})
-        if len(self.inputs) == 1 and table.shape[1] != 1:
-            raise ValueError(f"one column of text is taken; got {', '.join(map(str, table.columns))}")
-        columns = self.inputs if len(self.inputs) > 1 else [table.columns[0]]
-        return [[str(text) for text in table[column]] for column in columns]
+        if len(self.inputs) == 1 and not isinstance(requests, pd.DataFrame):
+            return [[str(text) for text in requests]]
+        if len(self.inputs) == 1 and requests.shape[1] != 1:
+            raise ValueError(f"one column of text is taken; got {', '.join(map(str, requests.columns))}")
+        columns = self.inputs if len(self.inputs) > 1 else [requests.columns[0]]
+        return [[str(text) for text in requests[column]] for column in columns]
 
-    def predict(self, context: Any, model_input: TypeFromExample, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Return columns label, score (the label's probability) and probabilities (label -> probability)."""
+    def predict(
+        self, context: Any, model_input: TypeFromExample, params: dict[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return for each text its label, score (the label's probability) and probabilities (label -> probability)."""
         texts = self.texts(model_input)
         starts = range(0, len(texts[0]), self.rows_at_once)
         logits = np.concatenate(
@@ -95,14 +105,16 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities = powers / powers.sum(axis=1, keepdims=True)
         best = probabilities.argmax(axis=1).tolist()
-        rows = probabilities.tolist()
-        return pd.DataFrame(
-            {
-                "label": [self.labels[i] for i in best],
-                "score": [row[i] for row, i in zip(rows, best, strict=True)],
-                "probabilities": [dict(zip(self.labels, row, strict=True)) for row in rows],
-            }
-        )
+        return [
+            {"label": self.labels[i], "score": row[i], "probabilities": dict(zip(self.labels, row, strict=True))}
+            for i, row in zip(best, probabilities.tolist(), strict=True)
+        ]
+
+
+def _encoded(tokenizer: Any, texts: list[list[str]], names: list[str]) -> dict[str, Any]:
+    """Return the arrays of these names, each `(rows, longest)`."""
+    encoded = tokenizer.encode_batch(list(zip(*texts, strict=True)) if len(texts) > 1 else texts[0])
+    return {name: np.array([getattr(one, ENCODED[name]) for one in encoded], dtype=np.int64) for name in names}
 
 
 def _threads() -> int:

@@ -1,0 +1,179 @@
+"""What keeping the teacher's outputs costs: while they are written, and at every training step that reads them.
+
+Contenders take turns within one process, so that they share model, data and the machine's mood: the same teacher over
+the same batches of tokens, bare and into the cache; and a training step, of which the reading is timed apart.
+"""
+
+import itertools
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from benchmarks.results import Result, Settings, fresh
+from kd.data.sources import DataRequest, load
+from kd.models.sources import fetch_weights, load_tokenizer
+from kd.models.students import build_student
+from kd.objectives.soft import soft_kl
+from kd.precision import autocast_dtype, resolve_precision
+from kd.signals import Caching, TeacherSignal, Wanted, teacher_signal
+from kd.stages.student import TOKENS_CPU
+from kd.tasks.classification import Classification
+from kd.teaching import TeacherPass
+from kd.training import LengthGroups
+from kd.types import CALLER_ONLY, PrecisionName
+
+WRITING, READING = "Teacher cache: writing", "Teacher cache: reading"
+CONTENTS = {"logits": ("logits",), "logits and 2 hidden layers": ("logits", "hidden.2", "hidden.5")}
+Told = tuple[list[dict[str, float]], str]
+"""Figures of each repeat, and what a reader must know."""
+ROWS, STEPS, BATCH, SEED = 2048, 120, 32, 0
+
+
+def measure(settings: Settings) -> list[Result]:
+    """Return a line for each of writing and reading, what is kept, and precision."""
+    found = []
+    for (part, name), precision in itertools.product(
+        itertools.product((write, read), CONTENTS), dict.fromkeys(["fp32", resolve_precision("auto")])
+    ):
+        if settings.quick and part is write and name != "logits":
+            continue
+        given = [part.__name__, json.dumps(asdict(settings)), name, precision]
+        told = fresh(["benchmarks.cache", *given])
+        section = WRITING if part is write else READING
+        found.append(Result.of(section, f"{name}, {precision}", told["repeats"], told["notes"]))
+    return found
+
+
+def work(settings: Settings, contents: tuple[str, ...], precision: PrecisionName) -> TeacherPass:
+    """Make a MiniLM-L6 that is to be asked about texts of the data."""
+    task = Classification(settings.text_column, "", settings.label_column)
+    splits = load(DataRequest(settings.dataset, task.inputs, task.target))
+    task = task.fitted(splits)
+    count = ROWS // 2 if settings.quick else ROWS
+    order = np.random.default_rng(SEED).permutation(len(splits.train))[:count]
+    folder = fetch_weights("builtin:minilm-l6", "teacher")
+    tokenizer = load_tokenizer(folder, "teacher")
+    return TeacherPass(
+        task.load_model(folder, "teacher", finished=False),
+        task.encode(splits.train.select(order), tokenizer, 128),
+        task.collate(tokenizer),
+        task.masks,
+        contents,
+        autocast_dtype(precision),
+        tokens=TOKENS_CPU,
+    )
+
+
+def write(settings: Settings, contents: tuple[str, ...], precision: PrecisionName) -> Told:
+    """Compare a bare pass of the teacher with one whose outputs are kept."""
+    teacher = work(settings, contents, precision)
+    batches = list(token_batches(teacher))
+    bare(teacher, batches[:2])
+    repeats = []
+    for turn in range(settings.repeats):
+        ticks = [ticked()]
+        bare(teacher, batches)
+        ticks.append(ticked())
+        cached(teacher, f"{turn}")
+        ticks.append(ticked())
+        (pure, pure_cpu), (kept, kept_cpu) = np.diff(ticks, axis=0).tolist()
+        speeds = {"pure_rows_per_s": len(teacher.lengths) / pure, "writing_rows_per_s": len(teacher.lengths) / kept}
+        repeats.append(speeds | {"share_pct": 100 * pure / kept, "cpu_share_pct": 100 * pure_cpu / kept_cpu})
+    padded = sum(len(taken) * int(teacher.lengths[taken].max()) for taken in batches)
+    notes = f"{len(batches)} forwards of at most {TOKENS_CPU} tokens, {1 - teacher.lengths.sum() / padded:.1%} padding"
+    return repeats, notes
+
+
+def ticked() -> tuple[float, float]:
+    """Return s by the clock, and s of work of this process, which other processes disturb less."""
+    return time.perf_counter(), time.process_time()
+
+
+def token_batches(teacher: TeacherPass) -> Iterator[np.ndarray]:
+    """Yield rows, longest first, as many at a time as the teacher takes."""
+    order = np.argsort(-teacher.lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        stop = start + max(teacher.tokens // int(teacher.lengths[order[start]]), 1)
+        yield order[start:stop]
+        start = stop
+
+
+def bare(teacher: TeacherPass, batches: list[np.ndarray]) -> list[torch.Tensor]:
+    """Run the model as a plain loop would: collate, forward, fetch the logits."""
+    autocast = torch.autocast("cpu", dtype=teacher.autocast) if teacher.autocast else nullcontext()
+    found = []
+    with torch.inference_mode(), autocast:
+        for taken in batches:
+            batch = teacher.collate(teacher.rows.__getitems__(taken.tolist()))
+            inputs = {name: value for name, value in batch.items() if name not in CALLER_ONLY}
+            found.append(teacher.model(**inputs).logits.float().cpu())
+    return found
+
+
+def cached(teacher: TeacherPass, key: str) -> TeacherSignal:
+    """Fill a cache, or open the one that is there."""
+    return teacher_signal(Wanted(key, len(teacher.lengths), teacher.contents), lambda: teacher, Caching("on"))
+
+
+def read(settings: Settings, contents: tuple[str, ...], precision: PrecisionName) -> Told:
+    """Time the reading within a training step of a 2-layer student, the step bare of Trainer and objective's extras."""
+    teacher = work(settings, contents, precision)
+    cached(teacher, "read")
+    student = build_student(cast(PreTrainedModel, teacher.model), 2, (0, 5), SEED).train()
+    optimiser = torch.optim.AdamW(student.parameters(), lr=1e-4, fused=True)
+    repeats = []
+    for turn in range(settings.repeats):
+        start = time.perf_counter()
+        signal = cached(teacher, "read")
+        opening = time.perf_counter() - start
+        reading, whole = [], []
+        for batch in batches_of(teacher.rows, teacher.collate, turn):
+            start = time.perf_counter()
+            outputs = signal(batch["row"])
+            reading.append(time.perf_counter() - start)
+            step(student, optimiser, batch, outputs.logits, teacher.autocast)
+            whole.append(time.perf_counter() - start)
+        rest = sum(whole) - sum(reading)
+        figures = {"read_ms": 1000 * sum(reading) / len(reading), "step_ms": 1000 * rest / len(reading)}
+        repeats.append(figures | {"added_pct": 100 * sum(reading) / rest, "opening_ms": 1000 * opening})
+    return repeats, f"batch {BATCH}, {len(reading)} steps, rows of like length together"
+
+
+def batches_of(rows: Dataset, collate: Any, seed: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield training batches in the order of a training."""
+    order = [*LengthGroups(rows["length"], BATCH, seed)]
+    for start in range(0, min(len(order), STEPS * BATCH), BATCH):
+        yield collate([rows[row] for row in order[start : start + BATCH]])
+
+
+def step(student: Any, optimiser: Any, batch: Any, target: torch.Tensor, dtype: torch.dtype | None) -> None:
+    """Do one update towards labels and teacher."""
+    inputs = {name: value for name, value in batch.items() if name != "row"}
+    with torch.autocast("cpu", dtype=dtype) if dtype else nullcontext():
+        outputs = student(**inputs)
+    total, count = soft_kl(outputs.logits.float(), target, torch.ones(len(target), dtype=torch.bool), 2.0)
+    (outputs.loss + total / count).backward()
+    optimiser.step()
+    optimiser.zero_grad()
+
+
+if __name__ == "__main__":
+    which, given, kept, wished = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["KD_HOME"] = str(Path(scratch))
+        part = {"write": write, "read": read}[which]
+        repeats, notes = part(Settings(**json.loads(given)), CONTENTS[kept], wished)  # type: ignore[arg-type]
+    print(json.dumps({"repeats": repeats, "notes": notes}))

@@ -1,0 +1,169 @@
+"""kd itself, through the very stage that `distill` and `student` run.
+
+python -m benchmarks.peers.ours FOLDER --teacher none|online|cold|warm --precision auto|fp32|bf16 [--trials N]
+
+`none` is the control. `cold` fills the cache within the timed region, `warm` before it. Validation is a number that
+rises, for no contender validates; what else the stage does by default stays in, such as a checkpoint an epoch. The
+clock stops where the student is trained: scoring it afterwards is the stage's own.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest.mock import create_autospec, patch
+
+from datasets import Dataset
+
+from benchmarks.peers.common import Trained, Trio, Workload, load_models, measure, seconds
+from kd import tracking
+from kd.config import DistillConfig
+from kd.data.digests import digest
+from kd.data.splits import Splits
+from kd.objectives import OBJECTIVES
+from kd.signals import TeacherSignal
+from kd.stages import learning
+from kd.stages.console import hushed
+from kd.stages.plans import Plan
+from kd.stages.rows import Rows
+from kd.stages.student import signal_of
+from kd.stages.weights import Located, locate
+from kd.tasks.classification import Classification
+from kd.training import Fitted, Job, Recipe, fit
+
+
+def config_of(workload: Workload, teacher: str, precision: str) -> DistillConfig:
+    """Return the options of `distill` for a workload."""
+    return DistillConfig(
+        dataset="bench",
+        teacher=str(workload.folder / "teacher"),
+        student_layers="0,5",
+        epochs=workload.epochs,
+        batch_size=workload.batch_size,
+        learning_rate=workload.learning_rate,
+        warmup_ratio=workload.warmup_ratio,
+        weight_decay=workload.weight_decay,
+        max_length=workload.max_length,
+        temperature=workload.temperature,
+        alpha=workload.alpha,
+        seed=workload.seed,
+        precision=precision,  # type: ignore[arg-type]
+        cache="off" if teacher == "online" else "auto",
+    )
+
+
+def plan_of(config: DistillConfig, workload: Workload, trio: Trio, located: Located, *, guided: bool) -> Plan:
+    """Return the training as `distill` or `student` would decide it, from texts and models that are in memory."""
+    names = tuple(trio.teacher.config.id2label[i] for i in range(trio.teacher.config.num_labels))
+    numbers = list(map(str, range(len(workload.texts))))
+    columns = {"text": workload.texts, "label": [names[i] for i in workload.labels]}
+    train = Dataset.from_dict({**columns, "example_id": numbers, "group": numbers})
+    few = train.select(range(2))
+    task = Classification("text", "", "label", names)
+    all_of, few_of = (digest(part, ("text", "label")) for part in (train, few))
+    rows = Rows(task, Splits(train, few, few, ()), train, all_of, all_of, few_of, few_of)
+    return Plan(
+        stage="distill",
+        role="distilled",
+        title="bench",
+        model=trio.student,
+        tokenizer=trio.tokenizer,
+        rows=rows,
+        identity={},
+        control=None,
+        terms=OBJECTIVES["soft"](config.temperature) if guided else (),
+        alpha=config.alpha,
+        teacher=located,
+        signal=signal_of(config, rows, located, trio.teacher),
+    )
+
+
+@contextmanager
+def watched() -> Iterator[list[tuple[Fitted, int, float]]]:
+    """Let the stage fit without validation; yields what was fitted, rows seen, and when it was done."""
+    done: list[tuple[Fitted, int, float]] = []
+
+    def unvalidated(job: Job, recipe: Recipe) -> Fitted:
+        seen = 0
+
+        def collate(rows: list[dict[str, Any]]) -> Any:
+            nonlocal seen
+            seen += len(rows)
+            return job.collate(rows)
+
+        rising = itertools.count()  # the last checkpoint is the best, as the others' last state is
+        fitted = fit(replace(job, validate=lambda model: {recipe.metric: float(next(rising))}, collate=collate), recipe)
+        done.append((fitted, seen, time.perf_counter()))
+        return fitted
+
+    with patch.object(learning, "fit", unvalidated), hushed():
+        yield done
+
+
+def train(workload: Workload, trio: Trio, scratch: str, teacher: str, precision: str, located: Located) -> Trained:
+    """Train as the stage does."""
+    config = config_of(workload, teacher, precision)
+    run = create_autospec(tracking.Run, instance=True)
+    started = None
+    if teacher == "warm":
+        plan_of(config, workload, trio, located, guided=True).signal("train")  # type: ignore[misc]
+        started = time.perf_counter()
+    plan = plan_of(config, workload, trio, located, guided=teacher != "none")
+    computed = []
+
+    def signal(split: str) -> TeacherSignal:
+        found = plan.signal(split)  # type: ignore[misc]
+        computed.append(found.computed)
+        return found
+
+    with watched() as done:
+        learning.learn(replace(plan, signal=signal), config, run, Path(scratch))
+    fitted, seen, ended = done[0]
+    rows = {"none": 0, "online": seen}.get(teacher, sum(computed))
+    return Trained(fitted.steps, seen, rows, started, ended)
+
+
+def trials(workload: Workload, trio: Trio, teacher: str, precision: str, located: Located, count: int) -> None:
+    """Train `count` times in this process, as a search does, with other seeds, and print the seconds."""
+    start = {name: value.clone() for name, value in trio.student.state_dict().items()}
+    contender = partial(train, teacher=teacher, precision=precision, located=located)
+    seconds(contender, workload.small(), trio)
+    taken, rows = [], 0
+    for seed in range(count):
+        trio.student.load_state_dict(start)
+        wall_s, trained = seconds(contender, replace(workload, seed=seed), trio)
+        taken.append(wall_s)
+        rows += trained.teacher_rows
+    print(json.dumps({"first_s": taken[0], "later_s": median(taken[1:]), "all_s": sum(taken), "teacher_rows": rows}))
+
+
+def main() -> None:
+    """Measure, with an empty cache of its own."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder")
+    parser.add_argument("--teacher", choices=("none", "online", "cold", "warm"), required=True)
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    parser.add_argument("--trials", type=int, default=0)
+    options = parser.parse_args()
+    workload = Workload.load(options.folder)
+    located = locate(str(workload.folder / "teacher"), "teacher")
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["KD_HOME"] = home
+        given = {"teacher": options.teacher, "precision": options.precision, "located": located}
+        if options.trials:
+            trials(workload, load_models(workload), **given, count=options.trials)
+        else:
+            measure(partial(train, **given), workload, load_models(workload))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""Encoded rows: made once for a split and whatever encodes it, kept on disk, and read through a memory map.
+
+`KD_HOME/encoded/KEY-CHECKSUM.arrow` is an Arrow stream. The key names everything that the rows depend on, so another
+key is another file; the checksum is of all its bytes, and a file that does not have it is made again.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+from filelock import FileLock
+
+from kd.home import home
+
+log = logging.getLogger(__name__)
+CHUNK = 1000
+"""Rows encoded at a time: as lists in Python a row takes fifty times the room it has on disk."""
+KEY = 32
+"""Characters of a key."""
+SUFFIX = ".arrow"
+ABOUT = b"about"
+"""Key in the schema's metadata of what people are told about a file."""
+
+
+class ArrowRows:
+    """Rows whose columns hold numbers, or lists of numbers; what a DataLoader may be given. Nothing is copied."""
+
+    def __init__(self, table: pa.Table) -> None:
+        """Look at a table through numpy; its columns must be without nulls."""
+        batches = table.to_batches()
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
+        self._parts = [
+            {name: _views(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+            for batch in batches
+        ]
+
+    def __len__(self) -> int:  # noqa: D105
+        return int(self._starts[-1])
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        """Return a column of numbers, `(rows,)`."""
+        return np.concatenate([part[column][0] for part in self._parts])
+
+    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the rows at these positions: a number or an array of numbers by column.
+
+        Raises:
+            IndexError: there is no such row; positions count from 0.
+        """
+        if rows and not 0 <= min(rows) <= max(rows) < len(self):
+            raise IndexError(f"rows {min(rows)} to {max(rows)} of {len(self)}")
+        numbers = np.searchsorted(self._starts, rows, side="right") - 1
+        slots = (rows - self._starts[numbers]).tolist()
+        return [
+            {
+                name: values[slot] if starts is None else values[starts[slot] : starts[slot + 1]]
+                for name, (values, starts) in self._parts[number].items()
+            }
+            for number, slot in zip(numbers.tolist(), slots, strict=True)
+        ]
+
+
+def _views(column: pa.Array) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return a column's values, and for lists where each begins and the last ends."""
+    if pa.types.is_list(column.type):
+        return column.values.to_numpy(), column.offsets.to_numpy()
+    return column.to_numpy(), None
+
+
+def encoded(
+    rows: Dataset, encode: Callable[[Dataset], Dataset], parts: Mapping[str, str], about: Mapping[str, str]
+) -> ArrowRows:
+    """Return rows as model inputs: from disk, or encoded and kept there where that can be, else in memory.
+
+    Args:
+        rows: a split.
+        encode: turns rows into model inputs, in order, each row by itself; a column `row` is numbered over all of them.
+        parts: everything that the result depends on; hashed to the key.
+        about: data and split, for people who look at what is kept.
+    """
+    about = {**about, "rows": str(len(rows))}
+    key = hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:KEY]
+    folder = home() / "encoded"
+    try:
+        path = _found(folder, key)
+        if path is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / f"{key}.lock", fallback_to_soft=False):  # a soft one would outlive a killed writer
+                path = _found(folder, key) or _written(folder, key, _chunks(rows, encode), about)
+        return ArrowRows(pa.ipc.open_stream(pa.memory_map(str(path))).read_all())
+    except (OSError, NotImplementedError) as error:
+        _warn(f"encoded rows are not kept in {folder} ({error}): they are held in memory")
+    sink = pa.BufferOutputStream()
+    _stream(sink, _chunks(rows, encode), about)
+    return ArrowRows(pa.ipc.open_stream(sink.getvalue()).read_all())
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file's bytes are those its name was given for."""
+    try:
+        with path.open("rb") as file:
+            return path.stem.rpartition("-")[2] == hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    except OSError:
+        return False
+
+
+def kept() -> list[Path]:
+    """Return all files of encoded rows on this machine, also what a killed writer left; that has another suffix."""
+    folder = home() / "encoded"
+    return sorted([*folder.glob(f"*{SUFFIX}"), *folder.glob(".*")])
+
+
+def about_of(path: Path) -> dict[str, str]:
+    """Return data, split and number of rows of a whole file."""
+    with pa.memory_map(str(path)) as source:
+        told = json.loads(pa.ipc.open_stream(source).schema.metadata[ABOUT])
+    return dict(told)
+
+
+def remove(path: Path) -> None:
+    """Delete a file and its lock; who has it open reads on.
+
+    Raises:
+        filelock.Timeout: it is being written.
+        OSError: it may not be deleted.
+    """
+    lock = path.with_name(f"{path.name.lstrip('.')[:KEY]}.lock")
+    with FileLock(lock, timeout=0, fallback_to_soft=False):
+        path.unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
+
+
+def _found(folder: Path, key: str) -> Path | None:
+    path = next(filter(is_whole, sorted(folder.glob(f"{key}-*{SUFFIX}"))), None)
+    if path is not None:
+        with suppress(OSError):
+            os.utime(path)  # for people: last used
+    return path
+
+
+def _written(folder: Path, key: str, chunks: Iterator[pa.Table], about: Mapping[str, str]) -> Path:
+    """Write a file in one step, or not at all; the lock is held. Raises OSError."""
+    for damaged in folder.glob(f"{key}-*{SUFFIX}"):
+        log.warning("encoded rows %s are damaged: they are encoded again", damaged.name)
+        damaged.unlink(missing_ok=True)
+    for left in folder.glob(f".{key}*"):  # by a writer that was killed
+        left.unlink(missing_ok=True)
+    handle, scratch = tempfile.mkstemp(prefix=f".{key}", dir=folder)
+    os.close(handle)
+    try:
+        with pa.OSFile(scratch, "wb") as sink:
+            _stream(sink, chunks, about)
+        with open(scratch, "rb") as file:
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()[:32]
+        target = folder / f"{key}-{checksum}{SUFFIX}"
+        os.replace(scratch, target)
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise
+    return target
+
+
+def _chunks(rows: Dataset, encode: Callable[[Dataset], Dataset]) -> Iterator[pa.Table]:
+    count = 0
+    for start in range(0, len(rows), CHUNK):
+        made = encode(rows.select(range(start, min(start + CHUNK, len(rows)))))
+        table = made.with_format("arrow")[:].combine_chunks()
+        numbers = pa.array(np.arange(count, count + len(table)))
+        yield table.set_column(table.schema.get_field_index("row"), "row", numbers)
+        count += len(table)
+
+
+def _stream(sink: pa.NativeFile, chunks: Iterator[pa.Table], about: Mapping[str, str]) -> None:
+    first = next(chunks)
+    schema = first.schema.with_metadata({ABOUT: json.dumps(dict(about)).encode()})
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_table(first.cast(schema))
+        for chunk in chunks:
+            writer.write_table(chunk.cast(schema))
+
+
+@cache
+def _warn(text: str) -> None:
+    """Warn once a process: splits, trials and seeds come here in turn."""
+    log.warning(text)

@@ -1,0 +1,32 @@
+"""The splits as model inputs, which teacher, student, trials and seeds share where their tokenizers are the same."""
+
+from functools import partial
+from importlib.metadata import version
+
+from transformers import PreTrainedTokenizerBase
+
+from kd.config import FitOptions
+from kd.data.encoded import ArrowRows, encoded
+from kd.models.sources import tokenizer_digest
+from kd.stages.identity import code_digest, fingerprint
+from kd.stages.rows import Rows
+from kd.types import SplitName
+
+ENCODING_CODE = ("tasks", "data/encoded.py")
+ENCODING_LIBRARIES = ("transformers", "tokenizers")
+
+
+def encode(config: FitOptions, rows: Rows, name: SplitName, tokenizer: PreTrainedTokenizerBase) -> ArrowRows:
+    """Return a split as the inputs of a model with this tokenizer; tokenised where nobody has done it before."""
+    digests = {"train": rows.train_digest, "validation": rows.validation_digest, "test": rows.test_digest}
+    parts = {
+        "rows": digests[name],
+        "task": fingerprint(rows.task.serving()),
+        "tokenizer": tokenizer_digest(tokenizer),
+        "max_length": str(config.max_length),
+        "code": code_digest(ENCODING_CODE),
+        "libraries": " ".join(map(version, ENCODING_LIBRARIES)),
+    }
+    about = {"data": config.dataset, "split": name}
+    how = partial(rows.task.encode, tokenizer=tokenizer, max_length=config.max_length)
+    return encoded(rows.split(name), how, parts, about)

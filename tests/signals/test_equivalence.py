@@ -1,0 +1,62 @@
+"""A student learns the same whether the teacher is read from disk or runs on every batch: step by step.
+
+The tolerances are those the README states. In float32 the rest is how rows are padded beside one another.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from test_training import RECIPE, Reports, collate, encoded, job, masks, weights
+from tiny import bert
+
+from kd import teaching
+from kd.objectives import OBJECTIVES
+from kd.precision import autocast_dtype
+from kd.signals import Caching, Wanted, layout, teacher_signal
+from kd.teaching import TeacherPass
+from kd.training import fit
+
+TOLERANCE = {"float32": 1e-4, "half": 2e-3, "bf16": 3e-2}
+
+
+def losses(folder, objective, mode, precision="fp32"):
+    """Every loss term at every step, and the weights in the end."""
+    rows = encoded()
+    work = TeacherPass(bert(seed=1), rows, collate, masks, autocast=autocast_dtype(precision))
+    signal = teacher_signal(Wanted(precision, len(rows)), lambda: work, Caching(mode))
+    assert signal.cached is (mode == "on")
+    reports = Reports()
+    torch.manual_seed(0)
+    made = job(folder, terms=OBJECTIVES[objective](2.0), teacher=signal, report=reports)
+    fit(made, replace(RECIPE, precision=precision))
+    told = {
+        (step, name): value
+        for step, metrics in reports.training.items()
+        for name, value in metrics.items()
+        if name.startswith("train/loss_")
+    }
+    assert len(told) == 6 * (1 + len(made.terms))
+    return told, weights(made.model)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("kept", ["float32", "half", "top", "bf16"])
+def test_losses_from_the_cache_are_the_online_teachers(tmp_path, objective, kept, monkeypatch):
+    if kept == "half":
+        monkeypatch.setattr(layout, "SMALL", 0)
+    if kept == "top":
+        monkeypatch.setattr(teaching, "MANY_OPTIONS", 2)
+        monkeypatch.setattr(teaching, "TOP_K", 1)
+    precision = "bf16" if kept == "bf16" else "fp32"
+    online, _ = losses(tmp_path / "online", objective, "off", precision)
+    cached, _ = losses(tmp_path / "cached", objective, "on", precision)
+    tolerance = TOLERANCE.get(kept, TOLERANCE["float32"])
+    assert cached == pytest.approx(online, rel=tolerance, abs=tolerance / 10)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_cache_gives_the_same_weights_when_it_is_new_and_when_it_is_read_again(tmp_path, objective):
+    _, new = losses(tmp_path / "new", objective, "on")
+    _, again = losses(tmp_path / "again", objective, "on")
+    assert all(torch.equal(new[name], again[name]) for name in new)

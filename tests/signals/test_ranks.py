@@ -1,0 +1,63 @@
+"""Several processes of one training: they divide the teacher's work, and learn what one process alone learns."""
+
+import json
+import multiprocessing
+import os
+import socket
+from dataclasses import replace
+
+import pytest
+import torch
+from test_training import RECIPE, ROWS, Reports, collate, encoded, job, masks, weights
+from tiny import bert
+
+from kd.signals import Caching, Wanted, layout, teacher_signal
+from kd.teaching import TeacherPass
+from kd.training import fit
+
+
+def train(folder, environment):
+    """Train as a rank, the global batch being 8 rows; what came of it goes into a file."""
+    os.environ |= environment
+    layout.SHARD_ROWS = 2
+    torch.set_num_threads(1)
+    rank, ranks = (int(environment.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
+    rows, reports = encoded(), Reports()
+    work = TeacherPass(bert(seed=1, dropout=0), rows, collate, masks, tokens=1)
+    signal = teacher_signal(Wanted("key", len(rows)), lambda: work, Caching("on"))
+    made = job(folder / "checkpoints", teacher=signal, report=reports, model=bert(layers=2, seed=7, dropout=0))
+    fit(made, replace(RECIPE, batch_size=8 // ranks))
+    losses = {step: metrics for step, metrics in sorted(reports.training.items())}
+    told = {
+        "computed": signal.computed,
+        "losses": losses,
+        "weights": [float(x.double().sum()) for x in weights(made.model).values()],
+    }
+    (folder / f"told.{rank}").write_text(json.dumps(told))
+
+
+def test_two_ranks_divide_the_teachers_work_and_learn_what_one_process_learns(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["test_ranks"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    both, alone = tmp_path / "both", tmp_path / "alone"
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "KD_HOME": str(both)}
+    given = [(both, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(2)]
+    processes = [context.Process(target=train, args=one) for one in [*given, (alone, {"KD_HOME": str(alone)})]]
+    for folder in (both, alone):
+        folder.mkdir()
+    for each in processes:
+        each.start()
+    for each in processes:
+        each.join(120)
+    assert [each.exitcode for each in processes] == [0, 0, 0]
+    first, second, one = (json.loads(path.read_text()) for path in (both / "told.0", both / "told.1", alone / "told.0"))
+    assert first["computed"] + second["computed"] == one["computed"] == ROWS
+    assert first["weights"] == second["weights"] == pytest.approx(one["weights"], rel=1e-4, abs=1e-5)
+    assert len(one["losses"]) == 6
+    for step, metrics in one["losses"].items():
+        for name, value in metrics.items():
+            if name.startswith("train/loss"):
+                assert first["losses"][step][name] == pytest.approx(value, rel=1e-4, abs=1e-5)
