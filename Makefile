@@ -1,7 +1,7 @@
 # make demo   the whole comparison on embedded data and weights, offline after installation
 # make test   the tests
 # make ui     the MLflow UI on what was run here
-# make bench  side by side with other tools, most of an hour on two cores (bench-quick: 3 minutes); options in BENCH="..."
+# make bench  side by side with other tools, long (bench-quick: a picture); options in BENCH="..."
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)

@@ -40,7 +40,7 @@ def about(settings: Settings) -> dict[str, str]:
 def main() -> None:
     """Measure the sections that are asked for, and write the page anew."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer contenders, rows and repeats: about 3 minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer contenders, rows and repeats")
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, comma-separated")
     parser.add_argument("--repeats", type=int, default=0, help="runs of each contender; default 3, quick 1")
     parser.add_argument("--examples", type=int, default=0, help="training rows; default 512, quick 128")

@@ -32,7 +32,7 @@ class Settings:
         text_column: column with the text.
         label_column: column with the class.
         repeats: runs of each contender, at least 3 for a figure that is to be quoted.
-        quick: fewer contenders and sizes: the picture in about 3 minutes for all sections together.
+        quick: fewer contenders and sizes: a picture, too few runs to be quoted.
         examples: training rows of the distillation that is compared.
     """
 
