@@ -31,7 +31,7 @@ from kd.signals import Caching, TeacherSignal, Wanted, teacher_signal
 from kd.stages.student import TOKENS_CPU
 from kd.tasks.classification import Classification
 from kd.teaching import TeacherPass
-from kd.training import LengthGroups
+from kd.training.order import LengthGroups
 from kd.types import CALLER_ONLY, PrecisionName
 
 WRITING, READING = "Teacher cache: writing", "Teacher cache: reading"

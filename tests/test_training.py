@@ -12,11 +12,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from datasets import Dataset
+from transformers import TrainerCallback
 
 from kd import training
 from kd.objectives.soft import Soft
 from kd.precision import resolve_precision
-from kd.training import Job, LengthGroups, Recipe, fit, last_checkpoint
+from kd.training import Job, Recipe, fit, last_checkpoint
+from kd.training.order import LengthGroups
 from kd.types import Stopped, TeacherOutputs, UserError
 from tests import tiny
 
@@ -33,6 +35,7 @@ RECIPE = Recipe(
     seed=3,
     metric="score",
     higher_is_better=True,
+    checkpoint_every_s=0.0,
 )
 
 
@@ -165,10 +168,10 @@ def test_accumulated_gradients_equal_the_mean_over_all_valid_positions_of_the_st
 
     work = job(tmp_path, model=tiny.bert(layers=2, seed=7, dropout=0.0), alpha=0.3)
     recipe = replace(RECIPE, batch_size=4, accumulation=ROWS // 4, epochs=1)
-    trainer = training._Trainer(work, recipe, training._arguments(work, recipe))
+    trainer = training._Trainer(work, recipe, training._arguments(work, recipe), lambda: False)
     seen = {}
 
-    class Keep(training.TrainerCallback):
+    class Keep(TrainerCallback):
         def on_pre_optimizer_step(self, args, state, control, model=None, **_):
             seen.update({name: value.grad.clone() for name, value in model.named_parameters()})
 
@@ -207,11 +210,19 @@ def assert_continues_exactly(folder, straight, step: int) -> None:
     assert difference(weights(second.model), straight[1]) == 0
 
 
+OFTEN = pytest.mark.parametrize("every_s", [0.0, float("inf")], ids=["each epoch", "only when stopped"])
+"""The laws of checkpoints hold however often one is written."""
+
+
+@OFTEN
 @pytest.mark.parametrize(("asked", "saved"), [(1, 2), (2, 3), (4, 5), (5, 6), (7, 8)], ids=lambda step: f"step {step}")
-def test_a_stopped_training_ends_at_exactly_the_weights_of_an_uninterrupted_one(tmp_path, straight, asked, saved):
+def test_a_stopped_training_ends_at_exactly_the_weights_of_an_uninterrupted_one(
+    tmp_path, straight, asked, saved, every_s
+):
     """SIGTERM comes while step `asked` is reported, so the next step is the last; steps 3 and 6 end an epoch."""
+    recipe = replace(RECIPE, epochs=3, checkpoint_every_s=every_s)
     with pytest.raises(Stopped, match="checkpoint"):
-        trained(job(tmp_path, report=Reports(asked, terminate)), replace(RECIPE, epochs=3))
+        trained(job(tmp_path, report=Reports(asked, terminate)), recipe)
     assert_continues_exactly(tmp_path, straight, saved)
 
 
@@ -356,24 +367,39 @@ class Scripted:
         return {"score": self.values[len(self.seen) - 1]}
 
 
+@OFTEN
 @pytest.mark.parametrize(("higher", "best"), [(True, 1), (False, 2)], ids=["rising metric", "falling metric"])
-def test_the_model_ends_as_the_checkpoint_that_is_best_on_validation_not_as_the_last(tmp_path, higher, best):
+def test_the_model_ends_as_the_epoch_that_is_best_on_validation_not_as_the_last(tmp_path, higher, best, every_s):
     script = Scripted((0.5, 0.9, 0.1, 0.4))
     work = job(tmp_path, validate=script)
-    fitted = fit(work, replace(RECIPE, epochs=4, higher_is_better=higher))
+    fitted = fit(work, replace(RECIPE, epochs=4, higher_is_better=higher, checkpoint_every_s=every_s))
+    assert (last_checkpoint(tmp_path) is None) == (every_s > 0)
     assert fitted.best == script.values[best]
     assert difference(weights(work.model), script.seen[best]) == 0
     assert difference(weights(work.model), script.seen[-1]) > 0
 
 
-def test_the_best_checkpoint_before_an_interruption_is_not_forgotten(tmp_path):
+@OFTEN
+def test_the_best_epoch_before_an_interruption_is_not_forgotten(tmp_path, every_s):
     script = Scripted((0.9, 0.5, 0.4))
-    recipe = replace(RECIPE, epochs=3)
+    recipe = replace(RECIPE, epochs=3, checkpoint_every_s=every_s)
     with pytest.raises(Stopped):
         fit(job(tmp_path, validate=script, report=Reports(5, terminate)), recipe)
     work = job(tmp_path, validate=script)
     assert fit(work, recipe).best == 0.9
     assert difference(weights(work.model), script.seen[0]) == 0
+
+
+def test_weights_held_in_memory_outlive_two_interruptions_and_a_checkpoint_that_is_rotated_away(tmp_path):
+    """Best is epoch 2 of 6, which no checkpoint has; stops in epochs 3, 4 and 5 leave the last two checkpoints."""
+    script = Scripted((0.5, 0.9, 0.4, 0.3, 0.2, 0.1))
+    recipe = replace(RECIPE, epochs=6, checkpoint_every_s=float("inf"))
+    for step in (7, 10, 13):
+        with pytest.raises(Stopped):
+            fit(job(tmp_path, validate=script, report=Reports(step, terminate)), recipe)
+    work = job(tmp_path, validate=script)
+    assert fit(work, recipe).best == 0.9
+    assert difference(weights(work.model), script.seen[1]) == 0
 
 
 def test_patience_stops_early_and_zero_never_does(tmp_path):

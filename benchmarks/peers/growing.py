@@ -90,6 +90,7 @@ def main() -> None:
             seed=workload.seed,
             metric="accuracy",
             higher_is_better=True,
+            checkpoint_every_s=0.0,
         )
         job = Job(
             model=student,

@@ -88,6 +88,8 @@ class FitOptions(RowOptions):
     """MLflow experiment; default `kd`; under `mlflow run` the one that its --experiment-name chose."""
     resume: ResumeName = "auto"
     """auto continues an interrupted training of the same options; never starts anew."""
+    checkpoint_every_s: float = 30.0
+    """Least seconds between two checkpoints, >= 0; a killed training loses these and an epoch at most."""
     latency_budget_ms: float = 0.0
     """Highest p95 latency of a request in ms; 0 sets no budget."""
     ram_budget_mib: float = 0.0
@@ -105,5 +107,6 @@ class FitOptions(RowOptions):
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number > 0")
         require(0 <= self.warmup_ratio < 1, "warmup_ratio", self.warmup_ratio, "a share from 0 to under 1")
         require(self.max_length >= 4, "max_length", self.max_length, "a number of tokens >= 4")
-        for option in ("weight_decay", "patience", "latency_budget_ms", "ram_budget_mib", "size_budget_mib"):
+        budgets = ("latency_budget_ms", "ram_budget_mib", "size_budget_mib")
+        for option in ("weight_decay", "patience", "checkpoint_every_s", *budgets):
             require(getattr(self, option) >= 0, option, getattr(self, option), "a number >= 0")

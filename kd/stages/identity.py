@@ -17,7 +17,7 @@ DECIDING_CODE = (
     "models",
     "objectives",
     "precision.py",
-    "training.py",
+    "training",
     "signals",
     "evaluation.py",
     "teaching.py",

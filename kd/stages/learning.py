@@ -94,6 +94,7 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
         seed=config.seed,
         metric=metric,
         higher_is_better=higher,
+        checkpoint_every_s=config.checkpoint_every_s,
     )
     fitted = fit(job, recipe)
     for warning in fitted.warnings:

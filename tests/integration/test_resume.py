@@ -24,6 +24,8 @@ def words(project, *more: str) -> tuple[str, ...]:
         "8",
         "--patience",
         "0",
+        "--checkpoint_every_s",
+        "0",
         "--seed",
         "5",
         *more,

@@ -96,7 +96,7 @@ def counts(project: Project) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def first(project) -> First:
     before = project.versions()
-    asked = words(project, "first", SPACE)
+    asked = words(project, "first", SPACE, "--checkpoint_every_s", "0")  # a trial takes no second
     early = project.run("hpo", *asked, "--timeout_minutes", "0.0001")
     leader = project.begin("hpo", *asked, "--n_trials", "2")
     await_that(lambda: at_work(project, "first"), leader)

@@ -1,33 +1,26 @@
 """The one training loop: a `transformers.Trainer` in which only loss, order of rows and reporting differ."""
 
 import json
-import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.data import Sampler
-from transformers import (
-    EarlyStoppingCallback,
-    PreTrainedModel,
-    ProgressCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
+from safetensors.torch import load_file, save_file
+from transformers import EarlyStoppingCallback, PreTrainedModel, ProgressCallback, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, TrainerControl
 
-from kd.types import EncodedRows, MaskName, ObjectiveTerm, PrecisionName, Stopped, TeacherOutputs, Term, UserError
+from kd.training.callbacks import Progress, Reporter, Stopper
+from kd.training.order import LengthGroups
+from kd.types import EncodedRows, MaskName, ObjectiveTerm, PrecisionName, Stopped, TeacherOutputs, Term
 
 Batch = dict[str, torch.Tensor]
 Watch = Callable[[Mapping[str, float], int], None]
+BEST = "best.safetensors"
+"""In a checkpoint: the best weights, where they are of an earlier epoch that has no checkpoint."""
 SILENT_SHARE = 0.01
 """A term below this share of the total over the whole training is warned about."""
 
@@ -48,6 +41,7 @@ class Recipe:
         seed: order of rows and dropout.
         metric: validation metric that picks the best checkpoint.
         higher_is_better: its direction.
+        checkpoint_every_s: least seconds between two checkpoints; until the next, the best weights are held in memory.
     """
 
     epochs: int
@@ -61,6 +55,7 @@ class Recipe:
     seed: int
     metric: str
     higher_is_better: bool
+    checkpoint_every_s: float
 
 
 @dataclass(frozen=True)
@@ -113,43 +108,10 @@ class Fitted:
     warnings: tuple[str, ...]
 
 
-class LengthGroups(Sampler[int]):
-    """Rows in random order, but rows of like length share a batch.
-
-    The order is a function of (seed, epoch) alone, so a resumed training sees the rows it would have seen.
-    Within each stretch of 50 global batches the rows are sorted by length; the batches are then shuffled.
-    """
-
-    def __init__(self, lengths: Sequence[int], group: int, seed: int) -> None:
-        """Group `lengths` (tokens a row) by the global batch size `group`."""
-        self.lengths = np.asarray(lengths)
-        self.group = group
-        self.seed = seed
-        self.epoch = 0
-
-    def __len__(self) -> int:  # noqa: D105
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:  # noqa: D105
-        generator = np.random.default_rng((self.seed, self.epoch))
-        order = generator.permutation(len(self.lengths))
-        batches: list[np.ndarray] = []
-        for start in range(0, len(order), self.group * 50):
-            stretch = order[start : start + self.group * 50]
-            stretch = stretch[np.argsort(-self.lengths[stretch], kind="stable")]
-            batches += [stretch[i : i + self.group] for i in range(0, len(stretch), self.group)]
-        whole = [batch for batch in batches if len(batch) == self.group]
-        rest = [batch for batch in batches if len(batch) < self.group]
-        for place in generator.permutation(len(whole)):
-            yield from whole[place].tolist()
-        for batch in rest:
-            yield from batch.tolist()
-
-
 class _Trainer(Trainer):
     """The Trainer with our loss, our order and our validation."""
 
-    def __init__(self, job: Job, recipe: Recipe, arguments: TrainingArguments) -> None:
+    def __init__(self, job: Job, recipe: Recipe, arguments: TrainingArguments, stopping: Callable[[], bool]) -> None:
         group = recipe.batch_size * recipe.accumulation * arguments.world_size
         self.job = job
         self.sampler = LengthGroups(job.rows["length"], group, recipe.seed)
@@ -159,6 +121,10 @@ class _Trainer(Trainer):
         self.window: dict[str, torch.Tensor] = {}
         self.shares: dict[str, float] = {}
         self.rows_seen = 0
+        self.checkpoint_every_s = recipe.checkpoint_every_s
+        self.stopping = stopping
+        self.best: dict[str, torch.Tensor] | None = None
+        self.saved_s = time.perf_counter()
         self.validation_s = 0.0
         self.control: TrainerControl
         # The Trainer insists on an eval_dataset; `evaluate` below never reads it.
@@ -215,6 +181,28 @@ class _Trainer(Trainer):
             self.window.clear()
         super().log(logs, *args, **kwargs)
 
+    def _determine_best_metric(self, metrics: Any, trial: Any) -> bool:
+        """Hold the weights of the best epoch until a checkpoint has them."""
+        best = bool(super()._determine_best_metric(metrics=metrics, trial=trial))
+        if best:
+            weights = self.accelerator.unwrap_model(self.model).state_dict()
+            self.best = {name: value.detach().cpu().clone() for name, value in weights.items()}
+        return best
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write a checkpoint where much would be lost without it: it takes as long as many steps of a small model."""
+        waited = self.stopping() or time.perf_counter() - self.saved_s >= self.checkpoint_every_s
+        if not self.accelerator.reduce(torch.tensor(float(waited), device=self.args.device), reduction="sum"):
+            return
+        if self.state.best_global_step == self.state.global_step:
+            self.best = None
+        elif self.best is not None and self.args.should_save:  # before the file that makes the checkpoint whole
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(self.best, folder / BEST)
+        super()._save_checkpoint(model, trial)
+        self.saved_s = time.perf_counter()
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Measure the task's validation metrics."""
         start = time.perf_counter()
@@ -226,88 +214,6 @@ class _Trainer(Trainer):
             self.job.watch(quality, round(self.state.epoch or 0))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
-
-
-class _Reporter(TrainerCallback):
-    """Passes on what the Trainer logs under this project's names; stops on a loss that is no number."""
-
-    def __init__(self, job: Job, sampler: LengthGroups) -> None:
-        self.job = job
-        self.sampler = sampler
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.sampler.epoch = int(state.epoch or 0)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        if not state.is_world_process_zero or not logs:
-            return
-        if not math.isfinite(logs.get("loss", 0.0)):
-            raise UserError(
-                f"training diverged: the loss is {logs['loss']} at step {state.global_step}; "
-                "lower learning_rate, raise warmup_ratio or give precision=fp32"
-            )
-        named = {f"val/{key.removeprefix('eval_')}": value for key, value in logs.items() if key.startswith("eval_")}
-        if "loss" in logs:
-            named |= {f"train/{key}": value for key, value in logs.items() if key != "epoch"}
-        if named:
-            self.job.report(named, state.global_step)
-
-
-class _Progress(ProgressCallback):
-    """The bar alone, with the title and the last validation metric; numbers go to the tracking store."""
-
-    def __init__(self, title: str, metric: str) -> None:
-        super().__init__()
-        self.title = title
-        self.metric = metric
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        super().on_train_begin(args, state, control, **kwargs)
-        if self.training_bar is not None:
-            self.training_bar.set_description(self.title)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        value = (logs or {}).get(f"eval_{self.metric}")
-        if value is not None and self.training_bar is not None:
-            self.training_bar.set_postfix_str(f"val {self.metric} {value:.3f}")
-
-    def close(self) -> None:
-        """End the bar's line, also where an error ends the training: what is said next starts a line."""
-        if self.training_bar is not None:
-            self.training_bar.close()
-
-
-class _Stopper(TrainerCallback):
-    """Asks for a checkpoint and an end when a signal has come."""
-
-    def __init__(self) -> None:
-        self.asked = threading.Event()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.asked.is_set() and state.epoch % 1:
-            control.should_save = True
-            control.should_training_stop = True
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if not self.asked.is_set():
-            return
-        control.should_training_stop = True
-        if state.epoch % 1:  # a validation within an epoch would enter the choice of the best checkpoint
-            control.should_evaluate = False
-            control.should_save = False
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Catch SIGTERM and Ctrl-C while training; elsewhere than the main thread there is nothing to catch."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        former = {name: signal.signal(name, lambda *_: self.asked.set()) for name in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for name, handler in former.items():
-                signal.signal(name, handler)
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -330,24 +236,28 @@ def fit(job: Job, recipe: Recipe) -> Fitted:
         UserError: the loss became infinite or no number.
         Stopped: a signal came; the checkpoint is saved.
     """
-    trainer = _Trainer(job, recipe, _arguments(job, recipe))
+    stopper = Stopper()
+    trainer = _Trainer(job, recipe, _arguments(job, recipe), stopper.asked.is_set)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    stopper = _Stopper()
-    trainer.add_callback(_Reporter(job, trainer.sampler))
-    progress = _Progress(job.title, recipe.metric)
+    trainer.add_callback(Reporter(job.report, trainer.sampler))
+    progress = Progress(job.title, recipe.metric)
     if job.title:
         trainer.add_callback(progress)
     trainer.add_callback(stopper)
     if recipe.patience:
         trainer.add_callback(EarlyStoppingCallback(recipe.patience))
     checkpoint = last_checkpoint(job.folder)
+    if checkpoint and (checkpoint / BEST).exists():
+        trainer.best = load_file(checkpoint / BEST)
     start = time.perf_counter()
     with stopper.listening(), closing(progress):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - start
     # accelerate leaves autocast around `forward`; the model would go on computing in bf16, unlike the served one.
-    trainer.accelerator.unwrap_model(job.model, keep_fp32_wrapper=False)
+    model = trainer.accelerator.unwrap_model(job.model, keep_fp32_wrapper=False)
+    if trainer.best is not None:
+        model.load_state_dict(trainer.best)
     if stopper.asked.is_set():
         raise Stopped(f"stopped at step {trainer.state.global_step}; checkpoint kept, the same command continues")
     return Fitted(

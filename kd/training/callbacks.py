@@ -1,0 +1,104 @@
+"""What happens around the steps of a training: reports, the bar, and an orderly stop."""
+
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from transformers import ProgressCallback, TrainerCallback
+
+from kd.training.order import LengthGroups
+from kd.types import UserError
+
+
+class Reporter(TrainerCallback):
+    """Passes on what the Trainer logs under this project's names; stops on a loss that is no number."""
+
+    def __init__(self, report: Callable[[dict[str, float], int], None], sampler: LengthGroups) -> None:
+        """Report to `report`, which takes (metrics, step); tell `sampler` the epoch."""
+        self.report = report
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Tell the sampler which epoch begins."""
+        self.sampler.epoch = int(state.epoch or 0)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        """Pass on; UserError where the loss is no number."""
+        if not state.is_world_process_zero or not logs:
+            return
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise UserError(
+                f"training diverged: the loss is {logs['loss']} at step {state.global_step}; "
+                "lower learning_rate, raise warmup_ratio or give precision=fp32"
+            )
+        named = {f"val/{key.removeprefix('eval_')}": value for key, value in logs.items() if key.startswith("eval_")}
+        if "loss" in logs:
+            named |= {f"train/{key}": value for key, value in logs.items() if key != "epoch"}
+        if named:
+            self.report(named, state.global_step)
+
+
+class Progress(ProgressCallback):
+    """The bar alone, with the title and the last validation metric; numbers go to the tracking store."""
+
+    def __init__(self, title: str, metric: str) -> None:
+        """Show `title`, and the validation metric `metric`."""
+        super().__init__()
+        self.title = title
+        self.metric = metric
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Open the bar."""
+        super().on_train_begin(args, state, control, **kwargs)
+        if self.training_bar is not None:
+            self.training_bar.set_description(self.title)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        """Show the validation metric."""
+        value = (logs or {}).get(f"eval_{self.metric}")
+        if value is not None and self.training_bar is not None:
+            self.training_bar.set_postfix_str(f"val {self.metric} {value:.3f}")
+
+    def close(self) -> None:
+        """End the bar's line, also where an error ends the training: what is said next starts a line."""
+        if self.training_bar is not None:
+            self.training_bar.close()
+
+
+class Stopper(TrainerCallback):
+    """Asks for a checkpoint and an end when a signal has come."""
+
+    def __init__(self) -> None:
+        """Nothing has been asked yet."""
+        self.asked = threading.Event()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Save and stop within an epoch."""
+        if self.asked.is_set() and state.epoch % 1:
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop, having saved already."""
+        if not self.asked.is_set():
+            return
+        control.should_training_stop = True
+        if state.epoch % 1:  # a validation within an epoch would enter the choice of the best checkpoint
+            control.should_evaluate = False
+            control.should_save = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Catch SIGTERM and Ctrl-C while training; elsewhere than the main thread there is nothing to catch."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        former = {name: signal.signal(name, lambda *_: self.asked.set()) for name in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for name, handler in former.items():
+                signal.signal(name, handler)
