@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer contenders, rows and repeats")
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, comma-separated")
     parser.add_argument("--repeats", type=int, default=0, help="runs of each contender; default 3, quick 1")
-    parser.add_argument("--examples", type=int, default=0, help="training rows; default 512, quick 128")
+    parser.add_argument("--examples", type=int, default=0, help="training rows; default 256, quick 128")
     parser.add_argument("--dataset", default=Settings.dataset)
     parser.add_argument("--text_column", default=Settings.text_column)
     parser.add_argument("--label_column", default=Settings.label_column)

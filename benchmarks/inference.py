@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fixed import Made, data, made
+from benchmarks.fixed import Made, made
 from benchmarks.results import Result, Settings
 
-ASKED = {1: 120, 32: 10}
+ASKED = {1: 60, 32: 4}
 """How often each contender is asked in a round, by batch size."""
 WARM_UP = 5
 NOTES = {
@@ -42,7 +42,7 @@ def measure(settings: Settings) -> list[Result]:
     names = ["student"] if settings.quick else list(here.models)
     rounds: dict[tuple[int, str, str], list[Mapping[str, float]]] = {}
     with ExitStack() as stack:
-        ask = {name: stack.enter_context(_worker(here, name, settings)) for name in names}
+        ask = {name: stack.enter_context(_worker(here, name)) for name in names}
         for turn in range(settings.repeats):
             for name in names:
                 for batch, found in ask[name]().items():
@@ -58,11 +58,11 @@ def measure(settings: Settings) -> list[Result]:
 
 
 @contextmanager
-def _worker(here: Made, name: str, settings: Settings) -> Iterator[Callable[[], dict[str, Any]]]:
+def _worker(here: Made, name: str) -> Iterator[Callable[[], dict[str, Any]]]:
     """Start a model's server and its process; yields what runs a round in it and returns figures by batch size."""
     uri = here.models[name]
     with _served(here, uri) as port:
-        words = [sys.executable, "-m", "benchmarks.inference", uri, str(port), *data(settings)]
+        words = [sys.executable, "-m", "benchmarks.inference", uri, str(port), *here.data]
         pipe = subprocess.PIPE
         with subprocess.Popen(words, cwd=here.folder, env=here.environment, stdin=pipe, stdout=pipe, text=True) as one:
             assert one.stdin is not None
@@ -70,7 +70,9 @@ def _worker(here: Made, name: str, settings: Settings) -> Iterator[Callable[[], 
 
             def ask() -> dict[str, Any]:
                 print("go", file=one.stdin, flush=True)
-                found: dict[str, Any] = json.loads(one.stdout.readline())
+                if not (line := one.stdout.readline()):
+                    raise RuntimeError(f"the process that asks {name} ended with {one.wait()}; see above")
+                found: dict[str, Any] = json.loads(line)
                 return found
 
             try:
@@ -114,7 +116,7 @@ def _wait(port: int, server: subprocess.Popen[bytes], seconds: float = 180) -> N
     raise RuntimeError(f"the server did not answer on port {port}")
 
 
-def _contenders(uri: str, port: int) -> dict[str, Contender]:
+def _contenders(uri: str, connection: http.client.HTTPConnection) -> dict[str, Contender]:
     """Load a model for all of them into this process; the order is the one they are asked in first."""
     import mlflow
 
@@ -125,7 +127,6 @@ def _contenders(uri: str, port: int) -> dict[str, Contender]:
     settings = packaging.read_settings(folder)
     trained = settings["format"] == "safetensors"
     found = _by_torch(folder, settings["max_length"]) if trained else _by_onnx(folder, served.unwrap_python_model())
-    connection = http.client.HTTPConnection("127.0.0.1", port)
 
     def over_http(texts: list[str]) -> Any:
         body = json.dumps({"inputs": texts}).encode()
@@ -217,10 +218,12 @@ def main() -> None:
         parser.add_argument(f"--{name}")
     options = vars(parser.parse_args())
     with redirect_stdout(sys.stderr):
-        contenders = _contenders(options.pop("uri"), options.pop("port"))
+        connection = http.client.HTTPConnection("127.0.0.1", options.pop("port"))
+        contenders = _contenders(options.pop("uri"), connection)
         rows = load_rows(StudentConfig(**options), 0)
     texts = list(map(str, rows.splits.test[options["text_column"]]))
     for _ in sys.stdin:
+        connection.close()  # the server closes it in the others' turns
         found = {batch: _round(contenders, texts, batch, asked) for batch, asked in ASKED.items()}
         print(json.dumps(found), flush=True)
 

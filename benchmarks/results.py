@@ -1,14 +1,15 @@
 """What every section of the benchmark shares: its settings, its results, fresh processes taken in turn, and the table.
 
-A section is a module with `measure(settings) -> list[Result]`. A contender is a command of its own, run in a fresh
-process, whose last line of output is a JSON object of figures.
+A section is a module with `measure(settings) -> list[Result]`. A contender is a command of its own, run in a process
+of its own, whose last line of output is a JSON object of figures.
 """
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -17,10 +18,13 @@ from typing import Any
 REPOSITORY = Path(__file__).parents[1]
 FOLDER = REPOSITORY / "benchmarks" / "results"
 PEERS_PYTHON = str(REPOSITORY / ".venv-bench" / "bin" / "python")
+UNSCORED = "BENCH_UNSCORED"
+"""Set in the environment where scores would be those of an earlier turn, and only take time."""
 QUIET = {"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "true"}
 
 INTRODUCTION = """Made by `make bench` from `benchmarks/results/*.json`, which hold every single run.
-Figures are medians. A contender runs in a fresh process, in turn with the others. What was not measured is absent."""
+Figures are medians. A contender runs in a process of its own, in turn with the others.
+What was not measured is absent."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Settings:
     label_column: str = "label"
     repeats: int = 3
     quick: bool = False
-    examples: int = 512
+    examples: int = 256
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,10 @@ class Result:
 
     @classmethod
     def of(cls, section: str, name: str, repeats: Sequence[Mapping[str, float]], notes: str = "") -> "Result":
-        """Make a line of medians."""
-        names = [figure for figure in repeats[0] if all(figure in one for one in repeats)]
-        return cls(section, name, {one: median(each[one] for each in repeats) for one in names}, list(repeats), notes)
+        """Make a line of medians; a figure may be missing from some repeats."""
+        names = dict.fromkeys(figure for each in repeats for figure in each)
+        what = {one: median(each[one] for each in repeats if one in each) for one in names}
+        return cls(section, name, what, list(repeats), notes)
 
 
 def fresh(command: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -91,13 +96,61 @@ def fresh(command: Sequence[str], environment: Mapping[str, str] | None = None) 
 
 
 def in_turn(commands: Mapping[str, Sequence[str]], repeats: int) -> dict[str, list[dict[str, Any]]]:
-    """Run each command `repeats` times, A B C A B C, so that a slow minute of the machine meets all of them."""
+    """Run each command `repeats` times, A B C A B C, so that a slow minute of the machine meets all of them.
+
+    Each runs in a process of its own, which has its libraries imported already: that took most of the time.
+
+    Args:
+        commands: by name, a module with its arguments for this Python, or a path to another Python, `-m` and the same.
+        repeats: turns.
+
+    Raises:
+        RuntimeError: one failed; the text ends with what it said.
+    """
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in commands}
-    for turn in range(repeats):
-        for name, command in commands.items():
-            found[name].append(fresh(command))
-            print(f"{turn + 1}/{repeats} {name}: {json.dumps(found[name][-1])}", file=sys.stderr, flush=True)
+    with ExitStack() as stack:
+        split = {name: _split(command) for name, command in commands.items()}
+        run = {}
+        for python in {python for python, _, _ in split.values()}:
+            modules = {module for other, module, _ in split.values() if other == python}
+            run[python] = stack.enter_context(_forking(python, sorted(modules)))
+        for turn in range(repeats):
+            for name, (python, module, arguments) in split.items():
+                found[name].append(run[python](module, arguments, {UNSCORED: "1"} if turn else {}))
+                print(f"{turn + 1}/{repeats} {name}: {json.dumps(found[name][-1])}", file=sys.stderr, flush=True)
     return found
+
+
+def _split(command: Sequence[str]) -> tuple[str, str, list[str]]:
+    if os.sep in command[0]:
+        return command[0], command[2], list(command[3:])
+    return sys.executable, command[0], list(command[1:])
+
+
+@contextmanager
+def _forking(python: str, modules: Sequence[str]) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Start `benchmarks.forks`; yields what runs a module with arguments and changes of the environment."""
+    words = [python, "-m", "benchmarks.forks", *modules]
+    environment = {**os.environ, **QUIET}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, cwd=REPOSITORY, env=environment, stdin=pipe, stdout=pipe, text=True) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+
+        def run(module: str, *given: Any) -> dict[str, Any]:
+            print(json.dumps([module, *given]), file=server.stdin, flush=True)
+            if not (line := server.stdout.readline()):
+                raise RuntimeError(f"{python} cannot import {', '.join(modules)}; see above")
+            status, out, said = json.loads(line)
+            if status:
+                raise RuntimeError(f"{module} {' '.join(given[0])} ended with {status}: {said[-2000:]}")
+            found: dict[str, Any] = json.loads(out.strip().splitlines()[-1])
+            return found
+
+        try:
+            yield run
+        finally:
+            server.stdin.close()
 
 
 def write(name: str, about: Mapping[str, Any], results: Sequence[Result], folder: Path = FOLDER) -> None:

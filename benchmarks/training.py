@@ -74,8 +74,11 @@ def contenders(folder: Path, quick: bool) -> dict[str, Sequence[str]]:
     for precision in dict.fromkeys((fast, "fp32")):  # auto may be fp32
         how = (str(folder), "--precision", precision)
         found[f"{DYNAMIC}, {precision}"] = ("benchmarks.peers.trainer", *how, "--padding", "batch")
-        found[f"{SENTENCE}, {precision}"] = (PEERS_PYTHON, "-m", "benchmarks.peers.sentence", *how)
+        if precision == fast:
+            found[f"{SENTENCE}, {precision}"] = (PEERS_PYTHON, "-m", "benchmarks.peers.sentence", *how)
         for teacher, name in OURS.items():
+            if teacher == "online" and precision != fast:
+                continue
             found[f"{name}, {precision}"] = ("benchmarks.peers.ours", *how, "--teacher", teacher)
         found[f"{PASS}, {precision}"] = ("benchmarks.peers.teacher_pass", *how)
     few = {f"{each}, fp32" for each in (HOME, DYNAMIC, BREWER_CACHED)}

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from kd.types import CALLER_ONLY, TAIL_POINTS, EncodedRows, MaskName, TopLogProbs, UserError
+from kd.types import CALLER_ONLY, EncodedRows, MaskName, TopLogProbs, UserError
 
 MANY_OPTIONS = 30_000
 """From this many options on, the most probable ones are kept and the rest as a whole."""
 TOP_K = 64
+TAIL_POINTS = 8
+"""A tail is known at the temperatures 8/1, 8/2, ... 8/8; see `TopLogProbs`."""
 QUERIES, KEYS, VALUES = ("query", "q_proj", "q_lin"), ("key", "k_proj", "k_lin"), ("value", "v_proj", "v_lin")
 """What the linear layers of self-attention are called in BERT, most decoders, and DistilBERT."""
 
@@ -47,6 +49,7 @@ class TeacherPass:
         contents: `logits`, and `hidden.3`, `attention.3` or `relation.3` of layer 3 (0-based), say.
         autocast: bfloat16 or float16; None computes in the model's own precision.
         tokens: most tokens of a forward, padding included; halved where a GPU's memory runs out.
+        whole: keep every option, however many there are.
     """
 
     model: PreTrainedModel
@@ -56,6 +59,7 @@ class TeacherPass:
     contents: tuple[str, ...] = ("logits",)
     autocast: torch.dtype | None = None
     tokens: int = 8192
+    whole: bool = False
 
     def __post_init__(self) -> None:
         """Raises UserError where the model has none of what is asked."""
@@ -105,7 +109,7 @@ class TeacherPass:
         mixed = torch.autocast(device.type, dtype=self.autocast) if self.autocast else nullcontext()
         with torch.inference_mode(), mixed, _listening(self._joints) as heard:
             outputs = self.model(**inputs, **wanted)
-            found = _logits_of(outputs.logits) if "logits" in self.contents else {}
+            found = self._logits(outputs.logits.float()) if "logits" in self.contents else {}
         tokens, positions = masks["tokens"], masks["positions"]
         steps = tokens if positions.shape == tokens.shape else positions
         result = {name: _unpadded(each, steps, (0,) if positions.ndim > 1 else ()) for name, each in found.items()}
@@ -117,12 +121,11 @@ class TeacherPass:
             result[name] = _unpadded(part, tokens, {"hidden": (0,), "attention": (1, 2), "relation": (1,)}[kind])
         return result
 
-
-def _logits_of(logits: torch.Tensor) -> dict[str, torch.Tensor]:
-    if logits.shape[-1] < MANY_OPTIONS:
-        return {"logits": logits.float()}
-    top = top_log_probs(logits.float(), TOP_K)
-    return {"logits.values": top.values, "logits.indices": top.indices, "logits.tail": top.tail}
+    def _logits(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        if self.whole or logits.shape[-1] < MANY_OPTIONS:
+            return {"logits": logits}
+        top = top_log_probs(logits, TOP_K)
+        return {"logits.values": top.values, "logits.indices": top.indices, "logits.tail": top.tail}
 
 
 def _layer(outputs: Any, kind: str, layer: int) -> torch.Tensor:

@@ -53,10 +53,6 @@ class Pruned(Exception):
     """A trial was stopped early, because others did better at the same point. No failure."""
 
 
-TAIL_POINTS = 8
-"""A tail is known at the temperatures 8/1, 8/2, ... 8/8; see `TopLogProbs`."""
-
-
 class EncodedRows(Protocol):
     """Rows as model inputs, with columns `row` (position) and `length` (in tokens) beside them."""
 

@@ -31,7 +31,7 @@ from kd.tasks.classification import Classification
 from kd.training import Job, Recipe, fit
 from kd.types import Stopped
 
-SETTLED = 20
+SETTLED = 10
 """Steps before the clock starts."""
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from kd.objectives.base import at_valid, masked_sum
-from kd.types import TAIL_POINTS, MaskName, TeacherOutputs, Term, TopLogProbs
+from kd.types import MaskName, TeacherOutputs, Term, TopLogProbs
 
 
 def soft_kl(student_logits: torch.Tensor, teacher_logits: torch.Tensor, mask: torch.Tensor, temperature: float) -> Term:
@@ -69,8 +69,8 @@ def soft_kl_top(student_logits: torch.Tensor, teacher: TopLogProbs, mask: torch.
 def _tail(tail: torch.Tensor, rest: int, temperature: float) -> torch.Tensor:
     """Return log sum p^(1 / T) over the rest of the options; log of their number where 1 / T is 0."""
     points = torch.cat([torch.full_like(tail[..., :1], math.log(rest)), tail], dim=-1)
-    place = TAIL_POINTS / temperature
-    low = min(int(place), TAIL_POINTS - 1)  # below T = 1 the last line goes on
+    place = tail.shape[-1] / temperature
+    low = min(int(place), tail.shape[-1] - 1)  # below T = 1 the last line goes on
     return torch.lerp(points[..., low], points[..., low + 1], place - low)
 
 

@@ -102,7 +102,7 @@ class TeacherSignal:
         return TeacherOutputs(logits=TopLogProbs(values, indices.long(), tail), **layers)
 
     def all_logits(self) -> np.ndarray:
-        """Return the logits of all rows at once, `(rows, ..., options)` float32."""
+        """Return the logits of all rows at once, `(rows, ..., options)` float32; the teacher must keep them whole."""
         order = np.arange(self._wanted.rows)
         if not self.cached:
             order = np.argsort(-np.asarray(self._teacher().lengths), kind="stable")

@@ -67,6 +67,8 @@ def _prune(chosen: Sequence[Entry], found: Sequence[Entry]) -> None:
             removed.append(entry)
         except Timeout:
             say(f"Kept, because it is being written: {entry.folder}")
+        except OSError as error:
+            say(f"Kept, because it cannot be removed: {entry.folder} ({error.strerror or error})")
     say(f"Removed {len(removed)} of {len(found)}, {_mib(removed)} MiB")
     damaged = [entry for entry in found if entry not in removed and entry.state != WHOLE]
     if damaged:

@@ -3,6 +3,7 @@
 from functools import partial
 from importlib.metadata import version
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from kd.config import FitOptions
@@ -10,14 +11,18 @@ from kd.data.encoded import ArrowRows, encoded
 from kd.models.sources import tokenizer_digest
 from kd.stages.identity import code_digest, fingerprint
 from kd.stages.rows import Rows
-from kd.types import SplitName
+from kd.types import SplitName, UserError
 
 ENCODING_CODE = ("tasks", "data/encoded.py")
 ENCODING_LIBRARIES = ("transformers", "tokenizers")
 
 
 def encode(config: FitOptions, rows: Rows, name: SplitName, tokenizer: PreTrainedTokenizerBase) -> ArrowRows:
-    """Return a split as the inputs of a model with this tokenizer; tokenised where nobody has done it before."""
+    """Return a split as the inputs of a model with this tokenizer; tokenised where nobody has done it before.
+
+    Raises:
+        UserError: a row has no token.
+    """
     digests = {"train": rows.train_digest, "validation": rows.validation_digest, "test": rows.test_digest}
     parts = {
         "rows": digests[name],
@@ -29,4 +34,11 @@ def encode(config: FitOptions, rows: Rows, name: SplitName, tokenizer: PreTraine
     }
     about = {"data": config.dataset, "split": name}
     how = partial(rows.task.encode, tokenizer=tokenizer, max_length=config.max_length)
-    return encoded(rows.split(name), how, parts, about)
+    found = encoded(rows.split(name), how, parts, about)
+    empty = np.flatnonzero(np.asarray(found["length"]) == 0)
+    if len(empty):
+        raise UserError(
+            f"{name} row {empty[0]} and {len(empty) - 1} others have no token: "
+            "the tokenizer knows nothing of their text and marks no beginning; remove these rows or use another model"
+        )
+    return found

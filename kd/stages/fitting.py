@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
 from kd import tracking
 from kd.config import FitOptions
@@ -12,11 +13,13 @@ from kd.precision import resolve_precision
 from kd.stages.baselines import log_baselines
 from kd.stages.checkpoints import checkpoints
 from kd.stages.console import say
+from kd.stages.encoding import encode
 from kd.stages.identity import code_digest, fingerprint
 from kd.stages.learning import learn, log_model, score_test
 from kd.stages.plans import Plan
 from kd.stages.rows import short_name
 from kd.stages.serving import measure_apart
+from kd.types import SplitName
 
 REQUESTS_KEPT = 256
 
@@ -60,6 +63,8 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
 
 
 def _carry_out(plan: Plan, config: FitOptions, parent: tracking.Run | None, key: str) -> Outcome:
+    for name in get_args(SplitName):
+        encode(config, plan.rows, name, plan.tokenizer)  # what cannot be read is told before anything is trained
     with started(plan, config, parent, key) as (run, folder):
         validation = learn(plan, config, run, folder)
         test = score_test(plan, config, run)

@@ -134,7 +134,8 @@ def signal_of(
 
     def signal(name: SplitName) -> TeacherSignal:
         split = rows.split(name)
-        precision = resolve_precision(config.precision) if name == "train" else "fp32"
+        whole = name != "train"  # scored against all that the teacher says
+        precision = "fp32" if whole else resolve_precision(config.precision)
         key = signal_key(
             {
                 "teacher": located.digest,
@@ -142,6 +143,7 @@ def signal_of(
                 "task": fingerprint(rows.task.serving()),
                 "max_length": str(config.max_length),
                 "precision": precision,
+                "whole": str(whole),
                 "code": teaching_code(),
             }
         )
@@ -158,6 +160,7 @@ def signal_of(
                 rows.task.masks,
                 autocast=autocast_dtype(precision),
                 tokens=TOKENS_CUDA if cuda else TOKENS_CPU,
+                whole=whole,
             )
 
         about = {"teacher": located.uri, "data": config.dataset, "split": name, "precision": precision}

@@ -24,7 +24,13 @@ forms = {
     "table": model.predict(pd.DataFrame({"text": texts})),
     "other name": model.predict(pd.DataFrame({"review": texts})),
 }
-print(json.dumps(forms))
+refused = []
+for wrong in (["good", None], pd.DataFrame({"text": ["good", float("nan")]}), {"text": texts}):
+    try:
+        model.predict(wrong)
+    except Exception as error:
+        refused.append(str(error))
+print(json.dumps({"forms": forms, "refused": refused}))
 """
 
 
@@ -47,11 +53,20 @@ def served(request, project, compared, tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     path = project.client.download_artifacts(version.run_id, "predictions_test.parquet", str(elsewhere))
-    return json.loads(done.stdout.splitlines()[-1]), pd.read_parquet(path)
+    told = json.loads(done.stdout.splitlines()[-1])
+    return told["forms"], pd.read_parquet(path), told["refused"]
+
+
+def test_what_is_no_text_is_refused_instead_of_answered_as_the_word_for_it(served):
+    refused = served[2]
+    assert len(refused) == 3
+    assert "row 1: a text is needed, got None" in refused[0]
+    assert "row 1: a text is needed, got nan" in refused[1]
+    assert "row 0: a text is needed" in refused[2]
 
 
 def test_a_string_a_list_and_a_table_give_the_same_answers(served):
-    answers, _ = served
+    answers, _, _ = served
     assert answers["list"] == answers["table"] == answers["other name"]
     assert len(answers["string"]) == 1
     assert answers["string"][0]["label"] == answers["list"][0]["label"]
@@ -59,7 +74,7 @@ def test_a_string_a_list_and_a_table_give_the_same_answers(served):
 
 
 def test_served_answers_equal_the_predictions_that_were_scored(served):
-    answers, scored = served
+    answers, scored, _ = served
     assert [one["label"] for one in answers["list"]] == scored["prediction"].tolist()
     for label in ("bad", "good"):
         ours = [one["probabilities"][label] for one in answers["list"]]

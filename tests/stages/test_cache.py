@@ -130,6 +130,16 @@ def test_a_cache_that_is_being_written_is_kept(kept):
     assert kept["old"].exists()
 
 
+def test_what_cannot_be_removed_is_said_and_the_rest_is_removed(kept, kd_home):
+    elsewhere = kd_home / "elsewhere"
+    kept["old"].rename(elsewhere)
+    kept["old"].symlink_to(elsewhere, target_is_directory=True)
+    shown = said(action="prune", all=True)
+    assert "Kept, because it cannot be removed" in shown
+    assert "Removed 2 of 3" in shown
+    assert any(elsewhere.iterdir())
+
+
 def test_after_pruning_the_teacher_fills_the_cache_again(kept, caplog):
     said(action="prune", all=True)
     with caplog.at_level(logging.WARNING):

@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from datasets import Dataset
 from test_signal_of import WORDS
 from tiny import saved_bert, tokenizer
+from tokenizers import processors
 
 from kd.config import StudentConfig
 from kd.models.sources import load_tokenizer, tokenizer_digest
@@ -13,6 +15,7 @@ from kd.stages.encoding import encode
 from kd.stages.rows import load_rows
 from kd.stages.weights import locate
 from kd.tasks.classification import Classification
+from kd.types import UserError
 
 
 @pytest.fixture
@@ -100,6 +103,16 @@ def test_another_length_is_another_encoding(config, asked):
     for length in (5, 6, 5):
         assert max(encode(replace(config, max_length=length), rows, "train", words)["length"]) == length
     assert asked == [32, 32]
+
+
+def test_a_row_without_a_token_is_named_instead_of_failing_in_a_model(config, tmp_path):
+    rows = load_rows(config, 0)
+    words = tokenizer()
+    words.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B")
+    texts = ["good film", " ", "bad film", "\t"]
+    blank = Dataset.from_dict({**{column: rows.train[column][:4] for column in rows.train.column_names}, "text": texts})
+    with pytest.raises(UserError, match="train row 1 and 1 others have no token"):
+        encode(config, replace(rows, train=blank, train_digest="blank"), "train", words)
 
 
 def test_a_tokenizer_is_the_same_after_it_was_used_and_after_it_was_saved(tmp_path):

@@ -4,14 +4,17 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from tiny import saved_bert
 
+from kd import teaching
 from kd.config import StudentConfig
 from kd.signals import shards
 from kd.signals.inventory import entries
 from kd.stages import identity, student
 from kd.stages.rows import load_rows
 from kd.stages.weights import locate
+from kd.types import TopLogProbs
 
 WORDS = ("good", "bad", "fine", "poor", "very", "not")
 
@@ -85,6 +88,16 @@ def test_options_of_the_student_share_one_cache(config, option):
 def test_every_split_has_its_own(config):
     assert [computed(config, split) for split in ("train", "validation", "test")] == [32, 4, 4]
     assert [computed(config, split) for split in ("train", "validation", "test")] == [0, 0, 0]
+
+
+def test_of_many_options_training_keeps_the_most_probable_and_scoring_has_them_all(config, monkeypatch):
+    monkeypatch.setattr(teaching, "MANY_OPTIONS", 2)
+    rows = load_rows(config, config.seed)
+    located, teacher = student.find_teacher(config, rows)
+    signal = student.signal_of(config, rows, located, teacher)
+    assert isinstance(signal("train")(torch.arange(2)).logits, TopLogProbs)
+    for name in ("validation", "test"):
+        assert signal(name).all_logits().shape == (4, 2)
 
 
 def test_what_is_told_of_a_cache_is_where_it_came_from(config):

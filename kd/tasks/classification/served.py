@@ -87,11 +87,11 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
     def texts(self, requests: Any) -> list[list[str]]:
         """Return a list of texts for each text column: one column, or the two of a pair under their names."""
         if len(self.inputs) == 1 and not isinstance(requests, pd.DataFrame):
-            return [[str(text) for text in requests]]
+            return [_texts(requests)]
         if len(self.inputs) == 1 and requests.shape[1] != 1:
             raise ValueError(f"one column of text is taken; got {', '.join(map(str, requests.columns))}")
         columns = self.inputs if len(self.inputs) > 1 else [requests.columns[0]]
-        return [[str(text) for text in requests[column]] for column in columns]
+        return [_texts(requests[column]) for column in columns]
 
     def predict(
         self, context: Any, model_input: TypeFromExample, params: dict[str, Any] | None = None
@@ -109,6 +109,15 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
             {"label": self.labels[i], "score": row[i], "probabilities": dict(zip(self.labels, row, strict=True))}
             for i, row in zip(best, probabilities.tolist(), strict=True)
         ]
+
+
+def _texts(requests: Any) -> list[str]:
+    """Return the texts; ValueError where one is missing or is none, such as a list of texts in a single cell."""
+    texts = list(requests)
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"row {place}: a text is needed, got {text!r}; give a text, a list of texts, or a table")
+    return texts
 
 
 def _encoded(tokenizer: Any, texts: list[list[str]], names: list[str]) -> dict[str, Any]:
