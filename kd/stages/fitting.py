@@ -63,9 +63,9 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
 
 
 def _carry_out(plan: Plan, config: FitOptions, parent: tracking.Run | None, key: str) -> Outcome:
-    for name in get_args(SplitName):
-        encode(config, plan.rows, name, plan.tokenizer)  # what cannot be read is told before anything is trained
     with started(plan, config, parent, key) as (run, folder):
+        for name in get_args(SplitName):
+            encode(config, plan.rows, name, plan.tokenizer)  # what cannot be read is told before anything is trained
         validation = learn(plan, config, run, folder)
         test = score_test(plan, config, run)
         say(f"{plan.title}: " + ", ".join([*_shown("val", validation), *_shown("test", test)]))

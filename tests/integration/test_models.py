@@ -60,7 +60,7 @@ def served(request, project, compared, tmp_path_factory):
 def test_what_is_no_text_is_refused_instead_of_answered_as_the_word_for_it(served):
     refused = served[2]
     assert len(refused) == 3
-    assert "row 1: a text is needed, got None" in refused[0]
+    assert "row 1: a text is needed, got nan" in refused[0]
     assert "row 1: a text is needed, got nan" in refused[1]
     assert "row 0: a text is needed" in refused[2]
 
