@@ -57,6 +57,7 @@ class Details:
 
     Attributes:
         slices: of each arm that is held against something, the worst for the arm first.
+        churn: shares of examples answered otherwise than by what the arm is held against, by what it is, mean of pairs.
         tests: one a seed.
         curves: by seed and run, (step, validation metric) points.
         notes: what could not be read, in words.
@@ -66,6 +67,7 @@ class Details:
     tests: Mapping[str, tuple[SeedTest, ...]] = field(default_factory=dict)
     curves: Mapping[str, tuple[Curve, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    churn: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def slices_of(predictions: pd.DataFrame, column: str) -> dict[str, Rows]:

@@ -1,7 +1,7 @@
 """One pass of a teacher over rows: what it says about each, without a trace of the others in its batch."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,15 +9,14 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from kd.types import CALLER_ONLY, EncodedRows, MaskName, TopLogProbs, UserError
+from kd.insides import EAGER, look_into
+from kd.types import CALLER_ONLY, EncodedRows, MaskName, TopLogProbs
 
 MANY_OPTIONS = 30_000
 """From this many options on, the most probable ones are kept and the rest as a whole."""
 TOP_K = 64
 TAIL_POINTS = 8
 """A tail is known at the temperatures 8/1, 8/2, ... 8/8; see `TopLogProbs`."""
-QUERIES, KEYS, VALUES = ("query", "q_proj", "q_lin"), ("key", "k_proj", "k_lin"), ("value", "v_proj", "v_lin")
-"""What the linear layers of self-attention are called in BERT, most decoders, and DistilBERT."""
 
 
 def top_log_probs(logits: torch.Tensor, k: int) -> TopLogProbs:
@@ -64,15 +63,9 @@ class TeacherPass:
     def __post_init__(self) -> None:
         """Raises UserError where the model has none of what is asked."""
         self.lengths = np.asarray(self.rows["length"])
-        named = [name.partition(".") for name in self.contents if name != "logits"]
-        self._asked = {(kind, int(layer)): f"{kind}.{layer}" for kind, _, layer in named}
-        self._kinds = {kind for kind, _ in self._asked}
-        count = getattr(self.model.config, "num_hidden_layers", 0)
-        if (last := max((layer for _, layer in self._asked), default=-1)) >= count:
-            raise UserError(f"teacher: its layer {last} (0-based) is asked for, and it has {count} layers")
-        if "attention" in self._kinds:
-            self.model.set_attn_implementation("eager")  # SDPA has no maps to give
-        self._joints = _joints(self.model) if "relation" in self._kinds else {}
+        self._inside = look_into(self.model, self.contents, "teacher")
+        if "attention" in self._inside.kinds:
+            self.model.set_attn_implementation(EAGER)  # SDPA has no maps to give
         self.model.eval()
 
     def __call__(self, rows: np.ndarray) -> Iterator[dict[str, list[torch.Tensor]]]:
@@ -104,20 +97,15 @@ class TeacherPass:
         masks = {name: mask.cpu().numpy() for name, mask in self.masks(batch).items()}
         device = self.model.device
         inputs = {key: value.to(device) for key, value in batch.items() if key not in CALLER_ONLY}
-        switches = {"output_hidden_states": "hidden", "output_attentions": "attention"}
-        wanted = {option: True for option, kind in switches.items() if kind in self._kinds}
         mixed = torch.autocast(device.type, dtype=self.autocast) if self.autocast else nullcontext()
-        with torch.inference_mode(), mixed, _listening(self._joints) as heard:
-            outputs = self.model(**inputs, **wanted)
+        with torch.inference_mode(), mixed, self._inside.listening() as heard:
+            outputs = self.model(**inputs, **self._inside.switches)
             found = self._logits(outputs.logits.float()) if "logits" in self.contents else {}
         tokens, positions = masks["tokens"], masks["positions"]
         steps = tokens if positions.shape == tokens.shape else positions
         result = {name: _unpadded(each, steps, (0,) if positions.ndim > 1 else ()) for name, each in found.items()}
-        for (kind, layer), name in self._asked.items():
-            if kind == "relation":
-                part = torch.stack([heard[joint] for joint in self._joints[layer]], dim=1)
-            else:
-                part = _layer(outputs, kind, layer)
+        for name, part in self._inside.picked(outputs, heard).items():
+            kind = name.partition(".")[0]
             result[name] = _unpadded(part, tokens, {"hidden": (0,), "attention": (1, 2), "relation": (1,)}[kind])
         return result
 
@@ -126,46 +114,6 @@ class TeacherPass:
             return {"logits": logits}
         top = top_log_probs(logits, TOP_K)
         return {"logits.values": top.values, "logits.indices": top.indices, "logits.tail": top.tail}
-
-
-def _layer(outputs: Any, kind: str, layer: int) -> torch.Tensor:
-    """Return a layer's output or attention maps; the first hidden state is the embeddings'."""
-    states = outputs.hidden_states if kind == "hidden" else outputs.attentions
-    place = layer + (kind == "hidden")
-    if not states or place >= len(states) or states[place] is None:
-        raise UserError(f"teacher: it gives no {kind} of layer {layer}; use another objective or another teacher")
-    found: torch.Tensor = states[place]
-    return found
-
-
-def _joints(model: torch.nn.Module) -> dict[int, tuple[torch.nn.Module, ...]]:
-    """Return the modules that make queries, keys and values, by layer."""
-    found = []
-    for words in (QUERIES, KEYS, VALUES):
-        found.append([module for name, module in model.named_modules() if name.rpartition(".")[2] in words])
-    count = getattr(model.config, "num_hidden_layers", 0)
-    if any(len(each) != count for each in found):
-        raise UserError(
-            f"teacher: {type(model).__name__} has no queries, keys and values of its own in each of {count} layers; "
-            "use another objective or another teacher"
-        )
-    return dict(enumerate(zip(*found, strict=True)))
-
-
-@contextmanager
-def _listening(joints: Mapping[int, tuple[torch.nn.Module, ...]]) -> Iterator[dict[torch.nn.Module, torch.Tensor]]:
-    """Note what modules put out meanwhile."""
-    heard: dict[torch.nn.Module, torch.Tensor] = {}
-
-    def note(module: torch.nn.Module, _: Any, output: torch.Tensor) -> None:
-        heard[module] = output
-
-    hooks = [module.register_forward_hook(note) for layer in joints.values() for module in layer]
-    try:
-        yield heard
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _unpadded(values: torch.Tensor, valid: np.ndarray, axes: tuple[int, ...]) -> list[torch.Tensor]:

@@ -16,8 +16,11 @@ CALLER_ONLY = ("labels", "row")
 """Keys of a batch that are not the model's."""
 SplitName = Literal["train", "validation", "test"]
 TaskName = Literal["classification"]
-ObjectiveName = Literal["none", "soft", "hard"]
-InitialisationName = Literal["first", "last", "odd", "even", "spaced", "random"]
+ObjectiveName = Literal[
+    "none", "soft", "hard", "hidden", "attention", "relation", "cosine", "patient", "jsd", "dkd"
+]  # fmt: skip
+MatchName = Literal["spaced", "last", "skip"]
+InitialisationName = Literal["first", "top-k", "last", "bottom-k", "odd", "even", "spaced", "random", "importance"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 ResumeName = Literal["auto", "never"]
 OutputName = Literal["table", "json", "csv", "html"]
@@ -29,6 +32,9 @@ CacheName = Literal["auto", "on", "off"]
 CacheActionName = Literal["list", "verify", "prune"]
 Role = Literal["teacher", "student", "distilled", "trivial"]
 MaskName = Literal["target", "positions", "tokens"]
+
+LayerPairs: TypeAlias = tuple[tuple[int, int], ...]
+"""(layer of the student, layer of the teacher) that are compared, both 0-based."""
 
 Term: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"
 """A loss as (sum over valid positions, number of valid positions): two scalars. The trainer divides, once."""
@@ -102,6 +108,71 @@ class TeacherOutputs:
     relation: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class StudentOutputs:
+    """What the student said about one batch, by the same names and shapes as `TeacherOutputs`; with gradient."""
+
+    logits: "torch.Tensor"
+    hidden: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
+    attention: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
+    relation: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a term compares besides logits.
+
+    Attributes:
+        student: such as `hidden.0`, the output of layer 0 (0-based).
+        teacher: likewise, of the teacher.
+        widths: of the student's and the teacher's hidden states, where a projection that is trained along joins them;
+            the term is given the student's hidden states projected. None where there is nothing to join.
+    """
+
+    student: tuple[str, ...] = ()
+    teacher: tuple[str, ...] = ()
+    widths: tuple[int, int] | None = None
+
+
+LOGITS_ALONE = Needs()
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model's number of layers, width of hidden states, and number of attention heads."""
+
+    layers: int
+    width: int
+    heads: int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What terms are built from.
+
+    Attributes:
+        temperature: T > 0 of the soft targets.
+        beta: from 0, forward KL, to 1, reverse KL, for `jsd`.
+        student: its shape.
+        teacher: its shape.
+        pairs: layers to compare.
+        inner: the same for terms that leave the last layer to the logits.
+    """
+
+    temperature: float
+    beta: float
+    student: Shape
+    teacher: Shape
+    pairs: LayerPairs
+    inner: LayerPairs
+
+    def needs(self, kind: str, pairs: LayerPairs, joined: bool = False) -> Needs:
+        """Say that `kind` of these layers is compared; `joined`: by a projection where widths differ."""
+        student, teacher = (tuple(dict.fromkeys(f"{kind}.{pair[side]}" for pair in pairs)) for side in (0, 1))
+        widths = (self.student.width, self.teacher.width)
+        return Needs(student, teacher, widths if joined and widths[0] != widths[1] else None)
+
+
 class ObjectiveTerm(Protocol):
     """One way of comparing a student with its teacher on a batch."""
 
@@ -115,9 +186,29 @@ class ObjectiveTerm(Protocol):
         """Which of the task's masks says where the term is computed; its sum is the term's count."""
         ...
 
-    def __call__(self, student: Any, teacher: TeacherOutputs, mask: "torch.Tensor") -> Term:
-        """Compare the student's model output with the teacher's; no gradient reaches the teacher."""
+    @property
+    def needs(self) -> Needs:
+        """What it compares besides logits."""
         ...
+
+    def __call__(self, student: StudentOutputs, teacher: TeacherOutputs, mask: "torch.Tensor") -> Term:
+        """Compare what the student said with what the teacher said; no gradient reaches the teacher."""
+        ...
+
+
+@dataclass(frozen=True)
+class Content:
+    """The tokens of a batch that an explanation speaks of.
+
+    Attributes:
+        key: which of the model's inputs holds tokens, `(batch, length)`.
+        mask: `(batch, length)`: true at tokens that say something, false at padding and special tokens.
+        blank: the token that stands for nothing.
+    """
+
+    key: str
+    mask: "torch.Tensor"
+    blank: int
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ from kd.config import (
     MeasureConfig,
     PromoteConfig,
     StudentConfig,
+    StudyConfig,
     TeacherConfig,
     listed,
 )
-from kd.types import UserError
+from kd.types import MatchName, ObjectiveName, UserError
 
 NEEDED = {
     CacheConfig: [],
@@ -29,6 +30,7 @@ NEEDED = {
     DistillConfig: ["--dataset", "d"],
     MainConfig: [],
     HpoConfig: ["--dataset", "d"],
+    StudyConfig: ["--design", "d.yaml"],
     MeasureConfig: ["--model", "models:/m/1"],
     CompareConfig: [],
     PromoteConfig: ["--model", "m"],
@@ -53,6 +55,7 @@ OUTSIDE = [
     ("max_length", "3"),
     ("alpha", "1.01"),
     ("temperature", "0"),
+    ("beta", "1.01"),
     ("cache_budget_gib", "0"),
     ("seed", "0.5"),
     ("batch_size", "1e2"),
@@ -60,6 +63,8 @@ OUTSIDE = [
 INSIDE = [
     ("alpha", "0"),
     ("alpha", "1"),
+    ("beta", "0"),
+    ("beta", "1"),
     ("warmup_ratio", "0.99"),
     ("patience", "0"),
     ("max_length", "4"),
@@ -150,6 +155,17 @@ def test_a_gate_that_is_not_given_asks_for_nothing_and_is_not_a_threshold_of_0()
         (CompareConfig, ["--models", "models:/m/1", "--experiments", "b"], "runs and models"),
         (CompareConfig, ["--output", "xml"], "output='xml'"),
         (StudentConfig, ["--student_layers", "0,5", "--initialisation", "first"], "initialisation='first'"),
+        (StudentConfig, ["--student_layers", "0,5", "--initialisation", "importance"], "initialisation='importance'"),
+        (
+            StudentConfig,
+            ["--student", "m", "--student_layers", "2", "--initialisation", "importance"],
+            "student='m' is another model",
+        ),
+        (StudentConfig, ["--student_config", "nowhere.json"], "student_config='nowhere.json' cannot be read"),
+        (StudentConfig, ["--student_config", "c.json", "--student", "m"], "student='m' beside student_config='c.json'"),
+        (StudentConfig, ["--student_config", "c.json", "--student_layers", "2"], "student_layers='2' beside"),
+        (MainConfig, ["--student_config", "c.json", "--initialisation", "last"], "initialisation='last' beside"),
+        (StudentConfig, ["--attribution_examples", "-1"], "attribution_examples=-1"),
     ],
 )
 def test_words_that_cannot_be_meant_are_refused_before_anything_runs(config, words, named):
@@ -195,3 +211,77 @@ def test_every_option_is_explained_beside_it(config):
             after = source[source.index(line) + len(line) :].lstrip()
             assert after.startswith('"""'), f"{kind.__name__}.{name}"
     assert fields(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "spelt", "weights"),
+    [
+        ("soft", "soft", {"soft": 1.0}),
+        (" soft : 1.0 ", "soft", {"soft": 1.0}),
+        ("hidden:0.10,soft:0.5", "soft:0.5,hidden:0.1", {"soft": 0.5, "hidden": 0.1}),
+        ("mixed", "soft,hidden,attention", {"soft": 1.0, "hidden": 1.0, "attention": 1.0}),
+        ("dkd:3e-5", "dkd:3e-05", {"dkd": 3e-5}),
+        ("jsd:0.12345678901", "jsd:0.12345678901", {"jsd": 0.12345678901}),
+        ("none", "none", {"none": 1.0}),
+    ],
+)
+def test_an_objective_has_one_spelling_so_that_equal_arms_are_one_arm(text, spelt, weights):
+    config = parse(DistillConfig, ["--dataset", "d", "--objective", text])
+    assert config.objective == spelt
+    assert config.weights == weights
+    assert list(config.weights) == [part.partition(":")[0] for part in spelt.split(",")]
+    assert parse(DistillConfig, ["--dataset", "d", "--objective", spelt]) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("softer", "'softer' is none"),
+        ("soft;hard", "'soft;hard' is none"),
+        ("soft,", "'' is none"),
+        ("soft:0", "the weight '0' of soft"),
+        ("soft:-1", "the weight '-1' of soft"),
+        ("soft:inf", "the weight 'inf' of soft"),
+        ("soft:nan", "the weight 'nan' of soft"),
+        ("soft:", "the weight '' of soft"),
+        ("soft:a", "the weight 'a' of soft"),
+        ("soft:1:2", "the weight '1:2' of soft"),
+        ("soft,hard,soft:2", "soft is given twice"),
+        ("none,soft", "none stands alone"),
+        ("none:0.5", "none stands alone"),
+        ("mixed,soft", "'mixed' is none"),
+    ],
+)
+def test_an_objective_that_is_not_understood_is_told_with_all_that_are(text, told):
+    line = refusal(DistillConfig, "--objective", text)
+    assert line.startswith(f"objective={text!r}")
+    assert told in line
+    assert all(name in line for name in (*get_args(ObjectiveName), "mixed", "soft:0.5,hidden:0.1"))
+
+
+@pytest.mark.parametrize(("text", "spelt"), [("last", "last"), (" skip ", "skip"), ("1:5, 0:02", "0:2,1:5")])
+def test_a_map_of_layers_has_one_spelling(text, spelt):
+    assert parse(DistillConfig, ["--dataset", "d", "--match", text]).match == spelt
+
+
+@pytest.mark.parametrize("text", ["first", "0", "0:1:2", "0:a", "-1:2", "0:1,", "0:1,0:1"])
+def test_a_map_of_layers_that_is_not_understood_is_told_with_what_is(text):
+    line = refusal(DistillConfig, f"--match={text}")
+    assert line.startswith(f"match={text!r}")
+    assert "spaced, last, skip, or pairs" in line
+
+
+def test_help_names_every_objective_and_every_map_for_they_are_no_choices_that_the_parser_could_list(capsys):
+    with pytest.raises(SystemExit):
+        parse(DistillConfig, ["--help"])
+    said = capsys.readouterr().out
+    told = said[said.index("--objective OBJECTIVE\n") :]
+    assert all(name in told.partition("--alpha")[0] for name in (*get_args(ObjectiveName), "mixed"))
+    assert all(name in told.partition("--match MATCH")[2] for name in get_args(MatchName))
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "3", "{}", ""])
+def test_a_student_config_that_holds_no_settings_is_refused(tmp_path, content):
+    path = tmp_path / "c.json"
+    path.write_text(content)
+    assert f"student_config='{path}'" in refusal(StudentConfig, "--student_config", str(path))

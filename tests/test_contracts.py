@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import get_args
 
@@ -15,29 +15,87 @@ from datasets import ClassLabel, Dataset
 from tiny import bert, tokenizer
 
 from kd import packaging
+from kd.config.objective import USED_BY
 from kd.data.splits import Splits
 from kd.models.layers import LAYER_MAPS, layer_map
 from kd.objectives import OBJECTIVES
 from kd.tasks import TASKS
-from kd.types import MaskName, TeacherOutputs, UserError
+from kd.teaching import top_log_probs
+from kd.types import MaskName, Setting, Shape, StudentOutputs, TeacherOutputs, UserError
 
 # Objectives
 
-TERMS = {
-    f"{objective}, T={temperature:g}": term
-    for objective, terms in OBJECTIVES.items()
-    for temperature in (1.0, 4.0)
-    for term in terms(temperature)
-}
-ZERO_WHERE_EQUAL = {"soft"}
-"""Terms that are distances to the teacher; the others are least, but not 0, where the student equals it."""
+STUDENT, TEACHER = Shape(2, 8, 2), Shape(3, 8, 2)
+OTHER = Shape(3, 12, 3)
+"""A teacher of other width and heads than the student's."""
 SHAPES = {"classes": (6, 3), "tokens": (4, 5, 11)}
-every_term = pytest.mark.parametrize("term", TERMS.values(), ids=TERMS)
-every_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+LAYERS = {"hidden": (4, 5, 8), "attention": (4, 2, 5, 5), "relation": (4, 3, 5, 8)}
+TOKEN_AXES = {"logits": (1,), "hidden": (1,), "attention": (2, 3), "relation": (2,)}
+
+
+def setting(temperature=2.0, beta=0.5, teacher=TEACHER):
+    return Setting(temperature, beta, STUDENT, teacher, ((0, 1), (1, 2)), ((0, 1),))
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A term, and the shapes of what it is fed, by name; a mask over all but the last axis of the logits."""
+
+    term: object
+    shape: tuple[int, ...]
+    student: dict[str, tuple[int, ...]]
+    teacher: dict[str, tuple[int, ...]]
+
+
+def cases():
+    found = {}
+    for name, build in OBJECTIVES.items():
+        settings = {f"T={t:g}, beta={b:g}": setting(t, b) for t in (1.0, 4.0) for b in (0.0, 0.3, 1.0)}
+        for words, given in settings.items():
+            term = build(given)
+            if term is None or term.needs.teacher or term in [each.term for each in found.values()]:
+                continue
+            for kind, shape in SHAPES.items():
+                found[f"{name}, {words}, {kind}"] = Compared(term, shape, {"logits": shape}, {"logits": shape})
+        for words, teacher in {"same shape": TEACHER, "other shape": OTHER}.items():
+            term = build(setting(teacher=teacher))
+            if term is None or not term.needs.teacher:
+                continue
+            ours, theirs = dict(LAYERS), dict(LAYERS)
+            if teacher is OTHER:
+                theirs |= {"attention": (4, 3, 5, 5), "relation": (4, 3, 5, 12)}
+            if term.needs.widths:  # the projection has joined them
+                assert term.needs.widths == (8, 12)
+                ours["hidden"] = theirs["hidden"] = (4, 5, 12)
+            fed = [
+                {"logits": (4, 3)} | {one: shapes[kind_of(one)] for one in names}
+                for names, shapes in ((term.needs.student, ours), (term.needs.teacher, theirs))
+            ]
+            found[f"{name}, {words}"] = Compared(term, (4, 5, 0), *fed)
+    return found
+
+
+def kind_of(name):
+    return name.partition(".")[0]
+
+
+CASES_OF_TERMS = cases()
+ZERO_WHERE_EQUAL = set(OBJECTIVES) - {"none", "hard"}
+"""Terms that are distances to the teacher; the others are least, but not 0, where the student equals it."""
+every_term = pytest.mark.parametrize("case", CASES_OF_TERMS.values(), ids=CASES_OF_TERMS)
 
 
 def draw(shape, seed=0, size=3.0):
     return size * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def as_said(name, raw):
+    """Attention maps are distributions over keys; all else may be any number."""
+    return raw.softmax(-1) if kind_of(name) == "attention" else raw
+
+
+def fed(shapes, seed, size=3.0):
+    return {name: as_said(name, draw(shape, seed + i, size)) for i, (name, shape) in enumerate(sorted(shapes.items()))}
 
 
 def holes(shape, seed=9):
@@ -47,143 +105,257 @@ def holes(shape, seed=9):
     return mask
 
 
-def compare(term, student, teacher, mask):
-    total, count = term(SimpleNamespace(logits=student), TeacherOutputs(logits=teacher), mask)
+def sample(case):
+    return fed(case.student, 1), fed(case.teacher, 50), holes(case.shape)
+
+
+def outputs(kind, given):
+    layers = {one: {} for one in LAYERS}
+    for name, value in given.items():
+        if name != "logits":
+            layers[kind_of(name)][int(name.partition(".")[2])] = value
+    return kind(given["logits"], **layers)
+
+
+def compare(case, student, teacher, mask):
+    total, count = case.term(outputs(StudentOutputs, student), outputs(TeacherOutputs, teacher), mask)
     assert total.shape == count.shape == ()
     return total, count
 
 
-def gradient(term, student, teacher, mask):
-    leaf = student.clone().requires_grad_()
-    compare(term, leaf, teacher, mask)[0].backward()
-    return leaf.grad
+def used(case):
+    return case.term.needs.student or ("logits",)
 
 
-def test_terms_have_names_and_masks_that_the_trainer_and_the_tasks_know():
-    for terms in OBJECTIVES.values():
-        names = [term.name for term in terms(2.0)]
-        assert len(names) == len(set(names))
-        assert "task" not in names  # the name of the task's own loss
-        assert {term.mask for term in terms(2.0)} <= set(get_args(MaskName))
+def gradient(case, student, teacher, mask):
+    leaves = {name: value.clone().requires_grad_() for name, value in student.items()}
+    compare(case, leaves, teacher, mask)[0].backward()
+    assert all((leaves[name].grad is not None) == (name in used(case)) for name in leaves)
+    return {name: leaves[name].grad for name in used(case)}
+
+
+def masked(name, value, mask):
+    """Where a tensor stands at masked positions."""
+    if kind_of(name) == "attention":
+        where = ~(mask.unsqueeze(-1) & mask.unsqueeze(-2)).unsqueeze(1)
+    elif kind_of(name) == "relation":
+        where = ~mask[:, None, :, None]
+    elif name == "logits" and value.dim() - 1 != mask.dim():
+        where = torch.zeros(value.shape, dtype=torch.bool)  # of the row, and the mask of its tokens
+    else:
+        where = ~mask.unsqueeze(-1)
+    return where.expand(value.shape)
+
+
+def filled(given, mask, filling):
+    return {name: value.masked_fill(masked(name, value, mask), filling) for name, value in given.items()}
+
+
+def equal(case, teacher):
+    """A student that says what its teacher says."""
+    pairs = zip(case.term.needs.student, case.term.needs.teacher, strict=True)
+    return {"logits": teacher["logits"].clone()} | {mine: teacher[its].clone() for mine, its in pairs}
+
+
+def assert_close(one, other, **tolerance):
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], **tolerance)
+
+
+def test_terms_go_by_the_names_of_their_objectives_and_masks_that_tasks_know():
+    assert {name: build(setting()).name for name, build in OBJECTIVES.items() if name != "none"} == {
+        name: name for name in OBJECTIVES if name != "none"
+    }
+    assert {case.term.mask for case in CASES_OF_TERMS.values()} <= set(get_args(MaskName))
+    assert {case.term.name for case in CASES_OF_TERMS.values()} == set(OBJECTIVES) - {"none"}
 
 
 def test_without_an_objective_nothing_is_compared():
-    assert OBJECTIVES["none"](2.0) == ()
+    assert OBJECTIVES["none"](setting()) is None
 
 
 @every_term
-@every_shape
-def test_the_count_is_the_number_of_valid_positions(term, shape):
-    mask = holes(shape)
-    assert compare(term, draw(shape, 1), draw(shape, 2), mask)[1] == mask.sum()
+def test_the_count_is_the_number_of_valid_positions(case):
+    student, teacher, mask = sample(case)
+    assert compare(case, student, teacher, mask)[1] == mask.sum()
 
 
 @every_term
-@every_shape
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_extreme_logits_give_no_infinity_and_no_nan(term, shape, dtype):
-    student, teacher = draw(shape, 1).to(dtype), draw(shape, 2).to(dtype)
-    student[0], teacher[0] = 1e4 * student[0].sign(), -1e4 * student[0].sign()
-    mask = torch.ones(shape[:-1], dtype=torch.bool)
-    total, _ = compare(term, student, teacher, mask)
+def test_extreme_outputs_give_no_infinity_and_no_nan(case, dtype):
+    student, teacher, mask = sample(case)
+    for given, seed, sign in ((student, 1, 1e4), (teacher, 1, -1e4)):
+        for name in given:
+            raw = draw(given[name].shape, seed).sign() * sign
+            given[name] = as_said(name, raw).to(dtype)
+    mask = torch.ones_like(mask)
+    total, _ = compare(case, student, teacher, mask)
     assert total.isfinite()
     assert total >= 0
-    assert gradient(term, student, teacher, mask).isfinite().all()
+    assert all(value.isfinite().all() for value in gradient(case, student, teacher, mask).values())
 
 
 @every_term
-@every_shape
-def test_bf16_is_computed_in_float32_so_small_differences_are_not_lost(term, shape):
-    student, teacher = draw(shape, 1).bfloat16(), draw(shape, 2).bfloat16()
-    mask = holes(shape)
-    total, _ = compare(term, student, teacher, mask)
-    exact, _ = compare(term, student.float(), teacher.float(), mask)
+def test_bf16_is_computed_in_float32_so_small_differences_are_not_lost(case):
+    student, teacher, mask = sample(case)
+    half = [{name: value.bfloat16() for name, value in given.items()} for given in (student, teacher)]
+    full = [{name: value.float() for name, value in given.items()} for given in half]
+    total, _ = compare(case, *half, mask)
     assert total.dtype == torch.float32
-    assert total == exact
+    assert total == compare(case, *full, mask)[0]
 
 
 @every_term
-@every_shape
-def test_an_all_masked_batch_gives_exactly_nothing_and_no_gradient(term, shape):
-    mask = torch.zeros(shape[:-1], dtype=torch.bool)
-    total, count = compare(term, draw(shape, 1), draw(shape, 2), mask)
+def test_an_all_masked_batch_gives_exactly_nothing_and_no_gradient(case):
+    student, teacher, mask = sample(case)
+    mask = torch.zeros_like(mask)
+    total, count = compare(case, student, teacher, mask)
     assert (total.item(), count.item()) == (0.0, 0)
-    assert not gradient(term, draw(shape, 1), draw(shape, 2), mask).any()
+    assert not any(value.any() for value in gradient(case, student, teacher, mask).values())
 
 
 @every_term
-@every_shape
 @pytest.mark.parametrize("whose", ["student", "teacher", "both"])
 @pytest.mark.parametrize("filling", [float("nan"), float("inf"), 1e30])
-def test_what_stands_at_masked_positions_reaches_neither_loss_nor_gradient(term, shape, whose, filling):
-    mask = holes(shape)
-    student, teacher = draw(shape, 1), draw(shape, 2)
-    clean, steps = compare(term, student, teacher, mask)[0], gradient(term, student, teacher, mask)
+def test_what_stands_at_masked_positions_reaches_neither_loss_nor_gradient(case, whose, filling):
+    student, teacher, mask = sample(case)
+    clean, steps = compare(case, student, teacher, mask)[0], gradient(case, student, teacher, mask)
     if whose != "teacher":
-        student = student.masked_fill(~mask.unsqueeze(-1), filling)
+        student = filled(student, mask, filling)
     if whose != "student":
-        teacher = teacher.masked_fill(~mask.unsqueeze(-1), filling)
-    assert torch.equal(compare(term, student, teacher, mask)[0], clean)
-    assert torch.equal(gradient(term, student, teacher, mask), steps)
-    assert not steps[~mask].any()
+        teacher = filled(teacher, mask, filling)
+    assert torch.equal(compare(case, student, teacher, mask)[0], clean)
+    found = gradient(case, student, teacher, mask)
+    assert all(torch.equal(found[name], steps[name]) for name in steps)
+    assert not any(found[name][masked(name, found[name], mask)].any() for name in found)
+    assert any(found[name].any() for name in found)
 
 
 @every_term
-@every_shape
-def test_no_gradient_reaches_the_teacher(term, shape):
-    teacher = draw(shape, 2).requires_grad_()
-    student = draw(shape, 1).requires_grad_()
-    compare(term, student, teacher, holes(shape))[0].backward()
-    assert teacher.grad is None
-    assert student.grad.any()
+def test_no_gradient_reaches_the_teacher(case):
+    student, teacher, mask = sample(case)
+    for value in (*student.values(), *teacher.values()):
+        value.requires_grad_()
+    compare(case, student, teacher, mask)[0].backward()
+    assert all(value.grad is None for value in teacher.values())
+    assert all(student[name].grad.any() for name in used(case))
 
 
 @every_term
-@every_shape
-def test_the_sum_does_not_depend_on_how_a_batch_is_split(term, shape):
-    mask, student, teacher = holes(shape), draw(shape, 1), draw(shape, 2)
-    whole, count = compare(term, student, teacher, mask)
-    for cuts in ([1], [2, 3]):
-        pieces = zip(*(part.tensor_split(cuts) for part in (student, teacher, mask)), strict=True)
-        sums, counts = zip(*(compare(term, *piece) for piece in pieces), strict=True)
+def test_the_sum_does_not_depend_on_how_a_batch_is_split_nor_on_its_order(case):
+    student, teacher, mask = sample(case)
+    whole, count = compare(case, student, teacher, mask)
+    order = torch.randperm(len(mask), generator=torch.Generator().manual_seed(4))
+    for parts in (order[:1], order[1:]), (order[:2], order[2:3], order[3:]), (order,):
+        picked = [
+            [{name: value[rows] for name, value in given.items()} for given in (student, teacher)] for rows in parts
+        ]
+        sums, counts = zip(
+            *(compare(case, *both, mask[rows]) for both, rows in zip(picked, parts, strict=True)), strict=True
+        )
         assert sum(counts) == count
         torch.testing.assert_close(sum(sums), whole)
 
 
 @every_term
-@every_shape
-def test_padding_changes_neither_loss_nor_count_nor_gradient(term, shape):
-    mask, student, teacher = holes(shape), draw(shape, 1), draw(shape, 2)
-    total, count = compare(term, student, teacher, mask)
-    steps = gradient(term, student, teacher, mask)
-    for axis in range(len(shape) - 1):
-        extra = [*shape]
-        extra[axis] = 3
-        padded = [torch.cat([logits, draw(extra, 5)], axis) for logits in (student, teacher)]
-        padded.append(torch.cat([mask, torch.zeros(extra[:-1], dtype=torch.bool)], axis))
-        more, counted = compare(term, *padded)
-        torch.testing.assert_close(more, total)
-        assert counted == count
-        torch.testing.assert_close(gradient(term, *padded).narrow(axis, 0, shape[axis]), steps)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_changes_neither_loss_nor_count_nor_gradient(case, side):
+    student, teacher, mask = sample(case)
+    total, count = compare(case, student, teacher, mask)
+    steps = gradient(case, student, teacher, mask)
+
+    def padded(name, value, fill):
+        for axis in TOKEN_AXES[kind_of(name)] if mask.dim() > 1 and value.dim() > mask.dim() else ():
+            extra = draw([*value.shape[:axis], 3, *value.shape[axis + 1 :]], 5) if fill is None else fill
+            if fill is not None:
+                extra = torch.full([*value.shape[:axis], 3, *value.shape[axis + 1 :]], fill)
+            value = torch.cat([extra, value] if side == "left" else [value, extra], axis)
+        return value
+
+    more = [{name: padded(name, value, None) for name, value in given.items()} for given in (student, teacher)]
+    wider = mask if mask.dim() == 1 else torch.nn.functional.pad(mask, (3, 0) if side == "left" else (0, 3))
+    found, counted = compare(case, *more, wider)
+    torch.testing.assert_close(found, total)
+    assert counted == count
+    for name, value in gradient(case, *more, wider).items():
+        torch.testing.assert_close(value, padded(name, steps[name], 0.0))
 
 
 @every_term
-@every_shape
-def test_a_step_against_the_gradient_brings_the_student_nearer_to_its_teacher(term, shape):
-    mask, student, teacher = holes(shape), draw(shape, 1), draw(shape, 2)
-    for _ in range(200):
-        student = student - 0.3 * gradient(term, student, teacher, mask)
-    assert (student.argmax(-1) == teacher.argmax(-1))[mask].all()
+def test_steps_against_the_gradient_bring_the_student_nearer_to_its_teacher(case):
+    _, teacher, mask = sample(case)
+    mask = torch.ones_like(mask)
+    raw = {name: draw(shape, 1).requires_grad_() for name, shape in case.student.items()}
+    optimizer = torch.optim.Adam(raw.values(), lr=0.1)
+    values = []
+    for _ in range(300):
+        total, _ = compare(case, {name: as_said(name, value) for name, value in raw.items()}, teacher, mask)
+        values.append(total.item())
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+    assert values[-1] < 0.2 * values[0]
+    if used(case) == ("logits",):
+        assert (raw["logits"].argmax(-1) == teacher["logits"].argmax(-1)).all()
 
 
 @every_term
-@every_shape
-def test_the_student_that_equals_its_teacher_loses_nothing(term, shape):
-    teacher, mask = draw(shape, 2), holes(shape)
-    if term.name in ZERO_WHERE_EQUAL:
-        assert compare(term, teacher.clone(), teacher, mask)[0] == pytest.approx(0, abs=1e-5)
-        torch.testing.assert_close(gradient(term, teacher, teacher, mask), torch.zeros_like(teacher), atol=1e-5, rtol=0)
-    assert compare(term, teacher.clone(), teacher, mask)[0] < compare(term, -teacher, teacher, mask)[0]
+def test_the_student_that_equals_its_teacher_loses_nothing(case):
+    _, teacher, mask = sample(case)
+    if {name: value.shape for name, value in equal(case, teacher).items()} != case.student:
+        assert "other shape" in next(words for words, one in CASES_OF_TERMS.items() if one is case)
+        return
+    same = compare(case, equal(case, teacher), teacher, mask)[0]
+    if case.term.name in ZERO_WHERE_EQUAL:
+        assert same == pytest.approx(0, abs=1e-5)
+        found = gradient(case, equal(case, teacher), teacher, mask)
+        assert_close(found, {name: torch.zeros_like(value) for name, value in found.items()}, atol=1e-5, rtol=0)
+    worse = fed(case.student, 1) | {"logits": -teacher["logits"]}
+    assert same < compare(case, worse, teacher, mask)[0]
+
+
+@pytest.mark.parametrize("name", USED_BY["temperature"])
+def test_the_temperature_does_not_scale_the_gradient(name):
+    """Gradients of a divergence at T fall as 1/T^2; T^2 puts them back (Hinton et al. 2015, section 2.1)."""
+    norms = []
+    for temperature in (1.0, 3.0, 20.0):
+        case = Compared(OBJECTIVES[name](setting(temperature)), (64, 10), {"logits": (64, 10)}, {"logits": (64, 10)})
+        mask = torch.ones(64, dtype=torch.bool)
+        norms.append(gradient(case, fed(case.student, 1, 0.01), fed(case.teacher, 2, 0.01), mask)["logits"].norm())
+    assert norms[0] > 0
+    assert norms[1:] == [pytest.approx(float(norms[0]), rel=0.03)] * 2
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_what_is_said_to_play_no_part_plays_none_for_arms_do_not_tell_it_apart(name):
+    base = OBJECTIVES[name](setting())
+    assert (base == OBJECTIVES[name](setting(temperature=3.0))) == (name not in USED_BY["temperature"])
+    assert (base == OBJECTIVES[name](setting(beta=0.1))) == (name != "jsd")
+    assert (base == OBJECTIVES[name](replace(setting(), pairs=((0, 0),), inner=((0, 2),)))) == (
+        name not in USED_BY["match"]
+    )
+
+
+@pytest.mark.parametrize("name", [*USED_BY["temperature"], "hard"])
+@pytest.mark.parametrize("kept", [11, 4])
+def test_the_most_probable_options_and_the_rest_stand_for_all_of_a_teachers_logits(name, kept):
+    """All kept, it is the loss itself. Else the rest counts as one option, in which no divergence can be seen."""
+    for beta in (0.0, 0.4, 1.0):
+        term = OBJECTIVES[name](setting(temperature=2.0, beta=beta))
+        student, teacher, mask = draw((4, 5, 11), 1), draw((4, 5, 11), 2), holes((4, 5, 11))
+        leaf = student.clone().requires_grad_()
+        exact, _ = term(StudentOutputs(student), TeacherOutputs(teacher), mask)
+        found, count = term(StudentOutputs(leaf), TeacherOutputs(top_log_probs(teacher, kept)), mask)
+        found.backward()
+        assert count == mask.sum()
+        assert leaf.grad.isfinite().all()
+        if kept == 11 or name == "hard":
+            torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-4)
+        elif name != "dkd":  # its second part is taken over other options
+            assert 0 < found < exact
+        same, _ = term(StudentOutputs(teacher), TeacherOutputs(top_log_probs(teacher, kept)), mask)
+        assert name == "hard" or same.abs() < 1e-4
 
 
 # Tasks
@@ -382,6 +554,78 @@ def test_a_student_that_says_what_its_teacher_says_is_faithful(name):
 
 
 @every_task
+def test_examples_of_which_one_model_alone_is_right_are_counted_on_the_right_side(name):
+    got = prepared(name)
+    rows = got.case.splits.test
+    right = got.case.right(got.task, rows)
+    best, worst = (got.task.predictions(rows, logits) for logits in (right, -right))
+    found = got.task.fidelity(best, worst)
+    assert found["fidelity/right_where_teacher_wrong"] == len(rows)
+    assert found["fidelity/wrong_where_teacher_right"] == 0
+    assert got.task.fidelity(worst, best)["fidelity/wrong_where_teacher_right"] == len(rows)
+    assert got.task.fidelity(best, best)["fidelity/right_where_teacher_wrong"] == 0
+
+
+@every_task
+def test_churn_is_nothing_between_equals_and_goes_the_way_it_went(name):
+    got = prepared(name)
+    rows = got.case.splits.test
+    right = got.case.right(got.task, rows)
+    best, worst = (got.task.predictions(rows, logits) for logits in (right, -right))
+    assert set(got.task.churn(best, best).values()) == {0.0}
+    better, poorer = got.task.churn(worst, best), got.task.churn(best, worst)
+    first = next(iter(better))
+    assert better[first] == poorer[first] == 1.0
+    assert better != poorer
+    with pytest.raises(ValueError, match="same examples"):
+        got.task.churn(best, worst.iloc[::-1])
+
+
+@every_task
+def test_tempering_is_fitted_on_validation_alone_and_helps_who_is_too_sure(name):
+    """A temperature fitted on test would be tuned on it."""
+    got = prepared(name)
+    rows = got.case.splits.test
+    sure = 5.0 * np.sign(got.case.right(got.task, rows) - 25)
+    sure[0] *= -1  # one mistake, as sure as the rest
+    table = got.task.predictions(rows, sure)
+    found = got.task.tempered(table, table)
+    assert all(key.startswith("calibration/") for key in found)
+    assert found["calibration/temperature"] > 1
+    other = got.task.tempered(table, got.task.predictions(rows, -sure))
+    assert other["calibration/temperature"] == found["calibration/temperature"]
+    assert got.task.tempered(got.task.predictions(rows, got.case.right(got.task, rows)), table) == {}
+
+
+@every_task
+def test_content_is_what_the_rows_say_and_neither_padding_nor_special_tokens(name):
+    got = prepared(name)
+    words = tokenizer()
+    content = got.task.content(got.batch, words)
+    if content is None:
+        return
+    tokens = got.batch[content.key]
+    assert content.mask.shape == tokens.shape
+    assert content.mask.any(dim=1).all()
+    assert not set(tokens[content.mask].tolist()) & set(words.all_special_ids)
+    assert set(tokens[~content.mask].tolist()) <= set(words.all_special_ids)
+    assert content.blank in words.all_special_ids
+
+
+@every_task
+def test_the_evidence_for_what_was_decided_is_the_greatest_and_carries_a_gradient(name):
+    got = prepared(name)
+    logits = got.outputs.logits.detach().clone().requires_grad_()
+    decided = got.task.decided(SimpleNamespace(logits=logits))
+    evidence = got.task.evidence(SimpleNamespace(logits=logits), decided)
+    assert decided.shape == evidence.shape == (len(logits),)
+    evidence.sum().backward()
+    assert logits.grad.abs().sum() > 0
+    turned = got.task.evidence(SimpleNamespace(logits=-logits), decided)
+    assert (evidence > turned).all()
+
+
+@every_task
 def test_trivial_baselines_predict_every_example_of_validation_and_test(name):
     got = prepared(name)
     made = list(got.task.baselines(got.case.splits))
@@ -401,6 +645,8 @@ def test_what_predictions_say_of_themselves_needs_no_fitted_task_so_that_any_run
     assert kind.quality(table) == got.task.quality(table)
     assert kind.calibration(table) == got.task.calibration(table)
     assert kind.fidelity(table, table) == got.task.fidelity(table, table)
+    assert kind.churn(table, table) == got.task.churn(table, table)
+    assert kind.tempered(table, table) == got.task.tempered(table, table)
     assert kind.paired_test(table, table) == got.task.paired_test(table, table)
 
 
@@ -488,14 +734,21 @@ def test_what_is_served_can_be_written_down(name):
 # Layer maps
 
 DEPTHS = range(1, 25)
+SAME_MAPS = ("top-k", "bottom-k")
+"""Other words for a map."""
 every_map = pytest.mark.parametrize("name", LAYER_MAPS)
+
+
+def chosen(count, name, depth):
+    """The layers a map takes, where the middle ones move the loss most."""
+    return layer_map(count, name, depth, moved=lambda: [min(i, depth - i) for i in range(depth)])
 
 
 def counts(name, depth):
     """How many layers a student can have that this strategy takes from a source this deep."""
     for count in range(1, depth + 1):
         try:
-            yield count, layer_map(count, name, depth)
+            yield count, chosen(count, name, depth)
         except UserError:
             return
 
@@ -527,6 +780,8 @@ def test_each_strategy_does_what_its_name_says():
         for count in range(1, depth + 1):
             assert layer_map(count, "first", depth) == tuple(range(depth))[:count]
             assert layer_map(count, "last", depth) == tuple(range(depth))[-count:]
+            assert layer_map(count, "top-k", depth) == layer_map(count, "first", depth)
+            assert layer_map(count, "bottom-k", depth) == layer_map(count, "last", depth)
         assert all(index % 2 == 1 for count, found in counts("odd", depth) for index in found)
         assert all(index % 2 == 0 for count, found in counts("even", depth) for index in found)
         for count, found in counts("spaced", depth):
@@ -536,5 +791,5 @@ def test_each_strategy_does_what_its_name_says():
 
 
 def test_strategies_differ_where_they_should():
-    found = [layer_map(4, name, 12) for name in LAYER_MAPS]
-    assert len(set(found)) == len(LAYER_MAPS)
+    found = [chosen(4, name, 12) for name in LAYER_MAPS]
+    assert len(set(found)) == len(LAYER_MAPS) - len(SAME_MAPS)

@@ -101,7 +101,7 @@ def test_a_built_in_space_is_found_by_name():
 
 def test_every_searchable_option_is_one_of_distill_and_can_be_read():
     assert set(SEARCHABLE) <= {field.name for field in fields(DistillConfig)}
-    words = {"objective": "soft", "student_layers": 2, "initialisation": "last"}
+    words = {"objective": "soft", "student_layers": 2, "initialisation": "last", "match": "0:2,1:5"}
     space = read_space({n: {"type": "categorical", "choices": [words.get(n, 1)]} for n in SEARCHABLE}, NAMED)
     assert [one.name for one in space] == list(SEARCHABLE)
 
@@ -270,6 +270,19 @@ def test_layers_are_read_as_the_student_reads_them():
             assert parse_layers(read_space(given, NAMED)[0].choices[0]) == wanted
             read += 1
     assert 20 < read < len(texts)
+
+
+def test_an_objective_and_a_map_have_one_spelling_so_that_conditions_on_them_hold():
+    given = {
+        "objective": {"type": "categorical", "choices": ["soft", "hidden:0.10,soft"]},
+        "match": {"type": "categorical", "choices": ["1:3, 0:1"], "when": {"objective": ["soft:1,hidden:0.1"]}},
+    }
+    space = read_space(given, NAMED)
+    assert space[0].choices == ("soft", "soft,hidden:0.1")
+    assert space[1].choices == ("0:1,1:3",)
+    assert space[1].when == {"objective": ("soft,hidden:0.1",)}
+    given["objective"]["choices"].append("soft:1,hidden:0.1")
+    assert "twice" in refusal(read_space, given, NAMED)
 
 
 # Checking
@@ -442,7 +455,8 @@ def test_every_point_of_a_space_is_kept_whole_also_as_the_text_that_was_logged()
         ({"objective": "hard", "alpha": "0.4"}, ("objective",), ("alpha='0.4' is outside",)),
         ({"objective": "hard", "alpha": "nan"}, ("objective",), ("alpha='nan' is not a finite number",)),
         ({"objective": "hard", "alpha": 0.1 + 0.2}, ("objective", "alpha"), ()),
-        ({"objective": "mixed", "alpha": 0.1}, (), ("objective='mixed' is not", "alpha=0.1 depends on objective")),
+        ({"objective": "mxied", "alpha": 0.1}, (), ("objective='mxied' is not", "alpha=0.1 depends on objective")),
+        ({"objective": "mixed", "alpha": 0.1}, (), ("objective='mixed' is none of", "alpha=0.1 depends on objective")),
         ({"alpha": 0.1}, (), ("alpha=0.1 depends on objective",)),
         ({"student_layers": "", "initialisation": "None"}, (), ("student_layers=''", "initialisation='None'")),
         ({"student_layers": "3"}, (), ("student_layers='3' is none of 2, 0,5",)),
@@ -498,7 +512,8 @@ def test_equal_spaces_have_one_text_whatever_the_order_of_keys_and_the_spelling_
 def random_space(rng):
     """A space as a user may write it: any parameters, in any order, each with conditions on choices before it."""
     words = {
-        "objective": ["none", "soft", "hard"],
+        "objective": ["none", "soft", "soft:0.5, hidden"],
+        "match": ["last", "spaced", "1:5,0:2"],
         "initialisation": ["first", "odd", "random"],
         "student_layers": [1, "2", "0,5", "3,"],
     }

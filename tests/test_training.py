@@ -168,7 +168,7 @@ def test_accumulated_gradients_equal_the_mean_over_all_valid_positions_of_the_st
 
     work = job(tmp_path, model=tiny.bert(layers=2, seed=7, dropout=0.0), alpha=0.3)
     recipe = replace(RECIPE, batch_size=4, accumulation=ROWS // 4, epochs=1)
-    trainer = training._Trainer(work, recipe, training._arguments(work, recipe), lambda: False)
+    trainer = training._Trainer(work, recipe, training._arguments(work, recipe), lambda: False, {})
     seen = {}
 
     class Keep(TrainerCallback):
@@ -475,7 +475,7 @@ def test_alpha_one_ignores_the_labels(tmp_path):
 
 
 def test_fp16_is_refused_without_a_gpu_and_explicit_precisions_pass_through(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False, {})
     with pytest.raises(UserError, match="fp16"):
         resolve_precision("fp16")
     assert resolve_precision("fp32") == "fp32"

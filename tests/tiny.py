@@ -32,12 +32,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def bert(
-    labels: tuple[str, ...] = ("bad", "good"), layers: int = 4, seed: int = 0, dropout: float = 0.1
+    labels: tuple[str, ...] = ("bad", "good"), layers: int = 4, seed: int = 0, dropout: float = 0.1, width: int = 16
 ) -> BertForSequenceClassification:
-    """Return a text classifier of width 16 with random weights that are the same for the same seed."""
+    """Return a text classifier of two heads with random weights that are the same for the same seed."""
     config = BertConfig(
         vocab_size=len(tokenizer()),
-        hidden_size=16,
+        hidden_size=width,
         num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=32,

@@ -24,7 +24,7 @@ from datasets import load_from_disk
 
 from benchmarks.peers.common import Workload, load_models, peak_mib
 from kd.data.encoded import encoded
-from kd.objectives import OBJECTIVES
+from kd.objectives.soft import Soft
 from kd.precision import resolve_precision
 from kd.signals import Wanted, teacher_signal
 from kd.tasks.classification import Classification
@@ -98,7 +98,7 @@ def main() -> None:
             collate=task.collate(trio.tokenizer),
             masks=task.masks,
             loss=task.loss,
-            terms=OBJECTIVES["soft"](workload.temperature),
+            terms=(Soft(workload.temperature),),
             alpha=workload.alpha,
             teacher=cached,
             validate=lambda _: {"accuracy": 0.0},

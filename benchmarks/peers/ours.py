@@ -29,7 +29,7 @@ from kd import tracking
 from kd.config import DistillConfig
 from kd.data.digests import digest
 from kd.data.splits import Splits
-from kd.objectives import OBJECTIVES
+from kd.objectives.soft import Soft
 from kd.signals import TeacherSignal
 from kd.stages import learning
 from kd.stages.console import hushed
@@ -80,7 +80,7 @@ def plan_of(config: DistillConfig, workload: Workload, trio: Trio, located: Loca
         rows=rows,
         identity={},
         control=None,
-        terms=OBJECTIVES["soft"](config.temperature) if guided else (),
+        terms=(Soft(config.temperature),) if guided else (),
         alpha=config.alpha,
         teacher=located,
         signal=signal_of(config, rows, located, trio.teacher),
@@ -120,8 +120,8 @@ def train(workload: Workload, trio: Trio, scratch: str, teacher: str, precision:
     plan = plan_of(config, workload, trio, located, guided=teacher != "none")
     computed = []
 
-    def signal(split: str) -> TeacherSignal:
-        found = plan.signal(split)  # type: ignore[misc]
+    def signal(split: str, *contents: tuple[str, ...]) -> TeacherSignal:
+        found = plan.signal(split, *contents)  # type: ignore[misc]
         computed.append(found.computed)
         return found
 

@@ -7,6 +7,7 @@ from kd.config.base import FitOptions, RowOptions, listed, narrowed
 from kd.config.cache import CacheConfig
 from kd.config.finished import CompareConfig, ExportConfig, GateOptions, MeasureConfig, PromoteConfig
 from kd.config.hpo import HpoConfig
+from kd.config.study import StudyConfig
 from kd.config.training import DistillConfig, MainConfig, StudentConfig, TeacherConfig
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "PromoteConfig",
     "RowOptions",
     "StudentConfig",
+    "StudyConfig",
     "TeacherConfig",
     "listed",
     "narrowed",

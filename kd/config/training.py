@@ -1,8 +1,12 @@
 """Options of the entry points that train."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from kd.config.base import FitOptions, require
+from kd.config.objective import parse_objective, spelt_match, spelt_objective
 from kd.types import CacheName, InitialisationName, ObjectiveName, UserError
 
 
@@ -25,7 +29,13 @@ class StudentConfig(FitOptions):
     student_layers: str = ""
     """Layers to keep: a count (2) or 0-based indices (0,5); default 2 of the teacher, or all of `student`."""
     initialisation: InitialisationName | None = None
-    """Which layers the student starts from, where student_layers is a count; default spaced."""
+    """Which layers the student starts from, where student_layers is a count; default spaced. top-k is first, bottom-k
+    last; importance takes those without which the teacher's validation loss moves most."""
+    student_config: str = ""
+    """JSON file of a transformers configuration: a student of another width, with random weights and the teacher's
+    architecture, tokenizer and labels."""
+    attribution_examples: int = 0
+    """Validation examples on which integrated gradients of student and teacher are compared; 0 leaves it out."""
     cache: CacheName = "auto"
     """Keep the teacher's outputs on disk: auto up to cache_budget_gib, on whatever their size, off never."""
     cache_budget_gib: float = 20.0
@@ -35,6 +45,15 @@ class StudentConfig(FitOptions):
         """Refuse what is out of range."""
         super().__post_init__()
         require(self.cache_budget_gib > 0, "cache_budget_gib", self.cache_budget_gib, "a number of GiB > 0")
+        require(self.attribution_examples >= 0, "attribution_examples", self.attribution_examples, "a number >= 0")
+        if self.student_config:
+            self._require_alone()
+            _ = self.student_settings
+        if self.initialisation == "importance" and self.student:
+            raise UserError(
+                f"initialisation='importance' is measured on the teacher's layers, and student={self.student!r} is "
+                "another model: leave one of them out"
+            )
         if self.initialisation and self.student and not self.student_layers:
             raise UserError(
                 f"initialisation={self.initialisation!r} chooses among layers, but all of student={self.student!r} "
@@ -46,23 +65,64 @@ class StudentConfig(FitOptions):
                 "the indices already say which layers; give a count, or leave initialisation out"
             )
 
+    def _require_alone(self) -> None:
+        for option in ("student", "student_layers", "initialisation"):
+            if value := getattr(self, option):
+                raise UserError(
+                    f"{option}={value!r} beside student_config={self.student_config!r}: the file already says what the "
+                    "student is, and it starts at random; leave one of them out"
+                )
+
+    @property
+    def student_settings(self) -> dict[str, Any]:
+        """What the file `student_config` says.
+
+        Raises:
+            UserError: it cannot be read, or is no JSON object.
+        """
+        named = f"student_config={self.student_config!r}"
+        example = 'such as {"num_hidden_layers": 4, "hidden_size": 312, "num_attention_heads": 12}'
+        try:
+            settings = json.loads(Path(self.student_config).expanduser().read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{named} cannot be read ({error.strerror}): give a JSON file {example}") from error
+        except ValueError as error:
+            raise UserError(f"{named} is no JSON ({error}): give a file {example}") from error
+        if not isinstance(settings, dict) or not settings:
+            raise UserError(f"{named} holds no settings: give a JSON file {example}")
+        return settings
+
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig(StudentConfig):
     """Train a student on the labels and on what the teacher says."""
 
-    objective: ObjectiveName = "soft"
-    """How student and teacher are compared."""
+    objective: str = "soft"
+    """How student and teacher are compared: none, soft, hard, hidden, attention, relation, cosine, patient, jsd, dkd, a
+    weighted sum such as soft:0.5,hidden:0.1, or mixed for soft,hidden,attention; a weight left out is 1."""
     alpha: float = 0.5
-    """Weight of the teacher's term, 0 to 1; the labels' loss has 1 - alpha."""
+    """Weight of the objective, 0 to 1; the labels' loss has 1 - alpha."""
     temperature: float = 2.0
-    """Temperature T of the soft targets, > 0."""
+    """Temperature T of the soft targets, > 0: for soft, jsd and dkd."""
+    beta: float = 0.5
+    """For jsd: 0 is forward KL (teacher to student), 1 reverse KL, between them Jensen-Shannon divergence."""
+    match: str = "spaced"
+    """Layers that hidden, attention and patient compare: spaced (last with last), last (the last of both), skip (spaced
+    without the last pair), or pairs of 0-based layers, student:teacher, such as 0:2,1:5."""
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
         super().__post_init__()
         require(0 <= self.alpha <= 1, "alpha", self.alpha, "a weight from 0 to 1")
         require(self.temperature > 0, "temperature", self.temperature, "a number > 0")
+        require(0 <= self.beta <= 1, "beta", self.beta, "a number from 0 to 1")
+        object.__setattr__(self, "objective", spelt_objective(self.objective))  # equal options look equal everywhere
+        object.__setattr__(self, "match", spelt_match(self.match))
+
+    @property
+    def weights(self) -> dict[ObjectiveName, float]:
+        """The terms of the objective and their weights."""
+        return parse_objective(self.objective)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Which layers of a source model a student keeps, and the one function that copies them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from torch import nn
@@ -10,23 +10,48 @@ from kd.types import InitialisationName, UserError
 
 LayerMap = tuple[int, ...]
 """0-based indices into the source's layers, one a student layer, rising."""
+Moved = Callable[[], Sequence[float]]
+"""Measures how far the source's loss moves without each of its layers, >= 0; asked only where it decides."""
 
 
 def _spread(among: range, count: int) -> LayerMap:
     return tuple(among[int(i)] for i in np.rint(np.linspace(0, len(among) - 1, count)))
 
 
-LAYER_MAPS: dict[InitialisationName, Callable[[int, int], LayerMap]] = {
-    "first": lambda source, count: tuple(range(count)),
-    "last": lambda source, count: tuple(range(source - count, source)),
-    "odd": lambda source, count: _spread(range(1, source, 2), count),
-    "even": lambda source, count: _spread(range(0, source, 2), count),
-    "spaced": lambda source, count: _spread(range(source), count),
-    "random": lambda source, count: (),
+def _unmeasured() -> Sequence[float]:
+    raise ValueError("importance was not measured")
+
+
+def _first(source: int, count: int, moved: Moved) -> LayerMap:
+    return tuple(range(count))
+
+
+def _last(source: int, count: int, moved: Moved) -> LayerMap:
+    return tuple(range(source - count, source))
+
+
+def _most_moving(source: int, count: int, moved: Moved) -> LayerMap:
+    values = moved()
+    return tuple(sorted(sorted(range(source), key=lambda layer: (-values[layer], layer))[:count]))
+
+
+LAYER_MAPS: dict[InitialisationName, Callable[[int, int, Moved], LayerMap]] = {
+    "first": _first,
+    "top-k": _first,
+    "last": _last,
+    "bottom-k": _last,
+    "odd": lambda source, count, moved: _spread(range(1, source, 2), count),
+    "even": lambda source, count, moved: _spread(range(0, source, 2), count),
+    "spaced": lambda source, count, moved: _spread(range(source), count),
+    "random": lambda source, count, moved: (),
+    "importance": _most_moving,
 }
-"""(layers of the source, layers of the student) -> the source layers copied; empty: the layers start at random.
+"""(layers of the source, layers of the student, what moves) -> the source layers copied; empty: layers start at random.
 
 `odd` and `even` speak of 0-based indices (`odd` of six: 1, 3, 5) and spread over them where the student has fewer.
+`top-k` and `bottom-k` are other words for `first` and `last`. `importance` keeps the layers without which the loss
+moves most; of layers that move it alike the lower are kept, as upper layers are missed least (Sajjad et al. 2023,
+https://arxiv.org/abs/2004.03844).
 """
 
 
@@ -51,9 +76,20 @@ def parse_layers(text: str) -> int | LayerMap:
 
 
 def layer_map(
-    layers: int | LayerMap, initialisation: InitialisationName, source_layers: int, source: str = "teacher"
+    layers: int | LayerMap,
+    initialisation: InitialisationName,
+    source_layers: int,
+    source: str = "teacher",
+    moved: Moved = _unmeasured,
 ) -> LayerMap:
     """Return the source layers that the student's layers start from; empty for `random`.
+
+    Args:
+        layers: a count, or the layers themselves.
+        initialisation: which layers, for a count.
+        source_layers: how many the source has.
+        source: what the source is called in errors.
+        moved: for `importance`.
 
     Raises:
         UserError: more layers, or a higher index, than the source has.
@@ -69,7 +105,7 @@ def layer_map(
     if layers > available:
         which = f"{initialisation} layers" if initialisation in ("odd", "even") else "layers"
         raise UserError(f"student_layers={layers}: the {source} has only {available} {which}; give at most {available}")
-    return LAYER_MAPS[initialisation](source_layers, layers)
+    return LAYER_MAPS[initialisation](source_layers, layers, moved)
 
 
 def layer_stack(model: PreTrainedModel) -> str:

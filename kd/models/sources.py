@@ -85,6 +85,16 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     return digest.hexdigest()[:32]
 
 
+def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether two tokenizers make the same tokens of every text, and pad on the same side."""
+    if one.padding_side != other.padding_side or one.is_fast != other.is_fast:
+        return False
+    if not one.is_fast:
+        return type(one) is type(other) and one.get_vocab() == other.get_vocab()
+    told = [json.loads(each.backend_tokenizer.to_str()) for each in (one, other)]
+    return all(told[0].get(part) == told[1].get(part) for part in {*told[0], *told[1]} - {"truncation", "padding"})
+
+
 def fit_together(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, option: str, max_length: int) -> None:
     """Let model and tokenizer agree on the padding token (a decoder's is its end token, where it has none of its own).
 

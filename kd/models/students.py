@@ -1,11 +1,33 @@
-"""Building a student from a source model's layers."""
+"""Building a student: from a source model's layers, or at random from a configuration."""
 
 import copy
+import difflib
+from collections.abc import Mapping
+from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel
 
 from kd.models.layers import LayerMap, copy_layers
+from kd.types import UserError
+
+SHARED = (
+    *("vocab_size", "type_vocab_size", "pad_token_id", "bos_token_id", "eos_token_id"),
+    *("id2label", "label2id", "problem_type"),
+)
+"""Settings that tokenizer and labels decide: a student of another shape has its teacher's."""
+NO_SHAPE = (
+    "_name_or_path",
+    "architectures",
+    "dtype",
+    "torch_dtype",
+    "transformers_version",
+    "model_type",
+    "num_labels",
+)
+"""What a saved configuration also says, without a meaning here."""
+SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads")
 
 
 def build_student(source: PreTrainedModel, layers: int, indices: LayerMap, seed: int) -> PreTrainedModel:
@@ -24,8 +46,67 @@ def build_student(source: PreTrainedModel, layers: int, indices: LayerMap, seed:
     config.num_hidden_layers = layers
     if getattr(config, "layer_types", None) is not None:
         config.layer_types = [config.layer_types[i] for i in indices or range(layers)]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        student = type(source)(config).float()
+    student = _random(type(source), config, seed)
     copy_layers(source, student, indices)
     return student
+
+
+def configured_student(source: PreTrainedModel, settings: Mapping[str, Any], seed: int) -> PreTrainedModel:
+    """Make a model of the source's architecture in a shape of its own, with random weights.
+
+    Args:
+        source: whose architecture, vocabulary and labels it has; it is left as it was, and no weight of it is used.
+        settings: of a transformers configuration; what they leave out is as the architecture has it by default.
+        seed: of the weights.
+
+    Returns:
+        A model in float32.
+
+    Raises:
+        UserError: another architecture or vocabulary, an unknown setting, or a shape that cannot be built.
+    """
+    kind = type(source.config)
+    _require_settings(source, settings)
+    shared = {name: getattr(source.config, name) for name in SHARED if hasattr(source.config, name)}
+    shape = {name: value for name, value in settings.items() if name not in NO_SHAPE}
+    try:
+        config = kind(**{**shape, **shared})
+        for name in SIZES:
+            if not (isinstance(value := getattr(config, name), int) and value >= 1):
+                raise ValueError(f"{name}={value!r} is no number >= 1")
+        return _random(type(source), config, seed)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"student_config: no {kind.model_type} model can be built of it: {reason}") from error
+
+
+def random_like(model: PreTrainedModel, seed: int) -> PreTrainedModel:
+    """Make a model of the same shape with random weights, float32."""
+    return _random(type(model), copy.deepcopy(model.config), seed)
+
+
+def _require_settings(source: PreTrainedModel, settings: Mapping[str, Any]) -> None:
+    kind, words = type(source.config), source.config.vocab_size
+    if (other := settings.get("model_type", kind.model_type)) != kind.model_type:
+        raise UserError(
+            f"student_config: model_type={other!r}, and the teacher is {kind.model_type!r}: give a configuration of "
+            "that architecture, or another pretrained model as student"
+        )
+    if (count := settings.get("vocab_size", words)) != words:
+        raise UserError(
+            f"student_config: vocab_size={count!r}, and the student has its teacher's tokenizer of {words} tokens: "
+            "leave it out"
+        )
+    known = {*kind().to_dict(), *kind.attribute_map, *NO_SHAPE}
+    if unknown := [name for name in settings if name not in known]:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        raise UserError(
+            f"student_config: {unknown[0]!r} is no setting of a {kind.model_type} model; "
+            + (f"did you mean {near[0]}?" if near else "leave it out")
+        )
+
+
+def _random(kind: type[PreTrainedModel], config: Any, seed: int) -> PreTrainedModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return kind(config).float()

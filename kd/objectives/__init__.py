@@ -2,13 +2,27 @@
 
 from collections.abc import Callable
 
+from kd.objectives.attention import attention
+from kd.objectives.cosine import cosine
+from kd.objectives.dkd import Dkd
 from kd.objectives.hard import Hard
+from kd.objectives.hidden import hidden
+from kd.objectives.jsd import Jsd
+from kd.objectives.patient import patient
+from kd.objectives.relation import relation
 from kd.objectives.soft import Soft
-from kd.types import ObjectiveName, ObjectiveTerm
+from kd.types import ObjectiveName, ObjectiveTerm, Setting
 
-OBJECTIVES: dict[ObjectiveName, Callable[[float], tuple[ObjectiveTerm, ...]]] = {
-    "none": lambda temperature: (),
-    "soft": lambda temperature: (Soft(temperature),),
-    "hard": lambda temperature: (Hard(),),
+OBJECTIVES: dict[ObjectiveName, Callable[[Setting], ObjectiveTerm | None]] = {
+    "none": lambda setting: None,
+    "soft": lambda setting: Soft(setting.temperature),
+    "hard": lambda setting: Hard(),
+    "hidden": hidden,
+    "attention": attention,
+    "relation": relation,
+    "cosine": cosine,
+    "patient": patient,
+    "jsd": lambda setting: Jsd(setting.temperature, setting.beta),
+    "dkd": lambda setting: Dkd(setting.temperature),
 }
-"""Each objective's terms, given the temperature. `none` has no term: the student learns from the labels alone."""
+"""Each objective's term. `none` has no term: the student learns from the labels alone."""

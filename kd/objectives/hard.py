@@ -1,13 +1,12 @@
 """Hard targets: the student learns the teacher's decision as if it were the label."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from kd.objectives.base import at_valid, masked_sum
-from kd.types import MaskName, TeacherOutputs, Term, TopLogProbs
+from kd.types import LOGITS_ALONE, MaskName, Needs, StudentOutputs, TeacherOutputs, Term, TopLogProbs
 
 
 def hard_cross_entropy(
@@ -41,7 +40,8 @@ class Hard:
 
     name: str = "hard"
     mask: MaskName = "positions"
+    needs: Needs = LOGITS_ALONE
 
-    def __call__(self, student: Any, teacher: TeacherOutputs, mask: torch.Tensor) -> Term:
+    def __call__(self, student: StudentOutputs, teacher: TeacherOutputs, mask: torch.Tensor) -> Term:
         """Compare logits `(batch, ..., options)`; see `hard_cross_entropy`."""
         return hard_cross_entropy(student.logits, teacher.logits, mask)

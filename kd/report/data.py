@@ -44,6 +44,7 @@ def _arm(arm: Arm, details: Details) -> dict[str, Any]:
     return {
         **asdict(arm),
         "slices": [asdict(one) for one in details.slices.get(arm.key, ())],
+        "churn": dict(details.churn.get(arm.key, {})),
         "tests": [asdict(one) for one in details.tests.get(arm.key, ())],
     }
 

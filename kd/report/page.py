@@ -10,11 +10,30 @@ from jinja2 import Environment, StrictUndefined
 from kd.comparison import Table, answer
 from kd.details import Details
 from kd.report.plots import GROUND, INK, looks
-from kd.report.tables import MISSING, caption, cost_cells, quality_cells, slice_cells, title
+from kd.report.tables import (
+    MISSING,
+    Section,
+    caption,
+    churn_cells,
+    cost_cells,
+    explanation_cells,
+    fidelity_cells,
+    quality_cells,
+    slice_cells,
+    title,
+)
 
 Cells = list[list[str]]
 SIGNS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "P": "✚"}
 """A marker of the pictures as a letter."""
+FIDELITY = (
+    "Means over an arm's runs; the second and third column count test examples. CKA is of layers at the same depth, on "
+    "validation rows; the temperature is fitted on validation."
+)
+EXPLAINED = (
+    "Integrated gradients of the word embeddings for what the teacher decides, over content tokens of validation rows; "
+    "random: the same student with random weights."
+)
 HALF = 540.0
 """Points: a wider picture gets the page's whole width."""
 
@@ -24,6 +43,7 @@ def page(
     drawings: Sequence[Mapping[str, str]],
     notes: Sequence[str],
     inputs: Mapping[str, str],
+    sections: Sequence[Section] = (),
 ) -> str:
     """Write the report.
 
@@ -32,12 +52,13 @@ def page(
         drawings: for each of them SVG pictures by name.
         notes: what was left out.
         inputs: what the comparison was made from.
+        sections: what is said first.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     parts = [_part(*found, drawn) for found, drawn in zip(findings, drawings, strict=True)]
     said = [*notes, *(note for _, details in findings for note in details.notes)]
-    return template.render(parts=parts, notes=said, inputs=inputs)
+    return template.render(parts=parts, notes=said, inputs=inputs, sections=sections)
 
 
 def _part(table: Table, details: Details, drawn: Mapping[str, str]) -> dict[str, object]:
@@ -52,6 +73,13 @@ def _part(table: Table, details: Details, drawn: Mapping[str, str]) -> dict[str,
         "caption": caption(table),
         "tables": [
             ("Quality", quality_cells(table), ""),
+            ("Fidelity to the teacher, and calibration", fidelity_cells(table), FIDELITY),
+            ("Attributions like the teacher's", explanation_cells(table), EXPLAINED),
+            (
+                "Answers changed",
+                churn_cells(table, details),
+                f"Shares of examples, against {table.against}; for information.",
+            ),
             ("Cost at inference", cost_cells(table), "Means over an arm's runs; latency is of one request."),
             ("Slices that lose although the mean wins", slice_cells(table, details), "For information: not corrected."),
             ("Tests of single seeds", seed_cells(table, details), "For information: two-sided p, not corrected."),

@@ -1,6 +1,7 @@
 """A comparison as a terminal table and as Markdown, from the same cells. What was not measured is shown as –."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from rich.table import Table as RichTable
 
@@ -17,6 +18,30 @@ QUALITY: tuple[Figure, ...] = (
     ("agreement", "fidelity/agreement", lambda value: f"{value:.3f}"),
     ("ECE ↓", "calibration/ece", lambda value: f"{value:.3f}"),
 )
+
+
+def _count(value: float) -> str:
+    """Write a mean of counts: a whole number as one."""
+    return f"{value:,.1f}".removesuffix(".0")
+
+
+FIDELITY: tuple[Figure, ...] = (
+    ("KL ↓", "fidelity/kl", lambda value: f"{value:.3f}"),
+    ("right, teacher wrong", "fidelity/right_where_teacher_wrong", _count),
+    ("wrong, teacher right", "fidelity/wrong_where_teacher_right", _count),
+    ("CKA ↑", "fidelity/cka", lambda value: f"{value:.3f}"),
+    ("Brier ↓", "calibration/brier", lambda value: f"{value:.3f}"),
+    ("temperature", "calibration/temperature", lambda value: f"{value:.2f}"),
+    ("ECE tempered ↓", "calibration/ece_tempered", lambda value: f"{value:.3f}"),
+)
+EXPLAINED: tuple[Figure, ...] = (
+    ("Pearson ↑", "fidelity/attribution_pearson", lambda value: f"{value:.3f}"),
+    ("Pearson, random", "fidelity/attribution_pearson_floor", lambda value: f"{value:.3f}"),
+    ("top fifth ↑", "fidelity/attribution_top20", lambda value: f"{value:.3f}"),
+    ("top fifth, random", "fidelity/attribution_top20_floor", lambda value: f"{value:.3f}"),
+    ("completeness error ↓", "fidelity/attribution_completeness_error", lambda value: f"{value:.1%}"),
+    ("examples", "fidelity/attribution_examples", lambda value: f"{value:.0f}"),
+)
 COST: tuple[Figure, ...] = (
     ("p50 ms", "profile/latency_ms_p50", lambda value: f"{value:.1f}"),
     ("p95 ms", "profile/latency_ms_p95", lambda value: f"{value:.1f}"),
@@ -27,6 +52,15 @@ COST: tuple[Figure, ...] = (
     ("params M", "model/parameters", lambda value: f"{value / 1e6:.1f}"),
     ("train s", "cost/train_s", lambda value: f"{value:.0f}"),
 )
+
+
+@dataclass(frozen=True)
+class Section:
+    """What is said before the tables of a comparison: a heading, sentences, and tables as (heading, rows, about)."""
+
+    heading: str
+    lines: tuple[str, ...]
+    tables: tuple[tuple[str, list[list[str]], str], ...]
 
 
 def quality_cells(table: Table) -> list[list[str]]:
@@ -48,6 +82,33 @@ def cost_cells(table: Table) -> list[list[str]]:
     return rows + [[arm.label, *_figures(arm, shown)] for arm in table.arms if arm.role != "trivial"]
 
 
+def fidelity_cells(table: Table) -> list[list[str]]:
+    """Return header and rows: how far arms do as their teacher, and their calibration; one line an arm that has any."""
+    return _cells(table, FIDELITY)
+
+
+def explanation_cells(table: Table) -> list[list[str]]:
+    """Return header and rows: agreement with the teacher on what decisions rest on, and a random model's."""
+    return _cells(table, EXPLAINED)
+
+
+def churn_cells(table: Table, details: Details) -> list[list[str]]:
+    """Return header and rows: shares of test examples that an arm answers otherwise than what it is held against."""
+    names = list(dict.fromkeys(name for shares in details.churn.values() for name in shares))
+    rows = [["arm", *names]]
+    for arm in table.arms:
+        if shares := details.churn.get(arm.key):
+            rows.append([arm.label, *(f"{shares[name]:.1%}" if name in shares else MISSING for name in names)])
+    return rows
+
+
+def _cells(table: Table, figures: tuple[Figure, ...]) -> list[list[str]]:
+    """Return header and rows: the arms that were trained and have any of the figures."""
+    shown = _measured(table, figures)
+    having = [arm for arm in table.arms if arm.role != "trivial" and any(key in arm.figures for _, key, _ in shown)]
+    return [["arm", *(name for name, _, _ in shown)], *([arm.label, *_figures(arm, shown)] for arm in having)]
+
+
 def slice_cells(table: Table, details: Details) -> list[list[str]]:
     """Return header and rows: the worst slices of each arm whose mean is better than what it is held against."""
     rows = [["arm", "slice", "examples", "arm's", "against", "difference [95 %]"]]
@@ -60,29 +121,51 @@ def slice_cells(table: Table, details: Details) -> list[list[str]]:
 
 
 def rich_tables(table: Table, details: Details) -> list[RichTable]:
-    """Lay a comparison out for the terminal: quality, cost, and where a better mean hides a loss."""
-    parts = ((title(table), quality_cells(table), 2), ("cost at inference", cost_cells(table), 1))
+    """Lay a comparison out for the terminal: quality, fidelity, cost, and where a better mean hides a loss."""
+    parts = (
+        (title(table), quality_cells(table), 2),
+        ("fidelity to the teacher, and calibration", fidelity_cells(table), 1),
+        ("attributions like the teacher's", explanation_cells(table), 1),
+        (f"answers changed from {table.against}", churn_cells(table, details), 1),
+        ("cost at inference", cost_cells(table), 1),
+    )
     slices = ("slices that lose although the mean wins (for information)", slice_cells(table, details), 2)
-    laid = []
-    for heading, rows, words in (*parts, slices):
-        one = RichTable(title=heading, title_justify="left")
-        for position, name in enumerate(rows[0]):
-            one.add_column(name, justify="left" if position < words else "right", no_wrap=position == 0)
-        for row in rows[1:]:
-            one.add_row(*row)
-        if rows[1:]:
-            laid.append(one)
-    return laid
+    return [rich_table(*part) for part in (*parts, slices) if len(part[1]) > 1]
+
+
+def rich_table(heading: str, rows: list[list[str]], words: int = 1) -> RichTable:
+    """Lay out header and rows for the terminal; the first `words` columns are not numbers."""
+    one = RichTable(title=heading, title_justify="left")
+    for position, name in enumerate(rows[0]):
+        one.add_column(name, justify="left" if position < words else "right", no_wrap=position == 0)
+    for row in rows[1:]:
+        one.add_row(*row)
+    return one
 
 
 def markdown(table: Table, details: Details) -> str:
     """Write a comparison as Markdown tables with title and caption."""
     lines = [f"### {title(table)}", ""]
-    for rows in (quality_cells(table), cost_cells(table), slice_cells(table, details)):
-        if rows[1:]:
-            rule = [":--"] + ["--:"] * (len(rows[0]) - 1)
-            lines += [f"| {' | '.join(map(_cell, row))} |" for row in (rows[0], rule, *rows[1:])] + [""]
+    parts = (fidelity_cells(table), explanation_cells(table), churn_cells(table, details), cost_cells(table))
+    for rows in (quality_cells(table), *parts, slice_cells(table, details)):
+        lines += markdown_table(rows)
     return "\n".join([*lines, caption(table), ""])
+
+
+def markdown_section(section: Section) -> str:
+    """Write a section as Markdown."""
+    lines = [f"### {section.heading}", "", *(f"{line}\n" for line in section.lines)]
+    for heading, rows, about in section.tables:
+        lines += [f"**{heading}.** {about}", "", *markdown_table(rows)]
+    return "\n".join(lines)
+
+
+def markdown_table(rows: list[list[str]]) -> list[str]:
+    """Return the lines of a Markdown table and an empty one; none where there is but a header."""
+    if not rows[1:]:
+        return []
+    rule = [":--"] + ["--:"] * (len(rows[0]) - 1)
+    return [f"| {' | '.join(map(_cell, row))} |" for row in (rows[0], rule, *rows[1:])] + [""]
 
 
 def _cell(text: str) -> str:

@@ -22,7 +22,7 @@ from kd.space.parameters import (
 from kd.space.values import described, joined, shown, typed
 from kd.types import UserError
 
-OF_TEACHER = ("objective", "alpha", "temperature")
+OF_TEACHER = ("objective", "alpha", "temperature", "beta", "match")
 """Those that mean nothing without a teacher."""
 MOST_POINTS = 10_000
 """Points a grid may have."""

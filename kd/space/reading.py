@@ -38,25 +38,27 @@ def load_space(option: str, builtin: Mapping[str, Mapping[str, Any]]) -> Space:
     named = f"space={option!r}"
     if option in builtin:
         return read_space(builtin[option], named)
+    near = difflib.get_close_matches(option, builtin, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    text = read_text(option, named, f"{hint}give one of {', '.join(builtin)}, or a YAML file")
+    return read_space(read_yaml(text, named), named)
+
+
+def read_text(path: str, named: str, instead: str) -> str:
+    """Read a file; UserError, which ends in what to do `instead`, where there is none, or it is no UTF-8."""
     try:
-        text = Path(option).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        near = difflib.get_close_matches(option, builtin, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(
-            f"{named} is neither a built-in space nor a file: {hint}give one of {', '.join(builtin)}, or a YAML file"
-        ) from error
+        raise UserError(f"{named} is no file: {instead}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{named} is no UTF-8 text: give a YAML file, saved as UTF-8") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"{named} cannot be read ({reason}): give a YAML file or one of {', '.join(builtin)}"
-        ) from error
-    return read_space(_yaml(text, named), named)
+        raise UserError(f"{named} cannot be read ({reason}): {instead}") from error
 
 
-def _yaml(text: str, named: str) -> Any:
+def read_yaml(text: str, named: str) -> Any:
+    """Read YAML, an empty text as {}; UserError where it is none, or a key is given twice."""
     try:
         repeated = _repeated_key(yaml.compose(text, Loader=yaml.SafeLoader))
         read = yaml.safe_load(text)

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable
 from typing import Any, TypeAlias, get_args, get_type_hints
 
 from kd.config import DistillConfig
+from kd.config.objective import allowed_objectives, spelt_match, spelt_objective
+from kd.types import UserError
 
 SEARCHABLE = (
     "learning_rate",
@@ -19,12 +21,17 @@ SEARCHABLE = (
     "objective",
     "alpha",
     "temperature",
+    "beta",
+    "match",
     "student_layers",
     "initialisation",
 )
 """Options of `distill` that may be searched."""
 HINTS = get_type_hints(DistillConfig)
 """Option -> its type."""
+
+SPELT = {"objective": spelt_objective, "match": spelt_match}
+"""Texts that are written in one way."""
 
 Value: TypeAlias = str | int | float
 
@@ -85,6 +92,11 @@ def typed(name: str, value: Any) -> Value:
         if value not in known:
             raise ValueError
         return str(value)
+    if name in SPELT:
+        try:
+            return SPELT[name](str(value))
+        except UserError as error:
+            raise ValueError from error
     return _layers(value)
 
 
@@ -98,7 +110,8 @@ def described(name: str) -> str:
     """Say in words what an option takes."""
     numbers = {int: "a whole number", float: "a finite number"}
     layers = 'a count of layers such as 2, or rising 0-based indices in quotes such as "0,5"'
-    return f"one of {joined(words(name))}" if words(name) else numbers.get(HINTS[name], layers)
+    texts = {"objective": allowed_objectives(), "match": "spaced, last, skip, or pairs such as 0:2,1:5"}
+    return f"one of {joined(words(name))}" if words(name) else texts.get(name) or numbers.get(HINTS[name], layers)
 
 
 def joined(values: Iterable[Value]) -> str:

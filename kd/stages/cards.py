@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 
 from kd.promotion import Decision
-from kd.stages.evidence import Version, teacher_of, weakest
+from kd.stages.evidence import Version, logged, teacher_of, weakest
 
-OPTIONS = ("objective", "alpha", "temperature", "layers", "epochs", "learning_rate", "batch_size", "max_train", "seed")
+OPTIONS = (
+    *("objective", "alpha", "temperature", "beta", "match"),
+    *("layers", "epochs", "learning_rate", "batch_size", "max_train", "seed"),
+)
 FIGURES = ("test/", "calibration/", "fidelity/", "export/", "profile/", "model/")
 
 SCORED = ("test/", "calibration/", "fidelity/", "export/")
@@ -67,7 +70,21 @@ def _scores(candidate: Version, champion: Version | None) -> list[str]:
     for name in names:
         cells = [_number(figures[name]) if name in figures else "–" for _, figures in columns]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    if champion and (shares := _churn(candidate, champion)):
+        told = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+        lines += ["", f"Test answers against champion version {champion.number}: {told} of all examples."]
     return lines
+
+
+def _churn(candidate: Version, champion: Version) -> dict[str, float]:
+    """Return shares of test examples that a candidate answers otherwise than the champion, by what they are.
+
+    Empty where the two have no logged predictions of the same rows.
+    """
+    if candidate.record.tags["kd.test_digest"] != champion.record.tags["kd.test_digest"]:
+        return {}
+    ours, theirs = logged(candidate), logged(champion)
+    return {} if ours is None or theirs is None else candidate.task.churn(theirs, ours)
 
 
 def _number(value: float) -> str:

@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import asdict, replace
 from functools import cache
@@ -18,7 +18,7 @@ from kd.details import Curve, Details, SeedTest, Slice, slice_differences
 from kd.report.data import as_csv, as_json
 from kd.report.page import page
 from kd.report.plots import as_png, as_svg, plots
-from kd.report.tables import caption, markdown, rich_tables, title
+from kd.report.tables import Section, caption, markdown, markdown_section, rich_tables, title
 from kd.stages.console import console, say
 from kd.tasks import TASKS
 from kd.tasks.base import Task
@@ -89,9 +89,24 @@ def show(findings: list[Finding], notes: list[str]) -> None:
         say(f"Note: {note}")
 
 
-def publish(findings: list[Finding], notes: list[str], config: CompareConfig, run: tracking.Run) -> str:
-    """Keep the comparison with its pictures and exact inputs as artifacts of a run; returns the HTML report."""
-    pages = [f"{markdown(table, details)}\n{answer(table)}\n" for table, details in findings]
+def publish(
+    findings: list[Finding],
+    notes: list[str],
+    config: CompareConfig,
+    run: tracking.Run,
+    sections: Sequence[Section] = (),
+) -> str:
+    """Keep the comparison with its pictures and exact inputs as artifacts of a run; returns the HTML report.
+
+    Args:
+        findings: tables, and what artifacts add to them.
+        notes: what was left out.
+        config: what was asked.
+        run: takes the artifacts.
+        sections: what is said first.
+    """
+    pages = [*map(markdown_section, sections)]
+    pages += [f"{markdown(table, details)}\n{answer(table)}\n" for table, details in findings]
     run.log_text("\n".join([*pages, *(f"Note: {note}" for note in notes)]), "comparison.md")
     run.log_text(as_json(findings, notes, inputs(config)), "comparison.json")
     run.log_text(as_csv(findings), "comparison.csv")
@@ -107,7 +122,7 @@ def publish(findings: list[Finding], notes: list[str], config: CompareConfig, ru
             for name, figure in figures.items():
                 (folder / f"{name}.png").write_bytes(as_png(figure))
                 (folder / f"{name}.svg").write_text(drawings[-1][name], encoding="utf-8")
-        report = page(findings, drawings, notes, inputs(config))
+        report = page(findings, drawings, notes, inputs(config), sections)
         (Path(scratch) / REPORT).write_text(report, encoding="utf-8")
         run.log_folder(Path(scratch))
     return report
@@ -176,6 +191,7 @@ def _read(table: Table, wanted: tuple[str, ...]) -> tuple[Details, dict[str, Exa
 
     slices: dict[str, tuple[Slice, ...]] = {}
     tests: dict[str, tuple[SeedTest, ...]] = {}
+    churn: dict[str, dict[str, float]] = {}
     curves: dict[str, tuple[Curve, ...]] = {}
     examples: dict[str, Examples] = {}
     columns: dict[str, None] = {}
@@ -188,6 +204,7 @@ def _read(table: Table, wanted: tuple[str, ...]) -> tuple[Details, dict[str, Exa
         if whole:
             columns |= dict.fromkeys(map(str, whole[0][1].columns))
             slices[arm.key] = tuple(_slices(whole, table, task, wanted))
+            churn[arm.key] = _churn(whole, task)
             tests[arm.key] = tuple(SeedTest(seed, *task.paired_test(ours, theirs)) for seed, ours, theirs in whole)
         if whole and len(whole) == len(pairs) and (values := _differences(whole, table.metric, task)) is not None:
             examples[arm.key] = values
@@ -195,7 +212,12 @@ def _read(table: Table, wanted: tuple[str, ...]) -> tuple[Details, dict[str, Exa
     alone = [arm.label for arm in table.arms if arm.pairs and arm.key not in examples]
     if alone:
         notes.append(f"the verdict holds for new seeds, but for this test set alone: {', '.join(alone)}")
-    return Details(slices, tests, curves, tuple(notes)), examples
+    return Details(slices, tests, curves, tuple(notes), churn), examples
+
+
+def _churn(pairs: list[tuple[int, pd.DataFrame, pd.DataFrame]], task: type[Task]) -> dict[str, float]:
+    found = [task.churn(theirs, ours) for _, ours, theirs in pairs]
+    return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
 
 
 def _differences(pairs: list[tuple[int, pd.DataFrame, pd.DataFrame]], metric: str, task: type[Task]) -> Examples | None:

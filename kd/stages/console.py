@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from rich.console import Console
+from rich.table import Table
 
 console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 140)
 _HUSHED = ContextVar("hushed", default=False)
@@ -15,6 +16,12 @@ def say(text: str) -> None:
     """Print one line for the user."""
     if not _HUSHED.get():
         console.print(text, soft_wrap=True)
+
+
+def lay(table: Table) -> None:
+    """Print a table for the user."""
+    if not _HUSHED.get():
+        console.print(table)
 
 
 @contextmanager

@@ -5,10 +5,10 @@ from dataclasses import fields, replace
 
 from kd import tracking
 from kd.config import DistillConfig, StudentConfig
-from kd.objectives import OBJECTIVES
 from kd.stages import student
 from kd.stages.console import say
 from kd.stages.fitting import Where, train
+from kd.stages.guidance import guidance
 from kd.stages.plans import Plan
 from kd.stages.registering import register
 from kd.stages.rows import Rows, describe, load_rows
@@ -45,30 +45,30 @@ def _control_command(config: DistillConfig, teacher: str, experiment: str) -> st
     return shlex.join(["python", "-m", "entrypoints.student", *words])
 
 
+def planned(config: StudentConfig, rows: Rows) -> Plan:
+    """Decide the training that options of `distill` or of `student` ask for."""
+    return plan(config, rows) if isinstance(config, DistillConfig) else student.plan(config, rows)
+
+
 def plan(config: DistillConfig, rows: Rows) -> Plan:
     """Decide the training of a distilled student: its control's plan, with the teacher's terms added.
 
     Raises:
-        UserError: as for a control.
+        UserError: as for a control, or the objective does not suit student and teacher.
     """
-    control = student.plan(config, rows)
-    terms = OBJECTIVES[config.objective](config.temperature)
-    if not terms:
+    located, teacher = student.find_teacher(config, rows)
+    control = student.plan(config, rows, (located, teacher))
+    guided = guidance(config, control, teacher)
+    if not guided.terms:
         return replace(control, stage="distill")
-    temperature = {"temperature": config.temperature} if config.objective == "soft" else {}
-    guidance = {
-        "objective": config.objective,
-        "alpha": config.alpha,
-        "teacher": control.teacher and control.teacher.digest,
-    }
-    shown = f" T={config.temperature:.3g}" if temperature else ""
     return replace(
         control,
         stage="distill",
         role="distilled",
-        title=control.title.replace("student ·", f"distill {config.objective}{shown} a={config.alpha:.3g} ·", 1),
-        identity={**control.identity, **temperature, **guidance},
+        title=control.title.replace("student ·", f"distill {guided.words} ·", 1),
+        identity={**control.identity, **guided.identity},
         control=control.identity,
-        terms=terms,
+        terms=guided.terms,
+        weights={str(name): weight for name, weight in config.weights.items()},
         alpha=config.alpha,
     )

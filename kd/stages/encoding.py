@@ -1,5 +1,6 @@
 """The splits as model inputs, which teacher, student, trials and seeds share where their tokenizers are the same."""
 
+from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 
@@ -42,3 +43,10 @@ def encode(config: FitOptions, rows: Rows, name: SplitName, tokenizer: PreTraine
             "the tokenizer knows nothing of their text and marks no beginning; remove these rows or use another model"
         )
     return found
+
+
+def sample(count: int, most: int, seed: int) -> Sequence[int]:
+    """Return the positions of `most` of `count` rows, chosen by seed, rising; all of them where there are no more."""
+    if count <= most:
+        return list(range(count))
+    return sorted(np.random.default_rng(seed).choice(count, most, replace=False).tolist())

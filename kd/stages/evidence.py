@@ -234,7 +234,7 @@ def _worst_slice(
 
 def weakest(version: Version, metric: str, count: int = 3) -> list[str]:
     """Name the slices of the test set on which a version is worst; empty where it has no logged predictions."""
-    table = _logged(version)
+    table = logged(version)
     if table is None:
         return []
     sign = 1 if version.task.directions[metric] else -1
@@ -250,7 +250,7 @@ def weakest(version: Version, metric: str, count: int = 3) -> list[str]:
 def _predictions(candidate: Version, champion: Version, run: tracking.Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return both versions' predictions on the candidate's test rows; one that has none logged is scored now."""
     same = candidate.record.tags["kd.test_digest"] == champion.record.tags["kd.test_digest"]
-    ours, theirs = _logged(candidate), _logged(champion) if same else None
+    ours, theirs = logged(candidate), logged(champion) if same else None
     if ours is None or theirs is None:
         config, rows = rows_behind(candidate.record, f"candidate={candidate.uri!r}")
         ours = _scored_now(candidate, config, rows, run) if ours is None else ours
@@ -258,7 +258,8 @@ def _predictions(candidate: Version, champion: Version, run: tracking.Run) -> tu
     return ours, theirs
 
 
-def _logged(version: Version) -> pd.DataFrame | None:
+def logged(version: Version) -> pd.DataFrame | None:
+    """Return the predictions on test that the run behind a version logged; None where there are none."""
     try:
         return tracking.table(version.record.run_id, "predictions_test.parquet")
     except tracking.Gone:

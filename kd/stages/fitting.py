@@ -1,11 +1,12 @@
 """What teacher, student and distill have in common: train, evaluate, log, profile."""
 
 import gc
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from kd import tracking
 from kd.config import FitOptions
@@ -22,6 +23,7 @@ from kd.stages.serving import measure_apart
 from kd.types import SplitName
 
 REQUESTS_KEPT = 256
+LATENCY = "profile/latency_ms_p50"
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,21 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Where:
-    """Where runs go: the experiment, the parent run, and whether a finished run of the same plan will do."""
+    """Where runs go.
+
+    Attributes:
+        experiment: its name.
+        parent: run they are nested in.
+        reuse: whether a finished run of the same plan will do.
+        profile: whether each is profiled.
+        tags: besides those of every training.
+    """
 
     experiment: str
     parent: tracking.Run | None = None
     reuse: bool = False
+    profile: bool = True
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
@@ -50,27 +62,31 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
         Stopped: a signal came; a checkpoint is kept.
     """
     data = {"rows": plan.rows.train_digest, "test": plan.rows.test_digest, "kept": config.slice_columns}
+    if plan.explained:
+        data["explained"] = str(plan.explained)
     key = fingerprint({**plan.identity, **data, "seed": config.seed, "code": code_digest()})
     found = tracking.runs([where.experiment], f"tags.`kd.cache_key` = '{key}'") if where.reuse else []
     if found:
         outcome = Outcome(found[-1].run_id, tracking.model_of(found[-1].run_id), reused=True)
-        if config.latency_budget_ms or config.ram_budget_mib or config.size_budget_mib:
-            measure_apart(outcome.model, outcome.run_id, config)  # its budgets may have been others
+        budgets = config.latency_budget_ms or config.ram_budget_mib or config.size_budget_mib  # may have been others
+        if where.profile and (budgets or LATENCY not in found[-1].metrics):
+            measure_apart(outcome.model, outcome.run_id, config)
     else:
-        outcome = _carry_out(plan, config, where.parent, key)
+        outcome = _carry_out(plan, config, where, key)
     log_baselines(plan.rows, config, where)
     return outcome
 
 
-def _carry_out(plan: Plan, config: FitOptions, parent: tracking.Run | None, key: str) -> Outcome:
-    with started(plan, config, parent, key) as (run, folder):
+def _carry_out(plan: Plan, config: FitOptions, where: Where, key: str) -> Outcome:
+    with started(plan, config, where.parent, key, where.tags) as (run, folder):
         for name in get_args(SplitName):
             encode(config, plan.rows, name, plan.tokenizer)  # what cannot be read is told before anything is trained
         validation = learn(plan, config, run, folder)
         test = score_test(plan, config, run)
         say(f"{plan.title}: " + ", ".join([*_shown("val", validation), *_shown("test", test)]))
         model = log_model(plan, config, run)
-        measure_apart(model, run.run_id, config)
+        if where.profile:
+            measure_apart(model, run.run_id, config)
     return Outcome(run.run_id, model, reused=False)
 
 
@@ -109,6 +125,12 @@ def _layers(plan: Plan) -> dict[str, str]:
     return {} if layers is None else {"layers": ",".join(map(str, layers)) if isinstance(layers, list) else str(layers)}
 
 
+def _shape(plan: Plan) -> dict[str, Any]:
+    """Return a model's configuration without where it came from: models of one shape cost the same."""
+    told: dict[str, Any] = json.loads(plan.model.config.to_json_string(use_diff=False))
+    return {name: value for name, value in told.items() if name not in ("_name_or_path", "transformers_version")}
+
+
 def _tags(plan: Plan, config: FitOptions, key: str) -> dict[str, str]:
     tags = {
         "kd.stage": plan.stage,
@@ -122,6 +144,7 @@ def _tags(plan: Plan, config: FitOptions, key: str) -> dict[str, str]:
         "kd.seed": str(config.seed),
         "kd.arm": fingerprint(plan.identity),
         "kd.cache_key": key,
+        "kd.architecture": fingerprint({"class": type(plan.model).__name__, **_shape(plan)}),
     }
     if plan.teacher is not None:
         tags["kd.teacher"] = plan.teacher.uri

@@ -19,14 +19,16 @@ DECIDING_CODE = (
     "precision.py",
     "training",
     "signals",
-    "evaluation.py",
+    "evaluation",
     "teaching.py",
+    "insides.py",
 )
 TEACHING_CODE = (
     "tasks",
     "data/encoded.py",
     "models/sources.py",
     "teaching.py",
+    "insides.py",
     "signals/layout.py",
     "signals/shards.py",
 )
@@ -63,8 +65,12 @@ def shared_identity(config: FitOptions, rows: Rows) -> dict[str, Any]:
 
 def teaching_code() -> str:
     """Return a digest of the source that the teacher's outputs depend on, and of the libraries' versions."""
-    versions = [version(library) for library in TEACHING_LIBRARIES]
-    return fingerprint({"code": code_digest(TEACHING_CODE), "libraries": versions})
+    return fingerprint({"code": code_digest(TEACHING_CODE), "libraries": library_versions()})
+
+
+def library_versions() -> list[str]:
+    """Return the versions of the libraries that what a teacher says depends on."""
+    return [version(library) for library in TEACHING_LIBRARIES]
 
 
 def code_digest(parts: tuple[str, ...] = DECIDING_CODE) -> str:

@@ -13,11 +13,14 @@ from kd.evaluation import logits
 from kd.precision import autocast_dtype, resolve_precision
 from kd.stages.console import say
 from kd.stages.encoding import encode
+from kd.stages.fidelity import inside
 from kd.stages.plans import Plan
 from kd.stages.rows import predictions
 from kd.stages.serving import log_served
 from kd.training import Fitted, Job, Recipe, Watch, fit
 from kd.types import SplitName
+
+VALIDATED = "predictions_validation.parquet"
 
 
 def learn(
@@ -43,7 +46,7 @@ def learn(
         metrics["cost/train_s"] = fitted.seconds
     table = _scored(plan, config, "validation")
     quality = plan.rows.task.quality(table)
-    run.log_table(table, "predictions_validation.parquet")
+    run.log_table(table, VALIDATED)
     # the curve's last point is the checkpoint that was kept
     run.log_metrics({f"val/{name}": value for name, value in quality.items()}, step=fitted.steps)
     run.log_metrics(metrics)
@@ -64,7 +67,7 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
     teacher = None
     if plan.terms and plan.signal is not None:
         start = time.perf_counter()
-        teacher = plan.signal("train")
+        teacher = plan.signal("train", plan.contents)
         if teacher.computed:
             run.log_metrics({"cost/teacher_s": time.perf_counter() - start})
     job = Job(
@@ -74,6 +77,7 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
         masks=task.masks,
         loss=task.loss,
         terms=plan.terms,
+        weights=plan.weights,
         alpha=plan.alpha,
         teacher=teacher,
         validate=validate,
@@ -82,7 +86,14 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
         folder=folder,
         title="" if watch else plan.title,
     )
-    recipe = Recipe(
+    fitted = fit(job, _recipe(config, metric, higher))
+    for warning in fitted.warnings:
+        say(f"Warning: {warning}")
+    return fitted
+
+
+def _recipe(config: FitOptions, metric: str, higher: bool) -> Recipe:
+    return Recipe(
         epochs=config.epochs,
         batch_size=config.batch_size,
         accumulation=config.gradient_accumulation,
@@ -90,26 +101,27 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
         warmup_ratio=config.warmup_ratio,
         weight_decay=config.weight_decay,
         patience=config.patience,
-        precision=precision,
+        precision=resolve_precision(config.precision),
         seed=config.seed,
         metric=metric,
         higher_is_better=higher,
         checkpoint_every_s=config.checkpoint_every_s,
     )
-    fitted = fit(job, recipe)
-    for warning in fitted.warnings:
-        say(f"Warning: {warning}")
-    return fitted
 
 
 def score_test(plan: Plan, config: FitOptions, run: tracking.Run) -> dict[str, float]:
-    """Score test once with the trained `plan.model`, in float32 as it is served, also against its teacher."""
+    """Score test once with the trained `plan.model`, in float32 as it is served, also against its teacher.
+
+    How far its scores should be tempered is fitted on the predictions on validation that `run` has.
+    """
     task, test = plan.rows.task, plan.rows.splits.test
     table = _scored(plan, config, "test")
     quality = task.quality(table)
     metrics = {f"test/{name}": value for name, value in quality.items()} | task.calibration(table)
+    metrics |= task.tempered(tracking.table(run.run_id, VALIDATED), table)
     if plan.signal is not None:
         metrics |= task.fidelity(table, task.predictions(test, plan.signal("test").all_logits()))
+    metrics |= inside(plan, config)
     run.log_table(table, "predictions_test.parquet")
     run.log_metrics(metrics)
     run.set_tags({"kd.test_scored": "true"})

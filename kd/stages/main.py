@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from kd import tracking
-from kd.config import CompareConfig, DistillConfig, MainConfig, StudentConfig, TeacherConfig, narrowed
+from kd.config import CompareConfig, DistillConfig, MainConfig, StudentConfig, narrowed
 from kd.stages import distill, student, teacher
 from kd.stages.compare import find, publish, show, where
 from kd.stages.console import say
@@ -23,25 +23,11 @@ def run(config: MainConfig) -> None:
         ) as parent:
             parent.log_params(asdict(config))
             where = Where(experiment, parent, reuse=True)
-            guide = _teacher(config, rows, where)
+            guide = teacher.finished(config, rows, where)
             outcomes = _students(config, guide, where)
             _compare(experiment, rows, parent)
             _register_best(outcomes, config, rows)
     say("Look at the runs: make ui, or: mlflow ui")
-
-
-def _teacher(config: MainConfig, rows: Rows, where: Where) -> str:
-    """Return the URI of the teacher: the finished one given, or one trained here and registered."""
-    if config.teacher.startswith(("models:/", "runs:/")):
-        return tracking.stored_model(config.teacher, "teacher").uri  # an alias moved meanwhile changes nothing
-    options = narrowed(TeacherConfig, config)
-    outcome = train(teacher.plan(options, rows), options, where)
-    name, version = register(outcome, options, rows)
-    say(
-        f"Teacher: {name} version {version}"
-        + (", reused: it was trained before with these options" if outcome.reused else "")
-    )
-    return f"models:/{name}/{version}"
 
 
 def _students(config: MainConfig, guide: str, where: Where) -> list[Outcome]:

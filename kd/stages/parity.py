@@ -38,7 +38,8 @@ def figures(
     test = tables["test"]
     metric, higher = next(iter(task.directions.items()))
     lost = drop(_light(test), _light(before), lambda part: task.quality(part)[metric], higher)
-    same = {name.replace("fidelity/", "export/", 1): value for name, value in task.fidelity(test, before).items()}
+    found = task.fidelity(test, before)  # the version before export stands where a teacher would
+    same = {name.replace("fidelity/", "export/", 1).replace("teacher", "before"): found[name] for name in found}
     metrics = {
         **{f"val/{name}": value for name, value in task.quality(tables["validation"]).items()},
         **{f"test/{name}": value for name, value in task.quality(test).items()},

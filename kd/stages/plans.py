@@ -1,8 +1,8 @@
 """A training, decided, before it is carried out."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -26,9 +26,13 @@ class Plan:
         identity: what makes the learned weights what they are, seed left out; hashed to the arm.
         control: the same for the arm's control; None where the arm is a control or a teacher.
         terms: comparisons with the teacher.
-        alpha: their weight.
+        weights: of each term by its name; 1 where not named.
+        alpha: weight of them all.
         teacher: the teacher's files and URI; None for a teacher.
-        signal: gives the teacher's outputs for "train", "validation" or "test"; None for a teacher.
+        signal: gives the teacher's outputs for "train", "validation" or "test", and which: logits alone where not said;
+            None for a teacher.
+        guide: the teacher's model; None for a teacher.
+        explained: examples on which attributions are compared with the teacher's.
     """
 
     stage: str
@@ -42,4 +46,18 @@ class Plan:
     terms: tuple[ObjectiveTerm, ...]
     alpha: float
     teacher: Located | None
-    signal: Callable[[SplitName], TeacherSignal] | None
+    signal: "Signals | None"
+    weights: Mapping[str, float] = field(default_factory=dict)
+    guide: PreTrainedModel | None = None
+    explained: int = 0
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """What the terms compare of the teacher."""
+        return ("logits", *sorted({name for term in self.terms for name in term.needs.teacher}))
+
+
+class Signals(Protocol):
+    """Gives the teacher's outputs for a split."""
+
+    def __call__(self, name: SplitName, contents: tuple[str, ...] = ("logits",)) -> TeacherSignal: ...  # noqa: D102

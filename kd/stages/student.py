@@ -1,8 +1,10 @@
 """Train a student on the labels alone: the control of every distilled student."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,14 +15,15 @@ from kd.config import StudentConfig
 from kd.data.digests import digest
 from kd.models.layers import layer_map, parse_layers
 from kd.models.sources import fit_together, load_tokenizer
-from kd.models.students import build_student
+from kd.models.students import build_student, configured_student
 from kd.precision import autocast_dtype, resolve_precision
 from kd.signals import Caching, TeacherSignal, Wanted, signal_key, teacher_signal
 from kd.stages.console import say
 from kd.stages.encoding import encode
 from kd.stages.fitting import Where, train
 from kd.stages.identity import fingerprint, shared_identity, teaching_code
-from kd.stages.plans import Plan
+from kd.stages.plans import Plan, Signals
+from kd.stages.ranking import moved
 from kd.stages.registering import register
 from kd.stages.rows import Rows, describe, load_rows, model_name
 from kd.stages.weights import Located, locate
@@ -53,13 +56,13 @@ def run(config: StudentConfig) -> None:
         say(f"Registered {name} version {version}")
 
 
-def plan(config: StudentConfig, rows: Rows) -> Plan:
-    """Decide the training of a control.
+def plan(config: StudentConfig, rows: Rows, found: tuple[Located, PreTrainedModel] | None = None) -> Plan:
+    """Decide the training of a control; `found` is the teacher, where it is loaded already.
 
     Raises:
         UserError: teacher or student are not there, know other labels, or have too few layers.
     """
-    located, teacher = find_teacher(config, rows)
+    located, teacher = found or find_teacher(config, rows)
     start = initialise(config, rows, located, teacher)
     return Plan(
         stage="student",
@@ -74,6 +77,8 @@ def plan(config: StudentConfig, rows: Rows) -> Plan:
         alpha=0.0,
         teacher=located,
         signal=signal_of(config, rows, located, teacher),
+        guide=teacher,
+        explained=config.attribution_examples,
     )
 
 
@@ -102,6 +107,8 @@ def initialise(config: StudentConfig, rows: Rows, located: Located, teacher: Pre
     option = "student" if config.student else "teacher"
     tokenizer = load_tokenizer(source.folder, option)
     fit_together(model, tokenizer, option, config.max_length)
+    if config.student_config:
+        return _configured(config, located, teacher, tokenizer)
     wanted = config.student_layers or ("" if config.student else DEFAULT_LAYERS)
     whose = f" {config.student.rstrip('/').rpartition('/')[2]}" if config.student else ""
     if not wanted:
@@ -109,7 +116,8 @@ def initialise(config: StudentConfig, rows: Rows, located: Located, teacher: Pre
         return Start(model, tokenizer, f"{count} layers{whose}", {"source": source.digest, "layers": "all"})
     initialisation = config.initialisation or "spaced"
     layers = parse_layers(wanted)
-    indices = layer_map(layers, initialisation, model.config.num_hidden_layers, option)
+    ranking = partial(moved, config, rows, located, teacher)
+    indices = layer_map(layers, initialisation, model.config.num_hidden_layers, option, ranking)
     count = len(indices) or int(wanted)
     student = build_student(model, count, indices, config.seed)
     origin = (
@@ -124,15 +132,42 @@ def initialise(config: StudentConfig, rows: Rows, located: Located, teacher: Pre
     return Start(student, tokenizer, described, identity)
 
 
-def signal_of(
-    config: StudentConfig, rows: Rows, located: Located, teacher: PreTrainedModel
-) -> Callable[[SplitName], TeacherSignal]:
+def _configured(
+    config: StudentConfig, located: Located, teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> Start:
+    student = configured_student(teacher, config.student_settings, config.seed)
+    fit_together(student, tokenizer, "student_config", config.max_length)
+    shape = student.config
+    say(
+        f"Student: random weights, {shape.num_hidden_layers} layers x {shape.hidden_size}, {shape.num_attention_heads} "
+        f"heads, {student.num_parameters() / 1e6:.1f} M parameters"
+    )
+    settings = {**json.loads(shape.to_json_string(use_diff=False)), "transformers_version": None}
+    identity = {"source": located.digest, "layers": f"random {shape.num_hidden_layers}", "config": settings}
+    described = f"{shape.num_hidden_layers} layers x {shape.hidden_size} ({Path(config.student_config).name})"
+    return Start(student, tokenizer, described, identity)
+
+
+def require_shape(config: StudentConfig, teacher: PreTrainedModel) -> None:
+    """Check, before a teacher is trained, that the student can be made of it.
+
+    Raises:
+        UserError: the teacher has too few layers, or `student_config` cannot be built.
+    """
+    if config.student_config:
+        configured_student(teacher, config.student_settings, config.seed)
+    elif not config.student:
+        layers, depth = parse_layers(config.student_layers or DEFAULT_LAYERS), teacher.config.num_hidden_layers
+        layer_map(layers, config.initialisation or "spaced", depth, moved=lambda: (0.0,) * depth)
+
+
+def signal_of(config: StudentConfig, rows: Rows, located: Located, teacher: PreTrainedModel) -> Signals:
     """Return the teacher's outputs for a split, from the cache or by running the teacher once over it.
 
     Training follows the training's precision; validation and test are in float32, as the teacher is served.
     """
 
-    def signal(name: SplitName) -> TeacherSignal:
+    def signal(name: SplitName, contents: tuple[str, ...] = ("logits",)) -> TeacherSignal:
         split = rows.split(name)
         whole = name != "train"  # scored against all that the teacher says
         precision = "fp32" if whole else resolve_precision(config.precision)
@@ -158,13 +193,14 @@ def signal_of(
                 encode(config, rows, name, tokenizer),
                 rows.task.collate(tokenizer),
                 rows.task.masks,
+                contents,
                 autocast=autocast_dtype(precision),
                 tokens=TOKENS_CUDA if cuda else TOKENS_CPU,
                 whole=whole,
             )
 
         about = {"teacher": located.uri, "data": config.dataset, "split": name, "precision": precision}
-        wanted = Wanted(key, len(split), about=about, left=tokenizer.padding_side == "left")
+        wanted = Wanted(key, len(split), contents, about, left=tokenizer.padding_side == "left")
         return teacher_signal(wanted, reading, Caching(config.cache, config.cache_budget_gib))
 
     return signal

@@ -3,8 +3,9 @@
 from transformers import set_seed
 
 from kd import tracking
-from kd.config import TeacherConfig
+from kd.config import StudentConfig, TeacherConfig, narrowed
 from kd.models.sources import fit_together, load_tokenizer
+from kd.stages import student
 from kd.stages.console import say
 from kd.stages.fitting import Where, train
 from kd.stages.identity import shared_identity
@@ -22,6 +23,22 @@ def run(config: TeacherConfig) -> None:
         outcome = train(plan(config, rows), config, Where(experiment))
         name, version = register(outcome, config, rows)
         say(f"Registered {name} version {version}; give it to student and distill as teacher=models:/{name}/{version}")
+
+
+def finished(config: StudentConfig, rows: Rows, where: Where) -> str:
+    """Return the URI of the teacher: the finished one given, or one trained here and registered."""
+    if config.teacher.startswith(("models:/", "runs:/")):
+        return tracking.stored_model(config.teacher, "teacher").uri  # an alias moved meanwhile changes nothing
+    options = narrowed(TeacherConfig, config)
+    decided = plan(options, rows)
+    student.require_shape(config, decided.model)
+    outcome = train(decided, options, where)
+    name, version = register(outcome, options, rows)
+    say(
+        f"Teacher: {name} version {version}"
+        + (", reused: it was trained before with these options" if outcome.reused else "")
+    )
+    return f"models:/{name}/{version}"
 
 
 def plan(config: TeacherConfig, rows: Rows) -> Plan:

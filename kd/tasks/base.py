@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 import numpy as np
 import pandas as pd
 
-from kd.types import MaskName, TaskName, Term
+from kd.types import Content, MaskName, TaskName, Term
 
 if TYPE_CHECKING:
     import torch
@@ -81,6 +81,18 @@ class Task(Protocol):
         """The task's own loss against the truth."""
         ...
 
+    def content(self, batch: Batch, tokenizer: PreTrainedTokenizerBase) -> Content | None:
+        """Which tokens an explanation speaks of; None where inputs are no tokens. See `content_of`."""
+        ...
+
+    def decided(self, outputs: Any) -> torch.Tensor:
+        """What a model's output decides for each row, `(batch,)`, as `evidence` takes it."""
+        ...
+
+    def evidence(self, outputs: Any, decided: torch.Tensor) -> torch.Tensor:
+        """How much an output speaks for these decisions, `(batch,)`, rising; gradients go through it."""
+        ...
+
     def predictions(self, rows: Dataset, logits: np.ndarray) -> pd.DataFrame:
         """One line an example: example_id, group, label, prediction, scores, loss and slice columns."""
         ...
@@ -93,6 +105,16 @@ class Task(Protocol):
     @staticmethod
     def calibration(predictions: pd.DataFrame) -> dict[str, float]:
         """How far the scores can be read as probabilities: `calibration/...`."""
+        ...
+
+    @staticmethod
+    def tempered(validation: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
+        """What tempering, fitted on validation, does to the calibration of predictions: `calibration/...`; or empty."""
+        ...
+
+    @staticmethod
+    def churn(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
+        """Shares of all examples that are answered otherwise, and which way, in words; the first is all of them."""
         ...
 
     @staticmethod
@@ -158,6 +180,15 @@ def padded(rows: Sequence[Mapping[str, Any]], fill: Mapping[str, int], left: boo
         elif name != "length":
             batch[name] = torch.from_numpy(np.array([row[name] for row in rows]))
     return batch
+
+
+def content_of(batch: Batch, tokenizer: PreTrainedTokenizerBase) -> Content:
+    """Return the tokens of a text: all but special ones and padding; the padding token stands for nothing."""
+    import torch
+
+    special = torch.tensor(tokenizer.all_special_ids, device=batch["input_ids"].device)
+    said = batch["attention_mask"].bool() & ~torch.isin(batch["input_ids"], special)
+    return Content("input_ids", said, int(tokenizer.pad_token_id))
 
 
 def token_fill(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:

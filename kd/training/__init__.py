@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, ProgressCallbac
 from transformers.trainer_callback import PrinterCallback, TrainerControl
 
 from kd.training.callbacks import Progress, Reporter, Stopper
+from kd.training.gathering import as_needed, looked_into
 from kd.training.order import LengthGroups
-from kd.types import EncodedRows, MaskName, ObjectiveTerm, PrecisionName, Stopped, TeacherOutputs, Term
+from kd.types import EncodedRows, MaskName, ObjectiveTerm, PrecisionName, Stopped, StudentOutputs, TeacherOutputs, Term
 
 Batch = dict[str, torch.Tensor]
 Watch = Callable[[Mapping[str, float], int], None]
@@ -70,6 +71,7 @@ class Job:
         loss: the task's own loss.
         terms: ways of comparing with the teacher; empty trains on the task's loss alone.
         alpha: weight of the teacher's terms, 0 to 1; the task's loss has 1 - alpha. Ignored without terms.
+        weights: of each term among them, by its name; 1 where not named.
         teacher: the teacher's outputs for the rows at given positions (on the CPU), on a device; None without terms.
         validate: metrics of the model on validation.
         report: takes (metrics, step).
@@ -91,6 +93,7 @@ class Job:
     watch: Watch | None
     folder: Path
     title: str
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,12 +114,21 @@ class Fitted:
 class _Trainer(Trainer):
     """The Trainer with our loss, our order and our validation."""
 
-    def __init__(self, job: Job, recipe: Recipe, arguments: TrainingArguments, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        recipe: Recipe,
+        arguments: TrainingArguments,
+        stopping: Callable[[], bool],
+        switches: Mapping[str, bool],
+    ) -> None:
         group = recipe.batch_size * recipe.accumulation * arguments.world_size
         self.job = job
         self.sampler = LengthGroups(job.rows["length"], group, recipe.seed)
         self.masks_of_term: dict[str, MaskName] = {"task": "target", **{term.name: term.mask for term in job.terms}}
-        self.alpha = job.alpha if job.terms else 0.0
+        alpha = job.alpha if job.terms else 0.0
+        self.weights = {term.name: alpha * job.weights.get(term.name, 1.0) for term in job.terms} | {"task": 1 - alpha}
+        self.switches = switches
         self.counts: dict[str, torch.Tensor] = {}
         self.window: dict[str, torch.Tensor] = {}
         self.shares: dict[str, float] = {}
@@ -151,19 +163,22 @@ class _Trainer(Trainer):
         return batches, None
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
-        """Return alpha x sum of the teacher's terms + (1 - alpha) x task loss, each a mean over the whole step."""
+        """Return alpha x weighted sum of the teacher's terms + (1 - alpha) x task loss, each a mean over the step."""
         self.rows_seen += len(inputs["row"]) * self.accelerator.num_processes
-        outputs = model(**{key: value for key, value in inputs.items() if key not in ("labels", "row")})
-        sums = {"task": self.job.loss(outputs, inputs)[0]}
+        given = {key: value for key, value in inputs.items() if key not in ("labels", "row")}
+        outputs = model(**given, **self.switches)
+        gathered = any(term.needs.student for term in self.job.terms)
+        said = StudentOutputs(outputs["logits"]) if gathered else outputs
+        sums = {"task": self.job.loss(said, inputs)[0]}
         if self.job.terms and self.job.teacher is not None:
             teacher = self.job.teacher(torch.from_numpy(inputs["row"]), sums["task"].device)
             masks = self.job.masks(inputs)
-            sums |= {term.name: term(outputs, teacher, masks[term.mask])[0] for term in self.job.terms}
+            for term in self.job.terms:
+                sums[term.name] = term(as_needed(outputs, term), teacher, masks[term.mask])[0]
         total = torch.zeros((), device=sums["task"].device)
         for name, value in sums.items():
-            weight = 1.0 - self.alpha if name == "task" else self.alpha
             mean = value / self.counts[name].clamp(min=1)
-            total = total + weight * mean
+            total = total + self.weights[name] * mean
             self.window[name] = self.window.get(name, 0.0) + mean.detach()
         # DDP averages the ranks' gradients; the counts above are already over all ranks.
         return total * self.accelerator.num_processes
@@ -176,8 +191,7 @@ class _Trainer(Trainer):
             for name, value in self.window.items():
                 mean = float(self.accelerator.reduce(value, reduction="sum")) / max(steps, 1)
                 logs[f"loss_{name}"] = mean
-                weight = 1.0 - self.alpha if name == "task" else self.alpha
-                self.shares[name] = self.shares.get(name, 0.0) + weight * mean * steps
+                self.shares[name] = self.shares.get(name, 0.0) + self.weights[name] * mean * steps
             self.window.clear()
         super().log(logs, *args, **kwargs)
 
@@ -236,8 +250,13 @@ def fit(job: Job, recipe: Recipe) -> Fitted:
         UserError: the loss became infinite or no number.
         Stopped: a signal came; the checkpoint is saved.
     """
+    with looked_into(job.model, job.terms, recipe.seed) as switches:
+        return _fit(job, recipe, switches)
+
+
+def _fit(job: Job, recipe: Recipe, switches: Mapping[str, bool]) -> Fitted:
     stopper = Stopper()
-    trainer = _Trainer(job, recipe, _arguments(job, recipe), stopper.asked.is_set)
+    trainer = _Trainer(job, recipe, _arguments(job, recipe), stopper.asked.is_set, switches)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(Reporter(job.report, trainer.sampler))
@@ -303,7 +322,7 @@ def _arguments(job: Job, recipe: Recipe) -> TrainingArguments:
 def _silent_terms(shares: Mapping[str, float]) -> tuple[str, ...]:
     total = sum(shares.values())
     return tuple(
-        f"the loss term {name!r} made up {share / total:.2%} of the total: at this alpha it hardly teaches anything"
+        f"the loss term {name!r} made up {share / total:.2%} of the total: at this weight it hardly teaches anything"
         for name, share in shares.items()
         if total > 0 and 0 < share / total < SILENT_SHARE
     )

@@ -29,6 +29,7 @@ def rows(project):
     write("missing", good + ",good\n")
     write_rows(folder / "other_labels" / "train.csv", 48, 9, ("red", "green", "blue"))
     tiny.saved_bert(folder / "other_architecture" / "weights", labels=("red", "green", "blue"))
+    (folder / "shape.json").write_text('{"num_hidden_layers": 2, "hidden_size": 8, "vocab_size": 7}')
     (folder / "file").touch()
     return folder
 
@@ -65,6 +66,20 @@ CASES = {
     ),
     "data of other labels": (["--dataset", "{rows}/other_labels"], ["'blue', 'green', 'red'", "'bad', 'good'"]),
     "initialisation beside indices": (["--student_layers", "0,3", "--initialisation", "last"], ["'last'", "'0,3'"]),
+    "importance of too many layers": (
+        ["--student_layers", "9", "--initialisation", "importance"],
+        ["student_layers=9", "4 layers"],
+    ),
+    "configuration that is not there": (
+        ["--student_config", "{rows}/nowhere.json"],
+        ["student_config=", "nowhere.json"],
+    ),
+    "configuration of other words": (["--student_config", "{rows}/shape.json"], ["student_config", "vocab_size=7"]),
+    "configuration beside layers": (
+        ["--student_config", "{rows}/shape.json", "--student_layers", "2"],
+        ["student_layers='2'", "shape.json"],
+    ),
+    "fewer than no examples": (["--attribution_examples", "-1"], ["attribution_examples=-1", ">= 0"]),
     "more layers than the teacher": (["--student_layers", "9"], ["student_layers=9", "4 layers"]),
     "index beyond the teacher": (["--student_layers", "0,4"], ["student_layers=0,4", "0 to 3"]),
     "layers that are no number": (["--student_layers", "two"], ["student_layers='two'", "such as 2"]),
@@ -73,7 +88,18 @@ CASES = {
     "temperature 0": (["--temperature", "0"], ["temperature=0.0", "> 0"]),
     "temperature below 0": (["--temperature=-2"], ["temperature=-2.0", "> 0"]),
     "fp16 without a GPU": (["--precision", "fp16"], ["precision='fp16'", "bf16"]),
-    "unknown objective": (["--objective", "softer"], ["objective", "soft"]),
+    "unknown objective": (["--objective", "softer"], ["objective='softer'", "soft", "mixed"]),
+    "objective without weight": (["--objective", "soft:0,hard"], ["objective='soft:0,hard'", "'0'", "> 0"]),
+    "beta above 1": (["--beta", "1.5"], ["beta=1.5", "0 to 1"]),
+    "map that is none": (["--match", "first"], ["match='first'", "spaced, last, skip"]),
+    "map beyond the teacher": (
+        ["--objective", "hidden", "--match", "0:4"],
+        ["match='0:4'", "student has 2 layers", "teacher 4"],
+    ),
+    "map of one layer without the last": (
+        ["--objective", "patient", "--student_layers", "1"],
+        ["objective='patient'", "student of 1", "teacher of 4"],
+    ),
     "unknown option": (["--temprature", "2"], ["--temprature", "--temperature"]),
 }
 

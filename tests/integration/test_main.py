@@ -15,6 +15,10 @@ PROFILE = {
     *("profile/latency_ms_p50", "profile/latency_ms_p95", "profile/throughput_per_s", "profile/ram_peak_mib"),
     *("profile/ram_model_mib", "model/parameters", "model/size_mib", "model/gflops"),
 }
+FIDELITY = {
+    *("fidelity/agreement", "fidelity/kl", "fidelity/cka"),
+    *("fidelity/right_where_teacher_wrong", "fidelity/wrong_where_teacher_right"),
+}
 TAGS = {
     *("kd.stage", "kd.role", "kd.task", "kd.dataset", "kd.dataset_digest", "kd.test_digest", "kd.seed", "kd.arm"),
     *("kd.cache_key", "kd.exit_reason", "kd.test_scored"),
@@ -70,7 +74,8 @@ def test_metric_names_are_the_projects_and_every_value_is_a_number(trained):
     wanted = QUALITY | PROFILE | {"train/loss", "train/loss_task", "calibration/ece", "calibration/brier"}
     wanted |= {"cost/train_s", "cost/examples_per_s"}
     wanted |= {"train/loss_soft"} if role == "distilled" else set()
-    wanted |= {"fidelity/agreement", "fidelity/kl"} if role != "teacher" else set()
+    wanted |= FIDELITY if role != "teacher" else set()
+    assert not [name for name in metrics if name.startswith("fidelity/attribution")]  # it was not asked for
     assert wanted - metrics.keys() == set()
     assert all(math.isfinite(value) for value in metrics.values())
     assert "train/loss_soft" not in metrics or role == "distilled"

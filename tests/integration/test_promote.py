@@ -121,6 +121,7 @@ def test_a_second_promotion_is_held_against_the_champion_and_can_be_taken_back(p
     assert run.data.tags["kd.gate.size_budget_mib"].startswith("pass")
     assert "## Limits" in version.description
     assert "champion before, version 1" in version.description
+    assert "Test answers against champion version 1: changed " in version.description
     assert promote(project, compared, "--rollback", "true").code == 0
     assert aliases() == {"challenger": "1", "champion": "1"}
     again = promote(project, compared, "--rollback")

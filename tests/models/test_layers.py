@@ -6,7 +6,7 @@ from tiny import bert
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from kd.models.layers import copy_layers, layer_map, layer_stack, parse_layers
+from kd.models.layers import LAYER_MAPS, copy_layers, layer_map, layer_stack, parse_layers
 from kd.types import UserError
 
 
@@ -44,6 +44,30 @@ def test_explicit_indices_outside_the_source_are_refused_with_both_sizes():
 def test_named_maps_are_the_documented_ones(name, six_to_three, twelve_to_two):
     assert layer_map(3, name, 6) == six_to_three
     assert layer_map(2, name, 12) == twelve_to_two
+
+
+@pytest.mark.parametrize(
+    ("moved", "count", "kept"),
+    [
+        ((0.3, 0.0, 0.2, 0.1), 3, (0, 2, 3)),
+        ((0.1, 0.2, 0.3, 0.4), 2, (2, 3)),
+        ((0.2, 0.1, 0.2, 0.2), 2, (0, 2)),  # of equals the lower
+        ((0.0, 0.0, 0.0, 0.0), 2, (0, 1)),
+    ],
+)
+def test_importance_keeps_the_layers_that_are_missed_most_in_their_order(moved, count, kept):
+    assert layer_map(count, "importance", 4, moved=lambda: moved) == kept
+
+
+def test_importance_is_measured_only_where_it_decides():
+    def never():
+        raise AssertionError("measured")
+
+    for name in LAYER_MAPS:
+        if name != "importance":
+            layer_map(2, name, 4, moved=never)
+    with pytest.raises(UserError, match="at most 4"):
+        layer_map(5, "importance", 4, moved=never)
 
 
 def test_too_many_odd_layers_are_refused_naming_how_many_there_are():

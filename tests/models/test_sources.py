@@ -14,7 +14,7 @@ from tiny import bert, saved_bert, tokenizer
 from transformers import AutoModelForSequenceClassification
 
 from kd.models import sources
-from kd.models.sources import fetch_weights, fit_together, load_tokenizer, sha256_file
+from kd.models.sources import fetch_weights, fit_together, load_tokenizer, same_tokens, sha256_file
 from kd.types import UserError
 
 
@@ -248,3 +248,15 @@ def test_inputs_longer_than_the_model_has_positions_for_are_refused_before_train
     with pytest.raises(UserError, match="max_length=129 is more than the 128 positions of the teacher"):
         fit_together(bert(), tokenizer(), "teacher", 129)
     fit_together(bert(), tokenizer(), "teacher", 128)
+
+
+def test_tokenizers_are_the_same_where_they_cut_and_pad_alike_whatever_else_they_say():
+    words = tokenizer()
+    words.model_max_length = 7
+    words("the film", truncation=True, max_length=3, padding="max_length")
+    assert same_tokens(words, tokenizer())
+    words.padding_side = "left"
+    assert not same_tokens(words, tokenizer())
+    more = tokenizer()
+    more.add_tokens(["splendid"])
+    assert not same_tokens(more, tokenizer())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kd.objectives.hard import hard_cross_entropy
-from kd.objectives.soft import soft_kl, soft_kl_top
+from kd.objectives.soft import soft_kl
 from kd.teaching import top_log_probs
 
 OPTIONS = 500
@@ -34,7 +34,7 @@ def summed(student, teacher, where, temperature):
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.3, 2.0, 5.0, 20.0])
 def test_with_all_options_kept_it_is_the_loss_itself_at_any_temperature(temperature):
     student, teacher = draw(1), draw(2)
-    ours, count = soft_kl_top(student, top_log_probs(teacher, OPTIONS), mask(), temperature)
+    ours, count = soft_kl(student, top_log_probs(teacher, OPTIONS), mask(), temperature)
     exact, same = soft_kl(student, teacher, mask(), temperature)
     torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-4)
     assert count == same
@@ -43,7 +43,7 @@ def test_with_all_options_kept_it_is_the_loss_itself_at_any_temperature(temperat
 @pytest.mark.parametrize("temperature", EXACT)
 def test_the_rest_counts_as_one_option_of_its_true_mass(temperature):
     student, teacher = draw(1), draw(2)
-    ours, _ = soft_kl_top(student, top_log_probs(teacher, 20), mask(), temperature)
+    ours, _ = soft_kl(student, top_log_probs(teacher, 20), mask(), temperature)
     torch.testing.assert_close(ours.double(), summed(student, teacher, mask(), temperature), rtol=1e-4, atol=1e-4)
 
 
@@ -53,14 +53,14 @@ def test_the_rest_counts_as_one_option_of_its_true_mass(temperature):
 )
 def test_between_the_known_points_the_rests_mass_is_near(temperature, within):
     student, teacher = draw(1), draw(2)
-    ours, _ = soft_kl_top(student, top_log_probs(teacher, 20), mask(), temperature)
+    ours, _ = soft_kl(student, top_log_probs(teacher, 20), mask(), temperature)
     torch.testing.assert_close(ours.double(), summed(student, teacher, mask(), temperature), rtol=within, atol=1e-3)
 
 
 @pytest.mark.parametrize("temperature", EXACT)
 def test_what_is_missing_is_the_rests_mass_times_the_divergence_within_it(temperature):
     student, teacher, where = draw(1), draw(2), mask()
-    ours, _ = soft_kl_top(student, top_log_probs(teacher, 20), where, temperature)
+    ours, _ = soft_kl(student, top_log_probs(teacher, 20), where, temperature)
     exact, _ = soft_kl(student, teacher, where, temperature)
     top = teacher.topk(20, dim=-1).indices
     s, t = ((each.double() / temperature).scatter(-1, top, -torch.inf) for each in (student, teacher))
@@ -74,9 +74,9 @@ def test_what_is_missing_is_the_rests_mass_times_the_divergence_within_it(temper
 
 def test_a_student_that_agrees_loses_nothing_and_the_more_is_kept_the_nearer_it_is():
     student, teacher, where = draw(1), draw(2), mask()
-    same, _ = soft_kl_top(teacher, top_log_probs(teacher, 20), where, 2.0)
+    same, _ = soft_kl(teacher, top_log_probs(teacher, 20), where, 2.0)
     assert same.abs() < 1e-4
-    losses = [soft_kl_top(student, top_log_probs(teacher, k), where, 2.0)[0] for k in (5, 50, 200, OPTIONS)]
+    losses = [soft_kl(student, top_log_probs(teacher, k), where, 2.0)[0] for k in (5, 50, 200, OPTIONS)]
     assert losses == sorted(losses)
 
 
@@ -84,9 +84,9 @@ def test_a_student_that_agrees_loses_nothing_and_the_more_is_kept_the_nearer_it_
 @pytest.mark.parametrize("filling", [float("nan"), float("inf"), 1e30])
 def test_what_stands_at_masked_positions_reaches_neither_loss_nor_gradient(k, filling):
     student, teacher, where = draw(1), draw(2), mask()
-    clean, _ = soft_kl_top(student, top_log_probs(teacher, k), where, 2.0)
+    clean, _ = soft_kl(student, top_log_probs(teacher, k), where, 2.0)
     leaf = student.masked_fill(~where.unsqueeze(-1), filling).requires_grad_()
-    loss, _ = soft_kl_top(leaf, top_log_probs(teacher, k), where, 2.0)
+    loss, _ = soft_kl(leaf, top_log_probs(teacher, k), where, 2.0)
     loss.backward()
     assert loss == clean
     assert leaf.grad.isfinite().all()
@@ -98,7 +98,7 @@ def test_a_teacher_that_is_certain_gives_no_nan(k):
     teacher = torch.full((2, OPTIONS), -1e4)
     teacher[:, 3] = 1e4
     leaf = draw(1, shape=(2,)).requires_grad_()
-    loss, _ = soft_kl_top(leaf, top_log_probs(teacher, k), torch.ones(2, dtype=torch.bool), 2.0)
+    loss, _ = soft_kl(leaf, top_log_probs(teacher, k), torch.ones(2, dtype=torch.bool), 2.0)
     exact, _ = soft_kl(leaf, teacher, torch.ones(2, dtype=torch.bool), 2.0)
     loss.backward()
     torch.testing.assert_close(loss, exact, rtol=1e-4, atol=1e-4)
@@ -112,7 +112,7 @@ def test_no_gradient_reaches_the_teacher_and_its_decision_is_its_first_option():
     for each in (top.values, top.tail):
         each.requires_grad_()
     student = draw(1).requires_grad_()
-    soft_kl_top(student, top, mask(), 2.0)[0].backward()
+    soft_kl(student, top, mask(), 2.0)[0].backward()
     assert top.values.grad is None
     assert top.tail.grad is None
     assert hard_cross_entropy(student, top, mask())[0] == hard_cross_entropy(student, teacher, mask())[0]

@@ -9,11 +9,16 @@ from kd.comparison import SAME_STUDENT, Arm, Table
 from kd.details import Details, Slice
 from kd.report.tables import (
     COST,
+    EXPLAINED,
+    FIDELITY,
     MISSING,
     QUALITY,
     WORST,
     caption,
+    churn_cells,
     cost_cells,
+    explanation_cells,
+    fidelity_cells,
     markdown,
     quality_cells,
     rich_tables,
@@ -92,7 +97,15 @@ def test_a_measured_zero_is_not_a_dash():
     assert column(rows, "ECE ↓") == {"one": "0.000", "control": MISSING}
 
 
-@pytest.mark.parametrize(("cells", "figures"), [(quality_cells, QUALITY), (cost_cells, COST)])
+CELLS = (
+    (quality_cells, QUALITY),
+    (cost_cells, COST),
+    (fidelity_cells, FIDELITY),
+    (explanation_cells, EXPLAINED),
+)
+
+
+@pytest.mark.parametrize(("cells", "figures"), CELLS)
 def test_every_figure_has_its_own_column(cells, figures):
     full = arm("full", figures={key: 1.0 for _, key, _ in figures})
     names = [name for name, _, _ in figures]
@@ -114,13 +127,24 @@ def drawn(*args):
     return out.getvalue()
 
 
-LOSES = Details(slices={"soft": (cut(-0.2, "book"), cut(0.3, "film"))})
+LOSES = Details(
+    slices={"soft": (cut(-0.2, "book"), cut(0.3, "film"))}, churn={"soft": {"changed": 0.125, "to right": 0.1}}
+)
+
+
+def test_arms_without_any_figure_of_a_table_have_no_line_in_it():
+    inside = arm("inside", figures={"fidelity/cka": 0.5})
+    assert fidelity_cells(table(CONTROL, inside)) == [["arm", "CKA ↑"], ["inside", "0.500"]]
+    assert explanation_cells(table(CONTROL, inside)) == [["arm"]]
+    assert churn_cells(table(CONTROL, DISTILLED), LOSES) == [["arm", "changed", "to right"], ["soft", "12.5%", "10.0%"]]
 
 
 def test_markdown_and_terminal_show_the_same_cells():
-    whole = table(TRIVIAL, CONTROL, DISTILLED)
+    figures = {key: 0.25 for _, key, _ in (*FIDELITY, *EXPLAINED)}
+    whole = table(TRIVIAL, CONTROL, DISTILLED, arm("inside", figures=figures))
     text, shown = markdown(whole, LOSES), drawn(whole, LOSES)
-    for rows in (quality_cells(whole), cost_cells(whole), slice_cells(whole, LOSES)):
+    fidelity = (fidelity_cells(whole), explanation_cells(whole), churn_cells(whole, LOSES))
+    for rows in (quality_cells(whole), *fidelity, cost_cells(whole), slice_cells(whole, LOSES)):
         assert len(rows) > 1
         for row in rows:
             assert f"| {' | '.join(row)} |" in text
@@ -186,7 +210,7 @@ def test_what_people_call_their_labels_breaks_no_table(label):
 
 def test_markdown_tables_are_well_formed():
     lines = markdown(table(TRIVIAL, CONTROL, DISTILLED), LOSES).splitlines()
-    assert sum(line.startswith("| :--") for line in lines) == 3
+    assert sum(line.startswith("| :--") for line in lines) == 4
     for place, line in enumerate(lines):
         if line.startswith("| :--"):
             assert lines[place - 1].count("|") == line.count("|") == lines[place + 1].count("|")

@@ -16,19 +16,24 @@ from kd.precision import autocast_dtype
 from kd.signals import Caching, Wanted, layout, teacher_signal
 from kd.teaching import TeacherPass
 from kd.training import fit
+from kd.types import Setting, Shape
 
 TOLERANCE = {"float32": 1e-4, "half": 2e-3, "bf16": 3e-2}
 
 
 def losses(folder, objective, mode, precision="fp32"):
-    """Every loss term at every step, and the weights in the end."""
+    """Every loss term at every step, and the weights in the end; the teacher is wider than the student."""
     rows = encoded()
-    work = TeacherPass(bert(seed=1), rows, collate, masks, autocast=autocast_dtype(precision))
-    signal = teacher_signal(Wanted(precision, len(rows)), lambda: work, Caching(mode))
+    pairs = ((0, 1), (1, 3))
+    term = OBJECTIVES[objective](Setting(2.0, 0.5, Shape(2, 16, 2), Shape(4, 24, 2), pairs, pairs))
+    contents = ("logits", *(term.needs.teacher if term else ()))
+    teacher = bert(seed=1, width=24)
+    work = TeacherPass(teacher, rows, collate, masks, contents, autocast=autocast_dtype(precision))
+    signal = teacher_signal(Wanted(precision, len(rows), contents), lambda: work, Caching(mode))
     assert signal.cached is (mode == "on")
     reports = Reports()
     torch.manual_seed(0)
-    made = job(folder, terms=OBJECTIVES[objective](2.0), teacher=signal, report=reports)
+    made = job(folder, terms=(term,) if term else (), teacher=signal, report=reports)
     fit(made, replace(RECIPE, precision=precision))
     told = {
         (step, name): value

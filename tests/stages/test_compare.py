@@ -143,6 +143,14 @@ def test_an_arm_whose_predictions_lack_a_column_does_not_stop_the_others(experim
     assert table.against == "c" * 8
 
 
+def test_churn_is_from_the_control_of_the_seed_to_the_arm(experiment):
+    trained()
+    _, details = only(experiment)
+    shares = details.churn["d" * 8]
+    assert shares == pytest.approx({"changed": 11 / ROWS, "to right": 11 / ROWS, "to wrong": 0.0})
+    assert "c" * 8 not in details.churn
+
+
 def test_each_seed_has_its_paired_test_and_each_run_its_curve(experiment):
     ids = trained()
     table, details = only(experiment)

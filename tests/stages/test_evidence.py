@@ -62,13 +62,15 @@ def predictions(right_by_label):
 
 
 def test_the_weakest_slices_are_named_worst_first(monkeypatch):
-    monkeypatch.setattr(evidence, "_logged", lambda _: predictions({"a": 40, "b": 10, "c": 20}))
+    monkeypatch.setattr(evidence, "logged", lambda _: predictions({"a": 40, "b": 10, "c": 20}))
     assert weakest(version({}), "accuracy", count=2) == ["label b: 0.25", "label c: 0.5"]
 
 
 def test_a_card_tells_origin_figures_decision_and_limits_and_leaves_what_is_missing_a_dash(monkeypatch):
     monkeypatch.setattr(cards, "teacher_of", lambda _: record({"test/accuracy": 0.9}))
     monkeypatch.setattr(cards, "weakest", lambda *_: ["label b: 0.25"])
+    said = {"1": predictions({"a": 10, "b": 20}), "2": predictions({"a": 30, "b": 20})}
+    monkeypatch.setattr(cards, "logged", lambda one: said.get(one.number))
     candidate = version({"test/accuracy": 0.8, "fidelity/agreement": 0.7}, **{"kd.teacher": "models:/t/1"})
     champion = Version("kd-m", "1", record({"test/accuracy": 0.85}), "")
     gate = Gate("min_metric", 0.8, 0.9, True, False, "test/accuracy")
@@ -81,3 +83,7 @@ def test_a_card_tells_origin_figures_decision_and_limits_and_leaves_what_is_miss
     assert "**refused** on 2030-01-01T00:00:00+00:00 by ann, run `r1`, on cpu." in text
     assert "FAIL: min_metric" in text
     assert "label b: 0.25" in text
+    churn = "Test answers against champion version 1: changed 25.0%, to right 25.0%, to wrong 0.0% of all examples."
+    assert churn in text
+    del said["1"]
+    assert "Test answers" not in card(candidate, champion, "accuracy", Ruling(Decision(()), "r1", "ann", "now", "cpu"))

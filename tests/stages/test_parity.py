@@ -70,6 +70,8 @@ def test_what_export_did_not_change_is_exactly_nothing():
     assert (drop.mean, drop.at_most) == (0.0, 0.0)
     assert metrics["export/max_difference"] == 0.0
     assert metrics["export/agreement"] == 1.0
+    assert metrics["export/right_where_before_wrong"] == metrics["export/wrong_where_before_right"] == 0
+    assert not [name for name in metrics if "teacher" in name and name.startswith("export/")]
 
 
 def test_one_group_cannot_be_resampled_so_the_bound_is_absent():

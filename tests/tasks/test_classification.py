@@ -16,12 +16,14 @@ from kd.tasks.classification import Classification
 from kd.tasks.classification.baselines import bag_of_words, majority
 from kd.tasks.classification.scores import (
     calibration,
+    churn,
     fidelity,
     frame,
     log_probabilities,
     mcnemar_p,
     quality,
     softmax,
+    tempered,
 )
 from kd.types import UserError
 
@@ -211,13 +213,55 @@ def test_fidelity_by_hand():
     got = fidelity(student, teacher)
     first = 0.8 * math.log(0.8 / 0.6) + 0.2 * math.log(0.2 / 0.4)
     second = 0.4 * math.log(0.4 / 0.7) + 0.6 * math.log(0.6 / 0.3)
-    assert got == {"fidelity/agreement": 0.5, "fidelity/kl": pytest.approx((first + second) / 2)}
+    assert got == {
+        "fidelity/agreement": 0.5,
+        "fidelity/kl": pytest.approx((first + second) / 2),
+        "fidelity/right_where_teacher_wrong": 0,
+        "fidelity/wrong_where_teacher_right": 1,
+    }
+
+
+def test_a_temperature_that_is_known_is_found_and_mends_the_calibration():
+    """Answers drawn from probabilities, told three times too surely: T is 3."""
+    draw = np.random.default_rng(0)
+    logits = draw.normal(size=(4000, 3))
+    truth = [draw.choice(3, p=row) for row in softmax(logits)]
+    names = [("a", "b", "c")[i] for i in truth]
+    table = predicted(names, softmax(3 * logits), labels=("a", "b", "c"))
+    half = len(table) // 2
+    got = tempered(table[:half], table[half:].reset_index(drop=True))
+    assert got["calibration/temperature"] == pytest.approx(3, rel=0.1)
+    assert got["calibration/ece_tempered"] < 0.05 < calibration(table[half:])["calibration/ece"]
+
+
+def test_tempering_with_1_changes_no_calibration():
+    draw = np.random.default_rng(0)
+    logits = draw.normal(size=(4000, 2))
+    names = ["ab"[draw.choice(2, p=row)] for row in softmax(logits)]
+    table = predicted(names, softmax(logits))
+    temperature = tempered(table, table)["calibration/temperature"]
+    cooled = predicted(names, softmax(logits / temperature))
+    got = tempered(cooled, cooled)
+    assert got["calibration/temperature"] == pytest.approx(1, abs=1e-4)
+    assert got["calibration/ece_tempered"] == pytest.approx(calibration(cooled)["calibration/ece"], abs=1e-3)
+
+
+def test_churn_by_hand():
+    before = predicted("aaab", [[1, 0], [0, 1], [1, 0], [0, 1]])
+    after = predicted("aaab", [[0, 1], [1, 0], [1, 0], [1, 0]])
+    assert churn(before, after) == {"changed": 0.75, "to right": 0.25, "to wrong": 0.5}
+
+
+def test_a_change_from_one_wrong_class_to_another_is_churn_to_neither_side():
+    before, after = (predicted("a", [row], labels=("a", "b", "c")) for row in ([0, 1, 0], [0, 0, 1]))
+    assert churn(before, after) == {"changed": 1.0, "to right": 0.0, "to wrong": 0.0}
 
 
 def test_fidelity_pairs_classes_by_name_not_by_place():
     teacher = predicted("ab", [[0.8, 0.2], [0.4, 0.6]])
     swapped = predicted("ab", [[0.2, 0.8], [0.6, 0.4]], labels=("b", "a"))
-    assert fidelity(swapped, teacher) == {"fidelity/agreement": 1.0, "fidelity/kl": pytest.approx(0.0)}
+    got = fidelity(swapped, teacher)
+    assert (got["fidelity/agreement"], got["fidelity/kl"]) == (1.0, pytest.approx(0.0))
 
 
 def test_fidelity_counts_agreement_with_the_teacher_even_where_both_are_wrong():

@@ -12,11 +12,12 @@ from kd.slots import counting
 from kd.stages.baselines import log_baselines
 from kd.stages.compare import find, publish, show, where
 from kd.stages.console import console, hushed, say
+from kd.stages.distill import planned
 from kd.stages.fitting import Outcome, Where
 from kd.stages.hpo.lead import finalists
 from kd.stages.hpo.reading import finalist_tables, told
 from kd.stages.hpo.study import Trial
-from kd.stages.hpo.trials import Arm, Bench, options, planned, rows_of
+from kd.stages.hpo.trials import Arm, Bench, options, rows_of
 from kd.stages.learning import score_test
 from kd.stages.registering import register
 from kd.stages.serving import measure_apart

@@ -1,25 +1,19 @@
 """The processes of this machine that run trials: this one, or several beside it."""
 
 import multiprocessing
-import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Event
 from typing import Any, NoReturn
-
-import torch
 
 from kd.stages import log_plainly
 from kd.stages.console import say
 from kd.stages.hpo.trials import Arm, Bench, Show, final_trial, search_trial
+from kd.stages.processes import end, join, started
 from kd.types import Stopped, UserError
 
-PATIENCE_S = 60
-"""How long a process that is told to stop may take to write its checkpoint."""
 LAST_S = 10
 """How long one may take, when all is done, to close its last run."""
 BEGUN = ("running", "complete", "pruned")
@@ -46,18 +40,8 @@ def workers(count: int, opened: Open, arguments: tuple[Any, ...]) -> Iterator[Ca
     Raises:
         UserError: all of them are gone.
     """
-    context = multiprocessing.get_context("spawn")
-    over = context.Event()
-    processes = []
-    kept = dict(os.environ)
-    try:
-        for place in range(count):
-            os.environ.update(_share(place, count))
-            processes.append(context.Process(target=_work, args=(opened, arguments, over), daemon=True))
-            processes[-1].start()
-    finally:
-        os.environ.clear()
-        os.environ.update(kept)
+    over = multiprocessing.get_context("spawn").Event()
+    processes = [started(place, count, _work, (opened, arguments, over)) for place in range(count)]
 
     def check() -> None:
         for process in [each for each in processes if each.exitcode is not None]:
@@ -72,34 +56,9 @@ def workers(count: int, opened: Open, arguments: tuple[Any, ...]) -> Iterator[Ca
     try:
         yield check
         over.set()
-        _join(processes, LAST_S)
+        join(processes, LAST_S)
     finally:
-        _end(processes)
-
-
-def _share(place: int, count: int) -> dict[str, str]:
-    """Return the environment of one of `count` workers: its share of CPU threads, and its GPU."""
-    threads = max(torch.get_num_threads() // count, 1)
-    share = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    known = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    devices = [one for one in known if one] or [str(one) for one in range(torch.cuda.device_count())]
-    return share | ({"CUDA_VISIBLE_DEVICES": devices[place % len(devices)]} if devices else {})
-
-
-def _end(processes: Sequence[SpawnProcess]) -> None:
-    for process in processes:
-        process.terminate()  # SIGTERM: a trial writes its checkpoint first
-    _join(processes, PATIENCE_S)
-    for process in processes:
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-
-
-def _join(processes: Sequence[SpawnProcess], seconds: float) -> None:
-    until = time.monotonic() + seconds
-    for process in processes:
-        process.join(max(until - time.monotonic(), 0))
+        end(processes)
 
 
 def _work(opened: Open, arguments: tuple[Any, ...], over: Event) -> None:

@@ -14,9 +14,10 @@ from kd.space import OF_TEACHER, SEARCHABLE, Space, as_json, check_space, for_co
 from kd.space.parameters import combinations, ends, with_conditions
 from kd.stages import student
 from kd.stages.console import hushed, say
+from kd.stages.distill import planned
 from kd.stages.hpo.opening import existing, open_storage, open_study, place_of, unbroken
 from kd.stages.hpo.study import Sampling
-from kd.stages.hpo.trials import Arm, Bench, options, planned, rows_of
+from kd.stages.hpo.trials import Arm, Bench, options, rows_of
 from kd.stages.identity import fingerprint
 from kd.stages.rows import Rows, describe, short_name
 from kd.stages.weights import Located
@@ -132,6 +133,8 @@ def _without_given(space: Space, config: HpoConfig) -> Space:
         say(f"Not searched, because given: {', '.join(f'{name}={getattr(config, name)}' for name in sorted(given))}")
     if "," in config.student_layers or (config.student and not config.student_layers):
         given.add("initialisation")  # the layers are known
+    if config.student_config:
+        given |= {"initialisation", "student_layers"}
     return tuple(one for one in space if one.name not in given and not given & {*one.when})
 
 
@@ -174,6 +177,7 @@ def _identity(config: HpoConfig, arm: str, space: Space, rows: Rows, teacher: Lo
         "teacher": teacher.digest,
         "precision": resolve_precision(config.precision),
         **{name: getattr(config, name) for name in ("seed", "max_train", "max_length", "student")},
+        **({"student_config": config.student_settings} if config.student_config else {}),
         **{name: getattr(config, name) for name in left},
     }
 
@@ -181,12 +185,13 @@ def _identity(config: HpoConfig, arm: str, space: Space, rows: Rows, teacher: Lo
 def teach(bench: Bench) -> tuple[int, int]:
     """Have the teacher read the training rows, once for all trials here; returns (times it read, rows it read)."""
     seeds = (bench.config.seed, *(bench.config.seed_list if bench.config.max_train else ()))  # each has its own subset
+    arm = "control" if bench.config.arm == "control" else "distill"
     passes = read = 0
     for seed in seeds:
         rows = rows_of(bench.config, seed)
         with hushed():
-            signal = planned(options(bench.config, "control", {}, seed), rows).signal
-        if signal is not None and (computed := signal("train").computed):
+            plan = planned(options(bench.config, arm, {}, seed), rows)
+        if plan.signal is not None and (computed := plan.signal("train", plan.contents).computed):
             passes, read = passes + 1, read + computed
     return passes, read
 

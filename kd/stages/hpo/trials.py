@@ -14,8 +14,8 @@ from optuna.exceptions import StorageInternalError
 from kd import profiling, tracking
 from kd.config import DistillConfig, FitOptions, HpoConfig, StudentConfig, narrowed
 from kd.space import Space, draw
-from kd.stages import distill, student
 from kd.stages.console import hushed, say
+from kd.stages.distill import planned
 from kd.stages.fitting import started
 from kd.stages.hpo.claims import Claim, Superseded
 from kd.stages.hpo.study import Study
@@ -70,11 +70,6 @@ _rows = lru_cache(maxsize=4)(load_rows)
 def options(config: HpoConfig, arm: str, params: Mapping[str, Any], seed: int) -> StudentConfig:
     """Return what `distill` or `student` would be given for these parameters."""
     return narrowed(DistillConfig if arm == "distill" else StudentConfig, config, **{**params, "seed": seed})
-
-
-def planned(given: StudentConfig, rows: Rows) -> Plan:
-    """Decide the training of a trial."""
-    return distill.plan(given, rows) if isinstance(given, DistillConfig) else student.plan(given, rows)
 
 
 def search_trial(bench: Bench, arm: Arm, claim: Claim, show: Show) -> None:

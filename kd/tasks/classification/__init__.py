@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from kd.tasks.base import Batch, Collate, padded, token_fill
+from kd.tasks.base import Batch, Collate, content_of, padded, token_fill
 from kd.tasks.classification import scores
 from kd.tasks.classification.spaces import SPACES
-from kd.types import MaskName, SplitName, TaskName, Term, UserError
+from kd.types import Content, MaskName, SplitName, TaskName, Term, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -166,6 +166,20 @@ class Classification:
         total = F.cross_entropy(outputs.logits.float(), labels, reduction="sum", ignore_index=-100)
         return total, (labels != -100).sum()
 
+    def content(self, batch: Batch, tokenizer: PreTrainedTokenizerBase) -> Content:
+        """All tokens but special ones."""
+        return content_of(batch, tokenizer)
+
+    def decided(self, outputs: Any) -> torch.Tensor:
+        """The most probable class."""
+        decided: torch.Tensor = outputs.logits.argmax(dim=-1)
+        return decided
+
+    def evidence(self, outputs: Any, decided: torch.Tensor) -> torch.Tensor:
+        """Log-probability in nats of the class: unlike a logit, it tells nothing that all classes have in common."""
+        known: torch.Tensor = outputs.logits.float().log_softmax(dim=-1)
+        return known.gather(-1, decided.unsqueeze(-1)).squeeze(-1)
+
     def predictions(self, rows: Dataset, logits: np.ndarray) -> pd.DataFrame:
         """One line an example; `score:<label>` are softmax probabilities, `words` is for slices."""
         truth = _label_names(rows, self.label)
@@ -183,8 +197,18 @@ class Classification:
         return scores.calibration(predictions)
 
     @staticmethod
+    def tempered(validation: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
+        """`calibration/temperature` and `calibration/ece_tempered`."""
+        return scores.tempered(validation, predictions)
+
+    @staticmethod
+    def churn(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
+        """`changed`, and of it `to right` and `to wrong`; the rest went from one wrong class to another."""
+        return scores.churn(before, after)
+
+    @staticmethod
     def fidelity(student: pd.DataFrame, teacher: pd.DataFrame) -> dict[str, float]:
-        """`fidelity/agreement` and `fidelity/kl`."""
+        """Agreement, KL, and how often one is right where the other is wrong: `fidelity/...`."""
         return scores.fidelity(student, teacher)
 
     @staticmethod

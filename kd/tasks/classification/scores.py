@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 
 from kd.statistics import mcnemar
 
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
 DIRECTIONS = {"accuracy": True, "macro_f1": True, "loss": False}
 SCORE = "score:"
 TINY = 1e-12
+COOLEST, HOTTEST = 0.01, 100.0
+"""Bounds of a fitted temperature."""
+FLAT = 1e-9
+"""Nats of loss that make no difference."""
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -75,30 +81,94 @@ def calibration(predictions: pd.DataFrame, bins: int = 15) -> dict[str, float]:
     (Brier 1950), from 0 to 2.
     """
     columns, probabilities = _probabilities(predictions)
+    return {
+        "calibration/ece": _ece(predictions, probabilities, bins),
+        "calibration/brier": float(((probabilities - _truth(predictions, columns)) ** 2).sum(axis=1).mean()),
+    }
+
+
+def _ece(predictions: pd.DataFrame, probabilities: np.ndarray, bins: int = 15) -> float:
     confidence = probabilities.max(axis=1)
     right = (predictions["label"] == predictions["prediction"]).to_numpy(dtype=float)
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [abs(right[bin_of == b].sum() - confidence[bin_of == b].sum()) for b in range(bins)]
-    truth = np.array(columns)[None, :] == (SCORE + predictions["label"]).to_numpy()[:, None]
+    return float(sum(gaps) / len(predictions))
+
+
+def _truth(predictions: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    truth: np.ndarray = np.array(columns)[None, :] == (SCORE + predictions["label"]).to_numpy()[:, None]
+    return truth
+
+
+def tempered(validation: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
+    """Fit one temperature on validation, and return it with the ECE (as in `calibration`) it leaves on `predictions`.
+
+    Temperature scaling (Guo et al. 2017, section 4.2): the logits are divided by the T that has the least mean negative
+    log-likelihood; no decision changes. T over 1 says that the model was too sure. Empty where no T from 0.01 to 100 is
+    best, as where all of validation is right.
+    """
+    columns, probabilities = _probabilities(validation)
+    known, truth = _logs(probabilities), _truth(validation, columns)
+
+    def loss(log_temperature: float) -> float:
+        tempered = known / np.exp(log_temperature)
+        return float((logsumexp(tempered, axis=1) - tempered[truth]).mean())
+
+    low, high = np.log(COOLEST), np.log(HOTTEST)
+    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x
+    if min(loss(low), loss(high)) <= loss(found) + FLAT:
+        return {}
+    after = softmax(_logs(predictions[columns].to_numpy()) / np.exp(found))
+    return {"calibration/temperature": float(np.exp(found)), "calibration/ece_tempered": _ece(predictions, after)}
+
+
+def _logs(probabilities: np.ndarray) -> np.ndarray:
+    logs: np.ndarray = np.log(np.maximum(probabilities, np.finfo(float).tiny))
+    return logs
+
+
+def churn(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
+    """Shares of examples whose class changed (Milani Fard et al. 2016), which became right, and which became wrong.
+
+    Raises:
+        ValueError: the two were not made on the same examples.
+    """
+    _require_same(before, after)
+    old, new, label = (
+        one.to_numpy(dtype=object) for one in (before["prediction"], after["prediction"], after["label"])
+    )
     return {
-        "calibration/ece": float(sum(gaps) / len(predictions)),
-        "calibration/brier": float(((probabilities - truth) ** 2).sum(axis=1).mean()),
+        "changed": float((old != new).mean()),
+        "to right": float(((old != label) & (new == label)).mean()),
+        "to wrong": float(((old == label) & (new != label)).mean()),
     }
+
+
+def _require_same(one: pd.DataFrame, other: pd.DataFrame) -> None:
+    if list(one["example_id"]) != list(other["example_id"]):
+        raise ValueError("fidelity and churn need predictions of the same examples in the same order")
 
 
 def fidelity(student: pd.DataFrame, teacher: pd.DataFrame) -> dict[str, float]:
     """Share of examples given the same class (rising), and mean KL(teacher || student) in nats (falling).
 
+    Also the numbers of examples on which the student is right where the teacher is wrong, and the other way round.
+
     Raises:
         ValueError: the two were not made on the same examples.
     """
-    if list(student["example_id"]) != list(teacher["example_id"]):
-        raise ValueError("fidelity needs predictions of the same examples in the same order")
+    _require_same(student, teacher)
     columns, reference = _probabilities(teacher)
     ours = student[columns].to_numpy()
     divergence = (reference * (np.log(np.maximum(reference, TINY)) - np.log(np.maximum(ours, TINY)))).sum(axis=1)
     same = student["prediction"].to_numpy() == teacher["prediction"].to_numpy()
-    return {"fidelity/agreement": float(same.mean()), "fidelity/kl": float(max(divergence.mean(), 0.0))}
+    ours_right, theirs_right = ((one["prediction"] == one["label"]).to_numpy() for one in (student, teacher))
+    return {
+        "fidelity/agreement": float(same.mean()),
+        "fidelity/kl": float(max(divergence.mean(), 0.0)),
+        "fidelity/right_where_teacher_wrong": float((ours_right & ~theirs_right).sum()),
+        "fidelity/wrong_where_teacher_right": float((~ours_right & theirs_right).sum()),
+    }
 
 
 def example_values(predictions: pd.DataFrame, metric: str) -> np.ndarray | None:

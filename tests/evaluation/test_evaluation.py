@@ -12,13 +12,17 @@ from kd.evaluation import logits
 TEXTS = ["good", "the film was very bad", "a fine story", "poor plot", "it was not good", "very very very good book"]
 
 
-@pytest.fixture(scope="module")
-def rows():
+def encoded():
     made = dict(tokenizer()(TEXTS))
     made["labels"] = [0] * len(TEXTS)
     made["row"] = list(range(len(TEXTS)))
     made["length"] = [len(ids) for ids in made["input_ids"]]
     return Dataset.from_dict(made)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return encoded()
 
 
 @pytest.fixture

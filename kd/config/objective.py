@@ -1,0 +1,92 @@
+"""The texts of `objective` and `match`: read without torch, and spelt in one way, so that equal options look equal."""
+
+from collections.abc import Mapping
+from typing import get_args
+
+from kd.types import MatchName, ObjectiveName, UserError
+
+OBJECTIVE_NAMES: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
+PRESETS = {"mixed": "soft,hidden,attention"}
+"""Words that stand for a sum."""
+USED_BY: dict[str, tuple[ObjectiveName, ...]] = {
+    "temperature": ("soft", "jsd", "dkd"),
+    "beta": ("jsd",),
+    "match": ("hidden", "attention", "patient"),
+}
+"""Options that play a part in some objectives alone."""
+
+
+def parse_objective(text: str) -> dict[ObjectiveName, float]:
+    """Read a weighted sum such as `soft:0.5,hidden:0.1`; a weight that is left out is 1.
+
+    Returns:
+        name -> weight, in the order of `ObjectiveName`.
+
+    Raises:
+        UserError: an unknown or repeated name, a weight that is not finite and > 0, or `none` beside others.
+    """
+    weights: dict[str, float] = {}
+    for part in PRESETS.get(text.strip(), text).split(","):
+        name, colon, number = (word.strip() for word in part.partition(":"))
+        wrong = "" if name in OBJECTIVE_NAMES else f"{name!r} is none"
+        wrong = wrong or (f"{name} is given twice" if name in weights else "")
+        try:
+            weights[name] = float(number) if colon else 1.0
+        except ValueError:
+            weights[name] = -1.0
+        if not wrong and not 0 < weights[name] < float("inf"):
+            wrong = f"the weight {number!r} of {name} is no finite number > 0"
+        if wrong:
+            raise UserError(f"objective={text!r} is not understood, {wrong}: give {allowed_objectives()}")
+    if "none" in weights and (len(weights) > 1 or weights["none"] != 1):
+        raise UserError(f"objective={text!r}: none stands alone: give {allowed_objectives()}")
+    return {name: weights[name] for name in OBJECTIVE_NAMES if name in weights}
+
+
+def plays_a_part(option: str, weights: Mapping[ObjectiveName, float]) -> bool:
+    """Whether an option of the guidance changes anything under an objective."""
+    return any(name in USED_BY.get(option, weights) for name in weights)
+
+
+def allowed_objectives() -> str:
+    """Say what `objective` may be."""
+    return f"one of {', '.join(OBJECTIVE_NAMES)}, {', '.join(PRESETS)}, or a weighted sum such as soft:0.5,hidden:0.1"
+
+
+def spelt_objective(text: str) -> str:
+    """Return an objective in its one spelling: presets unfolded, names in order, weights of 1 left out."""
+    parts = parse_objective(text).items()
+    return ",".join(name if weight == 1 else f"{name}:{_number(weight)}" for name, weight in parts)
+
+
+def _number(value: float) -> str:
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
+def parse_match(text: str) -> MatchName | tuple[tuple[int, int], ...]:
+    """Read a map's name, or pairs of 0-based layers such as `0:2,1:5` (student:teacher).
+
+    Returns:
+        The name, or the pairs in rising order.
+
+    Raises:
+        UserError: neither, or a pair that is given twice.
+    """
+    for word in get_args(MatchName):
+        if text.strip() == word:
+            return word  # type: ignore[no-any-return]
+    allowed = f"{', '.join(get_args(MatchName))}, or pairs of 0-based layers, student:teacher, such as 0:2,1:5"
+    parts = [tuple(number.strip() for number in part.split(":")) for part in text.split(",")]
+    if not all(len(part) == 2 and all(number.isdecimal() for number in part) for part in parts):
+        raise UserError(f"match={text!r} is not understood: give {allowed}")
+    pairs = sorted((int(mine), int(its)) for mine, its in parts)
+    if len(set(pairs)) < len(pairs):
+        raise UserError(f"match={text!r} has a pair twice: give {allowed}")
+    return tuple(pairs)
+
+
+def spelt_match(text: str) -> str:
+    """Return a map in its one spelling."""
+    read = parse_match(text)
+    return read if isinstance(read, str) else ",".join(f"{mine}:{its}" for mine, its in read)

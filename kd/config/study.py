@@ -1,0 +1,27 @@
+"""Options of a study."""
+
+from dataclasses import dataclass
+
+from kd.config.base import require
+from kd.config.training import DistillConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig(DistillConfig):
+    """Train the same student under every condition of a design, with its controls, and say what mattered."""
+
+    design: str
+    """YAML file of the design: studies/quick.yaml and others beside it, or your own."""
+    dataset: str = "builtin:apidocs"
+    """builtin:apidocs; a hub id with config (nyu-mll/glue:mnli); a CSV, TSV, JSONL or Parquet file; or a folder."""
+    teacher: str = "builtin:minilm-l6"
+    """Weights to fine-tune as teacher (with `seed`), or a finished teacher as models:/... or runs:/..."""
+    workers: int = 1
+    """Processes that train cells on this machine, >= 1; CPU threads and GPUs are shared out among them."""
+    dry_run: bool = False
+    """Print the cells, and train nothing."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        super().__post_init__()
+        require(self.workers >= 1, "workers", self.workers, "a number >= 1")

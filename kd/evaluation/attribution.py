@@ -1,0 +1,101 @@
+"""Which tokens a decision rests on, by integrated gradients, and how far two models agree about it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from kd.types import CALLER_ONLY, Content
+
+STEPS = 50
+"""Points of the path at which gradients are taken, by Gauss-Legendre quadrature."""
+LEAST_TOKENS = 5
+"""Content tokens an example needs: a fifth of fewer is none."""
+Evidence = Callable[[Any, torch.Tensor], torch.Tensor]
+"""(a model's output, decisions `(batch,)`) -> what the output says for these decisions, `(batch,)`."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What each content token of one example adds to the evidence for a decision.
+
+    Attributes:
+        values: `(content tokens,)`.
+        change: evidence for the example less that for the blank one.
+        error: how far the values of all tokens are from adding up to it, >= 0.
+    """
+
+    values: np.ndarray
+    change: float
+    error: float
+
+
+def explain(
+    model: PreTrainedModel,
+    batch: Mapping[str, torch.Tensor],
+    content: Content,
+    decided: torch.Tensor,
+    evidence: Evidence,
+) -> Explanation:
+    """Attribute the evidence for a decision to the tokens of one example.
+
+    Integrated gradients (Sundararajan et al. 2017, equation 1, https://arxiv.org/abs/1703.01365) of the word
+    embeddings, along the straight line from the example with blanks for content tokens; special tokens stay as they
+    are. A token's value is the sum over its embedding.
+
+    Args:
+        model: on the device to be used, in evaluation mode.
+        batch: one row.
+        content: its tokens.
+        decided: `(1,)`, the decision explained.
+        evidence: what is attributed.
+    """
+    from captum.attr import LayerIntegratedGradients  # takes 2 s to import
+
+    device = model.device
+    inputs = {name: value.to(device) for name, value in batch.items() if name not in CALLER_ONLY}
+    tokens, mask = inputs.pop(content.key), content.mask.to(device)
+    blank = torch.where(mask, torch.full_like(tokens, content.blank), tokens)
+    others = tuple(inputs)
+
+    def said(given: torch.Tensor, chosen: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        return evidence(model(**{content.key: given}, **dict(zip(others, rest, strict=True))), chosen)
+
+    more = (decided.to(device), *inputs.values())
+    method = LayerIntegratedGradients(said, model.get_input_embeddings())
+    found = method.attribute(
+        tokens, baselines=blank, additional_forward_args=more, n_steps=STEPS, internal_batch_size=STEPS
+    )
+    with torch.no_grad():
+        change = float(said(tokens, *more) - said(blank, *more))
+    values = found.detach().double().sum(dim=-1)
+    return Explanation(values[mask].cpu().numpy(), change, abs(float(values.sum()) - change))
+
+
+def agreement(ours: Sequence[Explanation], theirs: Sequence[Explanation]) -> dict[str, float]:
+    """Compare two models' explanations of the same decisions; means over examples.
+
+    Returns:
+        `pearson`: correlation of the tokens' values, -1 to 1; examples on which a model's values are all the same have
+        none. `top20`: share of the fifth of tokens with the largest values, whatever their sign, that both have.
+    """
+    pairs = [(one.values, other.values) for one, other in zip(ours, theirs, strict=True)]
+    varied = [(one, other) for one, other in pairs if np.ptp(one) > 0 and np.ptp(other) > 0]
+    found = {"pearson": float(np.mean([np.corrcoef(one, other)[0, 1] for one, other in varied]))} if varied else {}
+    if pairs:
+        found["top20"] = float(np.mean([len(_top(one) & _top(other)) / len(_top(one)) for one, other in pairs]))
+    return found
+
+
+def completeness_error(explanations: Sequence[Explanation]) -> float | None:
+    """How far values miss what they should add up to, as a share of it, over all examples; 0 is exact."""
+    whole = sum(abs(one.change) for one in explanations)
+    return sum(one.error for one in explanations) / whole if whole else None
+
+
+def _top(values: np.ndarray) -> set[int]:
+    """Return the fifth of the positions with the largest absolute values, rounded down; of equals the first."""
+    return set(np.argsort(-np.abs(values), kind="stable")[: len(values) // LEAST_TOKENS].tolist())

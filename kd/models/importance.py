@@ -1,0 +1,131 @@
+"""How far a model's loss moves without each of its layers: measured once, and kept as a small file."""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from kd.home import home
+from kd.models.layers import layer_stack
+from kd.types import CALLER_ONLY, EncodedRows, Term
+
+log = logging.getLogger(__name__)
+ROWS_AT_ONCE = 32
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Importance:
+    """A model's mean loss over the same rows, with all its layers and without each of them, by index.
+
+    Attributes:
+        rows: how many.
+        loss: with all layers.
+        without: without layer 0, 1, ...
+    """
+
+    rows: int
+    loss: float
+    without: tuple[float, ...]
+
+    @property
+    def moved(self) -> tuple[float, ...]:
+        """How far the loss moves without each layer, up or down, >= 0: a layer that changes nothing has 0."""
+        return tuple(abs(each - self.loss) for each in self.without)
+
+
+def measure(
+    model: PreTrainedModel,
+    rows: EncodedRows,
+    positions: Sequence[int],
+    collate: Callable[[list[dict[str, Any]]], Batch],
+    loss: Callable[[Any, Batch], Term],
+) -> Importance:
+    """Leave out each layer in turn: its output is its input. Without gradient and dropout; the model is not changed.
+
+    Args:
+        model: on the device to be used.
+        rows: encoded rows with a column `length` (tokens).
+        positions: the rows to measure on.
+        collate: pads a list of rows.
+        loss: of the model's output and a batch, as (sum, count).
+
+    Raises:
+        UserError: the model has no single list of layers.
+    """
+    layers = model.get_submodule(layer_stack(model))
+    chosen = np.asarray(positions)
+    order = chosen[np.argsort(-np.asarray(rows["length"])[chosen], kind="stable")]
+    parts = [order[start : start + ROWS_AT_ONCE] for start in range(0, len(order), ROWS_AT_ONCE)]
+    batches = [collate(rows.__getitems__(part.tolist())) for part in parts]
+    was_training = model.training
+    model.eval()
+    losses = [_mean_loss(model, batches, loss)]
+    for layer in layers.children():
+        hook = layer.register_forward_hook(_pass_on, with_kwargs=True)
+        try:
+            losses.append(_mean_loss(model, batches, loss))
+        finally:
+            hook.remove()
+    model.train(was_training)
+    return Importance(len(chosen), losses[0], tuple(losses[1:]))
+
+
+def _pass_on(layer: torch.nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
+    """Return a layer's input in the form of its output."""
+    states = given[0] if given else named["hidden_states"]
+    return states if isinstance(output, torch.Tensor) else (states, *output[1:])
+
+
+def _mean_loss(model: PreTrainedModel, batches: Sequence[Batch], loss: Callable[[Any, Batch], Term]) -> float:
+    total = count = 0.0
+    with torch.inference_mode():
+        for batch in batches:
+            there = {name: value.to(model.device) for name, value in batch.items()}
+            outputs = model(**{name: value for name, value in there.items() if name not in CALLER_ONLY})
+            each, valid = loss(outputs, there)
+            total, count = total + float(each), count + float(valid)
+    return total / count
+
+
+def remembered(parts: Mapping[str, str], measured: Callable[[], Importance]) -> Importance:
+    """Return what was measured before under these `parts`, or measure it now and keep it.
+
+    Args:
+        parts: everything that the result depends on; hashed to the name of a file below `KD_HOME/importance`.
+        measured: measures it.
+    """
+    key = hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:32]
+    path = home() / "importance" / f"{key}.json"
+    if (kept := _read(path)) is not None:
+        return kept
+    found = measured()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(prefix=f".{key}", dir=path.parent)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(asdict(found), file)
+        os.replace(scratch, path)
+    except OSError as error:
+        log.warning("the layers' importance is not kept in %s (%s)", path.parent, error.strerror)
+    return found
+
+
+def _read(path: Path) -> Importance | None:
+    """Return what a file says; None where it is not there or is damaged, and is then measured again."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        found = Importance(int(told["rows"]), float(told["loss"]), tuple(map(float, told["without"])))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if found.without and all(map(math.isfinite, (found.loss, *found.without))) else None

@@ -1,0 +1,56 @@
+"""Attention maps: the student's tokens look where the teacher's do."""
+
+from dataclasses import dataclass
+
+import torch
+
+from kd.objectives.base import masked_sum
+from kd.types import LayerPairs, MaskName, Needs, Setting, StudentOutputs, TeacherOutputs, Term
+
+LEAST = 1e-8
+"""Probabilities count as no less, so that the logarithm of one that is rounded to 0 is finite."""
+
+
+def attention_kl(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> Term:
+    """KL(teacher's map || student's map) over valid keys, mean over heads, at each valid query position.
+
+    As in MobileBERT (Sun et al. 2020, section 3.2, attention transfer, https://arxiv.org/abs/2004.02984). TinyBERT
+    takes the squared difference of scores before the softmax instead. Where the numbers of heads differ, the maps are
+    averaged over heads first.
+
+    Args:
+        student: `(batch, heads, length, length)`, queries by keys; maps before dropout.
+        teacher: `(batch, heads, length, length)`; no gradient reaches it.
+        mask: `(batch, length)`, true at valid tokens.
+
+    Returns:
+        (sum over valid query positions, their number), in nats, >= 0, and 0 where the two agree; computed in float32.
+    """
+    valid = mask.bool()
+    both = (valid.unsqueeze(-1) & valid.unsqueeze(-2)).unsqueeze(1)
+    ours, theirs = (each.float().masked_fill(~both, 0.0) for each in (student, teacher.detach()))
+    if ours.shape[1] != theirs.shape[1]:
+        ours, theirs = ours.mean(dim=1, keepdim=True), theirs.mean(dim=1, keepdim=True)
+    ours, theirs = (each / each.sum(dim=-1, keepdim=True).clamp(min=LEAST) for each in (ours, theirs))
+    logarithms = theirs.clamp(min=LEAST).log() - ours.clamp(min=LEAST).log()
+    return masked_sum((theirs * logarithms).sum(dim=-1).mean(dim=1), valid)
+
+
+@dataclass(frozen=True)
+class Attention:
+    """`attention`: divergence of the attention maps of mapped layers; the mean over pairs."""
+
+    pairs: LayerPairs
+    needs: Needs
+    name: str = "attention"
+    mask: MaskName = "tokens"
+
+    def __call__(self, student: StudentOutputs, teacher: TeacherOutputs, mask: torch.Tensor) -> Term:
+        """Compare attention maps; see `attention_kl`."""
+        found = [attention_kl(student.attention[mine], teacher.attention[its], mask) for mine, its in self.pairs]
+        return torch.stack([total for total, _ in found]).mean(), found[0][1]
+
+
+def attention(setting: Setting) -> Attention:
+    """Build the term."""
+    return Attention(setting.pairs, setting.needs("attention", setting.pairs))
