@@ -20,6 +20,8 @@ from kd.profiling import machine
 from kd.stages.rows import short_name
 
 SECTIONS = ("training", "cache", "growth", "inference", "fixed")
+QUICK = SECTIONS[:3]
+"""What takes three minutes; the others train through the entry points first."""
 PINS = Path(__file__).with_name("requirements-peers.txt")
 
 
@@ -41,14 +43,14 @@ def main() -> None:
     """Measure the sections that are asked for, and write the page anew."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer contenders, rows and repeats")
-    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, comma-separated")
+    parser.add_argument("--only", default="", help=f"of {', '.join(SECTIONS)}; default all, quick {', '.join(QUICK)}")
     parser.add_argument("--repeats", type=int, default=0, help="runs of each contender; default 3, quick 1")
     parser.add_argument("--examples", type=int, default=0, help="training rows; default 256, quick 128")
     parser.add_argument("--dataset", default=Settings.dataset)
     parser.add_argument("--text_column", default=Settings.text_column)
     parser.add_argument("--label_column", default=Settings.label_column)
     options = parser.parse_args()
-    names = options.only.split(",")
+    names = options.only.split(",") if options.only else QUICK if options.quick else SECTIONS
     if unknown := set(names) - set(SECTIONS):
         parser.error(f"--only {','.join(sorted(unknown))}: no such section; give some of {', '.join(SECTIONS)}")
     if "training" in names and not Path(PEERS_PYTHON).exists():

@@ -77,7 +77,7 @@ def main() -> None:
             if step >= options.steps:
                 os.kill(os.getpid(), signal.SIGTERM)  # a checkpoint, and an end
 
-        epochs = -(-options.steps * workload.batch_size // len(rows)) + 1
+        epochs = -(-options.steps * workload.batch_size // len(rows))
         recipe = Recipe(
             epochs=epochs,
             batch_size=workload.batch_size,
