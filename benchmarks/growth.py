@@ -31,7 +31,7 @@ def measure(settings: Settings) -> list[Result]:
 def by_examples(settings: Settings, folder: Path) -> list[Result]:
     """Return step time and peak RAM by the number of examples, and the RAM's ratio to the smallest."""
     base = Workload.load(str(make(settings, folder / "base", ROWS, 1)))
-    steps = STEPS // 4 if settings.quick else STEPS
+    steps = STEPS // 2 if settings.quick else STEPS
     commands: dict[str, Sequence[str]] = {}
     for count in EXAMPLES[:2] if settings.quick else EXAMPLES:
         rows = folder / f"rows-{count}"
