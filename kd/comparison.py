@@ -28,7 +28,8 @@ DIGEST = {"test": "kd.test_digest", "val": "kd.validation_digest"}
 SAME_STUDENT, TUNED = "the same student without a teacher", "the student without a teacher, tuned as much"
 Newest = Mapping[tuple[str, int], RunRecord]
 """Runs by arm (tag `kd.arm`) and seed."""
-NOT_LEARNED = ("seed", "experiment", "resume", "seeds", "slice_columns", "layers")
+NOT_LEARNED = ("seed", "experiment", "resume", "seeds", "slice_columns", "layers",
+               "labelled_rows", "transfer_rows", "steps")  # fmt: skip
 """Parameters that do not tell arms apart."""
 
 
@@ -375,8 +376,7 @@ def _detectable(pairs: Sequence[Pair], value: Mapping[str, float], tests: int) -
     gap = paired_difference(ours, theirs)
     if gap.low == gap.high:
         return None  # no spread to judge by
-    differences = [ours[seed] - theirs[seed] for seed in ours]
-    se = stdev(differences) / math.sqrt(gap.n)
+    se = stdev([ours[seed] - theirs[seed] for seed in ours]) / math.sqrt(gap.n)
     return minimum_detectable_difference(se, gap.n - 1, alpha=LEVEL / tests)
 
 

@@ -14,6 +14,9 @@ STANDARD_COLUMNS = ("example_id", "group", "label", "prediction", "loss")
 """Columns of every task's predictions."""
 CALLER_ONLY = ("labels", "row")
 """Keys of a batch that are not the model's."""
+GuideName = Literal["teacher", "control"]
+REST = "rest"
+"""Where transfer rows come from: the training rows whose labels are not used."""
 SplitName = Literal["train", "validation", "test"]
 TaskName = Literal["classification"]
 ObjectiveName = Literal[

@@ -9,6 +9,7 @@ import pytest
 from kd.commandline import parse
 from kd.config import (
     CacheConfig,
+    CascadeConfig,
     CompareConfig,
     DistillConfig,
     ExportConfig,
@@ -31,6 +32,7 @@ NEEDED = {
     MainConfig: [],
     HpoConfig: ["--dataset", "d"],
     StudyConfig: ["--design", "d.yaml"],
+    CascadeConfig: [],
     MeasureConfig: ["--model", "models:/m/1"],
     CompareConfig: [],
     PromoteConfig: ["--model", "m"],
@@ -59,6 +61,7 @@ OUTSIDE = [
     ("cache_budget_gib", "0"),
     ("seed", "0.5"),
     ("batch_size", "1e2"),
+    ("transfer_confidence", "1.01"),
 ]
 INSIDE = [
     ("alpha", "0"),
@@ -166,6 +169,23 @@ def test_a_gate_that_is_not_given_asks_for_nothing_and_is_not_a_threshold_of_0()
         (StudentConfig, ["--student_config", "c.json", "--student_layers", "2"], "student_layers='2' beside"),
         (MainConfig, ["--student_config", "c.json", "--initialisation", "last"], "initialisation='last' beside"),
         (StudentConfig, ["--attribution_examples", "-1"], "attribution_examples=-1"),
+        (CascadeConfig, ["--chain", "six,four,two"], "chain='six,four,two' is not understood"),
+        (CascadeConfig, ["--chain", "6,,2"], "chain='6,,2' is not understood"),
+        (CascadeConfig, ["--chain", "6,-4,2"], "chain='6,-4,2' is not understood"),
+        (CascadeConfig, ["--chain", "6"], "chain='6' has no assistant"),
+        (CascadeConfig, ["--chain", "6,2"], "chain='6,2' has no assistant"),
+        (CascadeConfig, ["--chain", "6,2,4"], "chain='6,2,4' does not fall"),
+        (CascadeConfig, ["--chain", "6,4,4"], "chain='6,4,4' does not fall"),
+        (CascadeConfig, ["--chain", "6,4,0"], "chain='6,4,0' does not fall"),
+        (CascadeConfig, ["--student_layers", "2"], "student_layers='2' beside chain='6,4,2'"),
+        (CascadeConfig, ["--student", "m"], "student='m' beside chain='6,4,2'"),
+        (CascadeConfig, ["--objective", "none"], "objective='none'"),
+        (CascadeConfig, ["--seeds", "0,0"], "seeds='0,0'"),
+        (DistillConfig, ["--transfer", "rest"], "transfer='rest' is the training rows that labelled leaves out"),
+        (MainConfig, ["--transfer", "rest"], "give labelled"),
+        (DistillConfig, ["--transfer", "t.csv", "--objective", "none"], "transfer='t.csv' beside objective='none'"),
+        (DistillConfig, ["--transfer_confidence", "0.5"], "transfer_confidence=0.5 chooses among transfer rows"),
+        (DistillConfig, ["--transfer_balance", "true"], "transfer_balance=True chooses among transfer rows"),
     ],
 )
 def test_words_that_cannot_be_meant_are_refused_before_anything_runs(config, words, named):
@@ -181,6 +201,8 @@ def test_words_that_cannot_be_meant_are_refused_before_anything_runs(config, wor
         (ExportConfig, ["--format", "safetensors", "--output", "folder"]),
         (CompareConfig, ["--runs", "a,b", "--models", "models:/m/1"]),
         (CompareConfig, ["--experiments", "a", "--filter", "b", "--metric", "val/accuracy"]),
+        (DistillConfig, ["--transfer", "t.csv"]),
+        (StudyConfig, ["--transfer", "rest"]),  # labelled may be an axis
     ],
 )
 def test_words_that_go_together_are_taken(config, words):
@@ -278,6 +300,12 @@ def test_help_names_every_objective_and_every_map_for_they_are_no_choices_that_t
     told = said[said.index("--objective OBJECTIVE\n") :]
     assert all(name in told.partition("--alpha")[0] for name in (*get_args(ObjectiveName), "mixed"))
     assert all(name in told.partition("--match MATCH")[2] for name in get_args(MatchName))
+
+
+def test_a_student_of_another_shape_is_refused_beside_a_chain(tmp_path):
+    path = tmp_path / "c.json"
+    path.write_text('{"num_hidden_layers": 2}')
+    assert f"student_config='{path}' beside chain=" in refusal(CascadeConfig, "--student_config", str(path))
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", "3", "{}", ""])

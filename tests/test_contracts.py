@@ -17,6 +17,7 @@ from tiny import bert, tokenizer
 from kd import packaging
 from kd.config.objective import USED_BY
 from kd.data.splits import Splits
+from kd.data.transfer import joined
 from kd.models.layers import LAYER_MAPS, layer_map
 from kd.objectives import OBJECTIVES
 from kd.tasks import TASKS
@@ -503,6 +504,41 @@ def test_the_loss_counts_its_target_mask_and_does_not_depend_on_how_a_batch_is_s
         total, counted = total + sums[0], counted + sums[1]
     assert counted == count
     torch.testing.assert_close(total, whole)
+
+
+@every_task
+def test_a_row_without_a_target_counts_in_no_loss_and_is_valid_otherwise(name):
+    got = prepared(name)
+    rows, task = got.case.splits.test, got.task
+    known, blank = rows.select(range(3)), rows.select(range(3, len(rows)))
+    mixed = joined(known, blank.remove_columns([task.target]), task.inputs, task.target)
+    batch = task.collate(tokenizer())(list(task.encode(mixed, tokenizer(), 16)))
+    with torch.no_grad():
+        outputs = got.case.model(task)(**inputs_of(batch))
+    masks, whole = task.masks(batch), task.masks(got.batch)
+    assert not masks["target"][3:].any()
+    assert torch.equal(masks["target"][:3], whole["target"][:3])
+    assert all(torch.equal(masks[one], whole[one]) for one in ("positions", "tokens"))
+    assert torch.equal(batch["input_ids"], got.batch["input_ids"])
+    logits = SimpleNamespace(logits=got.outputs.logits[:3])
+    first = {key: value[:3] for key, value in got.batch.items()}
+    for one, other in zip(task.loss(outputs, batch), task.loss(logits, first), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@every_task
+def test_what_is_trusted_is_at_least_as_sure_as_asked_and_balanced_where_asked(name):
+    task = prepared(name).task
+    logits = np.random.default_rng(0).normal(size=(200, *prepared(name).outputs.logits.shape[1:])).astype(np.float32)
+    shares = [task.trusted(logits, sure, False, 0).mean() for sure in (0.0, 0.6, 0.9, 1.0)]
+    assert shares[0] == 1
+    assert shares == sorted(shares, reverse=True)
+    assert 0 < shares[2] < shares[1] < 1
+    assert not task.trusted(logits[:0], 0.5, True, 0).any()
+    kept = [task.trusted(logits, 0.6, True, seed) for seed in (0, 0, 1)]
+    assert np.array_equal(kept[0], kept[1])
+    assert not np.array_equal(kept[0], kept[2])
+    assert all(not (one & ~task.trusted(logits, 0.6, False, 0)).any() for one in kept)
 
 
 @every_task

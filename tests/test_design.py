@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.space.design import cells, load_design, read_design
+from kd.space.design import cells, control_of, load_design, read_design
 from kd.types import UserError
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.yaml"))
@@ -75,6 +75,11 @@ def test_excluded_combinations_are_left_out_and_nothing_else_is():
         ({"axes": {"seed": [0.5]}}, "a whole number"),
         ({"axes": {"alpha": [0.5]}, "base": {"alpha": 0.1}}, "in base and in axes"),
         ({"axes": {"alpha": [0.5]}, "base": [1]}, "base is"),
+        ({"axes": {"guide": ["me"]}}, "guide='me': give one of teacher, control"),
+        ({"axes": {"seed": [0]}, "base": {"guide": "control"}}, "unknown option 'guide'"),
+        ({"axes": {"attribution_examples": [8, 16]}}, "unknown option 'attribution_examples'"),
+        ({"axes": {"transfer_balance": [1]}}, "transfer_balance=1: give true or false"),
+        ({"axes": {"labelled": [0.5]}}, "labelled=0.5: give a whole number"),
         ({"axes": {"alpha": [0.5]}, "exclude": {"alpha": 0.5}}, "give a list of mappings"),
         ({"axes": {"alpha": [0.5]}, "exclude": [{"seed": 1}]}, "which is no axis"),
         ({"axes": {"alpha": [0.5]}, "exclude": [{"alpha": 1}]}, "never the case"),
@@ -89,9 +94,39 @@ def test_what_cannot_be_meant_is_told_in_one_line_that_names_the_file(given, sai
     assert "\n" not in str(told.value)
 
 
+def test_what_changes_no_training_may_be_in_the_base():
+    design = read(axes={"objective": ["soft"]}, base={"attribution_examples": 16})
+    assert design.base == {"attribution_examples": 16}
+    assert len(cells(design)) == 2
+
+
 def test_excluding_everything_is_refused():
     with pytest.raises(UserError, match="leaves no cell"):
         cells(read(axes={"objective": ["soft"]}, exclude=[{"objective": "soft"}]))
+
+
+def test_labels_belong_to_the_control_and_text_without_labels_does_not():
+    axes = {"objective": ["soft"], "labelled": [5, 9], "transfer": ["", "rest"], "seed": [0]}
+    controls = [cell for cell in cells(read(axes=axes)) if cell["objective"] == "none"]
+    assert controls == [{"objective": "none", "labelled": count, "seed": 0} for count in (5, 9)]
+
+
+def test_with_text_alone_to_learn_from_alpha_0_is_not_the_control():
+    axes = {"alpha": [0, 1], "transfer": ["", "rest"], "seed": [0]}
+    found = [cell for cell in cells(read(axes=axes)) if cell.get("objective") != "none"]
+    assert [(cell["alpha"], cell["transfer"]) for cell in found] == [(0, "rest"), (1, ""), (1, "rest")]
+
+
+def test_filters_of_text_play_no_part_where_there_is_none():
+    axes = {"objective": ["soft"], "transfer": ["", "rest"], "transfer_balance": [False, True], "seed": [0]}
+    found = [cell for cell in cells(read(axes=axes)) if cell["objective"] != "none"]
+    assert len(found) == 1 + 2
+
+
+def test_self_training_has_the_control_that_teaches_it():
+    found = cells(read(axes={"objective": ["hard"], "guide": ["teacher", "control"], "labelled": [5], "seed": [0]}))
+    assert [cell.get("guide") for cell in found] == [None, "teacher", "control"]
+    assert {str(control_of(cell)) for cell in found} == {str(found[0])}
 
 
 def test_a_file_that_is_not_there_is_named():
@@ -109,4 +144,11 @@ def test_the_designs_that_are_shipped_have_controls_and_enough_seeds_for_a_claim
 
 
 def test_the_shipped_designs_are_there():
-    assert {path.stem for path in STUDIES} >= {"quick", "home_pc", "alpha_temperature", "layer_init", "compression"}
+    assert {path.stem for path in STUDIES} >= {
+        "quick",
+        "home_pc",
+        "alpha_temperature",
+        "layer_init",
+        "compression",
+        "few_labels",
+    }

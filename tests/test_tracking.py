@@ -437,6 +437,17 @@ def test_a_model_uri_that_leads_nowhere_is_the_users_to_mend(uri):
     assert "\n" not in str(caught.value)
 
 
+def test_the_run_behind_a_model_is_found_also_where_the_model_was_never_registered(client):
+    run_id = finished(client)
+    model = mlflow.initialize_logged_model(name="model", source_run_id=run_id, experiment_id=None)
+    number = tracking.register(model.model_uri, run_id, "kd-maker", {}, ("a model", "a version"))
+    for uri in (model.model_uri, f"models:/kd-maker/{number}", f"runs:/{run_id}/model"):
+        assert tracking.maker(uri, "teacher") == run_id
+    for uri in ("models:/m-" + "0" * 32, "models:/kd-maker/9"):
+        with pytest.raises(tracking.Gone, match="teacher="):
+            tracking.maker(uri, "teacher")
+
+
 def test_a_version_is_found_by_its_run_and_a_model_is_registered_once_under_a_name(client):
     run_id = finished(client)
     assert tracking.version_of(run_id, "kd-once") == ""

@@ -308,6 +308,25 @@ def test_every_row_comes_once_an_epoch(count, group):
     assert len(LengthGroups(LENGTHS[:count], group, seed=0)) == count
 
 
+@pytest.mark.parametrize(("count", "rows"), [(7, 7), (7, 6), (7, 20), (100, 1003), (1003, 100), (401, 802)])
+def test_an_epoch_of_so_many_rows_takes_none_twice_before_all_came_once(count, rows):
+    groups = LengthGroups(LENGTHS[:count], 8, seed=0, rows=rows)
+    order = list(groups)
+    assert len(order) == len(groups) == rows
+    for start in range(0, rows, count):
+        turn = order[start : start + count]
+        assert len(set(turn)) == len(turn)
+    groups.epoch = 1
+    assert set(groups) != set(order) or rows >= count
+    if rows == count:
+        assert order == list(LengthGroups(LENGTHS[:count], 8, seed=0))
+
+
+def test_rows_that_come_again_come_in_another_order():
+    order = list(LengthGroups(LENGTHS[:100], 8, seed=0, rows=200))
+    assert order[:100] != order[100:]
+
+
 def test_order_is_a_function_of_seed_and_epoch_alone_and_leaves_the_global_generators_alone():
     orders = []
     for noise in (1, 2):

@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that `--help` and a mistyped option answer at
 
 from kd.config.base import FitOptions, RowOptions, listed, narrowed
 from kd.config.cache import CacheConfig
+from kd.config.cascade import CascadeConfig
 from kd.config.finished import CompareConfig, ExportConfig, GateOptions, MeasureConfig, PromoteConfig
 from kd.config.hpo import HpoConfig
 from kd.config.study import StudyConfig
@@ -12,6 +13,7 @@ from kd.config.training import DistillConfig, MainConfig, StudentConfig, Teacher
 
 __all__ = [
     "CacheConfig",
+    "CascadeConfig",
     "CompareConfig",
     "DistillConfig",
     "ExportConfig",

@@ -50,6 +50,8 @@ class RowOptions:
     """Seed of the splits that are cut from train, >= 0."""
     max_train: int = 0
     """Use this many training rows, class-balanced and chosen by seed; 0 uses all."""
+    labelled: int = 0
+    """Use the labels of this many training rows alone, class-balanced and chosen by split_seed; 0 uses all."""
     slice_columns: str = ""
     """Further columns kept beside each prediction, comma-separated, for `compare` to slice by."""
 
@@ -57,7 +59,8 @@ class RowOptions:
         """Refuse what is out of range."""
         require(bool(self.dataset), "dataset", self.dataset, "builtin:apidocs, a hub id, a file or a folder")
         require(self.split_seed >= 0, "split_seed", self.split_seed, "a number >= 0")
-        require(self.max_train >= 0, "max_train", self.max_train, "a number of rows, or 0 for all")
+        for option in ("max_train", "labelled"):
+            require(getattr(self, option) >= 0, option, getattr(self, option), "a number of rows, or 0 for all")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,8 @@ class FitOptions(RowOptions):
     """Seed of initialisation, order, dropout and subset, >= 0."""
     epochs: int = 3
     """Passes over the training rows, >= 1."""
+    epoch_rows: int = 0
+    """Rows of an epoch: fewer are gone through again, of more a part is drawn anew; 0 goes once through all."""
     batch_size: int = 32
     """Rows a device and micro-step, >= 1."""
     gradient_accumulation: int = 1
@@ -108,5 +113,5 @@ class FitOptions(RowOptions):
         require(0 <= self.warmup_ratio < 1, "warmup_ratio", self.warmup_ratio, "a share from 0 to under 1")
         require(self.max_length >= 4, "max_length", self.max_length, "a number of tokens >= 4")
         budgets = ("latency_budget_ms", "ram_budget_mib", "size_budget_mib")
-        for option in ("weight_decay", "patience", "checkpoint_every_s", *budgets):
+        for option in ("weight_decay", "patience", "epoch_rows", "checkpoint_every_s", *budgets):
             require(getattr(self, option) >= 0, option, getattr(self, option), "a number >= 0")

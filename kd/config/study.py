@@ -25,3 +25,6 @@ class StudyConfig(DistillConfig):
         """Refuse what is out of range."""
         super().__post_init__()
         require(self.workers >= 1, "workers", self.workers, "a number >= 1")
+
+    def _require_transfer(self) -> None:
+        """Each cell is asked: what contradicts may be an axis."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from kd.config.base import FitOptions, require
 from kd.config.objective import parse_objective, spelt_match, spelt_objective
-from kd.types import CacheName, InitialisationName, ObjectiveName, UserError
+from kd.types import REST, CacheName, InitialisationName, ObjectiveName, UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +106,13 @@ class DistillConfig(StudentConfig):
     """Temperature T of the soft targets, > 0: for soft, jsd and dkd."""
     beta: float = 0.5
     """For jsd: 0 is forward KL (teacher to student), 1 reverse KL, between them Jensen-Shannon divergence."""
+    transfer: str = ""
+    """Text without labels to learn from the teacher on: rest (training rows that labelled leaves out), or a data set
+    as dataset takes it, of which the text columns of its training rows are read and nothing else."""
+    transfer_confidence: float = 0.0
+    """Keep transfer rows alone whose most probable option has at least this probability by the teacher, 0 to 1."""
+    transfer_balance: bool = False
+    """Keep as many transfer rows of each class the teacher predicts as the rarest of them allows, drawn by seed."""
     match: str = "spaced"
     """Layers that hidden, attention and patient compare: spaced (last with last), last (the last of both), skip (spaced
     without the last pair), or pairs of 0-based layers, student:teacher, such as 0:2,1:5."""
@@ -118,6 +125,25 @@ class DistillConfig(StudentConfig):
         require(0 <= self.beta <= 1, "beta", self.beta, "a number from 0 to 1")
         object.__setattr__(self, "objective", spelt_objective(self.objective))  # equal options look equal everywhere
         object.__setattr__(self, "match", spelt_match(self.match))
+        sure = self.transfer_confidence
+        require(0 <= sure <= 1, "transfer_confidence", sure, "a probability from 0 to 1")
+        self._require_transfer()
+
+    def _require_transfer(self) -> None:
+        """Refuse options of transfer rows that contradict others."""
+        if self.transfer == REST and not self.labelled:
+            raise UserError(
+                f"transfer={REST!r} is the training rows that labelled leaves out, and labelled=0 leaves none: give "
+                "labelled, or another data set as transfer"
+            )
+        if self.transfer and "none" in self.weights:
+            raise UserError(
+                f"transfer={self.transfer!r} beside objective='none': without a teacher nothing is learned from text "
+                "without labels; leave one of them out"
+            )
+        for option in ("transfer_confidence", "transfer_balance"):
+            if getattr(self, option) and not self.transfer:
+                raise UserError(f"{option}={getattr(self, option)!r} chooses among transfer rows: give transfer too")
 
     @property
     def weights(self) -> dict[ObjectiveName, float]:

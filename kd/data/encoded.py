@@ -21,6 +21,7 @@ from datasets import Dataset
 from filelock import FileLock
 
 from kd.home import home
+from kd.types import EncodedRows
 
 log = logging.getLogger(__name__)
 CHUNK = 1000
@@ -68,6 +69,27 @@ class ArrowRows:
             }
             for number, slot in zip(numbers.tolist(), slots, strict=True)
         ]
+
+
+class ChosenRows:
+    """Some of the encoded rows; each keeps the number that it has among all, in the column `row`."""
+
+    def __init__(self, rows: EncodedRows, positions: np.ndarray) -> None:
+        """Take those at `positions`, in this order."""
+        self._rows = rows
+        self._positions = positions
+
+    def __len__(self) -> int:  # noqa: D105
+        return len(self._positions)
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        """Return a column of numbers, `(rows,)`."""
+        values: np.ndarray = np.asarray(self._rows[column])[self._positions]
+        return values
+
+    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the rows at these positions: a number or an array of numbers by column."""
+        return self._rows.__getitems__(self._positions[rows].tolist())
 
 
 def _views(column: pa.Array) -> tuple[np.ndarray, np.ndarray | None]:

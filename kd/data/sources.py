@@ -83,6 +83,29 @@ def load(request: DataRequest) -> Splits:
     return Splits(splits["train"], splits["validation"], splits["test"], tuple(notes))
 
 
+def load_inputs(request: DataRequest) -> Dataset:
+    """Read the inputs of a source's training rows, and nothing else of it: no target, no other split.
+
+    Args:
+        request: its `target` plays no part; its `group` is read where the source has such a column.
+
+    Returns:
+        The columns of `inputs`, `example_id` and `group`.
+
+    Raises:
+        UserError: whatever keeps the rows from being read, or an input is missing.
+    """
+    sources, _ = _read(request)
+    source = sources["train"]
+    group = request.group or ("group" if request.dataset.startswith("builtin:") else "")
+    request = replace(request, target="", group=group if group in source.rows.column_names else "")
+    _check(source, request)
+    kept = source.rows.select_columns([*request.inputs, *filter(None, [request.group])])
+    return identified(Source(f"transfer/{source.name}", kept), request.group).select_columns(
+        [*request.inputs, "example_id", "group"]
+    )
+
+
 def _apidocs() -> DatasetDict:
     from kd.data import apidocs
 
@@ -182,14 +205,15 @@ def _check_types(sources: dict[SplitName, Source], columns: list[str]) -> None:
     train = sources["train"]
     for source in sources.values():
         for column in columns:
-            here, there = _kind(source.rows, column), _kind(train.rows, column)
+            here, there = kind(source.rows, column), kind(train.rows, column)
             if here != there:
                 raise UserError(
                     f"column '{column}' is {here} in {source.name} but {there} in {train.name}: write it alike in both"
                 )
 
 
-def _kind(rows: Dataset, column: str) -> str:
+def kind(rows: Dataset, column: str) -> str:
+    """Say what a column holds, as far as two sources must agree on it."""
     feature = rows.features[column]
     if isinstance(feature, ClassLabel):
         return f"class label {feature.names}"

@@ -75,12 +75,13 @@ def looks(table: Table) -> dict[str, Look]:
 
 
 def plots(table: Table, details: Details) -> dict[str, Figure]:
-    """Draw what there is to draw, by name: gain, quality_latency, quality_size, curves, slices."""
+    """Draw what there is to draw, by name: gain, quality_latency, quality_size, attribution, curves, slices."""
     with _style():
         drawn = {
             "gain": _gain(table),
             "quality_latency": _quality_cost(table, "profile/latency_ms_p50", "p50 latency of a request in ms"),
             "quality_size": _quality_cost(table, "model/size_mib", "size on disk in MiB"),
+            "attribution": _attribution(table),
             "curves": _curves(table, details),
             "slices": _slices(table, details),
         }
@@ -241,6 +242,34 @@ def _gain(table: Table) -> Figure | None:
             gap.low is not None and gap.n == 2 for _, gap, _ in rows
         )
         axes.set_title(f"bars: 95 % intervals{cut}", fontsize=8.5)
+    return figure
+
+
+def _attribution(table: Table) -> Figure | None:
+    """How like the teacher's each arm's attributions are, and a random model's in grey."""
+    key, floor = "fidelity/attribution_pearson", "fidelity/attribution_pearson_floor"
+    arms = [arm for arm in table.arms if key in arm.figures]
+    if not arms:
+        return None
+    names = [wrapped(arm.label, 34) for arm in arms]
+    heading = "Attributions: correlation with the teacher's, for the class that the teacher predicts"
+    figure, axes = _sheet((8.6, 1.5 + sum(0.14 + 0.15 * max(2, _height(name)) for name in names)), heading, table)
+    look = looks(table)
+    for place, arm in enumerate(arms):
+        value, way = arm.figures[key], look[arm.key]
+        if floor in arm.figures:
+            axes.plot(arm.figures[floor], place, "|", color=GREY, markersize=14, markeredgewidth=2)
+        axes.plot(value, place, way.marker, color=way.colour, markersize=8, markeredgecolor="white", zorder=3)
+        axes.text(1.02, place, f"{value:.3f}", transform=axes.get_yaxis_transform(), va="center")
+    axes.set_xlim(_range([0.0, *(arm.figures[one] for arm in arms for one in (key, floor) if one in arm.figures)]))
+    axes.set_ylim(len(arms) - 0.5, -0.5)
+    axes.axvline(0, color=INK, linewidth=1, zorder=0)
+    axes.set_yticks(range(len(arms)), names)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", alpha=0.25, linewidth=0.6)
+    axes.set_xlabel("Pearson r, mean over examples (higher is better)")
+    axes.set_title("grey: a model of random weights" * any(floor in arm.figures for arm in arms), fontsize=8.5)
     return figure
 
 

@@ -178,7 +178,7 @@ def _slice(one: Slice) -> list[str]:
         str(one.examples),
         f"{one.arm:.3f}",
         f"{one.against:.3f}",
-        _difference(one.difference),
+        difference_cell(one.difference),
     ]
 
 
@@ -215,10 +215,11 @@ def _interval(interval: Interval) -> str:
 
 
 def _gap(arm: Arm) -> str:
-    return _difference(arm.difference) if arm.difference else MISSING
+    return difference_cell(arm.difference) if arm.difference else MISSING
 
 
-def _difference(gap: PairedDifference) -> str:
+def difference_cell(gap: PairedDifference) -> str:
+    """Write a mean difference with its interval, where there are such."""
     if gap.mean is None:
         return MISSING
     return f"{gap.mean:+.3f}" + (f" [{gap.low:+.3f}, {gap.high:+.3f}]" if gap.low is not None else "")

@@ -4,18 +4,24 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from kd.config import DistillConfig, StudentConfig
 from kd.config.objective import parse_objective, plays_a_part
 from kd.space.reading import read_text, read_yaml
-from kd.space.values import SEARCHABLE, Value, described, near_or_known, shown, typed
-from kd.types import UserError
+from kd.space.values import SEARCHABLE, Value, described, joined, near_or_known, shown, typed
+from kd.types import GuideName, UserError
 
-CROSSED = (*SEARCHABLE, "max_train", "seed")
+OF_TRANSFER = ("transfer_confidence", "transfer_balance")
+"""Options that choose among transfer rows."""
+GUIDE = "guide"
+"""An axis that is no option: who teaches, the teacher or, for self-training, the student's own control."""
+CROSSED = (*SEARCHABLE, "max_train", "labelled", "epoch_rows", "transfer", *OF_TRANSFER, "seed")
 """Options that a design may hold, as axes or as its base."""
-GUIDANCE = tuple({field.name for field in fields(DistillConfig)} - {field.name for field in fields(StudentConfig)})
-"""Options that a student without a teacher has not."""
+EVALUATED = ("attribution_examples",)
+"""Options that change no training: of the base alone."""
+GUIDANCE = (GUIDE, *{one.name for one in fields(DistillConfig)} - {one.name for one in fields(StudentConfig)})
+"""What a student without a teacher has not."""
 KEYS = ("title", "base", "axes", "exclude")
 Levels = dict[str, Value]
 """A cell: option -> its value there, for the axes that play a part in it."""
@@ -85,8 +91,8 @@ def cells(design: Design) -> list[Levels]:
     """Return the cells, with the controls that they need, seed by seed: where it is broken off, whole seeds are done.
 
     A control has no objective and nothing of what belongs to one; cells that it is shared by have it once. A cell whose
-    objective is none, or whose alpha is 0, is its control. An axis that plays no part under a cell's objective, such as
-    the temperature under `hard`, is left out of it.
+    objective is none, or whose alpha is 0 without transfer rows, is its control. An axis that plays no part under a
+    cell's objective, such as the temperature under `hard`, is left out of it.
 
     Raises:
         UserError: everything is excluded.
@@ -99,15 +105,22 @@ def cells(design: Design) -> list[Levels]:
     found: list[Levels] = []
     for point in kept:
         point = {axis: point[axis] for axis in design.axes}
-        control = {"objective": "none", **{axis: value for axis, value in point.items() if axis not in GUIDANCE}}
+        control = control_of(point)
         whole = {**design.base, **point}
         weights = parse_objective(str(whole.get("objective", DistillConfig.objective)))
         own = {axis: value for axis, value in point.items() if axis not in GUIDANCE or plays_a_part(axis, weights)}
-        if "none" in weights or whole.get("alpha") == 0:
+        if not whole.get("transfer"):
+            own = {axis: value for axis, value in own.items() if axis not in OF_TRANSFER}
+        if "none" in weights or (whole.get("alpha") == 0 and not whole.get("transfer")):
             own = control
         for one in (control, own):
             found += [] if one in found else [one]
     return found
+
+
+def control_of(levels: Mapping[str, Value]) -> Levels:
+    """Return the levels of a cell's control."""
+    return {"objective": "none", **{axis: level for axis, level in levels.items() if axis not in GUIDANCE}}
 
 
 def _mapping(given: Mapping[str, Any], key: str, named: str) -> Mapping[str, Any]:
@@ -115,15 +128,20 @@ def _mapping(given: Mapping[str, Any], key: str, named: str) -> Mapping[str, Any
     if not isinstance(found, Mapping):
         raise UserError(f"{named}: {key} is {shown(found)}: give a mapping of options")
     for option in found:
-        if option not in CROSSED:
+        known = (*CROSSED, GUIDE) if key == "axes" else (*CROSSED, *EVALUATED)
+        if option not in known:
             raise UserError(
-                f"{named}: {key}: unknown option {shown(option)}: {near_or_known(option, CROSSED)}; data, teacher and "
+                f"{named}: {key}: unknown option {shown(option)}: {near_or_known(option, known)}; data, teacher and "
                 "the like are given on the command line"
             )
     return found
 
 
 def _value(option: str, value: Any, where: str) -> Value:
+    if option == GUIDE:
+        if value not in get_args(GuideName):
+            raise UserError(f"{where}: {option}={shown(value)}: give one of {joined(get_args(GuideName))}")
+        return str(value)
     try:
         return typed(option, value)
     except ValueError:

@@ -3,7 +3,7 @@
 import difflib
 import math
 import reprlib
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeAlias, get_args, get_type_hints
 
 from kd.config import DistillConfig
@@ -30,7 +30,7 @@ SEARCHABLE = (
 HINTS = get_type_hints(DistillConfig)
 """Option -> its type."""
 
-SPELT = {"objective": spelt_objective, "match": spelt_match}
+SPELT: dict[str, Callable[[str], str]] = {"objective": spelt_objective, "match": spelt_match, "transfer": str.strip}
 """Texts that are written in one way."""
 
 Value: TypeAlias = str | int | float
@@ -84,6 +84,10 @@ def typed(name: str, value: Any) -> Value:
     Raises:
         ValueError: the option cannot have it.
     """
+    if HINTS[name] is bool:
+        if not isinstance(value, bool):
+            raise ValueError
+        return value
     if HINTS[name] is int:
         return as_whole(value)
     if HINTS[name] is float:
@@ -108,9 +112,10 @@ def words(name: str) -> tuple[str, ...]:
 
 def described(name: str) -> str:
     """Say in words what an option takes."""
-    numbers = {int: "a whole number", float: "a finite number"}
+    numbers = {int: "a whole number", float: "a finite number", bool: "true or false"}
     layers = 'a count of layers such as 2, or rising 0-based indices in quotes such as "0,5"'
-    texts = {"objective": allowed_objectives(), "match": "spaced, last, skip, or pairs such as 0:2,1:5"}
+    texts = {"objective": allowed_objectives(), "match": "spaced, last, skip, or pairs such as 0:2,1:5",
+             "transfer": "rest, or a data set"}  # fmt: skip
     return f"one of {joined(words(name))}" if words(name) else texts.get(name) or numbers.get(HINTS[name], layers)
 
 

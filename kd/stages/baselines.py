@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def log_baselines(rows: Rows, config: FitOptions, where: "Where") -> None:
     """Log the task's trivial baselines as runs of role `trivial`, unless the experiment has them."""
     arm = {"data": rows.full_digest, "max_train": config.max_train, "test": rows.test_digest}
+    arm |= {"labelled": config.labelled} if config.labelled else {}
     key = fingerprint({**arm, "rows": rows.train_digest})
     known = f"tags.`kd.role` = 'trivial' and tags.`kd.cache_key` = '{key}'"
     if tracking.runs([where.experiment], known):
@@ -36,6 +37,7 @@ def log_baselines(rows: Rows, config: FitOptions, where: "Where") -> None:
             "kd.test_scored": "true",
         }
         with tracking.run(f"baseline {name}", tags, where.parent) as run:
+            run.log_params({"max_train": config.max_train, "labelled": config.labelled})
             metrics: dict[str, float] = {}
             for prefix, split in (("val", "validation"), ("test", "test")):
                 metrics |= {f"{prefix}/{key}": value for key, value in task.quality(tables[split]).items()}

@@ -7,7 +7,7 @@ from kd.stages.evidence import Version, logged, teacher_of, weakest
 
 OPTIONS = (
     *("objective", "alpha", "temperature", "beta", "match"),
-    *("layers", "epochs", "learning_rate", "batch_size", "max_train", "seed"),
+    *("layers", "epochs", "learning_rate", "batch_size", "max_train", "labelled", "transfer", "seed"),
 )
 FIGURES = ("test/", "calibration/", "fidelity/", "export/", "profile/", "model/")
 

@@ -206,7 +206,7 @@ def _read(table: Table, wanted: tuple[str, ...]) -> tuple[Details, dict[str, Exa
             slices[arm.key] = tuple(_slices(whole, table, task, wanted))
             churn[arm.key] = _churn(whole, task)
             tests[arm.key] = tuple(SeedTest(seed, *task.paired_test(ours, theirs)) for seed, ours, theirs in whole)
-        if whole and len(whole) == len(pairs) and (values := _differences(whole, table.metric, task)) is not None:
+        if whole and len(whole) == len(pairs) and (values := differences(whole, table.metric, task)) is not None:
             examples[arm.key] = values
     _require_columns(wanted, [name for name in columns if name not in ("example_id", "prediction", "loss")])
     alone = [arm.label for arm in table.arms if arm.pairs and arm.key not in examples]
@@ -220,8 +220,9 @@ def _churn(pairs: list[tuple[int, pd.DataFrame, pd.DataFrame]], task: type[Task]
     return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
 
 
-def _differences(pairs: list[tuple[int, pd.DataFrame, pd.DataFrame]], metric: str, task: type[Task]) -> Examples | None:
+def differences(pairs: list[tuple[int, pd.DataFrame, pd.DataFrame]], metric: str, task: type[Task]) -> Examples | None:
     """Return each example's difference by seed, the mean of a seed's pairs; None where the metric is no mean."""
+    _require_same_examples(pairs)
     seeds: dict[int, list[np.ndarray]] = {}
     for seed, ours, theirs in pairs:
         mine, other = task.example_values(ours, metric), task.example_values(theirs, metric)

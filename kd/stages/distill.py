@@ -12,6 +12,8 @@ from kd.stages.guidance import guidance
 from kd.stages.plans import Plan
 from kd.stages.registering import register
 from kd.stages.rows import Rows, describe, load_rows
+from kd.stages.transfer import identity_of, in_words, with_transfer
+from kd.stages.weights import Located
 
 
 def run(config: DistillConfig) -> None:
@@ -61,14 +63,29 @@ def plan(config: DistillConfig, rows: Rows) -> Plan:
     guided = guidance(config, control, teacher)
     if not guided.terms:
         return replace(control, stage="distill")
+    role, taught_as = _taught_as(located, config.seed)
+    more = with_transfer(config, rows)
+    if more.transfer:
+        control = replace(control, rows=more, signal=student.signal_of(config, more, located, teacher))
     return replace(
         control,
         stage="distill",
         role="distilled",
-        title=control.title.replace("student ·", f"distill {guided.words} ·", 1),
-        identity={**control.identity, **guided.identity},
+        title=control.title.replace("student ·", f"distill {guided.words}{role}{in_words(config)} ·", 1),
+        identity={**control.identity, **guided.identity, **taught_as, **identity_of(more)},
         control=control.identity,
         terms=guided.terms,
         weights={str(name): weight for name, weight in config.weights.items()},
         alpha=config.alpha,
     )
+
+
+def _taught_as(teacher: Located, seed: int) -> tuple[str, dict[str, str]]:
+    """Return what a title and an arm say of a teacher that is a student itself, as in self-training; else nothing.
+
+    Where it was trained with the same seed, the arm has its arm in place of its weights: each seed has its own teacher.
+    """
+    tags = tracking.record(teacher.run_id).tags if teacher.run_id else {}
+    if tags.get("kd.role") not in ("student", "distilled"):
+        return "", {}
+    return f" from a {tags['kd.role']}", {"teacher": tags["kd.arm"]} if tags["kd.seed"] == str(seed) else {}

@@ -24,9 +24,8 @@ def encode(config: FitOptions, rows: Rows, name: SplitName, tokenizer: PreTraine
     Raises:
         UserError: a row has no token.
     """
-    digests = {"train": rows.train_digest, "validation": rows.validation_digest, "test": rows.test_digest}
     parts = {
-        "rows": digests[name],
+        "rows": rows.digest(name),
         "task": fingerprint(rows.task.serving()),
         "tokenizer": tokenizer_digest(tokenizer),
         "max_length": str(config.max_length),

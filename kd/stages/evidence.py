@@ -179,10 +179,10 @@ def _cost(name: str, candidate: Version, champion: Version | None) -> Figure:
 def teacher_of(candidate: Version) -> RunRecord | None:
     """Return the run of a version's teacher; None where the teacher is no model of this store."""
     uri = candidate.record.tags.get("kd.teacher", "")
+    if not uri.startswith(("models:/", "runs:/")):
+        return None
     try:
-        if uri.startswith("runs:/"):
-            return tracking.record(uri.split("/")[1])
-        return tracking.record(tracking.model_version(uri, "kd.teacher").run_id) if uri.startswith("models:/") else None
+        return tracking.record(tracking.maker(uri, "kd.teacher"))
     except tracking.Gone:
         return None
 

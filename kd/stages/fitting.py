@@ -64,6 +64,8 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
     data = {"rows": plan.rows.train_digest, "test": plan.rows.test_digest, "kept": config.slice_columns}
     if plan.explained:
         data["explained"] = str(plan.explained)
+    if plan.control is not None and plan.teacher is not None:
+        data["teacher"] = plan.teacher.digest  # of a teacher that is a student itself the arm may have the arm alone
     key = fingerprint({**plan.identity, **data, "seed": config.seed, "code": code_digest()})
     found = tracking.runs([where.experiment], f"tags.`kd.cache_key` = '{key}'") if where.reuse else []
     if found:
@@ -148,6 +150,8 @@ def _tags(plan: Plan, config: FitOptions, key: str) -> dict[str, str]:
     }
     if plan.teacher is not None:
         tags["kd.teacher"] = plan.teacher.uri
+    if plan.teacher_labels:
+        tags["kd.teacher_labels"] = plan.teacher_labels
     if plan.control is not None:
         tags["kd.control_arm"] = fingerprint(plan.control)
     return tags
@@ -158,5 +162,7 @@ def _log_inputs(run: tracking.Run, plan: Plan, config: FitOptions) -> None:
     run.log_dataset(short_name(config.dataset), rows.train_digest, "training")
     run.log_dataset(short_name(config.dataset), rows.validation_digest, "validation")
     run.log_dataset(short_name(config.dataset), rows.test_digest, "test")
+    if rows.transfer is not None:
+        run.log_dataset("transfer", rows.transfer.own, "transfer")
     sample = rows.splits.validation.select(range(min(REQUESTS_KEPT, len(rows.splits.validation))))
     run.log_table(rows.task.requests(sample), tracking.REQUESTS)

@@ -38,9 +38,7 @@ def guidance(config: DistillConfig, control: Plan, teacher: PreTrainedModel) -> 
         UserError: layers that cannot be mapped, tokenizers that differ where tokens are compared, or a model that does
             not give what is compared.
     """
-    setting = _setting(config, control.model, teacher)
-    built = (OBJECTIVES[name](setting) for name in config.weights)
-    terms = tuple(term for term in built if term is not None)
+    terms = terms_between(config, shape(control.model), shape(teacher))
     if not terms:
         return Guidance((), {}, "")
     if deep := [term for term in terms if term.needs.teacher]:
@@ -62,14 +60,26 @@ def guidance(config: DistillConfig, control: Plan, teacher: PreTrainedModel) -> 
     return Guidance(terms, identity, " ".join([*words, f"a={config.alpha:.3g}"]))
 
 
-def _setting(config: DistillConfig, student: PreTrainedModel, teacher: PreTrainedModel) -> Setting:
-    names = ("num_hidden_layers", "hidden_size", "num_attention_heads")
-    ours, theirs = (Shape(*(getattr(model.config, name, 0) for name in names)) for model in (student, teacher))
+def shape(model: PreTrainedModel) -> Shape:
+    """Return what terms must know of a model; 0 where it has no such number."""
+    return Shape(
+        *(getattr(model.config, name, 0) for name in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
+    )
+
+
+def terms_between(config: DistillConfig, student: Shape, teacher: Shape) -> tuple[ObjectiveTerm, ...]:
+    """Build the terms of an objective between models of these shapes.
+
+    Raises:
+        UserError: layers that cannot be mapped.
+    """
     match = parse_match(config.match)
     matched = plays_a_part("match", config.weights)
-    pairs = layer_pairs(match, ours.layers, theirs.layers) if matched else ()
-    inner = without_last(pairs, ours.layers, theirs.layers) if isinstance(match, str) else pairs
-    return Setting(config.temperature, config.beta, ours, theirs, pairs, inner)
+    pairs = layer_pairs(match, student.layers, teacher.layers) if matched else ()
+    inner = without_last(pairs, student.layers, teacher.layers) if isinstance(match, str) else pairs
+    setting = Setting(config.temperature, config.beta, student, teacher, pairs, inner)
+    built = (OBJECTIVES[name](setting) for name in config.weights)
+    return tuple(term for term in built if term is not None)
 
 
 def _check_tokenizers(config: DistillConfig, control: Plan, names: str) -> None:

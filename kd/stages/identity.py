@@ -60,6 +60,7 @@ def shared_identity(config: FitOptions, rows: Rows) -> dict[str, Any]:
         "max_length": config.max_length,
         "precision": resolve_precision(config.precision),
         **{name: getattr(config, name) for name in names},
+        **{name: value for name in ("labelled", "epoch_rows") if (value := getattr(config, name))},
     }
 
 

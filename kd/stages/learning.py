@@ -9,6 +9,7 @@ import pandas as pd
 
 from kd import packaging, tracking
 from kd.config import FitOptions
+from kd.data.encoded import ChosenRows
 from kd.evaluation import logits
 from kd.precision import autocast_dtype, resolve_precision
 from kd.stages.console import say
@@ -17,8 +18,9 @@ from kd.stages.fidelity import inside
 from kd.stages.plans import Plan
 from kd.stages.rows import predictions
 from kd.stages.serving import log_served
+from kd.stages.transfer import trusted_rows
 from kd.training import Fitted, Job, Recipe, Watch, fit
-from kd.types import SplitName
+from kd.types import EncodedRows, SplitName
 
 VALIDATED = "predictions_validation.parquet"
 
@@ -70,9 +72,15 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
         teacher = plan.signal("train", plan.contents)
         if teacher.computed:
             run.log_metrics({"cost/teacher_s": time.perf_counter() - start})
+    rows: EncodedRows = encode(config, plan.rows, "train", plan.tokenizer)
+    used = {"labelled_rows": len(plan.rows.train)}
+    if plan.rows.transfer is not None:
+        kept = trusted_rows(plan, config.seed)
+        rows, used = ChosenRows(rows, kept), {**used, "transfer_rows": len(kept) - len(plan.rows.train)}
+    run.log_params(used)
     job = Job(
         model=plan.model,
-        rows=encode(config, plan.rows, "train", plan.tokenizer),
+        rows=rows,
         collate=collate,
         masks=task.masks,
         loss=task.loss,
@@ -85,8 +93,10 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
         watch=watch,
         folder=folder,
         title="" if watch else plan.title,
+        transfer=plan.rows.transfer is not None,
     )
     fitted = fit(job, _recipe(config, metric, higher))
+    run.log_params({"steps": fitted.steps})
     for warning in fitted.warnings:
         say(f"Warning: {warning}")
     return fitted
@@ -106,6 +116,7 @@ def _recipe(config: FitOptions, metric: str, higher: bool) -> Recipe:
         metric=metric,
         higher_is_better=higher,
         checkpoint_every_s=config.checkpoint_every_s,
+        epoch_rows=config.epoch_rows,
     )
 
 

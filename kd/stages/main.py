@@ -8,9 +8,8 @@ from kd.stages import distill, student, teacher
 from kd.stages.compare import find, publish, show, where
 from kd.stages.console import say
 from kd.stages.fitting import Outcome, Where, train
-from kd.stages.registering import register
+from kd.stages.registering import register_best
 from kd.stages.rows import Rows, describe, load_rows, short_name
-from kd.types import RunRecord
 
 
 def run(config: MainConfig) -> None:
@@ -26,7 +25,7 @@ def run(config: MainConfig) -> None:
             guide = teacher.finished(config, rows, where)
             outcomes = _students(config, guide, where)
             _compare(experiment, rows, parent)
-            _register_best(outcomes, config, rows)
+            register_best(outcomes, config, rows)
     say("Look at the runs: make ui, or: mlflow ui")
 
 
@@ -51,21 +50,3 @@ def _compare(experiment: str, rows: Rows, parent: tracking.Run) -> None:
     show(findings, notes)
     publish(findings, notes, asked, parent)
     say(where(parent))
-
-
-def _register_best(outcomes: list[Outcome], config: MainConfig, rows: Rows) -> None:
-    """Register the student that is best on validation, and point the alias challenger at it."""
-    metric, higher = next(iter(rows.task.directions.items()))
-    records: dict[str, RunRecord] = {outcome.run_id: tracking.record(outcome.run_id) for outcome in outcomes}
-
-    def quality(outcome: Outcome) -> float:
-        value = records[outcome.run_id].metrics[f"val/{metric}"]
-        return value if higher else -value
-
-    best = max(outcomes, key=quality)
-    name, version = register(best, config, rows)
-    tracking.set_alias(name, "challenger", version)
-    record = records[best.run_id]
-    say(f"Best on validation: {record.name} (val {metric} {record.metrics[f'val/{metric}']:.3f})")
-    say(f"Registered {name} version {version}, alias challenger")
-    say(f"Promote it: python -m entrypoints.promote --model {name} --min_metric VALUE, see --help for more gates")

@@ -33,6 +33,7 @@ class Plan:
             None for a teacher.
         guide: the teacher's model; None for a teacher.
         explained: examples on which attributions are compared with the teacher's.
+        teacher_labels: how many labels the teacher has seen, where they are others than the student's; else empty.
     """
 
     stage: str
@@ -50,6 +51,7 @@ class Plan:
     weights: Mapping[str, float] = field(default_factory=dict)
     guide: PreTrainedModel | None = None
     explained: int = 0
+    teacher_labels: str = ""
 
     @property
     def contents(self) -> tuple[str, ...]:

@@ -1,7 +1,10 @@
 """A finished run's model becomes a registered version, with its lineage."""
 
+from collections.abc import Iterable
+
 from kd import tracking
 from kd.config import RowOptions
+from kd.stages.console import say
 from kd.stages.fitting import Outcome
 from kd.stages.rows import Rows, model_name
 from kd.types import RunRecord
@@ -37,6 +40,29 @@ def register(outcome: Outcome, config: RowOptions, rows: Rows) -> tuple[str, str
     tags = {"kd.format": "safetensors", **{key: record.tags[key] for key in LINEAGE if key in record.tags}}
     about = (_about_model(config, record), about_version(record))
     return name, tracking.register(outcome.model, outcome.run_id, name, tags, about)
+
+
+def best_on_validation(outcomes: Iterable[Outcome], rows: Rows) -> Outcome:
+    """Return the training that is best on validation by the task's first metric."""
+    metric, higher = next(iter(rows.task.directions.items()))
+
+    def quality(outcome: Outcome) -> float:
+        value = tracking.record(outcome.run_id).metrics[f"val/{metric}"]
+        return value if higher else -value
+
+    return max(outcomes, key=quality)
+
+
+def register_best(outcomes: Iterable[Outcome], config: RowOptions, rows: Rows) -> None:
+    """Register the student that is best on validation, and point the alias challenger at it."""
+    metric = next(iter(rows.task.directions))
+    best = best_on_validation(outcomes, rows)
+    name, version = register(best, config, rows)
+    tracking.set_alias(name, "challenger", version)
+    record = tracking.record(best.run_id)
+    say(f"Best on validation: {record.name} (val {metric} {record.metrics[f'val/{metric}']:.3f})")
+    say(f"Registered {name} version {version}, alias challenger")
+    say(f"Promote it: python -m entrypoints.promote --model {name} --min_metric VALUE, see --help for more gates")
 
 
 def _about_model(config: RowOptions, record: RunRecord) -> str:

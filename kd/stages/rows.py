@@ -18,17 +18,40 @@ from kd.types import STANDARD_COLUMNS, SplitName, UserError
 
 
 @dataclass(frozen=True)
+class Transfer:
+    """Rows without a target, to learn from the teacher on.
+
+    Attributes:
+        rows: the training rows after selection, and behind them those without a target.
+        digest: of all of them.
+        count: how many have no target.
+        own: digest of these alone.
+        confidence: by the teacher, of those that are kept, at least.
+        balanced: whether they are evened out by what the teacher says of them.
+    """
+
+    rows: Dataset
+    digest: str
+    count: int
+    own: str
+    confidence: float
+    balanced: bool
+
+
+@dataclass(frozen=True)
 class Rows:
     """What a training stage works on.
 
     Attributes:
         task: knows the data's outcomes.
         splits: whole splits.
-        train: training rows after selection.
+        train: training rows after selection; all have a target.
         full_digest: of the training rows before selection.
         train_digest: of the training rows after selection; tag `kd.dataset_digest`.
         validation_digest: of the validation rows.
         test_digest: of the test rows and ids; tables are keyed by it.
+        rest: training rows whose targets `labelled` leaves out, without them; None where it leaves out none.
+        transfer: rows without a target that are learned from beside `train`.
     """
 
     task: Task
@@ -38,14 +61,25 @@ class Rows:
     train_digest: str
     validation_digest: str
     test_digest: str
+    rest: Dataset | None = None
+    transfer: Transfer | None = None
 
     def split(self, name: SplitName) -> Dataset:
-        """Return the rows of a split, of train those selected."""
-        return self.train if name == "train" else getattr(self.splits, name)
+        """Return the rows of a split; of train those that are learned from, with transfer rows behind the selected."""
+        if name == "train":
+            return self.transfer.rows if self.transfer else self.train
+        return getattr(self.splits, name)
+
+    def digest(self, name: SplitName) -> str:
+        """Return the digest of what `split` returns."""
+        digests = {"train": self.train_digest, "validation": self.validation_digest, "test": self.test_digest}
+        return self.transfer.digest if self.transfer and name == "train" else digests[name]
 
 
 def load_rows(config: RowOptions, seed: int) -> Rows:
     """Read and check the rows; `seed` chooses the subset where `max_train` asks for one.
+
+    Which rows have their labels used follows from `split_seed`: teacher and students of all seeds see the same labels.
 
     Raises:
         UserError: whatever is wrong with the data, before anything is trained.
@@ -74,6 +108,7 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
     if config.max_train:
         train = subset(splits.train, config.max_train, seed, task.target)
         task.fitted(replace(splits, train=train))  # a subset too small to learn from is refused here
+    train, rest = _with_labels(config, train, task, splits) if config.labelled else (train, None)
     used = [*task.inputs, task.target] if task.target else list(task.inputs)
     full_digest = digest(splits.train, used)
     return Rows(
@@ -84,7 +119,26 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
         train_digest=full_digest if train is splits.train else digest(train, used),
         validation_digest=digest(splits.validation, used),
         test_digest=digest(splits.test, used),
+        rest=rest,
     )
+
+
+def _with_labels(config: RowOptions, train: Dataset, task: Task, splits: Splits) -> tuple[Dataset, Dataset | None]:
+    """Return the rows whose targets may be learned, and the inputs of the others."""
+    named = f"labelled={config.labelled}"
+    if config.labelled > len(train):
+        raise UserError(f"{named}: there are {len(train)} training rows: give that many at most, or 0 for all")
+    chosen = subset(train, config.labelled, config.split_seed, task.target)
+    try:
+        seen = task.fitted(replace(splits, train=chosen))
+    except UserError as error:
+        raise UserError(f"{named} is too few to learn from: {error}") from error
+    if seen.serving() != task.serving():
+        raise UserError(f"{named} is too few to learn from: not all that occurs in '{task.target}' is among them")
+    having = set(chosen["example_id"][:])
+    others = [place for place, name in enumerate(train["example_id"][:]) if name not in having]
+    rest = train.select_columns([*task.inputs, "example_id", "group"]).select(others)
+    return chosen, rest if others else None
 
 
 def _require_columns(names: str, splits: Splits, own: tuple[str, ...]) -> None:
@@ -111,7 +165,9 @@ def describe(config: RowOptions, rows: Rows) -> None:
     for note in rows.splits.notes:
         say(note)
     counts = (len(rows.train), len(rows.splits.validation), len(rows.splits.test))
-    say(f"{config.dataset}: {counts[0]} training, {counts[1]} validation, {counts[2]} test rows")
+    labels = f" with the labels of {counts[0]}" if config.labelled else ""
+    total = counts[0] + (len(rows.rest) if rows.rest else 0)
+    say(f"{config.dataset}: {total} training{labels}, {counts[1]} validation, {counts[2]} test rows")
 
 
 def model_name(config: RowOptions, test_digest: str) -> str:

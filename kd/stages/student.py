@@ -64,10 +64,11 @@ def plan(config: StudentConfig, rows: Rows, found: tuple[Located, PreTrainedMode
     """
     located, teacher = found or find_teacher(config, rows)
     start = initialise(config, rows, located, teacher)
+    labels = f" · {len(rows.train)} labels" if config.labelled else ""
     return Plan(
         stage="student",
         role="student",
-        title=f"student · {start.words} · seed {config.seed}",
+        title=f"student · {start.words}{labels} · seed {config.seed}",
         model=start.model,
         tokenizer=start.tokenizer,
         rows=rows,
@@ -79,22 +80,60 @@ def plan(config: StudentConfig, rows: Rows, found: tuple[Located, PreTrainedMode
         signal=signal_of(config, rows, located, teacher),
         guide=teacher,
         explained=config.attribution_examples,
+        teacher_labels=further_labels(config, rows, located),
     )
 
 
 def find_teacher(config: StudentConfig, rows: Rows) -> tuple[Located, PreTrainedModel]:
     """Load the finished teacher: the one named, or the newest registered for this data."""
-    name = config.teacher or _newest(f"{model_name(config, rows.test_digest)}-teacher")
+    name = config.teacher or _newest(config, rows)
     if not name:
-        raise UserError("teacher is missing, and none is registered for this data: run the entry point teacher first")
+        whose = f"these labels (labelled={config.labelled})" if config.labelled else "this data"
+        raise UserError(f"teacher is missing, and none is registered for {whose}: run the entry point teacher first")
     located = locate(name, "teacher")
     return located, rows.task.load_model(located.folder, f"teacher={name!r}", finished=True)
 
 
-def _newest(name: str) -> str:
-    """Return the URI of the newest version as trained; an exported one cannot be learned from."""
+def _newest(config: StudentConfig, rows: Rows) -> str:
+    """Return the URI of the newest version as trained, of those that have seen just these labels, or all, or any.
+
+    Where `labelled` restricts the labels, no others will do. An exported version cannot be learned from.
+    """
+    name = f"{model_name(config, rows.test_digest)}-teacher"
     trained = [one for one in tracking.versions(name) if "kd.exported_from" not in one.tags]
+    for digest_of in (rows.train_digest, rows.full_digest):
+        if same := [one for one in trained if one.tags.get("kd.dataset_digest") == digest_of]:
+            return f"models:/{name}/{same[-1].version}"
+        if config.labelled:
+            return ""
     return f"models:/{name}/{trained[-1].version}" if trained else ""
+
+
+def further_labels(config: StudentConfig, rows: Rows, teacher: Located) -> str:
+    """Return how many labels a teacher has seen where they are others than `labelled` leaves to the student, else "".
+
+    `unknown` where its run does not say. A teacher of fewer labels has seen some of the same: they are nested. It is
+    warned of, once.
+    """
+    if not config.labelled or not teacher.run_id:
+        return ""
+    record = tracking.record(teacher.run_id)
+    if record.tags.get("kd.dataset_digest") == rows.train_digest:
+        return record.tags.get("kd.teacher_labels", "")
+    seen = record.params.get("labelled_rows", "unknown")
+    if seen.isdecimal() and int(seen) < len(rows.train):
+        return ""
+    _warn_of_labels(teacher.uri, seen, len(rows.train))
+    return seen
+
+
+@cache
+def _warn_of_labels(teacher: str, seen: str, count: int) -> None:
+    """Warn once a process: all seeds and arms come here."""
+    say(
+        f"Warning: the teacher {teacher} was trained on other labels ({seen}) than the {count} of its student: what it "
+        "adds is not distillation alone; train one with the same labelled"
+    )
 
 
 def initialise(config: StudentConfig, rows: Rows, located: Located, teacher: PreTrainedModel) -> Start:

@@ -52,11 +52,12 @@ def plan(config: TeacherConfig, rows: Rows) -> Plan:
     model = rows.task.load_model(source.folder, "teacher", finished=False)
     tokenizer = load_tokenizer(source.folder, "teacher")
     fit_together(model, tokenizer, "teacher", config.max_length)
+    labels = f" · {len(rows.train)} labels" if config.labelled else ""
     short = source.uri.removeprefix("builtin:").rstrip("/").rpartition("/")[2]
     return Plan(
         stage="teacher",
         role="teacher",
-        title=f"teacher {short} · {model.config.num_hidden_layers} layers · seed {config.seed}",
+        title=f"teacher {short} · {model.config.num_hidden_layers} layers{labels} · seed {config.seed}",
         model=model,
         tokenizer=tokenizer,
         rows=rows,

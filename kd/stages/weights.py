@@ -11,11 +11,15 @@ from kd.types import UserError
 
 @dataclass(frozen=True)
 class Located:
-    """A model's folder; its name with an alias resolved to a version; the sha256 of weights, settings and words."""
+    """A model's folder; its name with an alias resolved to a version; the sha256 of weights, settings and words.
+
+    Its run is empty where none made it.
+    """
 
     folder: Path
     uri: str
     digest: str
+    run_id: str = ""
 
 
 def locate(name: str, option: str) -> Located:
@@ -26,11 +30,11 @@ def locate(name: str, option: str) -> Located:
     """
     if name.startswith(("models:/", "runs:/")):
         stored = tracking.stored_model(name, option)
-        folder, uri = stored.folder, stored.uri
+        folder, uri, run_id = stored.folder, stored.uri, stored.run_id or ""
         if not any(folder.glob("*.safetensors")):
             raise UserError(f"{option}={name!r} is exported: give the version it came from (its tag kd.exported_from)")
     else:
-        folder, uri = fetch_weights(name, option), name
+        folder, uri, run_id = fetch_weights(name, option), name, ""
     files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".txt", ".model"))
     parts = [f"{path.name} {sha256_file(path)}" for path in files]
-    return Located(folder, uri, hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32])
+    return Located(folder, uri, hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32], run_id)

@@ -65,7 +65,7 @@ class Task(Protocol):
         """Turn rows into model inputs, in order, with columns `row` (position) and `length` (in tokens) beside them.
 
         It is asked for some rows at a time, reads the columns of `inputs` and `target` alone, and makes columns of
-        numbers or of lists of numbers, without nulls.
+        numbers or of lists of numbers, without nulls. A row whose target is null is one that `masks` gives no `target`.
         """
         ...
 
@@ -91,6 +91,14 @@ class Task(Protocol):
 
     def evidence(self, outputs: Any, decided: torch.Tensor) -> torch.Tensor:
         """How much an output speaks for these decisions, `(batch,)`, rising; gradients go through it."""
+        ...
+
+    def trusted(self, logits: np.ndarray, confidence: float, balanced: bool, seed: int) -> np.ndarray:
+        """Which rows to learn from by what a teacher says of them, `(rows,)`, true or false.
+
+        Those whose most probable outcome has `confidence` or more; balanced, as many of each outcome that is predicted
+        as the rarest of them allows, drawn by seed.
+        """
         ...
 
     def predictions(self, rows: Dataset, logits: np.ndarray) -> pd.DataFrame:

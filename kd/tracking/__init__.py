@@ -1,6 +1,6 @@
 """The only importer of MLflow (with the served pyfunc): runs, metrics, artifacts, the registry and its aliases."""
 
-from kd.tracking.models import StoredModel, load_served, log_model, model_of, stored_model
+from kd.tracking.models import StoredModel, load_served, log_model, maker, model_of, stored_model
 from kd.tracking.registry import (
     aliased,
     annotate,
@@ -65,6 +65,7 @@ __all__ = [
     "load_served",
     "local_artifact",
     "log_model",
+    "maker",
     "model_of",
     "model_version",
     "reading",

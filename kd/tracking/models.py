@@ -76,13 +76,7 @@ def stored_model(uri: str, option: str) -> StoredModel:
         UserError: the model was not logged by this project.
     """
     try:
-        if uri.startswith("runs:/"):
-            run_id = uri.removeprefix("runs:/").split("/")[0]
-        elif uri.startswith("models:/m-"):
-            run_id = str(mlflow.get_logged_model(uri.removeprefix("models:/")).source_run_id)
-        else:
-            version = model_version(uri, option)
-            uri, run_id = f"models:/{version.name}/{version.version}", version.run_id
+        uri, run_id = _resolved(uri, option)
         folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)) / "artifacts"
     except (MlflowException, OSError) as error:
         if failed(error):
@@ -92,6 +86,30 @@ def stored_model(uri: str, option: str) -> StoredModel:
     if inside is None:
         raise UserError(f"{option}={uri!r} was not logged by this project: give a model that one of its stages made")
     return StoredModel(uri, run_id, inside)
+
+
+def maker(uri: str, option: str) -> str:
+    """Return the run that made `models:/...` or `runs:/...`; empty where none did.
+
+    Raises:
+        Gone: no such model, version or alias.
+    """
+    try:
+        return _resolved(uri, option)[1] or ""
+    except MlflowException as error:
+        if failed(error):
+            raise
+        raise Gone(f"{option}={uri!r}: there is no such model in {tracking_uri()}: {first_line(error)}") from error
+
+
+def _resolved(uri: str, option: str) -> tuple[str, str]:
+    """Return the URI with the alias resolved to a version, and the run that made the model."""
+    if uri.startswith("runs:/"):
+        return uri, uri.removeprefix("runs:/").split("/")[0]
+    if uri.startswith("models:/m-"):
+        return uri, str(mlflow.get_logged_model(uri.removeprefix("models:/")).source_run_id)
+    version = model_version(uri, option)
+    return f"models:/{version.name}/{version.version}", version.run_id
 
 
 def model_of(run_id: str) -> str:

@@ -43,6 +43,7 @@ class Recipe:
         metric: validation metric that picks the best checkpoint.
         higher_is_better: its direction.
         checkpoint_every_s: least seconds between two checkpoints; until the next, the best weights are held in memory.
+        epoch_rows: rows of an epoch, where all of them once is not what is wanted; else 0.
     """
 
     epochs: int
@@ -57,6 +58,7 @@ class Recipe:
     metric: str
     higher_is_better: bool
     checkpoint_every_s: float
+    epoch_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Job:
         terms: ways of comparing with the teacher; empty trains on the task's loss alone.
         alpha: weight of the teacher's terms, 0 to 1; the task's loss has 1 - alpha. Ignored without terms.
         weights: of each term among them, by its name; 1 where not named.
+        transfer: whether rows without a target take part, to learn from the teacher with the terms' weights alone.
         teacher: the teacher's outputs for the rows at given positions (on the CPU), on a device; None without terms.
         validate: metrics of the model on validation.
         report: takes (metrics, step).
@@ -94,6 +97,12 @@ class Job:
     folder: Path
     title: str
     weights: Mapping[str, float] = field(default_factory=dict)
+    transfer: bool = False
+
+
+def labelled(masks: Mapping[MaskName, torch.Tensor]) -> torch.Tensor:
+    """Return which rows of a batch have a target, `(batch,)`."""
+    return masks["target"].reshape(len(masks["target"]), -1).any(dim=1)
 
 
 @dataclass(frozen=True)
@@ -124,13 +133,16 @@ class _Trainer(Trainer):
     ) -> None:
         group = recipe.batch_size * recipe.accumulation * arguments.world_size
         self.job = job
-        self.sampler = LengthGroups(job.rows["length"], group, recipe.seed)
+        self.sampler = LengthGroups(job.rows["length"], group, recipe.seed, recipe.epoch_rows)
         self.masks_of_term: dict[str, MaskName] = {"task": "target", **{term.name: term.mask for term in job.terms}}
         alpha = job.alpha if job.terms else 0.0
         self.weights = {term.name: alpha * job.weights.get(term.name, 1.0) for term in job.terms} | {"task": 1 - alpha}
+        self.added = {term.name: (1 - alpha) * job.weights.get(term.name, 1.0) for term in job.terms if job.transfer}
+        self.share: torch.Tensor | None = None
         self.switches = switches
         self.counts: dict[str, torch.Tensor] = {}
         self.window: dict[str, torch.Tensor] = {}
+        self.parts: dict[str, torch.Tensor] = {}
         self.shares: dict[str, float] = {}
         self.rows_seen = 0
         self.checkpoint_every_s = recipe.checkpoint_every_s
@@ -160,26 +172,47 @@ class _Trainer(Trainer):
         for term, mask in self.masks_of_term.items():
             count = torch.stack([each[mask].sum() for each in masks]).sum().to(device)
             self.counts[term] = self.accelerator.reduce(count, reduction="sum")
+        if self.job.transfer:
+            known = torch.cat([labelled(each) for each in masks])
+            rows = torch.stack([known.sum(), torch.ones_like(known).sum()]).to(device)
+            having, all_rows = self.accelerator.reduce(rows, reduction="sum")
+            self.share = having / all_rows
         return batches, None
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
-        """Return alpha x weighted sum of the teacher's terms + (1 - alpha) x task loss, each a mean over the step."""
+        """Return alpha x weighted sum of the teacher's terms + (1 - alpha) x task loss, each a mean over the step.
+
+        That is a row's loss, and the step's is their mean. A row without a target has the sum of the terms alone: then
+        a term's mean is over all rows, weighed 1 there and alpha elsewhere, and the task's mean counts by the share of
+        the rows that have a target.
+        """
         self.rows_seen += len(inputs["row"]) * self.accelerator.num_processes
         given = {key: value for key, value in inputs.items() if key not in ("labels", "row")}
         outputs = model(**given, **self.switches)
         gathered = any(term.needs.student for term in self.job.terms)
         said = StudentOutputs(outputs["logits"]) if gathered else outputs
         sums = {"task": self.job.loss(said, inputs)[0]}
+        alone: dict[str, torch.Tensor] = {}
         if self.job.terms and self.job.teacher is not None:
             teacher = self.job.teacher(torch.from_numpy(inputs["row"]), sums["task"].device)
             masks = self.job.masks(inputs)
             for term in self.job.terms:
-                sums[term.name] = term(as_needed(outputs, term), teacher, masks[term.mask])[0]
+                mask, said = masks[term.mask], as_needed(outputs, term)
+                sums[term.name] = term(said, teacher, mask)[0]
+                if self.added.get(term.name):
+                    unlabelled = ~labelled(masks).reshape(-1, *[1] * (mask.dim() - 1))
+                    alone[term.name] = term(said, teacher, mask & unlabelled)[0]
         total = torch.zeros((), device=sums["task"].device)
         for name, value in sums.items():
-            mean = value / self.counts[name].clamp(min=1)
-            total = total + self.weights[name] * mean
-            self.window[name] = self.window.get(name, 0.0) + mean.detach()
+            count = self.counts[name].clamp(min=1)
+            part = self.weights[name] * (value / count)
+            if name in alone:
+                part = part + self.added[name] * (alone[name] / count)
+            elif name == "task" and self.share is not None:
+                part = part * self.share
+            total = total + part
+            self.window[name] = self.window.get(name, 0.0) + (value / count).detach()
+            self.parts[name] = self.parts.get(name, 0.0) + part.detach()
         # DDP averages the ranks' gradients; the counts above are already over all ranks.
         return total * self.accelerator.num_processes
 
@@ -191,8 +224,10 @@ class _Trainer(Trainer):
             for name, value in self.window.items():
                 mean = float(self.accelerator.reduce(value, reduction="sum")) / max(steps, 1)
                 logs[f"loss_{name}"] = mean
-                self.shares[name] = self.shares.get(name, 0.0) + self.weights[name] * mean * steps
+                part = float(self.accelerator.reduce(self.parts[name], reduction="sum"))
+                self.shares[name] = self.shares.get(name, 0.0) + part
             self.window.clear()
+            self.parts.clear()
         super().log(logs, *args, **kwargs)
 
     def _determine_best_metric(self, metrics: Any, trial: Any) -> bool:

@@ -13,19 +13,27 @@ class LengthGroups(Sampler[int]):
     Within each stretch of 50 global batches the rows are sorted by length; the batches are then shuffled.
     """
 
-    def __init__(self, lengths: Sequence[int], group: int, seed: int) -> None:
-        """Group `lengths` (tokens a row) by the global batch size `group`."""
+    def __init__(self, lengths: Sequence[int], group: int, seed: int, rows: int = 0) -> None:
+        """Group `lengths` (tokens a row) by the global batch size `group`; `rows` an epoch, 0 for each row once."""
         self.lengths = np.asarray(lengths)
         self.group = group
         self.seed = seed
+        self.rows = rows or len(self.lengths)
         self.epoch = 0
 
     def __len__(self) -> int:  # noqa: D105
-        return len(self.lengths)
+        return self.rows
 
-    def __iter__(self) -> Iterator[int]:  # noqa: D105
+    def __iter__(self) -> Iterator[int]:
+        """Go through all rows, and through them again, each time anew, until there are as many as asked."""
         generator = np.random.default_rng((self.seed, self.epoch))
-        order = generator.permutation(len(self.lengths))
+        left = self.rows
+        while left > 0:
+            order = generator.permutation(len(self.lengths))[:left]
+            left -= len(order)
+            yield from self._grouped(order, generator)
+
+    def _grouped(self, order: np.ndarray, generator: np.random.Generator) -> Iterator[int]:
         batches: list[np.ndarray] = []
         for start in range(0, len(order), self.group * 50):
             stretch = order[start : start + self.group * 50]

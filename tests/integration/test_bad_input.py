@@ -30,6 +30,8 @@ def rows(project):
     write_rows(folder / "other_labels" / "train.csv", 48, 9, ("red", "green", "blue"))
     tiny.saved_bert(folder / "other_architecture" / "weights", labels=("red", "green", "blue"))
     (folder / "shape.json").write_text('{"num_hidden_layers": 2, "hidden_size": 8, "vocab_size": 7}')
+    (folder / "txt.csv").write_text("txt\nfilm\n")
+    (folder / "txt0.csv").write_text("text\n")
     (folder / "file").touch()
     return folder
 
@@ -100,6 +102,18 @@ CASES = {
         ["--objective", "patient", "--student_layers", "1"],
         ["objective='patient'", "student of 1", "teacher of 4"],
     ),
+    "rest without labelled": (["--transfer", "rest"], ["transfer='rest'", "labelled=0"]),
+    "more labels than rows": (["--labelled", "49"], ["labelled=49", "48 training rows"]),
+    "fewer labels than classes": (["--labelled", "1"], ["labelled=1", "too few", "label_column='label'"]),
+    "text that is not there": (["--transfer", "{rows}/nowhere.csv"], ["transfer=", "nowhere.csv", "not found"]),
+    "text in another column": (["--transfer", "{rows}/txt.csv"], ["txt.csv", "'text'", "did you mean 'txt'"]),
+    "no text": (["--transfer", "{rows}/txt0.csv"], ["txt0.csv", "no rows"]),
+    "text of the test": (["--transfer", "{project}/rows/test.csv"], ["test.csv", "all 24 rows", "other text"]),
+    "a teacher never so sure": (
+        ["--labelled", "12", "--transfer", "rest", "--transfer_confidence", "1"],
+        ["transfer_confidence=1.0", "none of the 36 transfer rows"],
+    ),
+    "confidence without text": (["--transfer_confidence", "0.5"], ["transfer_confidence=0.5", "give transfer"]),
     "unknown option": (["--temprature", "2"], ["--temprature", "--temperature"]),
 }
 
@@ -110,7 +124,9 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(project, compared, rows
     words, told = CASES[case]
     teacher = compared.teacher_name
     base = ["--dataset", project.data, "--teacher", f"models:/{teacher}/1", *RECIPE]
-    done = project.run("distill", *base, *(word.format(rows=rows, teacher=teacher) for word in words))
+    done = project.run(
+        "distill", *base, *(word.format(rows=rows, teacher=teacher, project=project.folder) for word in words)
+    )
     assert_refused(done, told)
     assert project.running() == []
     assert project.versions() == registered

@@ -4,6 +4,7 @@ from kd.comparison import SAME_STUDENT, Arm, Pair, Table
 from kd.details import Details, SeedTest, Slice
 from kd.statistics import Interval, PairedDifference
 
+ALIKE = {"fidelity/attribution_pearson": 0.6, "fidelity/attribution_pearson_floor": 0.1}
 COSTS = {"profile/latency_ms_p50": 10.0, "model/size_mib": 60.0}
 
 
@@ -38,7 +39,7 @@ def rising(seed=0):
 TRIVIAL = arm("baseline majority", "trivial", 0.3, figures={}, seeds=1)
 TEACHER = arm("teacher · 6 layers", "teacher", 0.9, figures={key: 3 * value for key, value in COSTS.items()}, seeds=1)
 CONTROL = arm("student · 2 layers")
-BETTER = arm("distill soft", "distilled", 0.82, 0.02, "better")
+BETTER = arm("distill soft", "distilled", 0.82, 0.02, "better", {**COSTS, **ALIKE})
 WORSE = arm("distill hard", "distilled", 0.77, -0.03, "worse")
 PLAIN = table(TRIVIAL, TEACHER, CONTROL, BETTER, WORSE)
 DETAILS = Details(
@@ -56,7 +57,7 @@ def crowd(count=15, higher=True):
     ]
     arms = [
         arm(name, "distilled", 0.8 + i / 900, i / 900 - 0.005, "no difference shown",
-            {"profile/latency_ms_p50": 20 + i / 100, "model/size_mib": 250.0}, 1 + i % 3)
+            {"profile/latency_ms_p50": 20 + i / 100, "model/size_mib": 250.0, **ALIKE}, 1 + i % 3)
         for i, name in enumerate(names)
     ]  # fmt: skip
     slices = {

@@ -17,9 +17,23 @@ import kd.report.plots
 from kd.details import Details
 from kd.report.labels import wrapped
 from kd.report.plots import MOST_NAMES, MOST_SLICES, as_png, as_svg, looks, plots
-from tests.report.examples import BETTER, CONTROL, DETAILS, PLAIN, TEACHER, TRIVIAL, WORSE, arm, crowd, cut, table
+from tests.report.examples import (
+    ALIKE,
+    BETTER,
+    CONTROL,
+    COSTS,
+    DETAILS,
+    PLAIN,
+    TEACHER,
+    TRIVIAL,
+    WORSE,
+    arm,
+    crowd,
+    cut,
+    table,
+)
 
-NAMES = {"gain", "quality_latency", "quality_size", "curves", "slices"}
+NAMES = {"gain", "quality_latency", "quality_size", "attribution", "curves", "slices"}
 
 
 def texts(figure):
@@ -119,6 +133,15 @@ def test_each_difference_stands_beside_its_verdict_and_zero_is_drawn():
     assert low < -0.04 < 0.03 < high
 
 
+def test_an_arm_whose_attributions_were_compared_stands_at_its_figure_beside_a_random_models():
+    figure = plots(PLAIN, DETAILS)["attribution"]
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [BETTER.label]
+    marks = [line.get_xdata()[0] for line in axes.lines if line.get_marker() != "None"]
+    assert sorted(marks) == [0.1, 0.6]
+    assert "random" in words(figure)
+
+
 def test_an_interval_of_two_seeds_does_not_squeeze_the_others():
     two = arm("two", "distilled", gap=0.01, verdict="too few seeds", seeds=2)
     drawn = plots(table(CONTROL, BETTER, two), Details())
@@ -162,6 +185,7 @@ def test_names_along_an_axis_and_in_a_legend_do_not_cover_one_another():
     groups = [
         drawn["gain"].axes[0].get_yticklabels(),
         drawn["gain"].axes[0].texts,
+        drawn["attribution"].axes[0].get_yticklabels(),
         drawn["slices"].axes[0].get_yticklabels(),
         drawn["slices"].axes[0].get_xticklabels(),
         drawn["slices"].axes[0].texts,
@@ -208,7 +232,7 @@ def test_a_wrapped_name_is_whole_and_no_line_is_too_long(text):
 
 @pytest.mark.parametrize("name", ["$\\frac{$", "$x$", "a $x$ b $", "<script>&amp;", "汉字 🙂", "two\nlines", "%s {0}"])
 def test_a_name_is_drawn_as_it_is_written(name):
-    one = arm(name, "distilled", gap=0.01, verdict="better")
+    one = arm(name, "distilled", gap=0.01, verdict="better", figures={**COSTS, **ALIKE})
     details = Details(slices={name: (cut(name, -0.1),)}, curves={name: (((1, 0.1), (2, 0.2)),)})
     with warnings.catch_warnings():
         warnings.simplefilter("error")

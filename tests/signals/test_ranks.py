@@ -16,7 +16,7 @@ from kd.teaching import TeacherPass
 from kd.training import fit
 
 
-def train(folder, environment):
+def train(folder, environment, transfer):
     """Train as a rank, the global batch being 8 rows; what came of it goes into a file."""
     os.environ |= environment
     layout.SHARD_ROWS = 2
@@ -25,7 +25,8 @@ def train(folder, environment):
     rows, reports = encoded(), Reports()
     work = TeacherPass(bert(seed=1, dropout=0), rows, collate, masks, tokens=1)
     signal = teacher_signal(Wanted("key", len(rows)), lambda: work, Caching("on"))
-    made = job(folder / "checkpoints", teacher=signal, report=reports, model=bert(layers=2, seed=7, dropout=0))
+    model = bert(layers=2, seed=7, dropout=0)
+    made = job(folder / "checkpoints", teacher=signal, report=reports, model=model, transfer=transfer)
     fit(made, replace(RECIPE, batch_size=8 // ranks))
     losses = {step: metrics for step, metrics in sorted(reports.training.items())}
     told = {
@@ -36,7 +37,8 @@ def train(folder, environment):
     (folder / f"told.{rank}").write_text(json.dumps(told))
 
 
-def test_two_ranks_divide_the_teachers_work_and_learn_what_one_process_learns(tmp_path):
+@pytest.mark.parametrize("transfer", [False, True], ids=["labels", "transfer"])
+def test_two_ranks_divide_the_teachers_work_and_learn_what_one_process_learns(tmp_path, transfer):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["test_ranks"])
     with socket.socket() as free:
@@ -45,7 +47,8 @@ def test_two_ranks_divide_the_teachers_work_and_learn_what_one_process_learns(tm
     both, alone = tmp_path / "both", tmp_path / "alone"
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "KD_HOME": str(both)}
     given = [(both, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(2)]
-    processes = [context.Process(target=train, args=one) for one in [*given, (alone, {"KD_HOME": str(alone)})]]
+    given.append((alone, {"KD_HOME": str(alone)}))
+    processes = [context.Process(target=train, args=(*one, transfer)) for one in given]
     for folder in (both, alone):
         folder.mkdir()
     for each in processes:

@@ -87,6 +87,13 @@ def bench_of(setting: Setting, parent: tracking.Run) -> Bench:
     return Bench(setting.config, setting.directions, setting.experiment, parent)
 
 
+_ROWS = {
+    "control": ("labelled", "epoch_rows"),
+    "distill": ("labelled", "epoch_rows", "transfer", "transfer_confidence", "transfer_balance"),
+}
+"""Options that say on what an arm is trained, where they are given."""
+
+
 def prepare(config: HpoConfig, experiment: str) -> Setting:
     """Read the rows, find the teacher, and check the space.
 
@@ -179,6 +186,7 @@ def _identity(config: HpoConfig, arm: str, space: Space, rows: Rows, teacher: Lo
         **{name: getattr(config, name) for name in ("seed", "max_train", "max_length", "student")},
         **({"student_config": config.student_settings} if config.student_config else {}),
         **{name: getattr(config, name) for name in left},
+        **{name: value for name in _ROWS[arm] if (value := getattr(config, name))},
     }
 
 

@@ -9,14 +9,15 @@ from rich.table import Table as RichTable
 
 from kd import tracking
 from kd.config import DistillConfig, StudentConfig, StudyConfig, narrowed
-from kd.space.design import Design, Levels, cells, load_design
+from kd.space.design import Design, Levels, cells, control_of, load_design
 from kd.space.values import Value
-from kd.stages import distill, teacher
+from kd.stages import distill, student, teacher
 from kd.stages.console import console, hushed, say
 from kd.stages.fitting import Where
 from kd.stages.rows import Rows, describe, load_rows
 from kd.stages.study.conclusion import conclude
 from kd.stages.study.work import Bench, Cell, Result, one_by_one, side_by_side
+from kd.stages.weights import locate
 from kd.statistics import MIN_SEEDS
 from kd.types import UserError
 
@@ -25,7 +26,7 @@ OVERHEAD_S = 8.0
 
 
 def run(config: StudyConfig) -> None:
-    """Train the teacher once, then every cell that is not finished yet, and report.
+    """Train the teacher once for each number of labels, then every cell that is not finished yet, and report.
 
     Raises:
         UserError: bad input, or a cell that cannot be: before anything but the teacher is trained.
@@ -33,21 +34,22 @@ def run(config: StudyConfig) -> None:
     """
     design = load_design(config.design)
     config = _with_base(config, design)
+    design = replace(design, base={**design.base, "transfer": config.transfer})
     todo = [_cell(config, levels) for levels in cells(design)]
     _announce(design, todo)
     if config.dry_run:
         return
     with tracking.session(config.experiment) as experiment:
-        rows = load_rows(config, config.seed)
-        describe(config, rows)
+        rows = {count: _rows_of(config, count) for count in dict.fromkeys(cell.config.labelled for cell in todo)}
         tags = {"kd.stage": "study", "kd.study": design.name, "kd.task": config.task, "kd.dataset": config.dataset}
         with tracking.run(f"study {design.title}", tags) as parent:
             parent.log_params(asdict(config))
             parent.log_text(Path(config.design).read_text(encoding="utf-8"), "design.yaml")
-            guide = teacher.finished(config, rows, Where(experiment, parent, reuse=True))
-            todo = [replace(cell, config=replace(cell.config, teacher=guide)) for cell in todo]
+            where = Where(experiment, parent, reuse=True)
+            guides = {count: _guide(config, count, each, where) for count, each in rows.items()}
+            todo = [replace(cell, config=replace(cell.config, teacher=guides[cell.config.labelled])) for cell in todo]
             works, depth = _works(todo, rows)
-            speed = _teacher_speed(guide)
+            speed = _teacher_speed(next(iter(guides.values())))
             clock = _Clock(works, config.workers, 1 / (speed * (depth + 1)) if speed else None)
             bench = Bench(experiment, parent.run_id, {"kd.study": design.name})
             results = _carry_out(todo, bench, config.workers, clock)
@@ -58,7 +60,7 @@ def _with_base(config: StudyConfig, design: Design) -> StudyConfig:
     """Return the options with the design's base; what the command line gives otherwise than by default comes first."""
     defaults = {field.name: field.default for field in fields(StudyConfig)}
     for name in design.axes:
-        if getattr(config, name) not in (defaults[name], None):
+        if name in defaults and getattr(config, name) not in (defaults[name], None):
             raise UserError(
                 f"{name}={getattr(config, name)!r} is given, but {name} is an axis of design={config.design!r}: "
                 "leave it out, or take it from the axes"
@@ -75,6 +77,14 @@ def _cell(config: StudyConfig, levels: Levels) -> Cell:
     return Cell(levels, narrowed(kind, config, **{axis: value for axis, value in levels.items() if axis in known}))
 
 
+def _rows_of(config: StudyConfig, labelled: int) -> Rows:
+    """Read the rows of the cells that use so many labels, and tell of them."""
+    asked = narrowed(StudyConfig, config, labelled=labelled)
+    rows = load_rows(asked, config.seed)
+    describe(asked, rows)
+    return rows
+
+
 def _announce(design: Design, todo: Sequence[Cell]) -> None:
     """Print the cells as a table of conditions, with their seeds side by side."""
     conditions: dict[tuple[tuple[str, Value], ...], list[str]] = {}
@@ -87,34 +97,44 @@ def _announce(design: Design, todo: Sequence[Cell]) -> None:
         table.add_column(heading)
     for condition, seeds in conditions.items():
         known = dict(condition)
-        table.add_row(*(str(known.get(axis, "–")) for axis in axes), ", ".join(seeds))
+        table.add_row(*(str(known.get(axis, "–")) or "none" for axis in axes), ", ".join(seeds))
     console.print(table)
     counts = {len(seeds) for seeds in conditions.values()}
     if min(counts) < MIN_SEEDS:
         say(f"Warning: with fewer than {MIN_SEEDS} seeds no difference can be claimed: give an axis seed, as [0, 1, 2]")
 
 
-def _works(todo: Sequence[Cell], rows: Rows) -> tuple[list[float], int]:
+def _guide(config: StudyConfig, labelled: int, rows: Rows, where: Where) -> str:
+    """Return the teacher of the cells that use so many labels, trained where none is given."""
+    asked = narrowed(StudyConfig, config, labelled=labelled)
+    guide = teacher.finished(asked, rows, where)
+    student.further_labels(asked, rows, locate(guide, "teacher"))
+    return guide
+
+
+def _works(todo: Sequence[Cell], rows: Mapping[int, Rows]) -> tuple[list[float], int]:
     """Decide one training of each condition, so that what cannot be is told before long work.
 
     Returns:
         The work of each cell, as `_Clock` has it, and the number of the teacher's layers.
     """
-    layers: dict[StudentConfig, int] = {}
+    sizes: dict[tuple[StudentConfig, bool], tuple[int, int]] = {}
     works, depth = [], 0
     for cell in todo:
-        condition = replace(cell.config, seed=0, max_train=0)
-        if condition not in layers:
+        condition = replace(cell.config, seed=0, max_train=0), cell.self_trained
+        if condition not in sizes:
             try:
                 with hushed():
-                    plan = distill.planned(cell.config, rows)
+                    asked = _taught_by(cell, cell.config.teacher) if cell.self_trained else cell
+                    plan = distill.planned(asked.config, rows[cell.config.labelled])
             except UserError as error:
                 raise UserError(f"{cell.words}: {error}; or exclude such cells in the design") from error
-            layers[condition] = getattr(plan.model.config, "num_hidden_layers", 1)
+            sizes[condition] = getattr(plan.model.config, "num_hidden_layers", 1), len(plan.rows.split("train"))
             assert plan.teacher is not None
             depth = json.loads((plan.teacher.folder / "config.json").read_text("utf-8")).get("num_hidden_layers", 1)
-        count = cell.config.max_train or len(rows.splits.train)
-        works.append(float(cell.config.epochs * count * (layers[condition] + 1)))
+        layers, count = sizes[condition]
+        count = cell.config.epoch_rows or min(count, cell.config.max_train or count)
+        works.append(float(cell.config.epochs * count * (layers + 1)))
     return works, depth
 
 
@@ -122,15 +142,44 @@ def _carry_out(todo: Sequence[Cell], bench: Bench, workers: int, clock: "_Clock"
     """Carry out all cells, telling after each how long the rest will take."""
     results: dict[int, Result] = {}
     say(f"{len(todo)} trainings take {clock.left(results)}, less what is finished already")
-    for place, result in side_by_side(todo, bench, workers) if workers > 1 else one_by_one(todo, bench):
+
+    def take(place: int, result: Result) -> None:
         results[place] = result
         ended = "finished before" if result.reused else f"{result.seconds:.0f} s"
         if result.failure:
             ended = f"failed: {result.failure}"
         say(f"{len(results)}/{len(todo)} {todo[place].words}: {ended}; {clock.left(results)} left")
+
+    for self_trained in (False, True):
+        ready: dict[int, Cell] = {}
+        for place in [place for place, cell in enumerate(todo) if cell.self_trained == self_trained]:
+            cell = _taught_by_control(todo[place], todo, results) if self_trained else todo[place]
+            if cell is None:
+                take(place, Result(failure="its control failed"))
+            else:
+                ready[place] = cell
+        places, cells_now = [*ready], [*ready.values()]
+        for number, result in side_by_side(cells_now, bench, workers) if workers > 1 else one_by_one(cells_now, bench):
+            take(places[number], result)
     if reused := sum(result.reused for result in results.values()):
         say(f"{reused} of {len(todo)} trainings were finished before, and were not done again")
     return [results[place] for place in range(len(todo))]
+
+
+def _taught_by_control(cell: Cell, todo: Sequence[Cell], results: Mapping[int, Result]) -> Cell | None:
+    """Return a cell with its control as teacher; None where the control failed."""
+    levels = control_of(cell.levels)
+    control = results[next(place for place, one in enumerate(todo) if one.levels == levels)]
+    return None if control.failure else _taught_by(cell, control.model)
+
+
+def _taught_by(cell: Cell, guide: str) -> Cell:
+    """Return a cell with another teacher, to start from the layers that its control starts from."""
+    config = cell.config
+    if not config.student:
+        layers = config.student_layers or student.DEFAULT_LAYERS
+        config = replace(config, student=config.teacher, student_layers=layers)
+    return replace(cell, config=replace(config, teacher=guide))
 
 
 def _teacher_speed(guide: str) -> float | None:

@@ -1,10 +1,8 @@
 """What a study found: every arm against its control, and which factor mattered."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 from kd import tracking
-from kd.comparison import Table
 from kd.config import CompareConfig, StudyConfig
 from kd.effects import main_effects
 from kd.report.study import section
@@ -12,14 +10,10 @@ from kd.report.tables import rich_table
 from kd.space.design import Design
 from kd.stages.compare import find, publish, show, where
 from kd.stages.console import console, say
-from kd.stages.fitting import LATENCY
-from kd.stages.serving import measure_apart
+from kd.stages.shared import beside, profiled, with_costs
 from kd.stages.study.work import Cell, Result
 from kd.statistics import MIN_SEEDS
-from kd.types import RunRecord, UserError
-
-ARCHITECTURE = "kd.architecture"
-COSTS = ("profile/", "model/")
+from kd.types import UserError
 
 
 def conclude(
@@ -36,10 +30,10 @@ def conclude(
     if not finished:
         raise UserError(f"study {design.title!r}: every cell failed, the first with: {failed[0][1]}")
     records = {result.run_id: tracking.record(result.run_id) for _, result in finished}
-    costs = _profiled(finished, records, config)
-    asked = CompareConfig(runs=",".join([*records, *_beside(records, experiment)]))
+    costs = profiled({result.run_id: result.model for _, result in finished}, records, config)
+    asked = CompareConfig(runs=",".join([*records, *beside(records, experiment)]))
     findings, notes = find([*map(tracking.record, asked.runs.split(","))], asked)
-    findings = [(_with_costs(table, records, costs), details) for table, details in findings]
+    findings = [(with_costs(table, records, costs), details) for table, details in findings]
     first = findings[0][0]
     factors = [axis for axis in dict.fromkeys(["objective", *design.axes]) if axis != "seed"]
     scores = [
@@ -71,40 +65,3 @@ def _lines(done: Sequence[tuple[Cell, Result]], design: Design) -> list[str]:
     if any(result.failure for _, result in done):
         lines.append("Some cells failed: effects are means over the others.")
     return lines
-
-
-def _profiled(
-    finished: Sequence[tuple[Cell, Result]], records: Mapping[str, RunRecord], config: StudyConfig
-) -> dict[str, dict[str, float]]:
-    """Return what each architecture costs; one run of each is profiled, unless one has been."""
-    models = {result.run_id: result.model for _, result in finished}
-    found: dict[str, dict[str, float]] = {}
-    for shape in dict.fromkeys(record.tags[ARCHITECTURE] for record in records.values()):
-        mine = [record for record in records.values() if record.tags[ARCHITECTURE] == shape]
-        known = next((record for record in mine if LATENCY in record.metrics), None)
-        if known is None:
-            say(f"Measuring {mine[0].name}, for all of its architecture, in a fresh process")
-            measure_apart(models[mine[0].run_id], mine[0].run_id, config)
-            known = tracking.record(mine[0].run_id)
-        found[shape] = {name: value for name, value in known.metrics.items() if name.startswith(COSTS)}
-    return found
-
-
-def _with_costs(table: Table, records: Mapping[str, RunRecord], costs: Mapping[str, Mapping[str, float]]) -> Table:
-    """Give each arm what its architecture costs."""
-    arms = []
-    for arm in table.arms:
-        shapes = {records[run_id].tags[ARCHITECTURE] for run_id in arm.run_ids if run_id in records}
-        known = costs[shapes.pop()] if len(shapes) == 1 else {}
-        arms.append(replace(arm, figures={**known, **arm.figures}))
-    return replace(table, arms=tuple(arms))
-
-
-def _beside(records: Mapping[str, RunRecord], experiment: str) -> list[str]:
-    """Return the runs of the teacher and of the trivial baselines on the same rows."""
-    one = next(iter(records.values()))
-    same = f"tags.`kd.test_digest` = '{one.tags['kd.test_digest']}' and tags.`kd.role` = 'trivial'"
-    rows = {record.tags["kd.dataset_digest"] for record in records.values()}
-    simple = [run.run_id for run in tracking.runs([experiment], same) if run.tags["kd.dataset_digest"] in rows]
-    guide = tracking.stored_model(one.tags["kd.teacher"], "teacher").run_id
-    return [*simple, *([guide] if guide else [])]

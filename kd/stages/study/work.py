@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from kd import tracking
 from kd.config import RowOptions, StudentConfig
-from kd.space.design import Levels
+from kd.space.design import GUIDE, Levels
 from kd.stages import distill, log_plainly
 from kd.stages.console import hushed
 from kd.stages.fitting import Where, train
@@ -34,7 +34,12 @@ class Cell:
     @property
     def words(self) -> str:
         """What a person reads."""
-        return " ".join(f"{axis}={value}" for axis, value in self.levels.items())
+        return " ".join(f"{axis}={'none' if value == '' else value}" for axis, value in self.levels.items())
+
+    @property
+    def self_trained(self) -> bool:
+        """Whether its teacher is its control."""
+        return self.levels.get(GUIDE) == "control"
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Result:
     failure: str = ""
 
 
-_rows = lru_cache(maxsize=4)(load_rows)
+_rows = lru_cache(maxsize=8)(load_rows)
 
 
 def carry_out(cell: Cell, bench: Bench) -> Result:

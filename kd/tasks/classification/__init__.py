@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from kd.data.splits import Splits
 
+UNLABELLED = -100
+"""Stands for a label where there is none."""
+
 
 @dataclass(frozen=True)
 class Classification:
@@ -135,12 +138,12 @@ class Classification:
         return result
 
     def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
-        """Tokenise, truncated to `max_length` tokens; labels become indices."""
+        """Tokenise, truncated to `max_length` tokens; labels become indices, and -100 where there is none."""
         from datasets import Dataset
 
         encoded = dict(tokenizer(*self._texts(rows), truncation=True, max_length=max_length))
         index = {label: i for i, label in enumerate(self.labels)}
-        encoded["labels"] = [index[label] for label in _label_names(rows, self.label)]
+        encoded["labels"] = [UNLABELLED if name is None else index[name] for name in _names(rows, self.label)]
         encoded["row"] = list(range(len(rows)))
         encoded["length"] = [len(ids) for ids in encoded["input_ids"]]
         return Dataset.from_dict(encoded)
@@ -151,7 +154,7 @@ class Classification:
 
     def masks(self, batch: Batch) -> Mapping[MaskName, torch.Tensor]:
         """`target` and `positions` are `(batch,)`, `tokens` is `(batch, length)`. Label -100 means unlabelled."""
-        labelled = batch["labels"] != -100
+        labelled = batch["labels"] != UNLABELLED
         return {
             "target": labelled,
             "positions": labelled.new_ones(labelled.shape),
@@ -163,8 +166,8 @@ class Classification:
         import torch.nn.functional as F
 
         labels = batch["labels"]
-        total = F.cross_entropy(outputs.logits.float(), labels, reduction="sum", ignore_index=-100)
-        return total, (labels != -100).sum()
+        total = F.cross_entropy(outputs.logits.float(), labels, reduction="sum", ignore_index=UNLABELLED)
+        return total, (labels != UNLABELLED).sum()
 
     def content(self, batch: Batch, tokenizer: PreTrainedTokenizerBase) -> Content:
         """All tokens but special ones."""
@@ -179,6 +182,10 @@ class Classification:
         """Log-probability in nats of the class: unlike a logit, it tells nothing that all classes have in common."""
         known: torch.Tensor = outputs.logits.float().log_softmax(dim=-1)
         return known.gather(-1, decided.unsqueeze(-1)).squeeze(-1)
+
+    def trusted(self, logits: np.ndarray, confidence: float, balanced: bool, seed: int) -> np.ndarray:
+        """By the probability of the most probable class, and as many rows of each class that is predicted."""
+        return scores.trusted(scores.softmax(logits), confidence, balanced, seed)
 
     def predictions(self, rows: Dataset, logits: np.ndarray) -> pd.DataFrame:
         """One line an example; `score:<label>` are softmax probabilities, `words` is for slices."""
@@ -268,12 +275,16 @@ class Classification:
 
 
 def _label_names(rows: Dataset, column: str) -> list[str]:
+    return [str(name) for name in _names(rows, column)]
+
+
+def _names(rows: Dataset, column: str) -> list[str | None]:
+    """Return the label of each row; None where it has none."""
     from datasets import ClassLabel
 
     feature = rows.features[column]
-    if isinstance(feature, ClassLabel):
-        return [feature.int2str(value) for value in rows[column][:]]
-    return [str(value) for value in rows[column][:]]
+    name = feature.int2str if isinstance(feature, ClassLabel) else str
+    return [None if value is None else name(value) for value in rows[column][:]]
 
 
 def _first_line(error: Exception) -> str:

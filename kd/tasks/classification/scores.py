@@ -73,6 +73,26 @@ def quality(predictions: pd.DataFrame) -> dict[str, float]:
     }
 
 
+def trusted(probabilities: np.ndarray, confidence: float, balanced: bool, seed: int) -> np.ndarray:
+    """Choose rows by `(rows, classes)` probabilities; returns `(rows,)`, true where a row is kept.
+
+    Args:
+        probabilities: of each class, rows summing to 1.
+        confidence: least probability of the most probable class.
+        balanced: whether each class that is then most probable somewhere keeps as many rows as the rarest of them has.
+        seed: fixes which rows of a class are kept.
+    """
+    kept: np.ndarray = probabilities.max(axis=1) >= confidence
+    if not balanced or not kept.any():
+        return kept
+    decided = probabilities.argmax(axis=1)
+    classes, counts = np.unique(decided[kept], return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(kept))
+    order = order[kept[order]]
+    chosen = np.concatenate([order[decided[order] == each][: counts.min()] for each in classes])
+    return np.isin(np.arange(len(kept)), chosen)
+
+
 def calibration(predictions: pd.DataFrame, bins: int = 15) -> dict[str, float]:
     """Expected calibration error and Brier score, both 0 at best.
 

@@ -1,0 +1,136 @@
+"""Distil from teacher to assistant to student, beside the direct route, each step with its control."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+from kd import tracking
+from kd.config import CascadeConfig, DistillConfig, StudentConfig, narrowed
+from kd.models.layers import layer_map
+from kd.stages import distill, teacher
+from kd.stages.cascade.conclusion import Route, Step, conclude
+from kd.stages.console import say
+from kd.stages.fitting import Outcome, Where, train
+from kd.stages.guidance import shape, terms_between
+from kd.stages.identity import fingerprint
+from kd.stages.plans import Plan
+from kd.stages.rows import Rows, describe, load_rows, short_name
+from kd.stages.weights import locate
+from kd.statistics import MIN_SEEDS
+from kd.types import UserError
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a student learns from: URI and run of the model, and its arm where every seed has one of its own."""
+
+    uri: str
+    run_id: str
+    arm: str = ""
+
+
+def run(config: CascadeConfig) -> None:
+    """Train the teacher once, then on every seed each step and the direct route, and report.
+
+    Raises:
+        UserError: bad input, or a chain that cannot be: before anything is trained.
+        Stopped: a signal came; the same command goes on with what is missing.
+    """
+    with tracking.session(config.experiment) as experiment:
+        rows = load_rows(config, config.seed)
+        describe(config, rows)
+        _require_chain(config, rows)
+        tags = {"kd.stage": "cascade", "kd.task": config.task, "kd.dataset": config.dataset}
+        with tracking.run(f"cascade {short_name(config.dataset)} {'→'.join(map(str, config.layers))}", tags) as parent:
+            parent.log_params(asdict(config))
+            first = narrowed(DistillConfig, config, student_layers=str(config.layers[1]))
+            guide = teacher.finished(first, rows, Where(experiment, parent, reuse=True))
+            source = Source(guide, tracking.maker(guide, "teacher"))
+            where = Where(experiment, parent, reuse=True, profile=False)
+            seeds = [_carry_out(config, seed, source, where) for seed in config.seed_list]
+            routes = [Route(steps[0].words, steps) for steps in zip(*seeds, strict=True)]
+            _tell_reused(routes)
+            conclude(routes, config, parent, experiment, rows)
+    say("Look at the runs: make ui, or: mlflow ui")
+
+
+def _require_chain(config: CascadeConfig, rows: Rows) -> None:
+    """Check before any training that the chain starts at the teacher, and that each step can be made.
+
+    Raises:
+        UserError: the teacher has another number of layers, or a step's layers or objective cannot be.
+    """
+    finished = config.teacher.startswith(("models:/", "runs:/"))
+    whole = shape(rows.task.load_model(locate(config.teacher, "teacher").folder, "teacher", finished=finished))
+    named = f"chain={config.chain!r}"
+    if config.layers[0] != whole.layers:
+        raise UserError(
+            f"{named} starts at {config.layers[0]}, but teacher={config.teacher!r} has {whole.layers} layers: "
+            f"give {whole.layers} first"
+        )
+    for before, after in (*pairwise(config.layers), (config.layers[0], config.layers[-1])):
+        try:
+            layer_map(after, config.initialisation or "spaced", before, moved=partial(_alike, before))
+            terms_between(config, replace(whole, layers=after), replace(whole, layers=before))
+        except UserError as error:
+            raise UserError(f"{named}, step {before}→{after}: {error}") from error
+    count = len(config.seed_list)
+    say(f"{2 * count * len(config.layers)} trainings: each step and the direct route, with a control, on {count} seeds")
+    if count < MIN_SEEDS:
+        say(f"Warning: with fewer than {MIN_SEEDS} seeds no difference can be claimed: give seeds, such as 0,1,2")
+
+
+def _alike(count: int) -> tuple[float, ...]:
+    return (0.0,) * count
+
+
+def _carry_out(config: CascadeConfig, seed: int, teacher: Source, where: Where) -> list[Step]:
+    """Return the steps of a seed in their order, and the direct route, of as many epochs as all steps."""
+    rows = load_rows(config, seed)
+    steps, source = [], teacher
+    for before, after in pairwise(config.layers):
+        asked = narrowed(DistillConfig, config, teacher=source.uri, student_layers=str(after), seed=seed)
+        step, source = _step(asked, rows, source, f"{before}→{after}", where)
+        steps.append(step)
+    last, epochs = config.layers[-1], config.epochs * len(steps)
+    asked = narrowed(DistillConfig, config, teacher=teacher.uri, student_layers=str(last), seed=seed, epochs=epochs)
+    direct, _ = _step(asked, rows, teacher, f"{config.layers[0]}→{last}", where)
+    return [*steps, direct]
+
+
+def _step(config: DistillConfig, rows: Rows, source: Source, words: str, where: Where) -> tuple[Step, Source]:
+    """Train control and student; returns them, and the student as what the next one learns from."""
+    control, _ = _trained(narrowed(StudentConfig, config), rows, source, words, where)
+    student, arm = _trained(config, rows, source, words, where)
+    step = Step(words, config.seed, source.run_id, control, student)
+    return step, Source(student.model, student.run_id, arm)
+
+
+def _trained(config: StudentConfig, rows: Rows, source: Source, words: str, where: Where) -> tuple[Outcome, str]:
+    """Train one student; returns its arm too, which all seeds share although their teachers differ."""
+    plan = distill.planned(config, rows)
+    plan = replace(plan, title=f"{words} {plan.title}")
+    arm = _arm(plan, plan.identity, source)
+    if source.arm:
+        # the key tells it from the same training by hand, which would be an arm of its own
+        plan = replace(plan, identity={**plan.identity, "teacher's arm": source.arm})
+        control = {"kd.control_arm": _arm(plan, plan.control, source)} if plan.control else {}
+        where = replace(where, tags={"kd.arm": arm, **control})
+    return train(plan, config, where), arm
+
+
+def _arm(plan: Plan, identity: Mapping[str, Any], source: Source) -> str:
+    """Return the hash of an identity; where each seed has a teacher of its own, its arm stands for its weights."""
+    assert plan.teacher is not None
+    if not source.arm:
+        return fingerprint(identity)
+    own = plan.teacher.digest
+    return fingerprint({name: source.arm if value == own else value for name, value in identity.items()})
+
+
+def _tell_reused(routes: list[Route]) -> None:
+    outcomes = [outcome for route in routes for step in route.steps for outcome in (step.control, step.student)]
+    if reused := sum(outcome.reused for outcome in outcomes):
+        say(f"{reused} of {len(outcomes)} trainings were finished before, and were not done again")
