@@ -114,7 +114,7 @@ def test_a_study_trains_a_teacher_for_each_number_of_labels_and_lets_controls_te
         assert (taught_by.source_run_id if taught_by else control.info.run_id) == control.info.run_id
         if not own:
             assert run.data.tags["kd.teacher"] == control.data.tags["kd.teacher"]
-    again = project.run("study", *words, "--workers", "2")
+    again = project.run("study", *words)
     assert again.code == 0, again.err[-2000:]
     assert "6 of 6 trainings were finished before" in again.out
 
