@@ -1,6 +1,6 @@
 """What a study found: every arm against its control, and which factor mattered."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kd import tracking
 from kd.config import CompareConfig, StudyConfig
@@ -13,7 +13,7 @@ from kd.stages.console import console, say
 from kd.stages.shared import beside, profiled, with_costs
 from kd.stages.study.work import Cell, Result
 from kd.statistics import MIN_SEEDS
-from kd.types import UserError
+from kd.types import RunRecord, UserError
 
 
 def conclude(
@@ -45,7 +45,7 @@ def conclude(
         main_effects(scores, factors),
         f"{first.split} {first.metric}",
         failed,
-        _lines(done, design),
+        _lines(done, records, design),
     )
     show(findings, notes)
     for line in told.lines:
@@ -55,13 +55,15 @@ def conclude(
     say(where(parent))
 
 
-def _lines(done: Sequence[tuple[Cell, Result]], design: Design) -> list[str]:
-    seconds = sum(result.seconds for _, result in done if not result.reused)
+def _lines(done: Sequence[tuple[Cell, Result]], records: Mapping[str, RunRecord], design: Design) -> list[str]:
+    seconds = sum(record.metrics["cost/train_s"] for record in records.values())
     reused = sum(result.reused for _, result in done)
+    lines = [f"{len(done)} trainings, {reused} of them finished before; they took {seconds / 60:.1f} min in all."]
     seeds = {cell.config.seed for cell, _ in done}
-    lines = [f"{len(done)} trainings, {reused} of them finished before; the others took {seconds / 60:.1f} min in all."]
     if len(seeds) < MIN_SEEDS:
         lines.append(f"{len(seeds)} seeds: no claim can be made, whatever the figures; give the design three or more.")
+    if design.exclude:
+        lines.append("The design leaves combinations out: levels of a factor also differ in their other options.")
     if any(result.failure for _, result in done):
         lines.append("Some cells failed: effects are means over the others.")
     return lines
