@@ -72,3 +72,31 @@ def test_a_seed_on_which_a_level_failed_is_left_out_instead_of_shifting_the_othe
 def test_no_difference_at_all_is_no_effect():
     (factor,) = main_effects(crossed(lambda point, seed: 0.5, a=[0, 1]), ["a"])
     assert factor.p == 1
+
+
+def test_a_gain_that_is_the_same_on_every_seed_is_not_called_beyond_all_doubt():
+    scores = crossed(lambda point, seed: [0.81, 0.82, 0.93][seed] + point["a"], a=[0.0, 0.02])
+    (factor,) = main_effects(scores, ["a"])
+    assert factor.p == 0.25
+
+
+def test_a_factor_that_changes_only_together_with_others_is_given_no_effect():
+    """As in few_labels.yaml: without labels left over there is no text to transfer, and who teaches decides how."""
+    quality = {100: 0.5, 300: 0.7, 0: 0.9}
+    points = [{"labels": n, "objective": "none"} for n in quality]
+    points += [{"labels": n, "objective": "soft", "guide": "teacher", "transfer": "rest"} for n in (100, 300)]
+    points += [{"labels": n, "objective": "hard", "guide": "control", "transfer": "rest"} for n in (100, 300)]
+    points += [{"labels": 0, "objective": "soft", "guide": "teacher", "transfer": ""}]
+    scores = [(point, seed, quality[point["labels"]] + seed / 100) for seed in range(3) for point in points]
+    labels, *others = main_effects(scores, ["objective", "labels", "guide", "transfer"])
+    assert (labels.name, labels.spread) == ("labels", pytest.approx(0.4))
+    assert {factor.name for factor in others} == {"objective", "guide", "transfer"}
+    assert all((factor.levels, factor.p, factor.adjusted_p) == ((), None, None) for factor in others)
+
+
+def test_an_excluded_combination_does_not_pass_for_an_effect_of_the_other_factor():
+    scores = crossed(lambda point, seed: point["a"] + seed, a=[0.0, 1.0, 2.0], b=["x", "y"])
+    scores = [one for one in scores if one[0] != {"a": 0.0, "b": "y"}]
+    a, b = main_effects(scores, ["a", "b"])
+    assert (a.name, a.spread, a.levels[0].cells) == ("a", 2.0, 1)
+    assert (b.spread, b.p) == (0.0, 1.0)

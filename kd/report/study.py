@@ -21,10 +21,10 @@ def section(
     """
     said = [*(_sentence(factor, metric) for factor in factors), *lines]
     about = (
-        f"By how much a level's {metric} is above the mean over the levels, with a 95 % t interval over seeds; p of "
-        "the analysis of variance with seeds as blocks, corrected after Holm over the factors."
+        f"By how much a level's {metric} is above the mean over the levels, all else alike, with a 95 % t interval "
+        "over seeds; p of the analysis of variance with seeds as blocks, corrected after Holm over the factors."
     )
-    tables = [("Main effects", effect_cells(factors), about)]
+    tables = [("Main effects", effect_cells(factors), about)] if any(factor.levels for factor in factors) else []
     if failed:
         tables.append(("Failed", [["cell", "why"], *(list(one) for one in failed)], "They are in no figure above."))
     return Section(title, tuple(said), tuple(tables))
@@ -34,9 +34,9 @@ def effect_cells(factors: Sequence[Factor]) -> list[list[str]]:
     """Return header and rows: factor, level, effect with its interval, cells a seed, p."""
     rows = [["factor", "level", "effect [95 %]", "seeds", "cells a seed", "p"]]
     for factor in factors:
-        p = MISSING if factor.adjusted_p is None else f"{factor.adjusted_p:.3f}"
+        p = MISSING if factor.adjusted_p is None else _p(factor.adjusted_p)
         for level in factor.levels:
-            rows.append([factor.name, str(level.value), _effect(level), str(level.effect.n), str(level.cells), p])
+            rows.append([factor.name, _shown(level), _effect(level), str(level.effect.n), str(level.cells), p])
     return rows
 
 
@@ -46,11 +46,21 @@ def _effect(level: Level) -> str:
     return f"{level.effect.mean:+.3f}{interval}"
 
 
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.0005 else "< 0.001"
+
+
+def _shown(level: Level) -> str:
+    return "none" if level.value == "" else str(level.value)
+
+
 def _sentence(factor: Factor, metric: str) -> str:
+    if not factor.levels:
+        return f"{factor.name}: its effect cannot be told apart; nowhere do all its levels occur with all else alike."
     ends = sorted(factor.levels, key=lambda level: level.effect.mean)
-    apart = f"{metric} differs by {factor.spread:.3f} between {ends[0].value} and {ends[-1].value}"
+    apart = f"{metric} differs by {factor.spread:.3f} between {_shown(ends[0])} and {_shown(ends[-1])}"
     if factor.adjusted_p is None:
         return f"{factor.name}: too few seeds to say (under {MIN_SEEDS}); {apart}."
     if factor.adjusted_p < LEVEL:
-        return f"{factor.name} mattered: {apart} (p {factor.adjusted_p:.3f})."
-    return f"{factor.name}: no effect shown; {apart} (p {factor.adjusted_p:.3f})."
+        return f"{factor.name} mattered: {apart} (p {_p(factor.adjusted_p)})."
+    return f"{factor.name}: no effect shown; {apart} (p {_p(factor.adjusted_p)})."

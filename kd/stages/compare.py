@@ -20,6 +20,7 @@ from kd.report.page import page
 from kd.report.plots import as_png, as_svg, plots
 from kd.report.tables import Section, caption, markdown, markdown_section, rich_tables, title
 from kd.stages.console import console, say
+from kd.stages.effort import uneven_steps
 from kd.tasks import TASKS
 from kd.tasks.base import Task
 from kd.types import STANDARD_COLUMNS, RunRecord, UserError
@@ -69,10 +70,12 @@ def find(records: list[RunRecord], config: CompareConfig) -> tuple[list[Finding]
     if not tables:
         said = "".join(f"; {note}" for note in notes)
         raise UserError(f"{_asked(config)}: no finished run with a {question.split} score matches{said}")
+    steps = {record.run_id: int(record.params["steps"]) for record in records if "steps" in record.params}
     findings = []
     for table in tables:
         counted = replace(table, times_scored=tracking.times_scored(table.digest) if table.split == "test" else None)
         details, examples = _read(table, listed(config.slice_by))
+        details = replace(details, notes=(*details.notes, *uneven_steps(table, steps)))
         findings.append((over_examples(counted, examples), details))
     return findings, notes
 

@@ -45,7 +45,7 @@ def conclude(
         main_effects(scores, factors),
         f"{first.split} {first.metric}",
         failed,
-        _lines(done, records, design),
+        _lines(done, records),
     )
     show(findings, notes)
     for line in told.lines:
@@ -55,15 +55,14 @@ def conclude(
     say(where(parent))
 
 
-def _lines(done: Sequence[tuple[Cell, Result]], records: Mapping[str, RunRecord], design: Design) -> list[str]:
-    seconds = sum(record.metrics["cost/train_s"] for record in records.values())
+def _lines(done: Sequence[tuple[Cell, Result]], records: Mapping[str, RunRecord]) -> list[str]:
+    timed = [record.metrics["cost/train_s"] for record in records.values() if "cost/train_s" in record.metrics]
     reused = sum(result.reused for _, result in done)
-    lines = [f"{len(done)} trainings, {reused} of them finished before; they took {seconds / 60:.1f} min in all."]
+    cost = f"; {len(timed)} were timed, and took {sum(timed) / 60:.1f} min in all" if timed else ""
+    lines = [f"{len(done)} trainings, {reused} of them finished before{cost}."]
     seeds = {cell.config.seed for cell, _ in done}
     if len(seeds) < MIN_SEEDS:
         lines.append(f"{len(seeds)} seeds: no claim can be made, whatever the figures; give the design three or more.")
-    if design.exclude:
-        lines.append("The design leaves combinations out: levels of a factor also differ in their other options.")
     if any(result.failure for _, result in done):
         lines.append("Some cells failed: effects are means over the others.")
     return lines
