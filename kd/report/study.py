@@ -36,7 +36,16 @@ def effect_cells(factors: Sequence[Factor]) -> list[list[str]]:
     for factor in factors:
         p = MISSING if factor.adjusted_p is None else _p(factor.adjusted_p)
         for level in factor.levels:
-            rows.append([factor.name, _shown(level), _effect(level), str(level.effect.n), str(level.cells), p])
+            rows.append(
+                [
+                    factor.name,
+                    str(level.value),
+                    _effect(level),
+                    str(level.effect.n),
+                    str(level.cells),
+                    p,
+                ]
+            )
     return rows
 
 
@@ -50,15 +59,11 @@ def _p(value: float) -> str:
     return f"{value:.3f}" if value >= 0.0005 else "< 0.001"
 
 
-def _shown(level: Level) -> str:
-    return "none" if level.value == "" else str(level.value)
-
-
 def _sentence(factor: Factor, metric: str) -> str:
     if not factor.levels:
         return f"{factor.name}: its effect cannot be told apart; nowhere do all its levels occur with all else alike."
     ends = sorted(factor.levels, key=lambda level: level.effect.mean)
-    apart = f"{metric} differs by {factor.spread:.3f} between {_shown(ends[0])} and {_shown(ends[-1])}"
+    apart = f"{metric} differs by {factor.spread:.3f} between {ends[0].value} and {ends[-1].value}"
     if factor.adjusted_p is None:
         return f"{factor.name}: too few seeds to say (under {MIN_SEEDS}); {apart}."
     if factor.adjusted_p < LEVEL:

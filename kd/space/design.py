@@ -123,6 +123,13 @@ def control_of(levels: Mapping[str, Value]) -> Levels:
     return {"objective": "none", **{axis: level for axis, level in levels.items() if axis not in GUIDANCE}}
 
 
+def in_words(axis: str, level: object) -> str:
+    """Return a level as a person reads it."""
+    if level == "":
+        return "none"
+    return "all" if axis in ("labelled", "max_train") and level == 0 else str(level)
+
+
 def _mapping(given: Mapping[str, Any], key: str, named: str) -> Mapping[str, Any]:
     found = given.get(key) or {}
     if not isinstance(found, Mapping):

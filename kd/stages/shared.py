@@ -13,6 +13,7 @@ from kd.types import RunRecord
 
 ARCHITECTURE = "kd.architecture"
 COSTS = ("profile/", "model/")
+ONCE = "Latency and RAM were measured once for each architecture, on one of its trainings, and stand for all its arms."
 
 
 def profiled(

@@ -17,7 +17,7 @@ from kd.stages.fitting import LATENCY, Outcome
 from kd.stages.registering import best_on_validation, register_best
 from kd.stages.rows import Rows
 from kd.stages.serving import measure_apart
-from kd.stages.shared import beside, profiled, with_costs
+from kd.stages.shared import ONCE, beside, profiled, with_costs
 from kd.statistics import MIN_SEEDS, crossed_difference, paired_difference
 from kd.types import RunRecord
 
@@ -74,7 +74,7 @@ def conclude(routes: Sequence[Route], config: CascadeConfig, parent: tracking.Ru
     ours = next(table for table, _ in findings if table.digest == rows.test_digest)
     chain = "→".join(map(str, config.layers))
     steps = _steps(routes, records, chain, ours, rows)
-    lines = [_against_direct(routes, records, chain), *_budget(steps, config)]
+    lines = [_against_direct(routes, records, chain), *_budget(steps, config), ONCE]
     told = section(f"Cascade {chain}", steps, f"{ours.split} {ours.metric}", lines)
     show(findings, notes)
     for line in told.lines:

@@ -9,7 +9,7 @@ from rich.table import Table as RichTable
 
 from kd import tracking
 from kd.config import DistillConfig, StudentConfig, StudyConfig, narrowed
-from kd.space.design import Design, Levels, cells, control_of, load_design
+from kd.space.design import Design, Levels, cells, control_of, in_words, load_design
 from kd.space.values import Value
 from kd.stages import distill, student, teacher
 from kd.stages.console import console, hushed, say
@@ -34,7 +34,8 @@ def run(config: StudyConfig) -> None:
     """
     design = load_design(config.design)
     config = _with_base(config, design)
-    design = replace(design, base={**design.base, "transfer": config.transfer})
+    deciding = {name: getattr(config, name) for name in ("objective", "alpha", "transfer")}
+    design = replace(design, base={**design.base, **deciding})
     todo = [_cell(config, levels) for levels in cells(design)]
     _announce(design, todo)
     if config.dry_run:
@@ -92,12 +93,13 @@ def _announce(design: Design, todo: Sequence[Cell]) -> None:
         apart = tuple((axis, value) for axis, value in cell.levels.items() if axis != "seed")
         conditions.setdefault(apart, []).append(str(cell.config.seed))
     axes = list(dict.fromkeys(axis for condition in conditions for axis, _ in condition))
-    table = RichTable(title=f"{design.title}: {len(todo)} trainings", title_justify="left")
+    table = RichTable()
     for heading in (*axes, "seeds"):
         table.add_column(heading)
     for condition, seeds in conditions.items():
         known = dict(condition)
-        table.add_row(*(str(known.get(axis, "–")) or "none" for axis in axes), ", ".join(seeds))
+        table.add_row(*(in_words(axis, known[axis]) if axis in known else "–" for axis in axes), ", ".join(seeds))
+    say(f"{design.title}: {len(todo)} trainings")
     console.print(table)
     counts = {len(seeds) for seeds in conditions.values()}
     if min(counts) < MIN_SEEDS:
@@ -148,7 +150,8 @@ def _carry_out(todo: Sequence[Cell], bench: Bench, workers: int, clock: "_Clock"
         ended = "finished before" if result.reused else f"{result.seconds:.0f} s"
         if result.failure:
             ended = f"failed: {result.failure}"
-        say(f"{len(results)}/{len(todo)} {todo[place].words}: {ended}; {clock.left(results)} left")
+        rest = f"{clock.left(results)} left" if len(results) < len(todo) else "now costs and report"
+        say(f"{len(results)}/{len(todo)} {todo[place].words}: {ended}; {rest}")
 
     for self_trained in (False, True):
         ready: dict[int, Cell] = {}

@@ -7,10 +7,10 @@ from kd.config import CompareConfig, StudyConfig
 from kd.effects import main_effects
 from kd.report.study import section
 from kd.report.tables import rich_table
-from kd.space.design import Design
+from kd.space.design import Design, in_words
 from kd.stages.compare import find, publish, show, where
 from kd.stages.console import console, say
-from kd.stages.shared import beside, profiled, with_costs
+from kd.stages.shared import ONCE, beside, profiled, with_costs
 from kd.stages.study.work import Cell, Result
 from kd.statistics import MIN_SEEDS
 from kd.types import RunRecord, UserError
@@ -37,7 +37,11 @@ def conclude(
     first = findings[0][0]
     factors = [axis for axis in dict.fromkeys(["objective", *design.axes]) if axis != "seed"]
     scores = [
-        (cell.levels, cell.config.seed, records[result.run_id].metrics[f"{first.split}/{first.metric}"])
+        (
+            {axis: in_words(axis, level) for axis, level in cell.levels.items()},
+            cell.config.seed,
+            records[result.run_id].metrics[f"{first.split}/{first.metric}"],
+        )
         for cell, result in finished
     ]
     told = section(
@@ -58,11 +62,13 @@ def conclude(
 def _lines(done: Sequence[tuple[Cell, Result]], records: Mapping[str, RunRecord]) -> list[str]:
     timed = [record.metrics["cost/train_s"] for record in records.values() if "cost/train_s" in record.metrics]
     reused = sum(result.reused for _, result in done)
-    cost = f"; {len(timed)} were timed, and took {sum(timed) / 60:.1f} min in all" if timed else ""
-    lines = [f"{len(done)} trainings, {reused} of them finished before{cost}."]
     seeds = {cell.config.seed for cell, _ in done}
+    lines = [f"{len(done)} trainings" + (f", {reused} of them finished before" if reused else "") + "."]
+    if timed:
+        lines.append(f"Training took {sum(timed) / 60:.1f} min in all, of {len(timed)} that were timed.")
+    lines.append(ONCE)
     if len(seeds) < MIN_SEEDS:
-        lines.append(f"{len(seeds)} seeds: no claim can be made, whatever the figures; give the design three or more.")
+        lines.append(f"Seeds: {len(seeds)}, so no claim can be made; give the design an axis seed, such as [0, 1, 2].")
     if any(result.failure for _, result in done):
         lines.append("Some cells failed: effects are means over the others.")
     return lines

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from kd import tracking
 from kd.config import RowOptions, StudentConfig
-from kd.space.design import GUIDE, Levels
+from kd.space.design import GUIDE, Levels, in_words
 from kd.stages import distill, log_plainly
 from kd.stages.console import hushed
 from kd.stages.fitting import Where, train
@@ -34,7 +34,7 @@ class Cell:
     @property
     def words(self) -> str:
         """What a person reads."""
-        return " ".join(f"{axis}={'none' if value == '' else value}" for axis, value in self.levels.items())
+        return " ".join(f"{axis}={in_words(axis, value)}" for axis, value in self.levels.items())
 
     @property
     def self_trained(self) -> bool:
