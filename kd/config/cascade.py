@@ -12,8 +12,8 @@ class CascadeConfig(MainConfig):
     """Distil step by step, teacher to assistants to student, beside the direct route, each step with its control."""
 
     chain: str = "6,4,2"
-    """Layers of teacher, assistants and student, comma-separated and falling. Each step takes `epochs`, the direct
-    route as many as all steps."""
+    """Layers of teacher, assistants and student, three numbers or more, comma-separated and falling. Each step takes
+    `epochs`, the direct route as many as all steps."""
 
     def __post_init__(self) -> None:
         """Refuse what is out of range, and what the chain says already."""

@@ -1,5 +1,6 @@
 """Rows without a target beside those that have one: none that gives validation or test away, joined in one table."""
 
+import json
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -13,15 +14,23 @@ from kd.types import UserError
 def without_shared(rows: Dataset, others: Sequence[Dataset], inputs: Sequence[str]) -> Dataset:
     """Leave out the rows that have the inputs, or the group, of a row of `others`.
 
+    Texts that differ in case or white space alone are the same: many tokenizers read them alike.
+
     Args:
         rows: with the columns of `inputs`, `example_id` and `group`; where the two are equal, there are no groups.
         others: the same, such as validation and test.
         inputs: columns that the model sees.
     """
-    keys = {key for other in others for key in row_keys(other, inputs)}
+    keys = {_plain(key) for other in others for key in row_keys(other, inputs)}
     groups = {group for other in others for group in _groups(other) if group is not None}
-    pairs = zip(row_keys(rows, inputs), _groups(rows), strict=True)
+    pairs = zip(map(_plain, row_keys(rows, inputs)), _groups(rows), strict=True)
     return rows.select([place for place, (key, group) in enumerate(pairs) if key not in keys and group not in groups])
+
+
+def _plain(key: str) -> str:
+    """Return the key of the same inputs without differences in case and white space."""
+    values = json.loads(key)
+    return json.dumps([" ".join(value.casefold().split()) if isinstance(value, str) else value for value in values])
 
 
 def _groups(rows: Dataset) -> list[str | None]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def log_baselines(rows: Rows, config: FitOptions, where: "Where") -> None:
     """Log the task's trivial baselines as runs of role `trivial`, unless the experiment has them."""
     arm = {"data": rows.full_digest, "max_train": config.max_train, "test": rows.test_digest}
-    arm |= {"labelled": config.labelled} if config.labelled else {}
+    arm |= {"labelled": rows.train_digest} if config.labelled else {}
     key = fingerprint({**arm, "rows": rows.train_digest})
     known = f"tags.`kd.role` = 'trivial' and tags.`kd.cache_key` = '{key}'"
     if tracking.runs([where.experiment], known):

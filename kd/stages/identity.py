@@ -60,7 +60,8 @@ def shared_identity(config: FitOptions, rows: Rows) -> dict[str, Any]:
         "max_length": config.max_length,
         "precision": resolve_precision(config.precision),
         **{name: getattr(config, name) for name in names},
-        **{name: value for name in ("labelled", "epoch_rows") if (value := getattr(config, name))},
+        **({"labelled": rows.train_digest} if config.labelled else {}),
+        **({"epoch_rows": config.epoch_rows} if config.epoch_rows else {}),
     }
 
 

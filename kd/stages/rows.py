@@ -79,7 +79,8 @@ class Rows:
 def load_rows(config: RowOptions, seed: int) -> Rows:
     """Read and check the rows; `seed` chooses the subset where `max_train` asks for one.
 
-    Which rows have their labels used follows from `split_seed`: teacher and students of all seeds see the same labels.
+    Where `labelled` says how many rows have their labels used, `split_seed` chooses them: teacher and students of all
+    seeds see the same labels, and `seed` only the text beside them.
 
     Raises:
         UserError: whatever is wrong with the data, before anything is trained.
@@ -104,11 +105,12 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
     )
     task = task.fitted(splits)
     _require_columns(config.slice_columns, splits, task.slices)
-    train = splits.train
-    if config.max_train:
+    train, rest = splits.train, None
+    if config.labelled:
+        train, rest = _with_labels(config, task, splits, seed)
+    elif config.max_train:
         train = subset(splits.train, config.max_train, seed, task.target)
         task.fitted(replace(splits, train=train))  # a subset too small to learn from is refused here
-    train, rest = _with_labels(config, train, task, splits) if config.labelled else (train, None)
     used = [*task.inputs, task.target] if task.target else list(task.inputs)
     full_digest = digest(splits.train, used)
     return Rows(
@@ -123,11 +125,13 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
     )
 
 
-def _with_labels(config: RowOptions, train: Dataset, task: Task, splits: Splits) -> tuple[Dataset, Dataset | None]:
-    """Return the rows whose targets may be learned, and the inputs of the others."""
-    named = f"labelled={config.labelled}"
+def _with_labels(config: RowOptions, task: Task, splits: Splits, seed: int) -> tuple[Dataset, Dataset | None]:
+    """Return the rows whose targets may be learned, and the inputs of the others, so many that `max_train` is kept."""
+    named, train = f"labelled={config.labelled}", splits.train
     if config.labelled > len(train):
         raise UserError(f"{named}: there are {len(train)} training rows: give that many at most, or 0 for all")
+    if 0 < config.max_train < config.labelled:
+        raise UserError(f"{named} is more than max_train={config.max_train}: give that many at most")
     chosen = subset(train, config.labelled, config.split_seed, task.target)
     try:
         seen = task.fitted(replace(splits, train=chosen))
@@ -138,7 +142,10 @@ def _with_labels(config: RowOptions, train: Dataset, task: Task, splits: Splits)
     having = set(chosen["example_id"][:])
     others = [place for place, name in enumerate(train["example_id"][:]) if name not in having]
     rest = train.select_columns([*task.inputs, "example_id", "group"]).select(others)
-    return chosen, rest if others else None
+    if config.max_train:
+        room = config.max_train - len(chosen)
+        rest = subset(rest, room, seed, "") if room else rest.select([])
+    return chosen, rest if len(rest) else None
 
 
 def _require_columns(names: str, splits: Splits, own: tuple[str, ...]) -> None:

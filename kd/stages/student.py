@@ -110,18 +110,21 @@ def _newest(config: StudentConfig, rows: Rows) -> str:
 
 
 def further_labels(config: StudentConfig, rows: Rows, teacher: Located) -> str:
-    """Return how many labels a teacher has seen where they are others than `labelled` leaves to the student, else "".
+    """Return how many labels a teacher has seen where they are others than its student has, else "".
 
-    `unknown` where its run does not say. A teacher of fewer labels has seen some of the same: they are nested. It is
-    warned of, once.
+    Labels that the teacher's own teacher had seen count. `unknown` where its run does not say. A teacher of fewer
+    labels by the same `labelled` draw has seen some of the same: they are nested. It is warned of, once.
     """
-    if not config.labelled or not teacher.run_id:
+    if not (config.labelled or config.max_train) or not teacher.run_id:
         return ""
     record = tracking.record(teacher.run_id)
+    inherited = record.tags.get("kd.teacher_labels", "")
     if record.tags.get("kd.dataset_digest") == rows.train_digest:
-        return record.tags.get("kd.teacher_labels", "")
-    seen = record.params.get("labelled_rows", "unknown")
-    if seen.isdecimal() and int(seen) < len(rows.train):
+        return inherited
+    seen = inherited or record.params.get("labelled_rows", "unknown")
+    drawn = {name: str(getattr(config, name)) for name in ("dataset", "split_seed")}
+    nested = record.params.get("labelled", "0") != "0" and drawn.items() <= record.params.items()
+    if config.labelled and nested and not inherited and int(seen) < len(rows.train):
         return ""
     _warn_of_labels(teacher.uri, seen, len(rows.train))
     return seen
@@ -132,7 +135,7 @@ def _warn_of_labels(teacher: str, seen: str, count: int) -> None:
     """Warn once a process: all seeds and arms come here."""
     say(
         f"Warning: the teacher {teacher} was trained on other labels ({seen}) than the {count} of its student: what it "
-        "adds is not distillation alone; train one with the same labelled"
+        "adds is not distillation alone; train both with the same labelled, which is the same rows for every seed"
     )
 
 

@@ -34,6 +34,11 @@ def with_transfer(config: DistillConfig, rows: Rows) -> Rows:
             f"{named}: all {len(found)} rows have the text or the group of a validation or test row, which would give "
             "those away: give other text"
         )
+    if config.group_column and config.transfer != REST and found["group"][:] == found["example_id"][:]:
+        say(
+            f"{named} has no column '{config.group_column}': rows with the text of a validation or test row are left "
+            "out, and of their groups nothing is known"
+        )
     dropped = len(found) - len(kept)
     said = f"; {dropped} that are in validation or test were left out" if dropped else ""
     say(f"{named}: {len(kept)} rows without labels{said}")

@@ -279,7 +279,10 @@ SEEN = {"kd.role": "teacher", "kd.seed": "0", "kd.arm": "t", "kd.dataset_digest"
         ({}, {}, "unknown"),
         ({}, {"labelled_rows": "60"}, "60"),
         ({}, {"labelled_rows": "12"}, "12"),  # as many, but others
-        ({}, {"labelled_rows": "8"}, ""),
+        ({}, {"labelled_rows": "8"}, "8"),  # not known to be some of the same
+        ({}, {"labelled_rows": "8", "labelled": "8"}, ""),
+        ({}, {"labelled_rows": "8", "labelled": "8", "split_seed": "1"}, "8"),
+        ({"kd.teacher_labels": "60"}, {"labelled_rows": "8", "labelled": "8"}, "60"),
         ({"kd.dataset_digest": "own"}, {"labelled_rows": "12"}, ""),
         ({"kd.dataset_digest": "own", "kd.teacher_labels": "60"}, {"labelled_rows": "12"}, "60"),  # by its own teacher
     ],
@@ -290,12 +293,36 @@ def test_a_teacher_that_has_seen_other_labels_is_told(config, monkeypatch, tags,
     tags = {**SEEN, **tags}
     if tags["kd.dataset_digest"] == "own":
         tags["kd.dataset_digest"] = rows.train_digest
+    params = {"dataset": config.dataset, "split_seed": "0", **params}
     monkeypatch.setattr(student.tracking, "record", lambda run_id: RunRecord(run_id, "t", params, {}, tags))
     monkeypatch.setattr(student, "find_teacher", lambda *_: (replace(located, run_id="r"), teacher))
     assert student.plan(narrowed(StudentConfig, config), rows).teacher_labels == told
     assert distill.plan(config, rows).teacher_labels == told
     everything = replace(config, labelled=0, transfer="")
     assert distill.plan(everything, load_rows(everything, 0)).teacher_labels == ""
+    if tags["kd.dataset_digest"] == "others":
+        part = replace(everything, max_train=12)
+        assert distill.plan(part, load_rows(part, 0)).teacher_labels == tags.get(
+            "kd.teacher_labels", params.get("labelled_rows", "unknown")
+        )
+
+
+def test_arm_and_control_of_one_number_but_other_labels_are_never_paired(config):
+    one, other = (distill.plan(each, load_rows(each, 0)) for each in (config, replace(config, split_seed=1)))
+    assert one.rows.validation_digest == other.rows.validation_digest
+    assert one.rows.train_digest != other.rows.train_digest
+    assert fingerprint(one.control) != fingerprint(other.control)
+
+
+def test_labels_are_the_same_on_every_seed_also_where_max_train_limits_the_text_beside_them(config):
+    asked = replace(config, max_train=20)
+    one, other = (load_rows(asked, seed) for seed in (0, 1))
+    assert one.train_digest == other.train_digest == load_rows(config, 0).train_digest
+    assert len(one.rest) == len(other.rest) == 8
+    assert one.rest["example_id"][:] != other.rest["example_id"][:]
+    assert load_rows(replace(config, max_train=12), 0).rest is None
+    with pytest.raises(UserError, match="labelled=12 is more than max_train=11"):
+        load_rows(replace(config, max_train=11), 0)
 
 
 def test_self_trained_students_of_all_seeds_are_one_arm_and_the_weights_of_another_seed_are_not(config, monkeypatch):

@@ -112,22 +112,30 @@ def _trained(config: StudentConfig, rows: Rows, source: Source, words: str, wher
     """Train one student; returns its arm too, which all seeds share although their teachers differ."""
     plan = distill.planned(config, rows)
     plan = replace(plan, title=f"{words} {plan.title}")
-    arm = _arm(plan, plan.identity, source)
+    ranked = config.initialisation == "importance"
+    arm = _arm(plan, plan.identity, source, ranked)
     if source.arm:
         # the key tells it from the same training by hand, which would be an arm of its own
         plan = replace(plan, identity={**plan.identity, "teacher's arm": source.arm})
-        control = {"kd.control_arm": _arm(plan, plan.control, source)} if plan.control else {}
+        control = {"kd.control_arm": _arm(plan, plan.control, source, ranked)} if plan.control else {}
         where = replace(where, tags={"kd.arm": arm, **control})
-    return train(plan, config, where), arm
+    outcome = train(plan, config, where)
+    if outcome.reused:
+        say(f"{plan.title} · seed {config.seed}: finished before")
+    return outcome, arm
 
 
-def _arm(plan: Plan, identity: Mapping[str, Any], source: Source) -> str:
-    """Return the hash of an identity; where each seed has a teacher of its own, its arm stands for its weights."""
+def _arm(plan: Plan, identity: Mapping[str, Any], source: Source, ranked: bool) -> str:
+    """Return the hash of an identity; where each seed has a teacher of its own, its arm stands for its weights.
+
+    Layers that are `ranked` differ with the teacher, and are named by how many they are.
+    """
     assert plan.teacher is not None
     if not source.arm:
         return fingerprint(identity)
     own = plan.teacher.digest
-    return fingerprint({name: source.arm if value == own else value for name, value in identity.items()})
+    known = {name: source.arm if value == own else value for name, value in identity.items()}
+    return fingerprint({**known, "layers": f"importance {len(known['layers'])}"} if ranked else known)
 
 
 def _tell_reused(routes: list[Route]) -> None:

@@ -74,7 +74,7 @@ def conclude(routes: Sequence[Route], config: CascadeConfig, parent: tracking.Ru
     ours = next(table for table, _ in findings if table.digest == rows.test_digest)
     chain = "→".join(map(str, config.layers))
     steps = _steps(routes, records, chain, ours, rows)
-    lines = [_against_direct(routes, records, chain), *_budget(steps, config), ONCE]
+    lines = [_against_direct(routes, records, chain), *_budget(routes, records, steps, config), ONCE]
     told = section(f"Cascade {chain}", steps, f"{ours.split} {ours.metric}", lines)
     show(findings, notes)
     for line in told.lines:
@@ -144,16 +144,19 @@ def _against_direct(routes: Sequence[Route], records: Mapping[str, RunRecord], c
     findings, _ = find([*last, *direct], CompareConfig(baseline=key))
     table, _ = findings[0]
     arm = next(arm for arm in table.arms if arm.key != key)
-    against = f"the direct route {routes[-1].words} of equal budget"
+    against = f"the direct route {routes[-1].words} of as many epochs"
     return answer(replace(table, against=against, arms=(replace(arm, label=f"Cascade {chain}"),)))
 
 
-def _budget(steps: Sequence[StepFound], config: CascadeConfig) -> list[str]:
+def _budget(
+    routes: Sequence[Route], records: Mapping[str, RunRecord], steps: Sequence[StepFound], config: CascadeConfig
+) -> list[str]:
     *links, whole, direct = steps
     total = config.epochs * len(links)
+    *chain, last = (fmean(int(records[one.run_id].params["steps"]) for one in route.students) for route in routes)
     told = (
-        f"Equal budget: {total} epochs over the same rows, so as many updates: {len(links)} steps of {config.epochs} "
-        f"along the chain, one training of {total} directly."
+        f"Equal budget: {total} epochs a seed, as {len(links)} steps of {config.epochs} along the chain and one "
+        f"training of {total} directly; that was {sum(chain):,.0f} and {last:,.0f} weight updates."
     )
     if config.patience and total > config.patience + 1:
         told += f" Early stopping (patience={config.patience}) may end a training sooner."

@@ -9,7 +9,7 @@ from rich.table import Table as RichTable
 
 from kd import tracking
 from kd.config import DistillConfig, StudentConfig, StudyConfig, narrowed
-from kd.space.design import Design, Levels, cells, control_of, in_words, load_design
+from kd.space.design import OF_TRANSFER, Design, Levels, cells, control_of, in_words, load_design
 from kd.space.values import Value
 from kd.stages import distill, student, teacher
 from kd.stages.console import console, hushed, say
@@ -75,7 +75,10 @@ def _with_base(config: StudyConfig, design: Design) -> StudyConfig:
 def _cell(config: StudyConfig, levels: Levels) -> Cell:
     kind = StudentConfig if levels.get("objective", config.objective) == "none" else DistillConfig
     known = {field.name for field in fields(kind)}
-    return Cell(levels, narrowed(kind, config, **{axis: value for axis, value in levels.items() if axis in known}))
+    own = {axis: value for axis, value in levels.items() if axis in known}
+    if levels.get("transfer") == "" and kind is DistillConfig:
+        own |= {name: getattr(DistillConfig, name) for name in OF_TRANSFER}
+    return Cell(levels, narrowed(kind, config, **own))
 
 
 def _rows_of(config: StudyConfig, labelled: int) -> Rows:
@@ -179,6 +182,11 @@ def _taught_by_control(cell: Cell, todo: Sequence[Cell], results: Mapping[int, R
 def _taught_by(cell: Cell, guide: str) -> Cell:
     """Return a cell with another teacher, to start from the layers that its control starts from."""
     config = cell.config
+    if config.student_config or config.initialisation == "importance":
+        raise UserError(
+            "guide=control needs a student that starts where its control did: student_config and initialisation="
+            "importance start from the teacher, which is the control there; leave them out"
+        )
     if not config.student:
         layers = config.student_layers or student.DEFAULT_LAYERS
         config = replace(config, student=config.teacher, student_layers=layers)
