@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from kd.config import DistillConfig, StudentConfig
-from kd.config.objective import parse_objective, plays_a_part
+from kd.config.objective import parse_objective, plays_a_part, spelt_objective
 from kd.space.reading import read_text, read_yaml
 from kd.space.values import SEARCHABLE, Value, described, joined, near_or_known, shown, typed
 from kd.types import GuideName, UserError
@@ -92,7 +92,8 @@ def cells(design: Design) -> list[Levels]:
 
     A control has no objective and nothing of what belongs to one; cells that it is shared by have it once. A cell whose
     objective is none, or whose alpha is 0 without transfer rows, is its control. An axis that plays no part under a
-    cell's objective, such as the temperature under `hard`, is left out of it.
+    cell's objective, such as the temperature under `hard`, is left out of it. The objective is there also where it is
+    no axis.
 
     Raises:
         UserError: everything is excluded.
@@ -109,6 +110,7 @@ def cells(design: Design) -> list[Levels]:
         whole = {**design.base, **point}
         weights = parse_objective(str(whole.get("objective", DistillConfig.objective)))
         own = {axis: value for axis, value in point.items() if axis not in GUIDANCE or plays_a_part(axis, weights)}
+        own = {"objective": spelt_objective(str(whole.get("objective", DistillConfig.objective))), **own}
         if not whole.get("transfer"):
             own = {axis: value for axis, value in own.items() if axis not in OF_TRANSFER}
         if "none" in weights or (whole.get("alpha") == 0 and not whole.get("transfer")):
