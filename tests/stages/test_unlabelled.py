@@ -343,3 +343,14 @@ def test_self_trained_students_of_all_seeds_are_one_arm_and_the_weights_of_anoth
     assert one == other
     assert one[1] == plain  # its control is the control of all
     assert arm_of("b", 1)[0] != arm_of("c", 1)[0]
+
+
+def test_of_many_classes_a_few_rows_each_may_have_labels(config, tmp_path):
+    many = [f"class {i % 30}" for i in range(90)]
+    for name, start in (("train", 0), ("validation", 200), ("test", 300)):
+        write(tmp_path / "many" / f"{name}.csv", texts(90, start), many)
+    asked = replace(config, dataset=str(tmp_path / "many"), labelled=30)
+    assert sorted(load_rows(asked, 0).train["label"][:]) == sorted(set(many))
+    assert len(load_rows(replace(asked, labelled=0, max_train=31, transfer=""), 0).train) == 31
+    with pytest.raises(UserError, match="labelled=29 is too few to learn from"):
+        load_rows(replace(asked, labelled=29), 0)

@@ -81,7 +81,7 @@ class Classification:
             raise UserError(
                 f"label_column={self.label!r}: train has one class only ({distinct[0]!r}); give data with at least two"
             )
-        if len(distinct) > max(20, len(seen) / 2):
+        if not self.labels and len(distinct) > max(20, len(seen) / 2):  # of what is known, a few rows may be used
             raise UserError(
                 f"label_column={self.label!r}: {len(distinct)} different values in {len(seen)} training rows are not "
                 f"classes (such as {distinct[0]!r}); name the column that holds the label"
