@@ -50,7 +50,7 @@ def parents(project: Project, study: str):
     return [run for run in project.runs(stage="hpo", study=study) if "kd.joined" not in run.data.tags]
 
 
-def await_that(true, process: int | None = None, seconds: float = 60):
+def await_that(true, process: int | None = None, seconds: float = 300):
     """Wait until `true()` holds; returns what it returned."""
     limit = time.monotonic() + seconds
     while not (found := true()):

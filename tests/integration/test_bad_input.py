@@ -172,7 +172,7 @@ def test_the_command_itself_answers_in_the_same_way(project, compared):
     """Not in a fork: what `python -m entrypoints.distill` prints and returns."""
     with (project.folder / "real").open("w+") as out:
         words = ("--dataset", project.data, "--teacher", f"models:/{compared.teacher_name}@nobody")
-        code = project.start("entrypoints.distill", *words, out=out).wait(timeout=120)
+        code = project.start("entrypoints.distill", *words, out=out).wait(timeout=300)
         out.seek(0)
         lines = out.read().splitlines()
     assert code == 2

@@ -55,7 +55,7 @@ def finished(own) -> Counter:
 @pytest.fixture(scope="module")
 def cascaded(own, words) -> Cascaded:
     killed = own.begin("cascade", *words)
-    await_that(lambda: sleep(0.5) or len(finished(own)) >= 4, killed, 240)
+    await_that(lambda: sleep(0.5) or len(finished(own)) >= 4, killed)
     os.kill(killed, signal.SIGKILL)
     own.ended(killed)
     before = finished(own)

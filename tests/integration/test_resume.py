@@ -56,13 +56,13 @@ def interrupt(project, sent: signal.Signals) -> int:
         raise AssertionError(f"a checkpoint is there before the training: {old}")
     with (project.folder / "log").open("w+") as out:
         process = project.start("entrypoints.student", *words(project), out=out)
-        limit = time.monotonic() + 120
+        limit = time.monotonic() + 300
         while not list(folder.glob("*/checkpoint-12/trainer_state.json")):
             assert process.poll() is None, (project.folder / "log").read_text()[-2000:]
             assert time.monotonic() < limit
             time.sleep(0.02)
         process.send_signal(sent)
-        return process.wait(timeout=120)
+        return process.wait(timeout=300)
 
 
 def test_the_same_command_and_seed_twice_give_exactly_the_same_metrics(project, straight):

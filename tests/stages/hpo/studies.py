@@ -63,7 +63,7 @@ def in_processes(count, target, *arguments):
     processes = [context.Process(target=target, args=(place, reports[place], *arguments)) for place in range(count)]
     for process in processes:
         process.start()
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     for process in processes:
         process.join(max(until - time.monotonic(), 0))
         if process.exitcode is None:
