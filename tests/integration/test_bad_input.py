@@ -109,10 +109,6 @@ CASES = {
     "text in another column": (["--transfer", "{rows}/txt.csv"], ["txt.csv", "'text'", "did you mean 'txt'"]),
     "no text": (["--transfer", "{rows}/txt0.csv"], ["txt0.csv", "no rows"]),
     "text of the test": (["--transfer", "{project}/rows/test.csv"], ["test.csv", "all 24 rows", "other text"]),
-    "a teacher never so sure": (
-        ["--labelled", "12", "--transfer", "rest", "--transfer_confidence", "1"],
-        ["transfer_confidence=1.0", "none of the 36 transfer rows"],
-    ),
     "confidence without text": (["--transfer_confidence", "0.5"], ["transfer_confidence=0.5", "give transfer"]),
     "unknown option": (["--temprature", "2"], ["--temprature", "--temperature"]),
 }

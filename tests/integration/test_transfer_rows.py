@@ -132,3 +132,12 @@ def test_text_from_a_file_gives_what_is_in_test_away_to_nobody(project, few):
     (run,) = [run for run in project.runs(seed=SEED, role="distilled") if run.data.params["transfer_balance"] == "True"]
     assert 0 < int(run.data.params["transfer_rows"]) <= 30
     assert run.data.params["steps"] == "4"
+
+
+def test_a_teacher_that_is_never_so_sure_is_told_as_soon_as_it_was_asked(project, few):
+    words = ("--teacher", few.teacher, "--transfer", "rest", "--transfer_confidence", "1")
+    done = project.run("distill", *options(project, *words))
+    assert done.code == 2
+    assert done.lines[-1].startswith("error: transfer_confidence=1.0")
+    assert "none of the 36 transfer rows" in done.lines[-1]
+    assert project.running() == []
