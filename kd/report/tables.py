@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rich.console import JustifyMethod
 from rich.table import Table as RichTable
 
 from kd.comparison import Arm, Table
@@ -12,6 +13,8 @@ from kd.statistics import Interval, PairedDifference
 MISSING = "–"
 WORST = 5
 """Losing slices shown of an arm."""
+WEAK = 3
+"""Arms named that are no better than a trivial baseline."""
 
 Figure = tuple[str, str, Callable[[float], str]]
 QUALITY: tuple[Figure, ...] = (
@@ -121,23 +124,28 @@ def slice_cells(table: Table, details: Details) -> list[list[str]]:
 
 
 def rich_tables(table: Table, details: Details) -> list[RichTable]:
-    """Lay a comparison out for the terminal: quality, fidelity, cost, and where a better mean hides a loss."""
-    parts = (
-        (title(table), quality_cells(table), 2),
-        ("fidelity to the teacher, and calibration", fidelity_cells(table), 1),
-        ("attributions like the teacher's", explanation_cells(table), 1),
-        (f"answers changed from {table.against}", churn_cells(table, details), 1),
-        ("cost at inference", cost_cells(table), 1),
-    )
-    slices = ("slices that lose although the mean wins (for information)", slice_cells(table, details), 2)
-    return [rich_table(*part) for part in (*parts, slices) if len(part[1]) > 1]
+    """Lay a comparison out for the terminal."""
+    return [rich_table(heading, rows) for heading, rows in _parts(table, details).items() if len(rows) > 1]
 
 
-def rich_table(heading: str, rows: list[list[str]], words: int = 1) -> RichTable:
-    """Lay out header and rows for the terminal; the first `words` columns are not numbers."""
+def _parts(table: Table, details: Details) -> dict[str, list[list[str]]]:
+    """Return rows by heading: quality, fidelity, cost, and where a better mean hides a loss."""
+    return {
+        title(table): quality_cells(table),
+        "fidelity to the teacher, and calibration": fidelity_cells(table),
+        "attributions like the teacher's": explanation_cells(table),
+        f"answers changed from {table.against}": churn_cells(table, details),
+        "cost at inference": cost_cells(table),
+        "slices that lose although the mean wins (for information)": slice_cells(table, details),
+    }
+
+
+def rich_table(heading: str, rows: list[list[str]]) -> RichTable:
+    """Lay out header and rows for the terminal, numbers to the right."""
     one = RichTable(title=heading, title_justify="left")
     for position, name in enumerate(rows[0]):
-        one.add_column(name, justify="left" if position < words else "right", no_wrap=position == 0)
+        justify: JustifyMethod = "right" if _numbers(rows, position) else "left"
+        one.add_column(name, justify=justify, no_wrap=position == 0)
     for row in rows[1:]:
         one.add_row(*row)
     return one
@@ -146,8 +154,7 @@ def rich_table(heading: str, rows: list[list[str]], words: int = 1) -> RichTable
 def markdown(table: Table, details: Details) -> str:
     """Write a comparison as Markdown tables with title and caption."""
     lines = [f"### {title(table)}", ""]
-    parts = (fidelity_cells(table), explanation_cells(table), churn_cells(table, details), cost_cells(table))
-    for rows in (quality_cells(table), *parts, slice_cells(table, details)):
+    for rows in _parts(table, details).values():
         lines += markdown_table(rows)
     return "\n".join([*lines, caption(table), ""])
 
@@ -161,11 +168,17 @@ def markdown_section(section: Section) -> str:
 
 
 def markdown_table(rows: list[list[str]]) -> list[str]:
-    """Return the lines of a Markdown table and an empty one; none where there is but a header."""
+    """Return the lines of a Markdown table and an empty one, numbers to the right; none where there is but a header."""
     if not rows[1:]:
         return []
-    rule = [":--"] + ["--:"] * (len(rows[0]) - 1)
+    rule = ["--:" if _numbers(rows, position) else ":--" for position in range(len(rows[0]))]
     return [f"| {' | '.join(map(_cell, row))} |" for row in (rows[0], rule, *rows[1:])] + [""]
+
+
+def _numbers(rows: list[list[str]], position: int) -> bool:
+    """Tell whether a column holds figures; the first one names its row."""
+    cells = [row[position] for row in rows[1:] if row[position] != MISSING]
+    return position > 0 and bool(cells) and all(cell.lstrip("<+- ")[:1].isdecimal() for cell in cells)
 
 
 def _cell(text: str) -> str:
@@ -197,7 +210,7 @@ def title(table: Table) -> str:
 
 
 def caption(table: Table) -> str:
-    """Say what the intervals are and what differences are taken from, and how often the test set has been scored."""
+    """Say what intervals and differences are, how often the test set was scored, and who is below a baseline."""
     scored = table.times_scored
     held = any(arm.difference is not None and arm.difference.examples for arm in table.arms)
     return (
@@ -205,7 +218,21 @@ def caption(table: Table) -> str:
         + (", with 95 % intervals over seeds and test examples" if held else "")
         + "; the verdicts are Holm-corrected."
         + (f" {scored} runs have scored this test set." if scored is not None else "")
+        + _weak(table)
     )
+
+
+def _weak(table: Table) -> str:
+    """Name the trained arms that are no better than a trivial baseline; nothing where all are."""
+    sign = 1 if table.higher_is_better else -1
+    baselines = [arm for arm in table.arms if arm.role == "trivial"]
+    best = max(baselines, key=lambda arm: sign * arm.quality.mean, default=None)
+    if best is None:
+        return ""
+    weak = [arm for arm in table.arms if arm.role != "trivial" and sign * (arm.quality.mean - best.quality.mean) <= 0]
+    named = ", ".join(f"{arm.label} ({arm.quality.mean:.3f})" for arm in weak[:WEAK])
+    more = f" and {len(weak) - WEAK} more" if len(weak) > WEAK else ""
+    return f" No better than {best.label} ({best.quality.mean:.3f}): {named}{more}." if weak else ""
 
 
 def _interval(interval: Interval) -> str:

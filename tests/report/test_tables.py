@@ -170,6 +170,28 @@ def test_the_header_names_the_split_and_the_caption_what_differences_are_from():
     assert f"differences are from {SAME_STUDENT}" in caption(table(CONTROL))
 
 
+def test_words_stand_left_and_numbers_right():
+    text = markdown(table(TRIVIAL, CONTROL, DISTILLED), Details())
+    assert "\n| :-- | :-- | --: | --: | --: | --: |\n" in text  # arm, verdict
+    assert "\n| :-- | --: | --: |\n" in text
+
+
+@pytest.mark.parametrize(("higher", "weak", "strong"), [(True, 0.6, 0.8), (False, 0.8, 0.6)])
+def test_the_caption_names_who_is_no_better_than_the_best_baseline(higher, weak, strong):
+    def reaching(label, mean, role="student"):
+        return arm(label, role, Interval(mean, None, None, 1))
+
+    baselines = [reaching("majority", weak, "trivial"), reaching("words", 0.7, "trivial")]
+    arms = [reaching("teacher", strong, "teacher"), reaching("first", weak), reaching("tied", 0.7)]
+    assert caption(table(*baselines, *arms, higher=higher)).endswith(
+        f" No better than words (0.700): first ({weak:.3f}), tied (0.700)."
+    )
+    assert "No better than" not in caption(table(*baselines, arms[0], higher=higher))
+    assert "No better than" not in caption(table(*arms, higher=higher))
+    many = [reaching(f"student {place}", weak) for place in range(5)]
+    assert caption(table(*baselines, *many, higher=higher)).endswith(f"student 2 ({weak:.3f}) and 2 more.")
+
+
 # Slices
 
 

@@ -54,7 +54,7 @@ def conclude(
     show(findings, notes)
     for line in told.lines:
         say(line)
-    console.print(*(rich_table(heading, rows, 2) for heading, rows, _ in told.tables), sep="\n")
+    console.print(*(rich_table(heading, rows) for heading, rows, _ in told.tables), sep="\n")
     publish(findings, notes, asked, parent, [told])
     say(where(parent))
 
