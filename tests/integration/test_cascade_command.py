@@ -86,6 +86,9 @@ def test_what_was_finished_before_the_kill_is_not_trained_again_and_nothing_is_t
     assert len(cascaded.after) == TRAININGS
     assert set(cascaded.after.values()) == {1}
     assert f"{len(cascaded.before)} of {TRAININGS} trainings were finished before" in cascaded.done.out
+    ended = [line for line in cascaded.done.out.splitlines() if f"/{TRAININGS} " in line]
+    assert [line.split("/")[0] for line in ended] == [str(number) for number in range(1, TRAININGS + 1)]
+    assert sum(line.endswith(": finished before") for line in ended) == len(cascaded.before)
     assert len([run for run in own.runs(role="teacher") if run.info.status == "FINISHED"]) == 1
 
 

@@ -31,6 +31,18 @@ class Source:
     arm: str = ""
 
 
+@dataclass
+class _Progress:
+    """How many trainings have ended, of how many."""
+
+    of: int
+    ended: int = 0
+
+    def end(self, words: str, reused: bool) -> None:
+        self.ended += 1
+        say(f"{self.ended}/{self.of} {words}" + (": finished before" if reused else ""))
+
+
 def run(config: CascadeConfig) -> None:
     """Train the teacher once, then on every seed each step and the direct route, and report.
 
@@ -49,7 +61,8 @@ def run(config: CascadeConfig) -> None:
             guide = teacher.finished(first, rows, Where(experiment, parent, reuse=True))
             source = Source(guide, tracking.maker(guide, "teacher"))
             where = Where(experiment, parent, reuse=True, profile=False)
-            seeds = [_carry_out(config, seed, source, where) for seed in config.seed_list]
+            progress = _Progress(_trainings(config))
+            seeds = [_carry_out(config, seed, source, where, progress) for seed in config.seed_list]
             routes = [Route(steps[0].words, steps) for steps in zip(*seeds, strict=True)]
             _tell_reused(routes)
             conclude(routes, config, parent, experiment, rows)
@@ -77,38 +90,47 @@ def _require_chain(config: CascadeConfig, rows: Rows) -> None:
         except UserError as error:
             raise UserError(f"{named}, step {before}→{after}: {error}") from error
     count = len(config.seed_list)
-    say(f"{2 * count * len(config.layers)} trainings: each step and the direct route, with a control, on {count} seeds")
+    say(f"{_trainings(config)} trainings: each step and the direct route, with a control, on {count} seeds")
     if count < MIN_SEEDS:
         say(f"Warning: with fewer than {MIN_SEEDS} seeds no difference can be claimed: give seeds, such as 0,1,2")
+
+
+def _trainings(config: CascadeConfig) -> int:
+    """Count a student and its control for each step and the direct route, on every seed."""
+    return 2 * len(config.seed_list) * len(config.layers)
 
 
 def _alike(count: int) -> tuple[float, ...]:
     return (0.0,) * count
 
 
-def _carry_out(config: CascadeConfig, seed: int, teacher: Source, where: Where) -> list[Step]:
+def _carry_out(config: CascadeConfig, seed: int, teacher: Source, where: Where, progress: _Progress) -> list[Step]:
     """Return the steps of a seed in their order, and the direct route, of as many epochs as all steps."""
     rows = load_rows(config, seed)
     steps, source = [], teacher
     for before, after in pairwise(config.layers):
         asked = narrowed(DistillConfig, config, teacher=source.uri, student_layers=str(after), seed=seed)
-        step, source = _step(asked, rows, source, f"{before}→{after}", where)
+        step, source = _step(asked, rows, source, f"{before}→{after}", where, progress)
         steps.append(step)
     last, epochs = config.layers[-1], config.epochs * len(steps)
     asked = narrowed(DistillConfig, config, teacher=teacher.uri, student_layers=str(last), seed=seed, epochs=epochs)
-    direct, _ = _step(asked, rows, teacher, f"{config.layers[0]}→{last}", where)
+    direct, _ = _step(asked, rows, teacher, f"{config.layers[0]}→{last}", where, progress)
     return [*steps, direct]
 
 
-def _step(config: DistillConfig, rows: Rows, source: Source, words: str, where: Where) -> tuple[Step, Source]:
+def _step(
+    config: DistillConfig, rows: Rows, source: Source, words: str, where: Where, progress: _Progress
+) -> tuple[Step, Source]:
     """Train control and student; returns them, and the student as what the next one learns from."""
-    control, _ = _trained(narrowed(StudentConfig, config), rows, source, words, where)
-    student, arm = _trained(config, rows, source, words, where)
+    control, _ = _trained(narrowed(StudentConfig, config), rows, source, words, where, progress)
+    student, arm = _trained(config, rows, source, words, where, progress)
     step = Step(words, config.seed, source.run_id, control, student)
     return step, Source(student.model, student.run_id, arm)
 
 
-def _trained(config: StudentConfig, rows: Rows, source: Source, words: str, where: Where) -> tuple[Outcome, str]:
+def _trained(
+    config: StudentConfig, rows: Rows, source: Source, words: str, where: Where, progress: _Progress
+) -> tuple[Outcome, str]:
     """Train one student; returns its arm too, which all seeds share although their teachers differ."""
     plan = distill.planned(config, rows)
     plan = replace(plan, title=f"{words} {plan.title}")
@@ -120,8 +142,7 @@ def _trained(config: StudentConfig, rows: Rows, source: Source, words: str, wher
         control = {"kd.control_arm": _arm(plan, plan.control, source, ranked)} if plan.control else {}
         where = replace(where, tags={"kd.arm": arm, **control})
     outcome = train(plan, config, where)
-    if outcome.reused:
-        say(f"{plan.title} · seed {config.seed}: finished before")
+    progress.end(f"{plan.title} · seed {config.seed}", outcome.reused)
     return outcome, arm
 
 
