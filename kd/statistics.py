@@ -47,8 +47,8 @@ class PairedDifference:
     """Examples that the interval and p hold beyond; 0 where they take the test set for given."""
     se: float | None = None
     """Standard error of the mean, where it was found over seeds and examples."""
-    df: float | None = None
-    """Its degrees of freedom (Satterthwaite 1946); 1e6 stands for more."""
+    seed_share: float | None = None
+    """Share of its variance that is between seeds, 0 to 1; the rest is between examples."""
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
@@ -135,13 +135,19 @@ def crossed_difference(differences: npt.NDArray[np.float64], groups: npt.NDArray
         return over_seeds
     share, se = seed_part / variance, math.sqrt(variance)
 
-    def p(t: float) -> float:
-        return float(2 * (share * special.stdtr(n - 1, -t) + (1 - share) * special.ndtr(-t)))
+    half = se * _critical(n - 1, share, LEVEL)
+    return PairedDifference(mean, mean - half, mean + half, _p(abs(mean) / se, n - 1, share), n, size, se, share)
 
-    widest = float(special.stdtrit(n - 1, 1 - LEVEL / 2))
-    half = se * float(optimize.brentq(lambda t: p(t) - LEVEL, 0.0, widest * (1 + ROUNDING)))
-    df = (n - 1) / max(share**2, (n - 1) / MOST_DF)
-    return PairedDifference(mean, mean - half, mean + half, p(abs(mean) / se), n, size, se, df)
+
+def _p(t: float, df: float, seed_share: float) -> float:
+    """Return the two-sided p of t >= 0: Student's where all variance is between seeds, the normal's where none is."""
+    return float(2 * (seed_share * special.stdtr(df, -t) + (1 - seed_share) * special.ndtr(-t)))
+
+
+def _critical(df: float, seed_share: float, alpha: float) -> float:
+    """Return the t whose two-sided p is alpha."""
+    widest = float(special.stdtrit(df, 1 - alpha / 2))
+    return float(optimize.brentq(lambda t: _p(t, df, seed_share) - alpha, 0.0, widest * (1 + ROUNDING)))
 
 
 def _variance_by_group(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]) -> float:
@@ -188,26 +194,32 @@ def verdict(difference: PairedDifference, adjusted_p: float | None, higher_is_be
     return "better" if (difference.mean > 0) == higher_is_better else "worse"
 
 
-def minimum_detectable_difference(se: float, df: float, power: float = 0.8, alpha: float = LEVEL) -> float:
-    """Return the smallest true mean difference that a two-sided t test finds with this power.
+def minimum_detectable_difference(
+    se: float, df: float, power: float = 0.8, alpha: float = LEVEL, seed_share: float = 1.0
+) -> float:
+    """Return the smallest true mean difference that a two-sided test finds with this power.
 
-    Found from the non-central t distribution (Cohen 1988), in the unit of `se`.
+    Found from the non-central t distribution (Cohen 1988), in the unit of `se`; of degrees of freedom df / seed_share^2
+    (Satterthwaite 1946) where the test is that of `crossed_difference`. What was seen but not shown is smaller.
 
     Args:
         se: standard error of the mean difference, >= 0; over n seeds the standard deviation by sqrt(n).
-        df: its degrees of freedom, at least 1; over n seeds n - 1.
+        df: degrees of freedom between seeds, n - 1, at least 1.
         power: probability of finding it, between alpha and 1.
         alpha: level of the test, between 0 and 1; divide it by the comparisons in the table for Holm's worst case.
+        seed_share: share of the variance that is between seeds, 0 to 1.
 
     Raises:
         ValueError: an argument outside its range.
     """
-    if not (df >= 1 and 0 < alpha < power < 1 and 0 <= se < math.inf):
-        raise ValueError(f"{se=} {df=} {power=} {alpha=}: outside their ranges")
-    critical = float(special.stdtrit(df, 1 - alpha / 2))
+    if not (df >= 1 and 0 < alpha < power < 1 and 0 <= se < math.inf and 0 <= seed_share <= 1):
+        raise ValueError(f"{se=} {df=} {power=} {alpha=} {seed_share=}: outside their ranges")
+    critical = _critical(df, seed_share, alpha)
+    all_df = df / max(seed_share**2, df / MOST_DF)
 
     def excess_power(shift: float) -> float:
-        return float(1 - special.nctdtr(df, shift, critical) - power)  # a claim in the wrong direction finds nothing
+        # a claim in the wrong direction finds nothing
+        return float(1 - special.nctdtr(all_df, shift, critical) - power)
 
     high = 1.0
     while excess_power(high) < 0:

@@ -37,9 +37,10 @@ def over_examples(table: Table, examples: Mapping[str, Examples]) -> Table:
             return arm
         words = verdict(difference, adjusted.get(arm.key), table.higher_is_better)
         detectable = arm.detectable
-        if difference.se is not None and difference.df is not None:
+        if difference.se is not None and difference.seed_share is not None:
+            level = LEVEL / max(len(adjusted), 1)
             detectable = minimum_detectable_difference(
-                difference.se, difference.df, alpha=LEVEL / max(len(adjusted), 1)
+                difference.se, difference.n - 1, alpha=level, seed_share=difference.seed_share
             )
         unseen = detectable if words == "no difference shown" else None
         return replace(arm, difference=difference, adjusted_p=adjusted.get(arm.key), verdict=words, detectable=unseen)

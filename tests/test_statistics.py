@@ -231,7 +231,29 @@ def test_where_the_examples_say_nothing_the_test_is_the_t_test_over_seeds():
     by_seed_only = np.array([[0.01], [0.02], [0.06]]) + np.zeros((1, 300))
     got = alone(by_seed_only)
     assert got.p == pytest.approx(stats.ttest_1samp([0.01, 0.02, 0.06], 0).pvalue, rel=1e-6)
-    assert (got.df, got.n) == (pytest.approx(2), 3)
+    assert (got.seed_share, got.n) == (pytest.approx(1), 3)
+
+
+@pytest.mark.parametrize("comparisons", [1, 7])
+def test_what_is_not_shown_over_seeds_and_examples_is_smaller_than_what_would_be(comparisons):
+    rng, level = np.random.default_rng(11), 0.05 / comparisons
+    shown = []
+    for _ in range(200):
+        gain = rng.choice([0.0, 0.05, 0.2])
+        got = alone(drawn(rng, arm_and_example=rng.choice([0.0, 1.0]), seed_sd=rng.choice([0.0, 0.1])) + gain)
+        detectable = minimum_detectable_difference(got.se, got.n - 1, alpha=level, seed_share=got.seed_share)
+        shown.append(got.p < level)
+        assert shown[-1] or abs(got.mean) < detectable
+    assert 20 < sum(shown) < 180
+
+
+def test_the_detectable_difference_goes_from_the_normal_to_students_with_the_share_of_the_seeds():
+    given = [minimum_detectable_difference(1.0, 2, alpha=0.01, seed_share=share) for share in (0.0, 0.2, 0.5, 0.8, 1.0)]
+    assert given == sorted(given)
+    assert given[0] == pytest.approx(stats.norm.isf(0.005) + stats.norm.isf(0.2), rel=1e-3)
+    assert given[-1] == minimum_detectable_difference(1.0, 2, alpha=0.01)
+    with pytest.raises(ValueError, match="seed_share"):
+        minimum_detectable_difference(1.0, 2, seed_share=1.1)
 
 
 def test_examples_of_one_group_count_once_over_seeds_and_examples():
