@@ -152,7 +152,7 @@ def initialise(config: StudentConfig, rows: Rows, located: Located, teacher: Pre
     if config.student_config:
         return _configured(config, located, teacher, tokenizer)
     wanted = config.student_layers or ("" if config.student else DEFAULT_LAYERS)
-    whose = f" {config.student.rstrip('/').rpartition('/')[2]}" if config.student else ""
+    whose = f" {called(config.student)}" if config.student else ""
     if not wanted:
         count = model.config.num_hidden_layers
         return Start(model, tokenizer, f"{count} layers{whose}", {"source": source.digest, "layers": "all"})
@@ -172,6 +172,12 @@ def initialise(config: StudentConfig, rows: Rows, located: Located, teacher: Pre
     described = f"{count} layers{whose}{explicit}" + (f" {initialisation}" if config.initialisation else "")
     identity = {"source": source.digest, "layers": list(indices) or f"random {count}"}
     return Start(student, tokenizer, described, identity)
+
+
+def called(source: str) -> str:
+    """Return the last part of a model's name; of a registered one its name's end and version, as `teacher 6`."""
+    name, _, last = source.rstrip("/").removeprefix("models:/").rpartition("/")
+    return f"{name.rpartition('-')[2]} {last}" if name and source.startswith("models:/") else last
 
 
 def _configured(
