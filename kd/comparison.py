@@ -83,6 +83,7 @@ class Arm:
         figures: means over the runs that measured them, by metric name.
         run_ids: the runs behind it, by seed.
         pairs: the runs behind the difference.
+        trained_on: digests of their training rows.
     """
 
     key: str
@@ -96,6 +97,7 @@ class Arm:
     figures: Mapping[str, float]
     run_ids: tuple[str, ...]
     pairs: tuple[Pair, ...]
+    trained_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,7 @@ def _table(newest: Newest, metric: str, higher: bool, asked: Question, digest: s
     labels = _labels(runs, asked.group_by)
     pairs, against = _pairs_of_all(runs, labels, newest, asked.baseline)
     value = {record.run_id: record.metrics[f"{asked.split}/{metric}"] for record in newest.values()}
-    differences = {key: _difference(own, value) for key, own in pairs.items() if own}
+    differences = {key: paired_difference(*_sides(own, value)) for key, own in pairs.items() if own}
     tested = [key for key, difference in differences.items() if difference.n >= 3 and difference.p is not None]
     adjusted = dict(zip(tested, holm([differences[key].p or 0.0 for key in tested]), strict=True))
     arms = []
@@ -251,6 +253,7 @@ def _table(newest: Newest, metric: str, higher: bool, asked: Question, digest: s
                 figures=_figures(members),
                 run_ids=tuple(one.run_id for one in sorted(members, key=lambda one: (_seed(one), one.run_id))),
                 pairs=tuple(pairs[key]),
+                trained_on=tuple(sorted({one.tags.get("kd.dataset_digest", "") for one in members})),
             )
         )
     arms.sort(key=lambda arm: (ROLE_ORDER.index(arm.role), arm.label))
@@ -358,10 +361,6 @@ def _sides(pairs: Sequence[Pair], value: Mapping[str, float]) -> tuple[dict[int,
         return {seed: fmean(values) for seed, values in seeds.items()}
 
     return means(lambda pair: pair.run_id), means(lambda pair: pair.against)
-
-
-def _difference(pairs: Sequence[Pair], value: Mapping[str, float]) -> PairedDifference:
-    return paired_difference(*_sides(pairs, value))
 
 
 def _figures(members: Sequence[RunRecord]) -> dict[str, float]:

@@ -223,16 +223,23 @@ def caption(table: Table) -> str:
 
 
 def _weak(table: Table) -> str:
-    """Name the trained arms that are no better than a trivial baseline; nothing where all are."""
+    """Name the trained arms that are no better than a trivial baseline of the same training rows."""
     sign = 1 if table.higher_is_better else -1
-    baselines = [arm for arm in table.arms if arm.role == "trivial"]
-    best = max(baselines, key=lambda arm: sign * arm.quality.mean, default=None)
-    if best is None:
-        return ""
-    weak = [arm for arm in table.arms if arm.role != "trivial" and sign * (arm.quality.mean - best.quality.mean) <= 0]
-    named = ", ".join(f"{arm.label} ({arm.quality.mean:.3f})" for arm in weak[:WEAK])
-    more = f" and {len(weak) - WEAK} more" if len(weak) > WEAK else ""
-    return f" No better than {best.label} ({best.quality.mean:.3f}): {named}{more}." if weak else ""
+    trivial = sorted((arm for arm in table.arms if arm.role == "trivial"), key=lambda arm: -sign * arm.quality.mean)
+    beaten: dict[str, list[str]] = {}
+    for arm in table.arms:
+        same = next((one for one in trivial if {*one.trained_on} & {*arm.trained_on}), None)
+        if arm.role != "trivial" and same and sign * (arm.quality.mean - same.quality.mean) <= 0:
+            beaten.setdefault(_reached(same), []).append(_reached(arm))
+    said = ""
+    for best, weak in beaten.items():
+        more = f" and {len(weak) - WEAK} more" if len(weak) > WEAK else ""
+        said += f" No better than {best}: {', '.join(weak[:WEAK])}{more}."
+    return said
+
+
+def _reached(arm: Arm) -> str:
+    return f"{arm.label} ({arm.quality.mean:.3f})"
 
 
 def _interval(interval: Interval) -> str:

@@ -27,9 +27,9 @@ from kd.report.tables import (
 from kd.statistics import Interval, PairedDifference
 
 
-def arm(label, role="student", quality=None, difference=None, verdict=None, figures=None):
+def arm(label, role="student", quality=None, difference=None, verdict=None, figures=None, rows="rows"):
     quality = quality or Interval(0.812, 0.79, 0.83, 3)
-    return Arm(label, label, role, quality, difference, None, verdict, None, figures or {}, ("id",), ())
+    return Arm(label, label, role, quality, difference, None, verdict, None, figures or {}, ("id",), (), (rows,))
 
 
 def table(*arms, higher=True, split="test", against=SAME_STUDENT, scored=12):
@@ -178,8 +178,8 @@ def test_words_stand_left_and_numbers_right():
 
 @pytest.mark.parametrize(("higher", "weak", "strong"), [(True, 0.6, 0.8), (False, 0.8, 0.6)])
 def test_the_caption_names_who_is_no_better_than_the_best_baseline(higher, weak, strong):
-    def reaching(label, mean, role="student"):
-        return arm(label, role, Interval(mean, None, None, 1))
+    def reaching(label, mean, role="student", rows="rows"):
+        return arm(label, role, Interval(mean, None, None, 1), rows=rows)
 
     baselines = [reaching("majority", weak, "trivial"), reaching("words", 0.7, "trivial")]
     arms = [reaching("teacher", strong, "teacher"), reaching("first", weak), reaching("tied", 0.7)]
@@ -190,6 +190,12 @@ def test_the_caption_names_who_is_no_better_than_the_best_baseline(higher, weak,
     assert "No better than" not in caption(table(*arms, higher=higher))
     many = [reaching(f"student {place}", weak) for place in range(5)]
     assert caption(table(*baselines, *many, higher=higher)).endswith(f"student 2 ({weak:.3f}) and 2 more.")
+    fewer = [reaching("words of fewer", weak, "trivial", "fewer"), reaching("student of fewer", strong, rows="fewer")]
+    assert "of fewer" not in caption(table(*baselines, *arms, *fewer, higher=higher))
+    behind = reaching("behind", weak, rows="fewer")
+    said = caption(table(*baselines, arms[1], fewer[0], behind, higher=higher))
+    assert f" No better than words (0.700): first ({weak:.3f})." in said
+    assert said.endswith(f" No better than words of fewer ({weak:.3f}): behind ({weak:.3f}).")
 
 
 # Slices
