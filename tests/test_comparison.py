@@ -684,3 +684,8 @@ def test_a_tuned_student_is_not_said_to_be_held_against_the_same_student():
     table = only([*control, *tuned])
     assert table.against == "the student without a teacher, tuned as much"
     assert "yes, distillation helped" in answer(table)
+
+
+def test_an_arm_names_all_rows_it_was_trained_on():
+    records = [record("arm", seed, 0.8, tags={"kd.dataset_digest": f"rows-{seed % 2}"}) for seed in range(3)]
+    assert arm_of(tables_of(records)[0], "arm").trained_on == ("rows-0", "rows-1")
