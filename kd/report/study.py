@@ -22,7 +22,8 @@ def section(
     said = [*(_sentence(factor, metric) for factor in factors), *lines]
     about = (
         f"By how much a level's {metric} is above the mean over the levels, all else alike, with a 95 % t interval "
-        "over seeds; p of the analysis of variance with seeds as blocks, corrected after Holm over the factors."
+        "over seeds; p of the analysis of variance with seeds as blocks, corrected after Holm over the factors. "
+        "Both are of these rows alone, and say nothing of new examples."
     )
     tables = [("Main effects", effect_cells(factors), about)] if any(factor.levels for factor in factors) else []
     if failed:
@@ -67,5 +68,5 @@ def _sentence(factor: Factor, metric: str) -> str:
     if factor.adjusted_p is None:
         return f"{factor.name}: too few seeds to say (under {MIN_SEEDS}); {apart}."
     if factor.adjusted_p < LEVEL:
-        return f"{factor.name} mattered: {apart} (p {_p(factor.adjusted_p)})."
+        return f"{factor.name} mattered on these rows: {apart} (p {_p(factor.adjusted_p)})."
     return f"{factor.name}: no effect shown; {apart} (p {_p(factor.adjusted_p)})."
