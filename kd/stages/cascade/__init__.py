@@ -142,7 +142,7 @@ def _trained(
         control = {"kd.control_arm": _arm(plan, plan.control, source, ranked)} if plan.control else {}
         where = replace(where, tags={"kd.arm": arm, **control})
     outcome = train(plan, config, where)
-    progress.end(f"{plan.title} · seed {config.seed}", outcome.reused)
+    progress.end(plan.title, outcome.reused)
     return outcome, arm
 
 
