@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,14 +166,6 @@ def compare(
     return tables, notes
 
 
-def answer(table: Table) -> str:
-    """Answer "did distillation help?", or how it does against the baseline, in a plain sentence an arm."""
-    distilled = [arm for arm in table.arms if arm.role == "distilled" and arm.label != table.against]
-    if not distilled:
-        return "There is no distilled student to judge among these runs."
-    return "\n".join(_sentence(table, arm) for arm in distilled)
-
-
 def pareto_front(table: Table, cost: str) -> list[Arm]:
     """Return the arms that no other arm beats in both quality and a cost, cheapest first.
 
@@ -256,9 +249,14 @@ def _table(newest: Newest, metric: str, higher: bool, asked: Question, digest: s
                 trained_on=tuple(sorted({one.tags.get("kd.dataset_digest", "") for one in members})),
             )
         )
-    arms.sort(key=lambda arm: (ROLE_ORDER.index(arm.role), arm.label))
+    arms.sort(key=lambda arm: (ROLE_ORDER.index(arm.role), _by_number(arm.label)))
     last = list(newest.values())[-1].tags
     return Table(last["kd.task"], last.get("kd.dataset", ""), asked.split, digest, metric, higher, against, tuple(arms))
+
+
+def _by_number(label: str) -> list[tuple[int, str]]:
+    """Order labels so that 300 comes before 1000."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", label)]
 
 
 def _seed(record: RunRecord) -> int:
@@ -377,23 +375,3 @@ def _detectable(pairs: Sequence[Pair], value: Mapping[str, float], tests: int) -
         return None  # no spread to judge by
     se = stdev([ours[seed] - theirs[seed] for seed in ours]) / math.sqrt(gap.n)
     return minimum_detectable_difference(se, gap.n - 1, alpha=LEVEL / tests)
-
-
-def _sentence(table: Table, arm: Arm) -> str:
-    if arm.difference is None or arm.difference.mean is None:
-        return f"{arm.label}: cannot be said: {table.against}, trained on the same seed, is not among these runs."
-    gap = arm.difference
-    interval = f", 95 % interval {gap.low:+.3f} to {gap.high:+.3f}" if gap.low is not None else ""
-    seeds = f"{gap.n} seed" + ("s" if gap.n != 1 else "")
-    figure = f"{table.split} {table.metric} {gap.mean:+.3f} against {table.against}{interval}, {seeds}"
-    control = table.against in (SAME_STUDENT, TUNED)
-    match arm.verdict:
-        case "better":
-            return f"{arm.label}: {'yes, distillation helped' if control else 'better'}: {figure}."
-        case "worse":
-            return f"{arm.label}: {'no, distillation hurt' if control else 'worse'}: {figure}."
-        case "no difference shown":
-            unseen = f"; a true difference under {arm.detectable:.3f} could go unseen" if arm.detectable else ""
-            return f"{arm.label}: no {'gain' if control else 'difference'} shown: {figure}{unseen}."
-        case _:
-            return f"{arm.label}: too few seeds to say: {figure}; a claim needs at least three."

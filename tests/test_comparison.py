@@ -7,7 +7,8 @@ from statistics import fmean
 
 import pytest
 
-from kd.comparison import AVERAGED, SAME_STUDENT, Question, answer, compare, pareto_front
+from kd.comparison import AVERAGED, SAME_STUDENT, Question, compare, pareto_front
+from kd.report.words import answer
 from kd.statistics import holm, minimum_detectable_difference, paired_difference
 from kd.types import RunRecord, UserError
 
@@ -689,3 +690,8 @@ def test_a_tuned_student_is_not_said_to_be_held_against_the_same_student():
 def test_an_arm_names_all_rows_it_was_trained_on():
     records = [record("arm", seed, 0.8, tags={"kd.dataset_digest": f"rows-{seed % 2}"}) for seed in range(3)]
     assert arm_of(tables_of(records)[0], "arm").trained_on == ("rows-0", "rows-1")
+
+
+def test_arms_of_one_role_stand_by_the_numbers_in_their_names():
+    records = [run for count in (100, 1000, 300) for run in runs(f"student · {count} labels", {0: 0.5})]
+    assert [arm.label for arm in only(records).arms] == [f"student · {count} labels" for count in (100, 300, 1000)]

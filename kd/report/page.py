@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from kd.comparison import Table, answer
+from kd.comparison import Table
 from kd.details import Details
 from kd.report.plots import GROUND, INK, looks
 from kd.report.tables import (
@@ -22,6 +22,7 @@ from kd.report.tables import (
     slice_cells,
     title,
 )
+from kd.report.words import answer
 
 Cells = list[list[str]]
 SIGNS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "P": "✚"}

@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 
 from kd import tracking
-from kd.comparison import Question, Table, answer, compare
+from kd.comparison import Question, Table, compare
 from kd.config import CompareConfig, listed
 from kd.details import Curve, Details, SeedTest, Slice, slice_differences
 from kd.report.data import as_csv, as_json
 from kd.report.page import page
 from kd.report.plots import as_png, as_svg, plots
 from kd.report.tables import Section, caption, markdown, markdown_section, rich_tables, title
+from kd.report.words import answer
 from kd.stages.console import console, say
 from kd.stages.effort import uneven_steps
 from kd.tasks import TASKS

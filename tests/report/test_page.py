@@ -5,11 +5,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from kd.comparison import answer
 from kd.details import Details, SeedTest
 from kd.report.page import page
 from kd.report.plots import as_svg, plots
 from kd.report.tables import cost_cells, quality_cells, slice_cells
+from kd.report.words import answer
 from tests.report.examples import BETTER, CONTROL, DETAILS, PLAIN, arm, crowd, cut, table
 
 INPUTS = {"experiments": "kd", "kd.git_commit": "0a1b2c"}

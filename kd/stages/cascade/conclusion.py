@@ -7,10 +7,11 @@ from statistics import fmean
 import pandas as pd
 
 from kd import tracking
-from kd.comparison import Table, answer
+from kd.comparison import Table
 from kd.config import CascadeConfig, CompareConfig
 from kd.report.cascade import StepFound, section
 from kd.report.tables import rich_table
+from kd.report.words import answer
 from kd.stages.compare import differences, find, publish, show, where
 from kd.stages.console import console, say
 from kd.stages.fitting import LATENCY, Outcome

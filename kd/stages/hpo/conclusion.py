@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from kd import tracking
-from kd.comparison import answer
 from kd.config import CompareConfig
+from kd.report.words import answer
 from kd.slots import counting
 from kd.stages.baselines import log_baselines
 from kd.stages.compare import find, publish, show, where
