@@ -54,8 +54,11 @@ class Refused(Exception):
     """A gate was not passed. The text says which, the figure and the threshold. Exit code 3."""
 
 
-class Stopped(Exception):
-    """SIGTERM or Ctrl-C arrived and a checkpoint was saved; the same command goes on from there. Exit code 143."""
+class Stopped(BaseException):
+    """SIGTERM or Ctrl-C arrived and a checkpoint was saved; the same command goes on from there. Exit code 143.
+
+    No Exception, as KeyboardInterrupt is none: it may come within a library that makes its own error of any.
+    """
 
 
 class Pruned(Exception):

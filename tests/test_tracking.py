@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from kd import tracking
 from kd.types import Refused, Stopped, UserError
@@ -54,6 +56,22 @@ def adopted(client, monkeypatch):
 
 
 # How runs end
+
+
+def test_a_signal_that_comes_within_the_store_is_no_error_of_it(client):
+    run = client.create_run(client.get_experiment_by_name("kd").experiment_id)
+
+    def come(*_):
+        raise Stopped("SIGTERM came")
+
+    event.listen(Engine, "before_cursor_execute", come)
+    try:
+        with pytest.raises(Stopped):
+            client.set_tag(run.info.run_id, "kd.format", "onnx")
+    finally:
+        event.remove(Engine, "before_cursor_execute", come)
+    client.set_tag(run.info.run_id, "kd.format", "onnx")
+    assert client.get_run(run.info.run_id).data.tags["kd.format"] == "onnx"
 
 
 @pytest.mark.parametrize(
