@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.results import FOLDER, PEERS_PYTHON, Settings, render, write
-from kd.profiling import machine
-from kd.stages.rows import short_name
+from kd.run.data import short_name
+from kd.serving.profile import machine
 
 SECTIONS = ("training", "cache", "growth", "inference", "fixed")
 QUICK = SECTIONS[:3]

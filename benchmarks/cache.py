@@ -21,17 +21,17 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from benchmarks.results import Result, Settings, fresh
+from kd.base.types import CALLER_ONLY, PrecisionName
 from kd.data.sources import DataRequest, load
-from kd.models.sources import fetch_weights, load_tokenizer
+from kd.models.load import fetch_weights, load_tokenizer
+from kd.models.precision import autocast_dtype, resolve_precision
 from kd.models.students import build_student
 from kd.objectives.soft import soft_kl
-from kd.precision import autocast_dtype, resolve_precision
-from kd.signals import Caching, TeacherSignal, Wanted, teacher_signal
-from kd.stages.student import TOKENS_CPU
+from kd.run.student import TOKENS_CPU
 from kd.tasks.classification import Classification
-from kd.teaching import TeacherPass
-from kd.training.order import LengthGroups
-from kd.types import CALLER_ONLY, PrecisionName
+from kd.teacher.run import TeacherPass
+from kd.teacher.signal import Caching, TeacherSignal, Wanted, teacher_signal
+from kd.training.sampler import LengthGroups
 
 WRITING, READING = "Teacher cache: writing", "Teacher cache: reading"
 CONTENTS = {"logits": ("logits",), "logits and 2 hidden layers": ("logits", "hidden.2", "hidden.5")}

@@ -19,7 +19,7 @@ from benchmarks import store
 from benchmarks.results import QUIET, REPOSITORY, Result, Settings, fresh
 from kd.config import StudentConfig
 from kd.data.splits import subset
-from kd.stages.rows import load_rows
+from kd.run.data import load_rows
 
 SECTION = "Fixed costs"
 ROWS = {"train": 256, "validation": 128, "test": 128}

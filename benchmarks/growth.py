@@ -11,7 +11,7 @@ from datasets import Dataset
 from benchmarks.peers.common import Workload
 from benchmarks.results import Result, Settings, in_turn
 from benchmarks.workload import make
-from kd.precision import resolve_precision
+from kd.models.precision import resolve_precision
 
 EXAMPLES, STEPS = (1_000, 10_000, 100_000), 40
 EPOCHS, ROWS, TRIALS = (1, 3, 10), 64, 10

@@ -120,11 +120,12 @@ def _contenders(uri: str, connection: http.client.HTTPConnection) -> dict[str, C
     """Load a model for all of them into this process; the order is the one they are asked in first."""
     import mlflow
 
-    from kd import packaging, tracking
+    from kd import tracking
+    from kd.serving import package
 
     served = mlflow.pyfunc.load_model(uri)
     folder = tracking.stored_model(uri, "model").folder
-    settings = packaging.read_settings(folder)
+    settings = package.read_settings(folder)
     trained = settings["format"] == "safetensors"
     found = _by_torch(folder, settings["max_length"]) if trained else _by_onnx(folder, served.unwrap_python_model())
 
@@ -209,7 +210,7 @@ def main() -> None:
     import argparse
 
     from kd.config import StudentConfig
-    from kd.stages.rows import load_rows
+    from kd.run.data import load_rows
 
     parser = argparse.ArgumentParser()
     parser.add_argument("uri")

@@ -32,14 +32,14 @@ import torch
 from mlflow import MlflowClient
 
 from kd import tracking
-from kd.commandline import parse
+from kd.base.console import hushed
+from kd.base.types import Pruned
 from kd.config import HpoConfig
-from kd.slots import Attempt, counting
-from kd.stages.console import hushed
-from kd.stages.hpo.setting import Setting, prepare
-from kd.stages.hpo.trials import options, planned, rows_of
-from kd.stages.learning import learn
-from kd.types import Pruned
+from kd.config.commandline import parse
+from kd.run.fit import learn
+from kd.search.prepare import Setting, prepare
+from kd.search.retries import Attempt, counting
+from kd.search.trial import options, planned, rows_of
 
 KILLS = 8
 TRIED, WAIT_S = 20, (8.0, 40.0)

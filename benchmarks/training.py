@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.results import PEERS_PYTHON, Result, Settings, in_turn
 from benchmarks.workload import make
-from kd.precision import resolve_precision
+from kd.models.precision import resolve_precision
 
 SECTION = "Distillation training"
 RATIOS = "Distillation training: ratios"

@@ -3,8 +3,9 @@
     python -m benchmarks.verdicts
 
 Two arms with the same true accuracy of 0.90, or one 2 points better, are scored on 3,000 test examples for 3, 5 and 10
-seeds; 1,000 comparisons of each kind go through `kd.comparison.compare`. A claim is a verdict of better or worse; where
-the true accuracies are equal it is false. True means over all examples there could be, not those of one test set.
+seeds; 1,000 comparisons of each kind go through `kd.analysis.comparison.compare`. A claim is a verdict of better or
+worse; where the true accuracies are equal it is false. True means over all examples there could be, not those of one
+test set.
 
 An example is answered rightly where
 
@@ -20,7 +21,7 @@ run, moves its accuracy with a standard deviation of 0, 0.5 or 1 point. The mode
 - fixed: as unlike, but all seeds give the same answers.
 
 Two tests stand side by side: the t test over seeds, which takes the test set for given, and the verdict of `compare`
-where predictions are known, `kd.statistics.crossed_difference`, which takes the examples for drawn, too.
+where predictions are known, `kd.analysis.statistics.crossed_difference`, which takes the examples for drawn, too.
 """
 
 import sys
@@ -32,9 +33,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special, stats
 
-from kd.comparison import compare
-from kd.statistics import crossed_difference, verdict
-from kd.types import RunRecord
+from kd.analysis.comparison import compare
+from kd.analysis.statistics import crossed_difference, verdict
+from kd.base.types import RunRecord
 
 COMPARISONS, EXAMPLES, ACCURACY, GAIN = 1000, 3000, 0.90, 0.02
 SEEDS = (3, 5, 10)

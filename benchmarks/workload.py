@@ -9,9 +9,9 @@ from benchmarks.results import Settings
 from kd.config import DistillConfig
 from kd.data.splits import subset
 from kd.models.layers import layer_map
-from kd.models.sources import fetch_weights, load_tokenizer
+from kd.models.load import fetch_weights, load_tokenizer
 from kd.models.students import build_student
-from kd.stages.rows import load_rows
+from kd.run.data import load_rows
 
 LAYERS = (0, 5)
 TEACHER = "builtin:minilm-l6"

@@ -1,7 +1,7 @@
 """Entry point `cache`; see `python -m entrypoints.cache --help`."""
 
+from kd.commands import start
 from kd.config import CacheConfig
-from kd.stages import start
 
 if __name__ == "__main__":
     start("cache", CacheConfig)

@@ -1,7 +1,7 @@
 """Entry point `measure`; see `python -m entrypoints.measure --help`."""
 
+from kd.commands import start
 from kd.config import MeasureConfig
-from kd.stages import start
 
 if __name__ == "__main__":
     start("measure", MeasureConfig)

@@ -1,7 +1,7 @@
 """Entry point `study`; see `python -m entrypoints.study --help`."""
 
+from kd.commands import start
 from kd.config import StudyConfig
-from kd.stages import start
 
 if __name__ == "__main__":
     start("study", StudyConfig)

@@ -1,7 +1,7 @@
 """Entry point `teacher`; see `python -m entrypoints.teacher --help`."""
 
+from kd.commands import start
 from kd.config import TeacherConfig
-from kd.stages import start
 
 if __name__ == "__main__":
     start("teacher", TeacherConfig)

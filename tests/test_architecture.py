@@ -10,49 +10,31 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted([*(ROOT / "kd").rglob("*.py"), *(ROOT / "entrypoints").rglob("*.py")])
-BASIS = ("kd.types", "kd.data", "kd.statistics", "kd.home")
-
-# part -> what of this project it may import beside itself
-MAY_IMPORT = {
-    "entrypoints": ("kd.config", "kd.stages"),
-    "kd.types": (),
-    "kd.home": (),
-    "kd.statistics": (),
-    "kd.slots": (),
-    "kd.config": ("kd.types",),
-    "kd.commandline": ("kd.types",),
-    "kd.space": ("kd.config", *BASIS),
-    "kd.details": BASIS,
-    "kd.effects": BASIS,
-    "kd.data": ("kd.types", "kd.home"),
-    "kd.tasks": BASIS,
-    "kd.models": BASIS,
-    "kd.objectives": BASIS,
-    "kd.selection": BASIS,
-    "kd.signals": BASIS,
-    "kd.insides": BASIS,
-    "kd.training": ("kd.insides", *BASIS),
-    "kd.evaluation": BASIS,
-    "kd.teaching": ("kd.insides", *BASIS),
-    "kd.precision": ("kd.types",),
-    "kd.profiling": BASIS,
-    "kd.comparison": BASIS,
-    "kd.promotion": BASIS,
-    "kd.verdicts": ("kd.comparison", *BASIS),
-    "kd.report": ("kd.comparison", "kd.details", "kd.effects", *BASIS),
-    "kd.packaging": ("kd.types",),
-    "kd.onnx_export": ("kd.types", "kd.packaging"),
-    "kd.tracking": ("kd.types",),
-    "kd.stages": ("kd",),
-}
+# The floors of the house, from the top: a folder uses those below it, and of its own floor none but itself.
+FLOORS = (
+    ("entrypoints",),
+    ("commands",),
+    ("search",),
+    ("sweep",),
+    ("space",),
+    ("registry",),
+    ("run",),
+    ("report", "serving"),
+    ("tasks", "teacher", "training"),
+    ("analysis", "data", "evaluation", "models", "objectives", "selection", "tracking"),
+    ("config",),
+    ("base",),
+)
+FLOOR = {folder: number for number, floor in enumerate(FLOORS) for folder in floor}
+LOOSE = {"kd", "kd.__main__", "kd.api"}
 # library -> the only modules that may import it
-ONLY_IN = {"mlflow": ("kd.tracking", "kd.tracking.*", "kd.tasks.*.served"), "optuna": ("kd.stages.hpo.*",)}
+ONLY_IN = {"mlflow": ("kd.tracking", "kd.tracking.*", "kd.tasks.*.served"), "optuna": ("kd.search.*",)}
 # library -> how many modules at most may import it
 AT_MOST = {"peft": 1}
 # folders whose files are strategies: a file imports of its siblings only `base`
 STRATEGIES = ("kd/objectives", "kd/selection", "kd/tasks")
 # folder -> lines a file, the most specific first
-LINES = {"entrypoints": 15, "kd/objectives": 120, "kd/selection": 120, "kd/tasks": 300, "kd/stages": 270, "kd": 400}
+LINES = {"entrypoints": 15, "kd/commands": 150, "kd/objectives": 120, "kd/selection": 120, "kd": 400}
 FUNCTION_LINES, ARGUMENTS = 50, 6
 
 
@@ -95,21 +77,27 @@ def ours(module, with_types=True):
     return {name for name in imports(module, with_types) if within(name, "kd") or within(name, "entrypoints")}
 
 
-@pytest.mark.parametrize("part", MAY_IMPORT)
-def test_a_part_imports_only_what_the_design_allows(part):
+def folder_of(module):
+    """The folder of the house that a module lies in; empty for those beside the folders."""
+    parts = module.split(".")
+    return "entrypoints" if parts[0] == "entrypoints" else parts[1] if len(parts) > 1 and module not in LOOSE else ""
+
+
+@pytest.mark.parametrize("module", [module for module in TREES if folder_of(module)])
+def test_a_folder_uses_the_floors_below_it_and_never_those_above(module):
+    own = folder_of(module)
     wrong = [
-        f"{module} imports {name}"
-        for module in TREES
-        if within(module, part)
+        name
         for name in ours(module)
-        if not any(within(name, allowed) for allowed in (part, *MAY_IMPORT[part]))
-    ]
+        if (other := folder_of(name)) and other != own and FLOOR[other] <= FLOOR[own]
+    ]  # fmt: skip
     assert not wrong
 
 
-def test_every_module_has_a_line_in_the_table_so_none_escapes_the_rules():
-    free = [module for module in TREES if not any(within(module, part) for part in MAY_IMPORT)]
-    assert free == ["kd"]
+def test_every_folder_has_a_floor_and_no_module_lies_loose_so_none_escapes_the_order():
+    assert {folder_of(module) for module in TREES} - {""} <= FLOOR.keys()
+    loose = {module for module in TREES if module.count(".") == 1 and module.startswith("kd.")}
+    assert {module for module in loose if PATHS[module].name != "__init__.py"} <= LOOSE
 
 
 def test_entry_points_are_leaves():
@@ -157,7 +145,7 @@ def test_there_is_no_import_circle_not_even_a_lazy_one():
 
 
 def test_comparing_loads_neither_torch_nor_transformers_which_take_longer_than_the_comparison():
-    code = "import sys, kd.stages.compare; print(sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
+    code = "import sys, kd.commands.compare; print(sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -8,7 +8,7 @@ from benchmarks import training
 from benchmarks.peers import ours, trainer
 from benchmarks.peers.common import Trio, Workload
 from benchmarks.results import Result, render, write
-from kd.stages.weights import locate
+from kd.run.locate import locate
 from tests import tiny
 
 TEXTS = ["good film", "the book was bad and the plot very poor", "a fine story", "it was not good"] * 5

@@ -12,17 +12,17 @@ import pandas as pd
 import pytest
 import torch
 from datasets import ClassLabel, Dataset
-from tiny import bert, tokenizer
 
-from kd import packaging
+from kd.base.types import MaskName, Setting, Shape, StudentOutputs, TeacherOutputs, UserError
 from kd.config.objective import USED_BY
 from kd.data.splits import Splits
-from kd.data.transfer import joined
+from kd.data.unlabelled import joined
 from kd.models.layers import LAYER_MAPS, layer_map
 from kd.objectives import OBJECTIVES
+from kd.serving import package
 from kd.tasks import TASKS
-from kd.teaching import top_log_probs
-from kd.types import MaskName, Setting, Shape, StudentOutputs, TeacherOutputs, UserError
+from kd.teacher.run import top_log_probs
+from tests.tiny import bert, tokenizer
 
 # Objectives
 
@@ -724,8 +724,8 @@ def answered(tmp_path_factory):
                     weight *= 8 if weight.dim() > 1 else 1  # random weights answer nearly the same to all rows
                 logits = model(**inputs_of(got.batch)).logits.numpy()
             folder = tmp_path_factory.mktemp(name)
-            packaging.save(folder, model, tokenizer(), {**got.task.serving(), "max_length": 16})
-            made[name] = logits, packaging.answer(got.task.served, folder, got.task.requests(got.case.splits.test))
+            package.save(folder, model, tokenizer(), {**got.task.serving(), "max_length": 16})
+            made[name] = logits, package.answer(got.task.served, folder, got.task.requests(got.case.splits.test))
         return made[name]
 
     return answers

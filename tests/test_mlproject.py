@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 import kd.config
-from kd.commandline import parse
+from kd.base.types import InitialisationName, ObjectiveName, TaskName
+from kd.config.commandline import parse
 from kd.models.layers import LAYER_MAPS
 from kd.objectives import OBJECTIVES
 from kd.tasks import TASKS
-from kd.types import InitialisationName, ObjectiveName, TaskName
 
 ROOT = Path(__file__).parent.parent
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))
@@ -43,7 +43,7 @@ def test_the_script_starts_the_stage_of_its_name_with_the_options_of_its_name(na
     tree = ast.parse((ROOT / "entrypoints" / f"{name}.py").read_text(encoding="utf-8"))
     started = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
     assert started == [f"start('{name}', {name.capitalize()}Config)"]
-    assert importlib.util.find_spec(f"kd.stages.{name}")
+    assert importlib.util.find_spec(f"kd.commands.{name}")
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)

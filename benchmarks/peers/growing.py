@@ -23,13 +23,13 @@ import torch
 from datasets import load_from_disk
 
 from benchmarks.peers.common import Workload, load_models, peak_mib
+from kd.base.types import Stopped
 from kd.data.encoded import encoded
+from kd.models.precision import resolve_precision
 from kd.objectives.soft import Soft
-from kd.precision import resolve_precision
-from kd.signals import Wanted, teacher_signal
 from kd.tasks.classification import Classification
-from kd.training import Job, Recipe, fit
-from kd.types import Stopped
+from kd.teacher.signal import Wanted, teacher_signal
+from kd.training.loop import Job, Recipe, fit
 
 SETTLED = 10
 """Steps before the clock starts."""

@@ -26,19 +26,19 @@ from datasets import Dataset
 
 from benchmarks.peers.common import Trained, Trio, Workload, load_models, measure, seconds
 from kd import tracking
+from kd.base.console import hushed
 from kd.config import DistillConfig
 from kd.data.digests import digest
 from kd.data.splits import Splits
 from kd.objectives.soft import Soft
-from kd.signals import TeacherSignal
-from kd.stages import learning
-from kd.stages.console import hushed
-from kd.stages.plans import Plan
-from kd.stages.rows import Rows
-from kd.stages.student import signal_of
-from kd.stages.weights import Located, locate
+from kd.run import fit as learning
+from kd.run.data import Rows
+from kd.run.locate import Located, locate
+from kd.run.plan import Plan
+from kd.run.student import signal_of
 from kd.tasks.classification import Classification
-from kd.training import Fitted, Job, Recipe, fit
+from kd.teacher.signal import TeacherSignal
+from kd.training.loop import Fitted, Job, Recipe, fit
 
 
 def config_of(workload: Workload, teacher: str, precision: str) -> DistillConfig:

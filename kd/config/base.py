@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from kd.types import PrecisionName, ResumeName, TaskName, UserError
+from kd.base.types import PrecisionName, ResumeName, TaskName, UserError
 
 Options = TypeVar("Options", bound="FitOptions")
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from kd.base.types import CacheActionName, UserError
 from kd.config.base import require
-from kd.types import CacheActionName, UserError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
+from kd.base.types import UserError
 from kd.config.training import MainConfig
-from kd.types import UserError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from kd.base.types import FormatName, OutputName, UserError
 from kd.config.base import require
-from kd.types import FormatName, OutputName, UserError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from kd.base.types import PrunerName, SamplerName, SearchedArmName, UserError
 from kd.config.base import listed, require
 from kd.config.training import DistillConfig
-from kd.types import PrunerName, SamplerName, SearchedArmName, UserError
 
 LIMITED = ("size_mib", "gflops", "parameters")
 """What a trial can be limited by, or optimised for, beside the task's metrics: known without timing it."""

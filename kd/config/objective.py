@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import get_args
 
-from kd.types import MatchName, ObjectiveName, UserError
+from kd.base.types import MatchName, ObjectiveName, UserError
 
 OBJECTIVE_NAMES: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
 PRESETS = {"mixed": "soft,hidden,attention"}

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kd.base.types import REST, CacheName, InitialisationName, ObjectiveName, UserError
 from kd.config.base import FitOptions, require
 from kd.config.objective import parse_objective, spelt_match, spelt_objective
-from kd.types import REST, CacheName, InitialisationName, ObjectiveName, UserError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,8 @@ import pyarrow as pa
 from datasets import Dataset
 from filelock import FileLock
 
-from kd.home import home
-from kd.types import EncodedRows
+from kd.base.home import home
+from kd.base.types import EncodedRows
 
 log = logging.getLogger(__name__)
 CHUNK = 1000

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, load_from_disk
 
+from kd.base.types import SplitName, UserError
 from kd.data.splits import SPLIT_ALIASES, Source, named_splits
-from kd.types import SplitName, UserError
 
 MAX_FIELD = 2**31 - 1
 """Longest CSV field in characters; the csv module's own limit of 131,072 is under the length of a long document."""

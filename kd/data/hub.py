@@ -9,7 +9,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
     RepositoryNotFoundError,
 )
 
-from kd.types import UserError
+from kd.base.types import UserError
 
 PROBE_TIMEOUT_S = 8.0
 """Seconds for the one request that tells whether the hub answers; `load_dataset` alone retries for more than 20."""

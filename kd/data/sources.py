@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Value
 
+from kd.base.types import SplitName, UserError
 from kd.data import files, hub
 from kd.data.splits import (
     CutRequest,
@@ -20,7 +21,6 @@ from kd.data.splits import (
     named_splits,
     refuse_shared_groups,
 )
-from kd.types import SplitName, UserError
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:[\w.+-]+)?")
 
@@ -107,7 +107,7 @@ def load_inputs(request: DataRequest) -> Dataset:
 
 
 def _apidocs() -> DatasetDict:
-    from kd.data import apidocs
+    from kd.data.builtin import apidocs
 
     return apidocs.load()
 

@@ -16,8 +16,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedShuffleSplit
 
+from kd.base.types import SplitName, UserError
 from kd.data.digests import row_keys
-from kd.types import SplitName, UserError
 
 SPLIT_ALIASES: dict[str, SplitName] = {
     "train": "train",

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from kd.types import CALLER_ONLY, Content
+from kd.base.types import CALLER_ONLY, Content
 
 STEPS = 50
 """Points of the path at which gradients are taken, by Gauss-Legendre quadrature."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kd.types import CALLER_ONLY, EncodedRows, MaskName
+from kd.base.types import CALLER_ONLY, EncodedRows, MaskName
 
 LEAST_ROWS = 4
 """Fewest rows that the unbiased estimate is defined for."""

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from kd.home import home
+from kd.base.home import home
+from kd.base.types import CALLER_ONLY, EncodedRows, Term
 from kd.models.layers import layer_stack
-from kd.types import CALLER_ONLY, EncodedRows, Term
 
 log = logging.getLogger(__name__)
 ROWS_AT_ONCE = 32

@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 from transformers import PreTrainedModel
 
-from kd.types import InitialisationName, UserError
+from kd.base.types import InitialisationName, UserError
 
 LayerMap = tuple[int, ...]
 """0-based indices into the source's layers, one a student layer, rising."""

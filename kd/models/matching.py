@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from kd.types import LayerPairs, MatchName, UserError
+from kd.base.types import LayerPairs, MatchName, UserError
 
 
 def _spaced(student: int, teacher: int) -> LayerPairs:

@@ -9,8 +9,8 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel
 
+from kd.base.types import UserError
 from kd.models.layers import LayerMap, copy_layers
-from kd.types import UserError
 
 SHARED = (
     *("vocab_size", "type_vocab_size", "pad_token_id", "bos_token_id", "eos_token_id"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from kd.base.types import ObjectiveName, ObjectiveTerm, Setting
 from kd.objectives.attention import attention
 from kd.objectives.cosine import cosine
 from kd.objectives.dkd import Dkd
@@ -11,7 +12,6 @@ from kd.objectives.jsd import Jsd
 from kd.objectives.patient import patient
 from kd.objectives.relation import relation
 from kd.objectives.soft import Soft
-from kd.types import ObjectiveName, ObjectiveTerm, Setting
 
 OBJECTIVES: dict[ObjectiveName, Callable[[Setting], ObjectiveTerm | None]] = {
     "none": lambda setting: None,

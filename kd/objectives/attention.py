@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from kd.base.types import LayerPairs, MaskName, Needs, Setting, StudentOutputs, TeacherOutputs, Term
 from kd.objectives.base import masked_sum
-from kd.types import LayerPairs, MaskName, Needs, Setting, StudentOutputs, TeacherOutputs, Term
 
 LEAST = 1e-8
 """Probabilities count as no less, so that the logarithm of one that is rounded to 0 is finite."""

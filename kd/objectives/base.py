@@ -9,7 +9,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from kd.types import Term, TopLogProbs
+from kd.base.types import Term, TopLogProbs
 
 
 def masked_sum(values: torch.Tensor, mask: torch.Tensor) -> Term:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from kd.base.types import MaskName, Needs, Setting, StudentOutputs, TeacherOutputs, Term
 from kd.objectives.base import at_valid, masked_sum
-from kd.types import MaskName, Needs, Setting, StudentOutputs, TeacherOutputs, Term
 
 
 def cosine_distance(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> Term:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from kd.base.types import LOGITS_ALONE, MaskName, Needs, StudentOutputs, TeacherOutputs, Term, TopLogProbs
 from kd.objectives.base import log_distributions, masked_sum
-from kd.types import LOGITS_ALONE, MaskName, Needs, StudentOutputs, TeacherOutputs, Term, TopLogProbs
 
 TARGET, OTHERS = 1.0, 8.0
 """The paper's weights of the two parts on CIFAR-100."""

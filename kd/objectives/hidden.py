@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from kd.base.types import LayerPairs, MaskName, Needs, Setting, StudentOutputs, TeacherOutputs, Term
 from kd.objectives.base import at_valid, masked_sum
-from kd.types import LayerPairs, MaskName, Needs, Setting, StudentOutputs, TeacherOutputs, Term
 
 
 def hidden_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> Term:

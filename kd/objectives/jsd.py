@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from kd.base.types import LOGITS_ALONE, MaskName, Needs, StudentOutputs, TeacherOutputs, Term, TopLogProbs
 from kd.objectives.base import log_distributions, masked_sum
-from kd.types import LOGITS_ALONE, MaskName, Needs, StudentOutputs, TeacherOutputs, Term, TopLogProbs
 
 
 def generalised_jsd(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from kd.base.types import MaskName, Needs, Setting, StudentOutputs, TeacherOutputs, Term
 from kd.objectives.base import masked_sum
-from kd.types import MaskName, Needs, Setting, StudentOutputs, TeacherOutputs, Term
 
 FAR = -1e30
 """Score of a key that is not there."""

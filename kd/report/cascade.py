@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kd.analysis.statistics import PairedDifference, Verdict
 from kd.report.tables import MISSING, Section, difference_cell
-from kd.statistics import PairedDifference, Verdict
 
 
 @dataclass(frozen=True)

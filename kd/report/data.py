@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from kd.comparison import Arm, Table
-from kd.details import Details
+from kd.analysis.comparison import Arm, Table
+from kd.analysis.slices import Details
 from kd.report.words import answer
 
 Findings = Sequence[tuple[Table, Details]]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from kd.comparison import Table
-from kd.details import Details
+from kd.analysis.comparison import Table
+from kd.analysis.slices import Details
 from kd.report.plots import GROUND, INK, looks
 from kd.report.tables import (
     MISSING,

@@ -17,11 +17,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from kd.comparison import Arm, Table, pareto_front
-from kd.details import Details
+from kd.analysis.comparison import Arm, Table, pareto_front
+from kd.analysis.slices import Details
+from kd.analysis.statistics import Interval, PairedDifference
 from kd.report.labels import Point, label_points, wrapped
 from kd.report.tables import title
-from kd.statistics import Interval, PairedDifference
 
 Dash = Literal["-", "--", ":", "-."]
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

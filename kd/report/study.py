@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from kd.effects import Factor, Level
+from kd.analysis.effects import Factor, Level
+from kd.analysis.statistics import LEVEL, MIN_SEEDS
 from kd.report.tables import MISSING, Section
-from kd.statistics import LEVEL, MIN_SEEDS
 
 
 def section(

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from rich.console import JustifyMethod
 from rich.table import Table as RichTable
 
-from kd.comparison import Arm, Table
-from kd.details import Details, Slice, losing
-from kd.statistics import Interval, PairedDifference
+from kd.analysis.comparison import Arm, Table
+from kd.analysis.slices import Details, Slice, losing
+from kd.analysis.statistics import Interval, PairedDifference
 
 MISSING = "–"
 WORST = 5

@@ -1,6 +1,6 @@
 """A comparison in plain sentences."""
 
-from kd.comparison import SAME_STUDENT, TUNED, Arm, Table
+from kd.analysis.comparison import SAME_STUDENT, TUNED, Arm, Table
 
 
 def answer(table: Table) -> str:

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from itertools import combinations_with_replacement, islice
 from typing import Any, Protocol
 
+from kd.base.types import UserError
 from kd.config import DistillConfig
 from kd.space.parameters import (
     Parameter,
@@ -20,7 +21,6 @@ from kd.space.parameters import (
     with_conditions,
 )
 from kd.space.values import described, joined, shown, typed
-from kd.types import UserError
 
 OF_TEACHER = ("objective", "alpha", "temperature", "beta", "match")
 """Those that mean nothing without a teacher."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from kd.base.types import UserError
 from kd.space.parameters import Parameter, Space, combinations, ends, last_step, value_at, with_conditions
 from kd.space.values import (
     HINTS,
@@ -21,7 +22,6 @@ from kd.space.values import (
     shown,
     typed,
 )
-from kd.types import UserError
 
 RANGE = ("low", "high", "log", "step")
 KEYS = {"float": RANGE, "int": RANGE, "categorical": ("choices",)}

@@ -6,9 +6,9 @@ import reprlib
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeAlias, get_args, get_type_hints
 
+from kd.base.types import UserError
 from kd.config import DistillConfig
 from kd.config.objective import allowed_objectives, spelt_match, spelt_objective
-from kd.types import UserError
 
 SEARCHABLE = (
     "learning_rate",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 import numpy as np
 import pandas as pd
 
-from kd.types import Content, MaskName, TaskName, Term
+from kd.base.types import Content, MaskName, TaskName, Term
 
 if TYPE_CHECKING:
     import torch

@@ -9,9 +9,9 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
+from kd.base.types import UserError
 from kd.tracking.registry import model_version
 from kd.tracking.store import Gone, client, failed, first_line, tracking_uri
-from kd.types import UserError
 
 STORED_NAME = "model"
 

@@ -20,6 +20,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 from pyarrow import parquet
 
+from kd.base.types import RunRecord, UserError
 from kd.tracking.store import (
     ENDED_EARLY,
     Gone,
@@ -32,7 +33,6 @@ from kd.tracking.store import (
     tracking_uri,
     unbroken,
 )
-from kd.types import RunRecord, UserError
 
 REQUESTS = "requests.parquet"
 """Artifact: real inputs of the task, to time a model on."""

@@ -11,8 +11,8 @@ from typing import Any
 import mlflow
 from mlflow.exceptions import MlflowException
 
+from kd.base.types import Refused, UserError
 from kd.tracking.store import first_line
-from kd.types import Refused, UserError
 
 EXAMPLE = "serving_input_example.json"
 """What MLflow keeps with a model: its input example as a request."""

@@ -12,7 +12,7 @@ from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import SQLAlchemyError
 
-from kd.types import Pruned, Refused, Stopped, UserError
+from kd.base.types import Pruned, Refused, Stopped, UserError
 
 DEFAULT_EXPERIMENT = "kd"
 KNOCK_S = 8.0

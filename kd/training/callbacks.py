@@ -9,8 +9,8 @@ from typing import Any
 
 from transformers import ProgressCallback, TrainerCallback
 
-from kd.training.order import LengthGroups
-from kd.types import UserError
+from kd.base.types import UserError
+from kd.training.sampler import LengthGroups
 
 
 class Reporter(TrainerCallback):

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from kd.data import apidocs, apidocs_harvest
-from kd.data.apidocs_harvest import PLACEHOLDERS, Row, near_copies, plain_words
-from kd.types import UserError
+from kd.base.types import UserError
+from kd.data.builtin import apidocs, apidocs_harvest
+from kd.data.builtin.apidocs_harvest import PLACEHOLDERS, Row, near_copies, plain_words
 
 SYLLABLES = ("bra", "clo", "dre", "fli", "gru", "pla")
 WORDS = [first + last for first in SYLLABLES for last in ("nd", "st", "mp", "rk", "ll", "ft")]
@@ -90,7 +90,8 @@ def test_too_few_rows_are_refused_and_the_class_is_named() -> None:
 def test_hash_randomisation_changes_no_row(tmp_path: Path) -> None:
     folders = {name: str(folder) for name, folder in packages(tmp_path).items()}
     code = (
-        "from pathlib import Path; from kd.data import apidocs; from kd.data.apidocs_harvest import harvest; "
+        "from pathlib import Path; from kd.data.builtin import apidocs; "
+        "from kd.data.builtin.apidocs_harvest import harvest; "
         f"rows = harvest({{k: Path(v) for k, v in {folders!r}.items()}}); "
         "print(len(rows), apidocs.digest(apidocs.build(rows, {'test': 20, 'validation': 20, 'train': 30})))"
     )

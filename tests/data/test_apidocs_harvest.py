@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kd.data import apidocs_harvest
-from kd.data.apidocs_harvest import first_paragraph, harvest, mask, near_copies, plain_words
+from kd.data.builtin import apidocs_harvest
+from kd.data.builtin.apidocs_harvest import first_paragraph, harvest, mask, near_copies, plain_words
 
 SYLLABLES = ("bra", "clo", "dre", "fli", "gru", "pla")
 WORDS = [first + last for first in SYLLABLES for last in ("nd", "st", "mp", "rk", "ll", "ft")]

@@ -5,9 +5,9 @@ import json
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict
 
+from kd.base.types import UserError
 from kd.data import files
 from kd.data.files import read, read_file
-from kd.types import UserError
 
 
 def write(folder, name, text, encoding="utf-8"):

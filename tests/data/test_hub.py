@@ -11,9 +11,9 @@ import pytest
 from datasets import Dataset, DatasetDict
 from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
 
+from kd.base.types import UserError
 from kd.data import hub
 from kd.data.sources import DataRequest, load
-from kd.types import UserError
 
 DATA = DatasetDict(train=Dataset.from_dict({"text": ["a"]}))
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict
 
+from kd.base.types import UserError
 from kd.data import sources
 from kd.data.digests import digest
 from kd.data.sources import BUILTINS, DataRequest, load
 from kd.data.splits import subset
-from kd.types import UserError
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from tiny import bert, tokenizer
 
+from kd.base.types import Content
 from kd.evaluation.attribution import Explanation, agreement, completeness_error, explain
-from kd.types import Content
+from tests.tiny import bert, tokenizer
 
 TEXT = "the film was very bad and not good"
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from test_evaluation import TEXTS, collate, encoded
-from tiny import bert
 
 from kd.evaluation.similarity import cka, mean_states, same_depth
+from tests.evaluation.test_predict import TEXTS, collate, encoded
+from tests.tiny import bert
 
 
 def draw(*shape, seed=0):

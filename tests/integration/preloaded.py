@@ -11,7 +11,7 @@ import sys
 import traceback
 
 import kd.config
-from kd.stages import QUIET, start
+from kd.commands import QUIET, start
 
 
 def child(stage: str, words: list[str], env: dict[str, str], folder: str) -> int:
@@ -34,7 +34,7 @@ if __name__ == "__main__":  # processes that a stage spawns import this file aga
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     for stage in ("main", "measure", "promote", "export", "hpo"):
-        importlib.import_module(f"kd.stages.{stage}")
+        importlib.import_module(f"kd.commands.{stage}")
     for line in sys.stdin:
         job = json.loads(line)
         if "wait" in job:

@@ -6,13 +6,13 @@ import json
 import pytest
 import torch
 from datasets import Dataset
-from test_students import MAKERS, VOCABULARY
 
+from kd.base.types import CALLER_ONLY
 from kd.models.importance import Importance, measure, remembered
 from kd.models.layers import layer_map, layer_stack
 from kd.models.students import build_student
 from kd.tasks.base import padded
-from kd.types import CALLER_ONLY
+from tests.models.test_students import MAKERS, VOCABULARY
 
 FILL = {"input_ids": 0, "attention_mask": 0}
 OUTPUTS = {

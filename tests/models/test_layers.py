@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from tiny import bert
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
+from kd.base.types import UserError
 from kd.models.layers import LAYER_MAPS, copy_layers, layer_map, layer_stack, parse_layers
-from kd.types import UserError
+from tests.tiny import bert
 
 
 @pytest.mark.parametrize(

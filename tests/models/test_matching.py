@@ -5,8 +5,8 @@ from typing import get_args
 
 import pytest
 
+from kd.base.types import MatchName, UserError
 from kd.models.matching import MATCHES, layer_pairs, without_last
-from kd.types import MatchName, UserError
 
 DEPTHS = [(s, t) for s, t in product(range(1, 25), repeat=2) if s <= t]
 

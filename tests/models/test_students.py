@@ -6,7 +6,6 @@ from itertools import combinations
 
 import pytest
 import torch
-from tiny import bert
 from transformers import (
     DistilBertConfig,
     DistilBertForSequenceClassification,
@@ -18,9 +17,10 @@ from transformers import (
     Qwen2ForSequenceClassification,
 )
 
+from kd.base.types import UserError
 from kd.models.layers import LAYER_MAPS, layer_map, layer_stack
 from kd.models.students import build_student, configured_student, random_like
-from kd.types import UserError
+from tests.tiny import bert
 
 DEPTH, VOCABULARY = 4, 50
 COPIED = [name for name in LAYER_MAPS if name != "random"]

@@ -8,7 +8,7 @@ from scipy.stats import entropy
 
 from kd.objectives.dkd import OTHERS, TARGET, decoupled_kl
 from kd.objectives.soft import soft_kl
-from kd.teaching import top_log_probs
+from kd.teacher.run import top_log_probs
 
 ALL = torch.ones(6, dtype=torch.bool)
 

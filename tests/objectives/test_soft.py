@@ -6,8 +6,8 @@ import torch
 from scipy.special import softmax
 from scipy.stats import entropy
 
+from kd.base.types import TeacherOutputs
 from kd.objectives.soft import Soft, soft_kl
-from kd.types import TeacherOutputs
 
 
 def draw(shape, seed, size=2.0):

@@ -5,7 +5,7 @@ import torch
 
 from kd.objectives.hard import hard_cross_entropy
 from kd.objectives.soft import soft_kl
-from kd.teaching import top_log_probs
+from kd.teacher.run import top_log_probs
 
 OPTIONS = 500
 EXACT = [8.0, 4.0, 2.0, 8 / 5, 1.0]

@@ -1,8 +1,8 @@
 """Comparisons to draw: a plain one, and one with many arms of long names."""
 
-from kd.comparison import SAME_STUDENT, Arm, Pair, Table
-from kd.details import Details, SeedTest, Slice
-from kd.statistics import Interval, PairedDifference
+from kd.analysis.comparison import SAME_STUDENT, Arm, Pair, Table
+from kd.analysis.slices import Details, SeedTest, Slice
+from kd.analysis.statistics import Interval, PairedDifference
 
 ALIKE = {"fidelity/attribution_pearson": 0.6, "fidelity/attribution_pearson_floor": 0.1}
 COSTS = {"profile/latency_ms_p50": 10.0, "model/size_mib": 60.0}

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from kd.analysis.statistics import PairedDifference
 from kd.report.cascade import StepFound, section, step_cells
 from kd.report.tables import MISSING
-from kd.statistics import PairedDifference
 
 
 def lost(mean, examples=0):

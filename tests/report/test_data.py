@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from kd.comparison import SAME_STUDENT, Arm, Pair, Table
-from kd.details import Details, SeedTest, Slice
+from kd.analysis.comparison import SAME_STUDENT, Arm, Pair, Table
+from kd.analysis.slices import Details, SeedTest, Slice
+from kd.analysis.statistics import Interval, PairedDifference
 from kd.report.data import as_csv, as_json
-from kd.statistics import Interval, PairedDifference
 
 GAP = PairedDifference(0.03, 0.01, 0.05, 0.01, 3)
 CONTROL = Arm(

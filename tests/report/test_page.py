@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from kd.details import Details, SeedTest
+from kd.analysis.slices import Details, SeedTest
 from kd.report.page import page
 from kd.report.plots import as_svg, plots
 from kd.report.tables import cost_cells, quality_cells, slice_cells

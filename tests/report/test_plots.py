@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Annotation, Text
 
 import kd.report.plots
-from kd.details import Details
+from kd.analysis.slices import Details
 from kd.report.labels import wrapped
 from kd.report.plots import MOST_NAMES, MOST_SLICES, as_png, as_svg, looks, plots
 from tests.report.examples import (

@@ -5,8 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from kd.comparison import SAME_STUDENT, Arm, Table
-from kd.details import Details, Slice
+from kd.analysis.comparison import SAME_STUDENT, Arm, Table
+from kd.analysis.slices import Details, Slice
+from kd.analysis.statistics import Interval, PairedDifference
 from kd.report.tables import (
     COST,
     EXPLAINED,
@@ -24,7 +25,6 @@ from kd.report.tables import (
     rich_tables,
     slice_cells,
 )
-from kd.statistics import Interval, PairedDifference
 
 
 def arm(label, role="student", quality=None, difference=None, verdict=None, figures=None, rows="rows"):

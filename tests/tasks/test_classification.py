@@ -9,8 +9,8 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset
 from safetensors.torch import load_file, save_file
-from tiny import saved_bert, tokenizer
 
+from kd.base.types import UserError
 from kd.data.splits import Splits
 from kd.tasks.classification import Classification
 from kd.tasks.classification.baselines import bag_of_words, majority
@@ -25,7 +25,7 @@ from kd.tasks.classification.scores import (
     softmax,
     tempered,
 )
-from kd.types import UserError
+from tests.tiny import saved_bert, tokenizer
 
 
 def rows(texts, labels, names=None, **more):

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from tiny import WORDS, tokenizer
 from transformers import DataCollatorWithPadding
 
 from kd.data.encoded import encoded
 from kd.data.splits import Splits
 from kd.tasks.classification import Classification
+from tests.tiny import WORDS, tokenizer
 
 
 def rows(count, longest):

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from kd.base.types import Content, MaskName, SplitName, TaskName, Term, UserError
 from kd.tasks.base import Batch, Collate, content_of, padded, token_fill
 from kd.tasks.classification import scores
 from kd.tasks.classification.spaces import SPACES
-from kd.types import Content, MaskName, SplitName, TaskName, Term, UserError
 
 if TYPE_CHECKING:
     import torch

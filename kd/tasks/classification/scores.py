@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from kd.statistics import mcnemar
+from kd.analysis.statistics import mcnemar
 
 if TYPE_CHECKING:
     from datasets import Dataset

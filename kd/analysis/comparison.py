@@ -1,0 +1,377 @@
+"""Runs become tables: one for each task and test set, each arm over its seeds and against its control. Pure."""
+
+import difflib
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from kd.analysis.statistics import (
+    LEVEL,
+    Interval,
+    PairedDifference,
+    Verdict,
+    holm,
+    mean_interval,
+    minimum_detectable_difference,
+    paired_difference,
+    verdict,
+)
+from kd.base.types import RunRecord, UserError
+
+ROLE_ORDER = ("trivial", "teacher", "student", "distilled")
+AVERAGED = ("fidelity/", "calibration/", "profile/", "model/", "cost/")
+"""Figures shown beside the quality, as means over an arm's runs; absent where no run has them."""
+DIGEST = {"test": "kd.test_digest", "val": "kd.validation_digest"}
+"""The tag that says on which rows a split's metrics were computed."""
+SAME_STUDENT, TUNED = "the same student without a teacher", "the student without a teacher, tuned as much"
+Newest = Mapping[tuple[str, int], RunRecord]
+"""Runs by arm (tag `kd.arm`) and seed."""
+NOT_LEARNED = ("seed", "experiment", "resume", "seeds", "slice_columns", "layers",
+               "labelled_rows", "transfer_rows", "steps")  # fmt: skip
+"""Parameters that do not tell arms apart."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of the runs.
+
+    Attributes:
+        metric: to compare by, such as accuracy, test/accuracy or val/accuracy; empty takes each task's first on test.
+        baseline: an arm's label, a start of its hash, or a run id; empty takes each arm's own control.
+        group_by: parameters or tags whose values make an arm; empty takes tag `kd.arm`.
+    """
+
+    metric: str = ""
+    baseline: str = ""
+    group_by: tuple[str, ...] = ()
+
+    @property
+    def split(self) -> str:
+        """The split of the metric: test or val."""
+        return "val" if self.metric.startswith("val/") else "test"
+
+    @property
+    def name(self) -> str:
+        """The metric without its split."""
+        return self.metric.removeprefix(f"{self.split}/")
+
+
+@dataclass(frozen=True, order=True)
+class Pair:
+    """A run, its seed, and the run it is held against."""
+
+    seed: int
+    run_id: str
+    against: str
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of training, over its seeds.
+
+    Attributes:
+        key: what its runs have in common: tag `kd.arm`, or role and values of `group_by`.
+        label: what a person reads.
+        role: teacher, student, distilled or trivial.
+        quality: the metric over seeds.
+        difference: arm minus control by seed; None where there is no control.
+        adjusted_p: p of the difference, Holm-corrected within the table; None under three pairs.
+        verdict: the difference in words; None without a control.
+        detectable: smallest true difference these seeds would show at 80 % power, where none was shown.
+        figures: means over the runs that measured them, by metric name.
+        run_ids: the runs behind it, by seed.
+        pairs: the runs behind the difference.
+        trained_on: digests of their training rows.
+    """
+
+    key: str
+    label: str
+    role: str
+    quality: Interval
+    difference: PairedDifference | None
+    adjusted_p: float | None
+    verdict: Verdict | None
+    detectable: float | None
+    figures: Mapping[str, float]
+    run_ids: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+    trained_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """All arms scored on one set of rows, by one metric.
+
+    Attributes:
+        split: test or val.
+        digest: of the split's rows.
+        against: what differences are taken from, in words.
+        times_scored: how many trained runs of the store have scored these test rows; None where not counted.
+    """
+
+    task: str
+    dataset: str
+    split: str
+    digest: str
+    metric: str
+    higher_is_better: bool
+    against: str
+    arms: tuple[Arm, ...]
+    times_scored: int | None = None
+
+
+def compare(
+    records: Sequence[RunRecord], directions: Mapping[str, Mapping[str, bool]], question: Question | None = None
+) -> tuple[list[Table], list[str]]:
+    """Group runs by task and rows scored, and each group by arm over seeds.
+
+    Args:
+        records: finished runs; of several runs of one `kd.arm` and seed the newest counts. Where `group_by` puts
+            several of one seed into an arm, the seed's value is their mean.
+        directions: for each task, its metrics and whether higher is better, the first being the default.
+        question: metric, baseline and grouping.
+
+    Returns:
+        The tables, and notes on what was left out.
+
+    Raises:
+        UserError: the metric, the baseline or a name to group by is not to be found.
+    """
+    asked = question or Question()
+    groups, notes = _groups(records, directions, asked.split)
+    _require_names(asked.group_by, [record for group in groups.values() for record in group])
+    tables = []
+    for (task, digest), group in sorted(groups.items()):
+        metric = asked.name or next(iter(directions[task]))
+        if metric not in directions[task]:
+            notes.append(f"{len(group)} runs of task {task} were left out: {metric!r} is none of its metrics")
+            continue
+        newest, said = _newest(group, f"{asked.split}/{metric}")
+        notes += said
+        if newest:
+            tables.append(_table(newest, metric, directions[task][metric], asked, digest))
+    if groups and not tables:
+        known = ", ".join(dict.fromkeys(name for task, _ in groups for name in directions[task]))
+        raise UserError(
+            f"metric={asked.metric!r}: none of the runs has it; give one of {known}" + "".join(f"; {n}" for n in notes)
+        )
+    if asked.baseline and tables:
+        without = [table for table in tables if not any(arm.pairs for arm in table.arms)]
+        if without == tables:
+            raise UserError(_no_baseline(asked.baseline, tables))
+        notes += [f"{one.dataset}: nothing there has a seed in common with {asked.baseline!r}" for one in without]
+    return tables, notes
+
+
+def pareto_front(table: Table, cost: str) -> list[Arm]:
+    """Return the arms that no other arm beats in both quality and a cost, cheapest first.
+
+    Args:
+        table: the comparison.
+        cost: a figure where lower is better, such as `profile/latency_ms_p50`; arms without it do not take part.
+    """
+    sign = 1 if table.higher_is_better else -1
+    measured = [arm for arm in table.arms if cost in arm.figures]
+    front: list[Arm] = []
+    for arm in sorted(measured, key=lambda one: (one.figures[cost], -sign * one.quality.mean)):
+        if not front or sign * arm.quality.mean > sign * front[-1].quality.mean:
+            front.append(arm)
+    return front
+
+
+def _groups(
+    records: Iterable[RunRecord], directions: Mapping[str, Mapping[str, bool]], split: str
+) -> tuple[dict[tuple[str, str], list[RunRecord]], list[str]]:
+    """Sort the scored runs by task and digest, oldest first; notes count those of which rows or seed are unknown."""
+    groups: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
+    lacking: Counter[str] = Counter()
+    for record in sorted(records, key=lambda one: one.started):
+        tags = record.tags
+        if tags.get("kd.role") not in ROLE_ORDER or (split == "test" and tags.get("kd.test_scored") != "true"):
+            continue
+        if absent := next((tag for tag in ("kd.task", "kd.seed", DIGEST[split]) if not tags.get(tag)), ""):
+            lacking[f"they have no tag {absent}"] += 1
+        elif not tags["kd.seed"].isdecimal():
+            lacking[f"their tag kd.seed is {tags['kd.seed']!r}"] += 1
+        elif tags["kd.task"] not in directions:
+            lacking[f"there is no task {tags['kd.task']} here"] += 1
+        else:
+            groups[tags["kd.task"], tags[DIGEST[split]]].append(record)
+    return groups, [f"runs left out because {reason}: {count}" for reason, count in sorted(lacking.items())]
+
+
+def _newest(group: Sequence[RunRecord], metric: str) -> tuple[Newest, list[str]]:
+    """Return the newest run of each arm and seed that has the metric as a number, and notes on those left out."""
+    having = [record for record in group if metric in record.metrics]
+    finite = [record for record in having if math.isfinite(record.metrics[metric])]
+    strange = [record for record in having if record not in finite]
+    notes = [f"run {one.run_id} ({one.name}) was left out: its {metric} is {one.metrics[metric]}" for one in strange]
+    newest: dict[tuple[str, int], RunRecord] = {}
+    for record in finite:
+        arm_and_seed = record.tags.get("kd.arm", record.run_id), _seed(record)
+        newest.pop(arm_and_seed, None)  # so that the order stays that of time
+        newest[arm_and_seed] = record
+    if older := len(finite) - len(newest):
+        notes.append(f"runs left out because there are newer ones of the same arm and seed: {older}")
+    return newest, notes
+
+
+def _table(newest: Newest, metric: str, higher: bool, asked: Question, digest: str) -> Table:
+    runs: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in newest.values():
+        runs[_key(record, asked.group_by)].append(record)
+    labels = _labels(runs, asked.group_by)
+    pairs, against = _pairs_of_all(runs, labels, newest, asked.baseline)
+    value = {record.run_id: record.metrics[f"{asked.split}/{metric}"] for record in newest.values()}
+    differences = {key: paired_difference(*_sides(own, value)) for key, own in pairs.items() if own}
+    tested = [key for key, difference in differences.items() if difference.n >= 3 and difference.p is not None]
+    adjusted = dict(zip(tested, holm([differences[key].p or 0.0 for key in tested]), strict=True))
+    arms = []
+    for key, members in runs.items():
+        difference = differences.get(key)
+        words = verdict(difference, adjusted.get(key), higher) if difference else None
+        arms.append(
+            Arm(
+                key=key,
+                label=labels[key],
+                role=members[-1].tags["kd.role"],
+                quality=mean_interval(list(_by_seed(members, value).values())),
+                difference=difference,
+                adjusted_p=adjusted.get(key),
+                verdict=words,
+                detectable=_detectable(pairs[key], value, len(tested)) if words == "no difference shown" else None,
+                figures=_figures(members),
+                run_ids=tuple(one.run_id for one in sorted(members, key=lambda one: (_seed(one), one.run_id))),
+                pairs=tuple(pairs[key]),
+                trained_on=tuple(sorted({one.tags.get("kd.dataset_digest", "") for one in members})),
+            )
+        )
+    arms.sort(key=lambda arm: (ROLE_ORDER.index(arm.role), _by_number(arm.label)))
+    last = list(newest.values())[-1].tags
+    return Table(last["kd.task"], last.get("kd.dataset", ""), asked.split, digest, metric, higher, against, tuple(arms))
+
+
+def _by_number(label: str) -> list[tuple[int, str]]:
+    """Order labels so that 300 comes before 1000."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", label)]
+
+
+def _seed(record: RunRecord) -> int:
+    return int(record.tags["kd.seed"])
+
+
+def _require_names(group_by: tuple[str, ...], records: Sequence[RunRecord]) -> None:
+    for name in group_by:
+        if records and all(_looked_up(record, name) is None for record in records):
+            known = sorted({key for record in records for key in record.params})
+            near = difflib.get_close_matches(name, known, n=1)
+            raise UserError(
+                f"group_by={name!r}: no run has a parameter or tag of that name; "
+                + (f"did you mean {near[0]}?" if near else f"parameters are {', '.join(known)}")
+            )
+
+
+def _key(record: RunRecord, group_by: tuple[str, ...]) -> str:
+    if not group_by:
+        return record.tags.get("kd.arm", record.run_id)
+    role = record.tags["kd.role"]
+    values = [f"{name}={_looked_up(record, name)}" for name in group_by if _looked_up(record, name) is not None]
+    return " · ".join([record.name if role == "trivial" else role, *values])  # a mean of two baselines says nothing
+
+
+def _looked_up(record: RunRecord, name: str) -> str | None:
+    return record.params.get(name, record.tags.get(name, record.tags.get(f"kd.{name}")))
+
+
+def _labels(runs: Mapping[str, list[RunRecord]], group_by: tuple[str, ...]) -> dict[str, str]:
+    """Name each arm as its newest run; where two read the same, add what differs, or a start of the hash."""
+    if group_by:
+        return {key: key for key in runs}
+    plain = {key: members[-1].name.rpartition(" · seed ")[0] or members[-1].name for key, members in runs.items()}
+    times = Counter(plain.values())
+    labels = {}
+    for key, label in plain.items():
+        rivals = [runs[other][-1].params for other, same in plain.items() if same == label]
+        names = sorted({name for params in rivals for name in params} - set(NOT_LEARNED)) if times[label] > 1 else []
+        differing = [name for name in names if len({params.get(name, "") for params in rivals}) > 1][:3]
+        own = runs[key][-1].params
+        labels[key] = " · ".join([label, *(f"{name}={own.get(name, 'default')}" for name in differing)])
+    still = Counter(labels.values())
+    return {key: f"{label} #{key[:4]}" if still[label] > 1 else label for key, label in labels.items()}
+
+
+def _baseline(runs: Mapping[str, list[RunRecord]], labels: Mapping[str, str], wanted: str) -> str | None:
+    """Return the key of the arm that `wanted` names; None where this table has none. UserError where it names two."""
+    named = [key for key, label in labels.items() if label == wanted]
+    by_hash = [key for key in runs if len(wanted) >= 4 and key.startswith(wanted)]
+    by_run = [key for key, members in runs.items() if any(one.run_id == wanted for one in members)]
+    found = list(dict.fromkeys(named or by_hash or by_run))
+    if len(found) > 1:
+        raise UserError(f"baseline={wanted!r} names {len(found)} arms: {', '.join(labels[key] for key in found)}")
+    return found[0] if found else None
+
+
+def _no_baseline(wanted: str, tables: Iterable[Table]) -> str:
+    arms = [f"{arm.label} (#{arm.key[:6]})" for table in tables for arm in table.arms]
+    return f"baseline={wanted!r}: no arm of that name shares a seed with another; there are: {'; '.join(arms)}"
+
+
+def _pairs_of_all(
+    runs: Mapping[str, list[RunRecord]], labels: Mapping[str, str], newest: Newest, wanted: str
+) -> tuple[dict[str, list[Pair]], str]:
+    """Pair each arm's runs by seed with the baseline's, or with their own controls; also say with what, in words."""
+    if not wanted:
+        pairs = {key: _with_control(members, newest) for key, members in runs.items()}
+        tuned = {"kd.tuned" in one.tags for key, members in runs.items() if pairs[key] for one in members}
+        return pairs, TUNED if tuned == {True} else SAME_STUDENT
+    if (base := _baseline(runs, labels, wanted)) is None:
+        return {key: [] for key in runs}, wanted
+    return {key: [] if key == base else _with(members, runs[base]) for key, members in runs.items()}, labels[base]
+
+
+def _with_control(members: Sequence[RunRecord], newest: Newest) -> list[Pair]:
+    controls = [(one, newest.get((one.tags.get("kd.control_arm", ""), _seed(one)))) for one in members]
+    return sorted(Pair(_seed(one), one.run_id, control.run_id) for one, control in controls if control)
+
+
+def _with(members: Sequence[RunRecord], rivals: Sequence[RunRecord]) -> list[Pair]:
+    found = [(one, other) for one in members for other in rivals if _seed(one) == _seed(other)]
+    return sorted(Pair(_seed(one), one.run_id, other.run_id) for one, other in found)
+
+
+def _by_seed(members: Iterable[RunRecord], value: Mapping[str, float]) -> dict[int, float]:
+    seeds: dict[int, list[float]] = defaultdict(list)
+    for record in members:
+        seeds[_seed(record)].append(value[record.run_id])
+    return {seed: fmean(values) for seed, values in sorted(seeds.items())}
+
+
+def _sides(pairs: Sequence[Pair], value: Mapping[str, float]) -> tuple[dict[int, float], dict[int, float]]:
+    """Return, by seed, the mean over its pairs of the arm and of what it is held against."""
+
+    def means(side: Callable[[Pair], str]) -> dict[int, float]:
+        seeds: dict[int, list[float]] = defaultdict(list)
+        for pair in pairs:
+            seeds[pair.seed].append(value[side(pair)])
+        return {seed: fmean(values) for seed, values in seeds.items()}
+
+    return means(lambda pair: pair.run_id), means(lambda pair: pair.against)
+
+
+def _figures(members: Sequence[RunRecord]) -> dict[str, float]:
+    names = sorted({name for one in members for name in one.metrics if name.startswith(AVERAGED)})
+    measured = {name: [one.metrics[name] for one in members if name in one.metrics] for name in names}
+    return {name: fmean(values) for name, values in measured.items() if all(map(math.isfinite, values))}
+
+
+def _detectable(pairs: Sequence[Pair], value: Mapping[str, float], tests: int) -> float | None:
+    """Return the smallest true difference that would have been shown at 80 % power, at Holm's strictest level."""
+    ours, theirs = _sides(pairs, value)
+    gap = paired_difference(ours, theirs)
+    if gap.low == gap.high:
+        return None  # no spread to judge by
+    se = stdev([ours[seed] - theirs[seed] for seed in ours]) / math.sqrt(gap.n)
+    return minimum_detectable_difference(se, gap.n - 1, alpha=LEVEL / tests)

@@ -1,0 +1,120 @@
+"""Which factor of a crossed study mattered: main effects over seeds. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import special
+
+from kd.analysis.statistics import MIN_SEEDS, ROUNDING, Interval, holm, mean_interval
+
+Scores = Sequence[tuple[Mapping[str, object], int, float]]
+"""The levels of a cell, its seed, and its metric."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """A value of a factor: by how much its cells are above the mean of all, in the metric's unit; `cells` a seed."""
+
+    value: object
+    effect: Interval
+    cells: int
+
+
+@dataclass(frozen=True)
+class Factor:
+    """An option that varied.
+
+    Attributes:
+        name: of the option.
+        levels: its values, in the order they were first met; none where no two cells differ in it alone.
+        p: that all levels do alike; None under three seeds, and without levels.
+        adjusted_p: the same, Holm-corrected over the study's factors.
+    """
+
+    name: str
+    levels: tuple[Level, ...]
+    p: float | None
+    adjusted_p: float | None = None
+
+    @property
+    def spread(self) -> float:
+        """The effect of the highest level less that of the lowest."""
+        means = [level.effect.mean for level in self.levels]
+        return max(means) - min(means) if means else 0.0
+
+
+def main_effects(scores: Scores, factors: Sequence[str]) -> list[Factor]:
+    """Return the factors that have two levels or more, those with the widest spread first.
+
+    Levels are compared within combinations of the other options in which all of them occur on a seed, so that like
+    stands beside like where cells were excluded or failed; an option that plays no part in a cell is as any value of
+    it. A level's value on a seed is its mean over these combinations less the mean over the levels. A factor for
+    which there are none has no levels: what it does cannot be told from what others do. p is that of the analysis of
+    variance with seeds as blocks (Fisher 1935).
+
+    Args:
+        scores: one entry a cell and seed; values are finite.
+        factors: the options to look at.
+    """
+    found = [one for name in factors if (one := _factor(name, scores)) is not None]
+    tested = [one for one in found if one.p is not None]
+    adjusted = dict(zip((one.name for one in tested), holm([one.p or 0.0 for one in tested]), strict=True))
+    return sorted((replace(one, adjusted_p=adjusted.get(one.name)) for one in found), key=lambda one: -one.spread)
+
+
+def _factor(name: str, scores: Scores) -> Factor | None:
+    mine = [(levels, seed, value) for levels, seed, value in scores if name in levels]
+    values = list(dict.fromkeys(levels[name] for levels, _, _ in mine))
+    if len(values) < 2:
+        return None
+    seeds = dict.fromkeys(seed for _, seed, _ in mine)
+    blocks = [block for seed in seeds if (block := _block(name, values, [one for one in mine if one[1] == seed]))]
+    if not blocks:
+        return Factor(name, (), None)
+    table = np.array([[block[value][0] for value in values] for block in blocks])  # (seeds, levels)
+    effects = table - table.mean(axis=1, keepdims=True)
+    levels = tuple(
+        Level(value, mean_interval(effects[:, place].tolist()), blocks[0][value][1])
+        for place, value in enumerate(values)
+    )
+    return Factor(name, levels, _blocked_anova(table) if len(blocks) >= MIN_SEEDS else None)
+
+
+def _block(name: str, values: Sequence[object], here: Scores) -> dict[object, tuple[float, int]]:
+    """Return each level's mean over the combinations that have all levels, and how many cells it has in them.
+
+    Args:
+        name: of the factor.
+        values: its levels.
+        here: the cells of one seed.
+    """
+    cells = [({axis: one for axis, one in levels.items() if axis != name}, levels[name], value)
+             for levels, _, value in here]  # fmt: skip
+    rests = [rest for rest, _, _ in cells]
+    widest = [rest for rest in rests if not any(rest.items() < other.items() for other in rests)]
+    means: dict[object, list[float]] = {level: [] for level in values}
+    used: dict[object, set[int]] = {level: set() for level in values}
+    for combination in {tuple(sorted(rest.items())): rest for rest in widest}.values():
+        fitting = [place for place, (rest, _, _) in enumerate(cells) if rest.items() <= combination.items()]
+        there = {level: [place for place in fitting if cells[place][1] == level] for level in values}
+        if all(there.values()):
+            for level, places in there.items():
+                means[level].append(float(np.mean([cells[place][2] for place in places])))
+                used[level].update(places)
+    return {level: (float(np.mean(found)), len(used[level])) for level, found in means.items() if found}
+
+
+def _blocked_anova(table: np.ndarray) -> float:
+    """Return the p of the F test on `(seeds, levels)`."""
+    seeds, levels = table.shape
+    effects = table - table.mean(axis=1, keepdims=True)
+    means = effects.mean(axis=0)
+    between = seeds * float((means**2).sum()) / (levels - 1)
+    within = float(((effects - means) ** 2).sum()) / ((seeds - 1) * (levels - 1))
+    rounding = (ROUNDING * float(np.abs(table).max())) ** 2
+    if between <= rounding:
+        return 1.0
+    if within <= rounding:  # no spread to judge by: as the exact permutation test of the blocks would
+        return float(levels ** -(seeds - 1))
+    return float(special.fdtrc(levels - 1, (seeds - 1) * (levels - 1), between / within))

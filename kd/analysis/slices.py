@@ -1,0 +1,146 @@
+"""What single examples and steps add to a table of means: slices, per-seed tests, curves. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kd.analysis.statistics import PairedDifference, paired_difference
+
+MIN_EXAMPLES = 30
+"""Fewest examples of a slice that is looked at: fewer say little."""
+MOST_VALUES = 100
+"""Values of one text column that become slices, the most frequent ones."""
+QUANTILES = 4
+"""Slices of equal size that a column of numbers is cut into."""
+
+Quality = Callable[[pd.DataFrame], float]
+Rows = npt.NDArray[np.int64]
+Curve = tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A part of the test set.
+
+    Attributes:
+        column: of the predictions.
+        value: of the column, or a range of numbers.
+        examples: how many there are.
+        arm: the metric on the slice, mean over pairs.
+        against: that of the runs it is held against.
+        difference: arm minus those, by seed.
+    """
+
+    column: str
+    value: str
+    examples: int
+    arm: float
+    against: float
+    difference: PairedDifference
+
+
+@dataclass(frozen=True)
+class SeedTest:
+    """A paired test over the examples of one seed, for information: name, two-sided p from 0 to 1."""
+
+    seed: int
+    test: str
+    p: float
+
+
+@dataclass(frozen=True)
+class Details:
+    """What artifacts say of one table's arms, by the arm's key.
+
+    Attributes:
+        slices: of each arm that is held against something, the worst for the arm first.
+        churn: shares of examples answered otherwise than by what the arm is held against, by what it is, mean of pairs.
+        tests: one a seed.
+        curves: by seed and run, (step, validation metric) points.
+        notes: what could not be read, in words.
+    """
+
+    slices: Mapping[str, tuple[Slice, ...]] = field(default_factory=dict)
+    tests: Mapping[str, tuple[SeedTest, ...]] = field(default_factory=dict)
+    curves: Mapping[str, tuple[Curve, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    churn: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+def slices_of(predictions: pd.DataFrame, column: str) -> dict[str, Rows]:
+    """Cut a test set by a column: numbers into quartiles, anything else by value.
+
+    Args:
+        predictions: one line an example.
+        column: one of its columns.
+
+    Returns:
+        Positions of the rows of each slice of at least `MIN_EXAMPLES` examples, by value. Missing values and
+        infinities are in no slice. A column with one value gives nothing.
+    """
+    values = predictions[column].reset_index(drop=True)
+    number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    values = values[np.isfinite(values.to_numpy(dtype=float, na_value=np.nan))] if number else values.dropna()
+    names = _ranges(values) if number and values.nunique() > QUANTILES else values.astype(str)
+    counts = names.value_counts()
+    if len(counts) < 2:
+        return {}
+    kept = sorted(str(name) for name in counts.index[:MOST_VALUES] if counts[name] >= MIN_EXAMPLES)
+    return {name: names.index[names == name].to_numpy() for name in kept}
+
+
+def _ranges(numbers: pd.Series) -> pd.Series:
+    """Name for each number the quartile it falls into, by the least and the greatest number there."""
+    parts = numbers.groupby(pd.qcut(numbers.astype(float), QUANTILES, labels=False, duplicates="drop"))
+    least, greatest = (parts.transform(edge).map("{:.10g}".format) for edge in ("min", "max"))
+    return least.where(least == greatest, least + " to " + greatest)
+
+
+def slice_differences(
+    pairs: Sequence[tuple[int, pd.DataFrame, pd.DataFrame]],
+    columns: Iterable[str],
+    quality: Quality,
+    higher_is_better: bool,
+) -> list[Slice]:
+    """Compare an arm with what it is held against on every slice, the arm's worst slice first.
+
+    Args:
+        pairs: (seed, predictions of the arm, predictions of the other) on the same examples in the same order.
+        columns: to slice by; one that the predictions do not have is passed over.
+        quality: the metric of predictions.
+        higher_is_better: its direction.
+    """
+    first = pairs[0][1]
+    found = []
+    for column in columns:
+        if column not in first.columns:
+            continue
+        for value, rows in slices_of(first, column).items():
+            ours: dict[int, list[float]] = {}
+            theirs: dict[int, list[float]] = {}
+            for seed, arm, other in pairs:
+                ours.setdefault(seed, []).append(quality(arm.iloc[rows]))
+                theirs.setdefault(seed, []).append(quality(other.iloc[rows]))
+            mine = {seed: float(np.mean(values)) for seed, values in ours.items()}
+            rival = {seed: float(np.mean(values)) for seed, values in theirs.items()}
+            found.append(
+                Slice(
+                    column=column,
+                    value=value,
+                    examples=len(rows),
+                    arm=float(np.mean(list(mine.values()))),
+                    against=float(np.mean(list(rival.values()))),
+                    difference=paired_difference(mine, rival),
+                )
+            )
+    sign = 1 if higher_is_better else -1
+    return sorted(found, key=lambda one: (sign * (one.difference.mean or 0.0), one.column, one.value))
+
+
+def losing(slices: Sequence[Slice], higher_is_better: bool) -> list[Slice]:
+    """Return the slices on which the arm's mean is worse than what it is held against, the worst first."""
+    sign = 1 if higher_is_better else -1
+    return [one for one in slices if one.difference.mean is not None and sign * one.difference.mean < 0]

@@ -1,0 +1,43 @@
+"""Train a student on the labels and on what the teacher says."""
+
+import shlex
+from dataclasses import fields
+
+from kd import tracking
+from kd.base.console import say
+from kd.config import DistillConfig, StudentConfig
+from kd.run.data import describe, load_rows
+from kd.run.distill import plan
+from kd.run.execute import Where, train
+from kd.run.register import register
+
+
+def run(config: DistillConfig) -> None:
+    """Train, evaluate, log, profile and register a distilled student."""
+    with tracking.session(config.experiment) as experiment:
+        rows = load_rows(config, config.seed)
+        describe(config, rows)
+        outcome = train(plan(config, rows), config, Where(experiment))
+        name, version = register(outcome, config, rows)
+        say(f"Registered {name} version {version}")
+        _point_to_control(config, outcome.run_id, experiment)
+
+
+def _point_to_control(config: DistillConfig, run_id: str, experiment: str) -> None:
+    """Say how to compare the student with its control, and how to train the control where there is none."""
+    tags = tracking.record(run_id).tags
+    if "kd.control_arm" in tags:
+        query = f"tags.`kd.arm` = '{tags['kd.control_arm']}' and tags.`kd.seed` = '{config.seed}'"
+        if not tracking.runs([experiment], query):
+            command = _control_command(config, tags["kd.teacher"], experiment)
+            say(f"Its control, the same student without a teacher, is still to be trained: {command}")
+    say(f"Compare: python -m entrypoints.compare --experiments {shlex.quote(experiment)}")
+
+
+def _control_command(config: DistillConfig, teacher: str, experiment: str) -> str:
+    """Return the command that trains the control of a distilled student."""
+    given = {field.name: getattr(config, field.name) for field in fields(StudentConfig)}
+    given |= {"teacher": teacher, "experiment": experiment}
+    defaults = {field.name: field.default for field in fields(StudentConfig)}
+    words = [word for name, value in given.items() if value != defaults[name] for word in (f"--{name}", str(value))]
+    return shlex.join(["python", "-m", "entrypoints.student", *words])

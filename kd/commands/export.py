@@ -1,0 +1,103 @@
+"""Turn a registered version into ONNX, check it against the version it came from, and register it beside it."""
+
+import json
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+
+from kd import tracking
+from kd.analysis.gates import TOLERANCE, largest_difference
+from kd.base.console import say
+from kd.base.types import Refused, UserError
+from kd.config import ExportConfig
+from kd.registry.exported import Source, answered, convert, find, register, titled
+from kd.registry.parity import figures, show, tell
+from kd.registry.rescore import rows_behind
+from kd.serving.measure import log_served, measure_apart
+
+
+def run(config: ExportConfig) -> None:
+    """Export a version.
+
+    Raises:
+        UserError: no such version, one that is itself exported, rows that are not to be had or have changed, a model
+            that ONNX cannot express, or an output that is not empty.
+    """
+    with tracking.session(config.experiment):
+        source = find(config.model)
+        _require_free(config.output)
+        if config.format == "safetensors":
+            _write_plain(config, source)
+        else:
+            _export(config, source)
+
+
+def _require_free(output: str) -> None:
+    folder = Path(output).expanduser()
+    if output and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"output={output!r} is not empty: give a new or an empty folder")
+
+
+def _export(config: ExportConfig, source: Source) -> None:
+    options, rows = rows_behind(source.trained, f"model={source.uri!r}")
+    before = tracking.table(source.trained.run_id, "predictions_test.parquet")
+    requests = tracking.table(source.trained.run_id, tracking.REQUESTS)
+    with tempfile.TemporaryDirectory() as scratch, tracking.run(*titled(config, source, rows)) as run:
+        run.log_params(asdict(config))
+        folder = Path(scratch) / "weights"
+        convert(config, source, rows, folder)
+        tables = answered(options, rows, folder)
+        metrics, lost = figures(rows.task, tables, before, source.trained.tags.get("kd.teacher", ""))
+        for split, table in tables.items():
+            run.log_table(table, f"predictions_{split}.parquet")
+        run.log_table(requests, tracking.REQUESTS)
+        run.log_metrics(metrics)
+        run.set_tags({"kd.test_scored": "true"})
+        model = log_served(run, rows.task, rows.splits.validation, folder)
+        _copy(folder, config.output)
+        with tracking.run(f"measure {source.uri}", {"kd.stage": "measure"}, run) as again:
+            again.log_params({"model": source.uri})
+            measure_apart(source.uri, again.run_id)
+        measure_apart(model, run.run_id)
+        version = register(config, source, model, run, lost)
+    metric = next(iter(rows.task.directions))
+    show(source.trained, tracking.record(again.run_id), tracking.record(run.run_id), metric)
+    tell(metric, lost, config.allowed_drop)
+    say(f"Registered {source.name} version {version} ({config.format}); no alias was moved")
+    gates = "--allowed_drop 0.01 --min_parity 0.95"
+    say(f"Promote it: python -m entrypoints.promote --model {source.name} --candidate {version} {gates}")
+
+
+def _write_plain(config: ExportConfig, source: Source) -> None:
+    """Write the version's folder as it is, and check that what was written answers as the version does."""
+    tags = {"kd.stage": "export", "kd.format": config.format, "kd.exported_from": source.uri}
+    with tracking.run(f"export {source.uri} · {config.format}", tags) as run:
+        run.log_params(asdict(config))
+        requests = tracking.table(source.trained.run_id, tracking.REQUESTS)
+        _copy(source.folder, config.output)
+        model = tracking.load_served(source.uri).unwrap_python_model()
+        before = model.predict(None, requests)
+        model.load_context(SimpleNamespace(artifacts={"model": str(Path(config.output).expanduser())}))
+        after = model.predict(None, requests)
+        difference = largest_difference(*(pd.DataFrame(answers).to_dict("records") for answers in (before, after)))
+        run.log_metrics({"export/max_difference": difference})
+        if difference > TOLERANCE:
+            raise Refused(f"output={config.output!r}: what was written answers otherwise, by up to {difference:.2g}")
+    kind = json.loads((source.folder / "config.json").read_text(encoding="utf-8"))["architectures"][0]
+    say(
+        f"Written to {config.output}: its answers to {len(requests)} real inputs differ from those of {source.uri} by "
+        f"at most {difference:.2g}; nothing was registered, as that version has this format already"
+    )
+    say(
+        f"Load it: from transformers import AutoTokenizer, {kind}; "
+        f"{kind}.from_pretrained({config.output!r}), AutoTokenizer.from_pretrained({config.output!r})"
+    )
+
+
+def _copy(folder: Path, output: str) -> None:
+    if output:
+        shutil.copytree(folder, Path(output).expanduser(), dirs_exist_ok=True)

@@ -1,0 +1,53 @@
+"""The whole comparison in one command: teacher once, then control and distilled student on every seed."""
+
+from dataclasses import asdict
+
+from kd import tracking
+from kd.base.console import say
+from kd.config import CompareConfig, DistillConfig, MainConfig, StudentConfig, narrowed
+from kd.report.findings import find
+from kd.report.publish import publish, show, where
+from kd.run import distill, student, teacher
+from kd.run.data import Rows, describe, load_rows, short_name
+from kd.run.execute import Outcome, Where, train
+from kd.run.register import register_best
+
+
+def run(config: MainConfig) -> None:
+    """Run everything, compare, register the best on validation as challenger."""
+    with tracking.session(config.experiment) as experiment:
+        rows = load_rows(config, config.seed)
+        describe(config, rows)
+        with tracking.run(
+            f"main {short_name(config.dataset)}", {"kd.stage": "main", "kd.dataset": config.dataset}
+        ) as parent:
+            parent.log_params(asdict(config))
+            where = Where(experiment, parent, reuse=True)
+            guide = teacher.finished(config, rows, where)
+            outcomes = _students(config, guide, where)
+            _compare(experiment, rows, parent)
+            register_best(outcomes, config, rows)
+    say("Look at the runs: make ui, or: mlflow ui")
+
+
+def _students(config: MainConfig, guide: str, where: Where) -> list[Outcome]:
+    outcomes = []
+    for seed in config.seed_list:
+        rows = load_rows(config, seed)
+        control = narrowed(StudentConfig, config, teacher=guide, seed=seed)
+        outcomes.append(train(student.plan(control, rows), control, where))
+        distilled = narrowed(DistillConfig, config, teacher=guide, seed=seed)
+        outcomes.append(train(distill.plan(distilled, rows), distilled, where))
+    if reused := sum(outcome.reused for outcome in outcomes):
+        say(f"{reused} of {len(outcomes)} students reused: they were trained before with these options")
+    return outcomes
+
+
+def _compare(experiment: str, rows: Rows, parent: tracking.Run) -> None:
+    """Show and keep the comparison of all that the experiment has on these test rows, as `compare` would."""
+    tested = f"tags.`kd.test_digest` = '{rows.test_digest}' and tags.`kd.stage` != 'trial'"
+    asked = CompareConfig(experiments=experiment, filter=tested)
+    findings, notes = find(tracking.runs([experiment], asked.filter), asked)
+    show(findings, notes)
+    publish(findings, notes, asked, parent)
+    say(where(parent))

@@ -1,0 +1,104 @@
+"""Profile a logged model. The process is fresh and loads the model the way it is served, so its RAM is the model's.
+
+Torch is imported for a PyTorch model only: an exported one is served without it.
+"""
+
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from kd import tracking
+from kd.base.console import say
+from kd.base.types import UserError
+from kd.config import MeasureConfig
+from kd.serving import package
+from kd.serving import profile as profiling
+from kd.serving.profile import Limits, machine, profile_callable, resident_mib
+from kd.serving.work import COUNTED, counted
+
+NOISY = 1.25
+"""Rounds of requests whose medians differ by more than this factor were disturbed by something else."""
+
+
+def run(config: MeasureConfig) -> None:
+    """Measure, and log into a run of its own or, for a training stage, into the run that trained the model."""
+    if config.into_run:
+        with tracking.unbroken(f"measure {config.model}"):
+            _measure(config, tracking.Run(config.into_run))
+        return
+    with tracking.session(config.experiment), tracking.run(f"measure {config.model}", {"kd.stage": "measure"}) as run:
+        run.log_params({"model": config.model})
+        _measure(config, run)
+
+
+def _measure(config: MeasureConfig, run: tracking.Run) -> None:
+    stored = tracking.stored_model(config.model, "model")
+    requests = _requests(stored.run_id)
+    settings = package.read_settings(stored.folder)
+    trained = settings["format"] == "safetensors"
+    _import_libraries(trained)
+    before = resident_mib()
+    served = tracking.load_served(stored.uri)
+
+    def call(batch: list[pd.DataFrame]) -> Any:
+        return served.predict(batch[0] if len(batch) == 1 else pd.concat(batch, ignore_index=True))
+
+    profile = profile_callable(call, requests, before_mib=before)
+    model = served.unwrap_python_model()
+    threads = profile.threads if trained else model.threads
+    size = profiling.folder_size_mib(stored.folder)
+    metrics = {**profile.metrics(), "model/size_mib": size}
+    if trained:
+        metrics |= counted(model.model, [partial(call, [request]) for request in requests[:COUNTED]])
+    else:
+        metrics["model/parameters"] = float(settings["parameters"])  # counted before export
+    limits = Limits(config.latency_budget_ms or None, config.ram_budget_mib or None, config.size_budget_mib or None)
+    verdicts = {
+        f"kd.fits_{budget}": str(fits).lower() for budget, fits in profiling.fits(profile, size, limits).items()
+    }
+    feasibility = profiling.feasibility(profile.latency_ms_p95)
+    spread = max(profile.latency_ms_p50_rounds) / min(profile.latency_ms_p50_rounds)
+    run.log_metrics(metrics)
+    run.set_tags(
+        {
+            **machine(),
+            "hw.threads": str(threads),
+            "kd.feasibility": feasibility,
+            **verdicts,
+            "kd.measured": stored.uri,
+            "kd.quiet": str(spread <= NOISY).lower(),
+        }
+    )
+    say(
+        f"{stored.uri}: p50 {profile.latency_ms_p50:.2f} ms, p95 {profile.latency_ms_p95:.2f} ms ({feasibility}), "
+        f"{profile.throughput_per_s:.0f} requests/s at batch {profile.throughput_batch}, {threads} threads"
+    )
+    if spread > NOISY:
+        say(f"Warning: the machine was not quiet (medians of the rounds differ {spread:.1f} times over); measure again")
+    for budget, fits in verdicts.items():
+        say(f"{budget.removeprefix('kd.fits_')} budget: {'fits' if fits == 'true' else 'does not fit'}")
+
+
+def _import_libraries(trained: bool) -> None:
+    """Import what serves the model: lazily imported parts of the libraries are not its RAM."""
+    if trained:
+        import torch
+        import transformers
+
+        _ = (torch.nn.Linear, transformers.AutoTokenizer, transformers.AutoModelForSequenceClassification)
+    else:
+        import onnxruntime
+        import tokenizers
+
+        _ = (onnxruntime.InferenceSession, tokenizers.Tokenizer)
+
+
+def _requests(run_id: str) -> list[pd.DataFrame]:
+    try:
+        table = tracking.table(run_id, tracking.REQUESTS)
+    except tracking.Gone as error:
+        raise UserError(
+            f"model: the run that made it has no {tracking.REQUESTS}, the real inputs to time it on"
+        ) from error
+    return [table.iloc[[i]].reset_index(drop=True) for i in range(len(table))]

@@ -1,0 +1,113 @@
+"""Give a registered version the alias champion, if it passes the gates, with evidence and a way back."""
+
+import shlex
+from dataclasses import asdict
+
+from rich.table import Table as RichTable
+
+from kd import tracking
+from kd.analysis.gates import Decision, decide
+from kd.base.console import console, say
+from kd.base.types import Refused
+from kd.config import GateOptions, PromoteConfig
+from kd.registry import candidates
+from kd.registry.aliases import alone, copied, move, roll_back
+from kd.registry.card import Ruling, as_tags, card, ruled
+from kd.registry.evidence import MEASURED, Version, gather, measured, require_same_service, scored
+from kd.registry.thresholds import GATES, thresholds
+
+STALE = ("kd.gate.", "kd.rolled_back")
+"""Tags that an earlier decision left on a version."""
+
+
+def run(config: PromoteConfig) -> None:
+    """Decide on a candidate and move the alias, or roll back.
+
+    Raises:
+        UserError: no such version or alias, figures that cannot be had, or another promotion at the same time.
+        Refused: a gate was not passed.
+    """
+    target = config.to_model or config.model
+    with tracking.session(config.experiment), alone(target):
+        if config.rollback:
+            roll_back(config)
+        else:
+            _promote(config, target)
+
+
+def _promote(config: PromoteConfig, target: str) -> None:
+    gates = thresholds(config)
+    candidate = candidates.named(config)
+    before = tracking.aliased(target, "champion")
+    champion = candidates.champion(target, before)
+    already = champion is not None and champion.record.run_id == candidate.record.run_id
+    rival = None if already else champion
+    if rival:
+        require_same_service(candidate, rival)
+    title = f"promote {candidate.name} version {candidate.number}" + (f" to {target}" if config.to_model else "")
+    tags = {"kd.stage": "promote", "kd.dry_run": str(config.dry_run).lower(), "kd.candidate": candidate.uri}
+    with tracking.run(title, tags) as run:
+        ruling, text = _decided(config, gates, candidate, rival, run)
+        if not ruling.decision.passes:
+            raise Refused(f"{title}: {ruling.decision.reason}")
+        if already:
+            say(f"{target} version {before} is that model, and champion already: nothing was moved")
+            return
+        if config.dry_run:
+            say(f"{title}: would pass. This was a dry run: nothing was moved.")
+            return
+        number = candidate.number
+        if config.to_model:
+            number = copied(candidate, config.to_model, text, ruling)
+        move(target, number, before)
+    say(f"{target} version {number} is champion" + (f"; version {before} is previous" if before else ""))
+    say(f"Serve it: mlflow models serve -m {shlex.quote(f'models:/{target}@champion')} --env-manager local --port 5001")
+
+
+def _decided(
+    config: PromoteConfig, gates: GateOptions, candidate: Version, champion: Version | None, run: tracking.Run
+) -> tuple[Ruling, str]:
+    """Gather the evidence, decide, and write decision and card into the run and, unless it is a dry run, the version.
+
+    Returns:
+        The ruling, and the model card.
+    """
+    metric = candidates.metric_of(gates, candidate)
+    thresholds_given = {name: getattr(gates, name) for name in GATES}
+    run.log_params({**asdict(config), **thresholds_given, "metric": metric})
+    if any(thresholds_given[name] is not None for name in MEASURED):
+        candidate = measured(candidate, run)
+        champion = measured(champion, run) if champion else None
+    candidate = scored(candidate, metric, run)
+    evidence = gather(candidate, champion, gates, metric, run)
+    asked = {name: float(value) for name, value in thresholds_given.items() if value is not None}
+    decision = decide(asked, evidence.figures, evidence.absent, candidate.task.directions[metric])
+    if decision.passes:  # a model that is refused anyway need not be loaded
+        decision = Decision((*decision.gates, candidates.answers_as_made(candidate)))
+    ruling = ruled(decision, run)
+    text = card(candidate, champion, metric, ruling)
+    tags = as_tags(ruling, candidate)
+    run.log_text(text, "card.md")
+    run.set_tags(tags)
+    _show(decision, champion, gates)
+    if not config.dry_run:
+        tracking.forget(candidate.name, candidate.number, STALE)
+        tracking.annotate(candidate.name, candidate.number, tags, text)
+    return ruling, text
+
+
+def _show(decision: Decision, champion: Version | None, gates: GateOptions) -> None:
+    table = RichTable(title="gates", title_justify="left")
+    for name in ("gate", "figure", "asked", "result", "what"):
+        table.add_column(name, justify="right" if name in ("figure", "asked") else "left")
+    for gate in decision.gates:
+        figure = "–" if gate.figure is None else f"{gate.figure:.4g}"
+        asked = f"{'≥' if gate.at_least else '≤'} {gate.threshold:g}"
+        result = "–" if gate.passes and gate.figure is None else "pass" if gate.passes else "FAIL"
+        table.add_row(gate.name, figure, asked, result, gate.about)
+    if decision.gates:
+        console.print(table)
+    if len(decision.gates) <= 1:
+        say("Warning: no gate was asked, so only its answers were checked: see --help for the gates")
+    elif champion and gates.allowed_drop is None:
+        say(f"Warning: no gate compares it with the champion, version {champion.number}: give allowed_drop, as in 0.01")

@@ -1,0 +1,215 @@
+"""`builtin:apidocs`: which of ten Python packages does a sentence of documentation describe?
+
+Real English that is on every machine with this project installed: the first paragraph of public docstrings of nine
+packages and the standard library, masked and cleared of copies by `apidocs_harvest` beside it (its docstring says how).
+Near-copies are dropped rather than kept together, so a row's only tie to another is its source file, and a file is in
+one split only.
+
+Balanced: every class has the same number of rows in each split. Files are ordered by a hash of their path and fill
+test, then validation, then train; no seed plays a part. Where other versions of the packages yield too few rows, every
+class shrinks alike in steps of 5 %, down to `MIN_PERCENT` of `ROWS`. The rows depend on the installed versions, so
+results are comparable only where the data set's digest is the same.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import logging
+import platform
+import shutil
+import sysconfig
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from datasets import Dataset, DatasetDict, Features, Value, load_from_disk
+
+from kd.base.home import home, publish
+from kd.base.types import SplitName, UserError
+from kd.data.builtin.apidocs_harvest import Row, harvest, stable_hash
+
+DISTRIBUTIONS = {
+    "matplotlib": "matplotlib",
+    "mlflow": "mlflow",
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "sqlalchemy": "sqlalchemy",
+    "torch": "torch",
+    "transformers": "transformers",
+}
+"""Package to the name it is installed by."""
+STANDARD_LIBRARY = "python"
+"""Class name of the standard library."""
+ROWS: dict[SplitName, int] = {"test": 130, "validation": 50, "train": 210}
+"""Rows a class in each split: a comparison takes minutes on two cores. Test is large, as few rows tell little."""
+MIN_PERCENT = 40
+"""Least share of `ROWS`, in percent, that is still used."""
+MIN_FILES = 15
+"""Files a class at least in validation and in test: one file gives at most 1/15 of them."""
+FORMAT = 2
+"""Raised whenever harvest or splits change, so that an old cache is not used."""
+
+_FEATURES = Features({"text": Value("string"), "label": Value("string"), "group": Value("string")})
+_DIGEST = "digest.txt"
+_log = logging.getLogger(__name__)
+
+
+def load() -> DatasetDict:
+    """Return the data set, from the cache under `KD_HOME` or harvested (some twenty seconds, once a set of versions).
+
+    Returns:
+        Splits train, validation and test with the columns text (masked English), label (package) and group (source
+        file as `<label>/<posix path inside the package>`); rows in an order fixed by a hash.
+
+    Raises:
+        UserError: a package is missing, the versions yield too few rows, or the cache folder cannot be written.
+    """
+    packages = locate()
+    folder = home() / "data" / f"apidocs-{_key()}"
+    with _cache_errors():
+        cached = read_cache(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    if cached is not None:
+        return cached
+    _log.info("builtin:apidocs: harvesting docstrings of %d packages, once for these versions", len(packages))
+    built = build(harvest(packages))
+    with _cache_errors():
+        write_cache(built, folder)
+    return built
+
+
+@contextlib.contextmanager
+def _cache_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"KD_HOME={home()}: the cache of builtin:apidocs cannot be written ({error.strerror or error}); "
+            "set KD_HOME to a folder that you may write to and that has space"
+        ) from error
+
+
+def locate() -> dict[str, Path]:
+    """Return the source folder of each class, importing none of them.
+
+    Raises:
+        UserError: a package is not installed.
+    """
+    folders = {STANDARD_LIBRARY: Path(sysconfig.get_path("stdlib"))}
+    for package, distribution in DISTRIBUTIONS.items():
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise UserError(
+                f"builtin:apidocs: the package {package} is not installed; {', '.join(DISTRIBUTIONS)} are all needed; "
+                f"run `pip install {distribution}`"
+            )
+        folders[package] = Path(spec.submodule_search_locations[0])
+    return folders
+
+
+def build(rows: Sequence[Row], sizes: Mapping[SplitName, int] = ROWS) -> DatasetDict:
+    """Split harvested rows by file into balanced splits.
+
+    Args:
+        rows: from `harvest`, without copies.
+        sizes: wanted rows a class in each split, filled in this order.
+
+    Raises:
+        UserError: some class cannot fill `MIN_PERCENT` of the sizes.
+    """
+    classes: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        classes[row.label].append(row)
+    short: dict[str, int] = {}
+    for percent in range(100, MIN_PERCENT - 1, -5):
+        scaled = {split: max(1, size * percent // 100) for split, size in sizes.items()}
+        chosen = {label: _split_class(members, scaled) for label, members in sorted(classes.items())}
+        short = {label: len(classes[label]) for label, splits in chosen.items() if splits is None}
+        if not short:
+            return DatasetDict(
+                {split: _dataset([row for of in chosen.values() if of for row in of[split]]) for split in sorted(sizes)}
+            )
+    counts = ", ".join(f"{label} ({count})" for label, count in short.items())
+    least = sum(sizes.values()) * MIN_PERCENT // 100
+    raise UserError(
+        f"builtin:apidocs: too few usable docstrings in {counts}; at least {least} a class, from many files, are "
+        "needed; install the versions this project pins"
+    )
+
+
+def _split_class(rows: Sequence[Row], sizes: Mapping[SplitName, int]) -> dict[SplitName, list[Row]] | None:
+    files: dict[str, list[Row]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: stable_hash(row.text)):
+        files[row.group].append(row)
+    order = sorted(files, key=stable_hash)
+    splits: dict[SplitName, list[Row]] = {}
+    for split, size in sizes.items():
+        most = size if split == "train" else max(1, size // MIN_FILES)
+        pool: list[tuple[int, Row]] = []
+        while order and (len(pool) < size or split == "train"):
+            pool += enumerate(files[order.pop(0)][:most])
+        if len(pool) < size:
+            return None
+        # every file's first row, then every file's second: no file dominates
+        pool.sort(key=lambda ranked: (ranked[0], stable_hash(ranked[1].text)))
+        splits[split] = [row for _, row in pool[:size]]
+    return splits
+
+
+def _dataset(rows: Sequence[Row]) -> Dataset:
+    ordered = sorted(rows, key=lambda row: stable_hash(row.text))
+    columns = {name: [getattr(row, name) for row in ordered] for name in _FEATURES}
+    return Dataset.from_dict(columns, features=_FEATURES)
+
+
+def _key() -> str:
+    """Return 16 characters that change with the format and with any package's version."""
+    versions = {STANDARD_LIBRARY: platform.python_version()}
+    for package, distribution in DISTRIBUTIONS.items():
+        try:
+            versions[package] = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError as error:
+            raise UserError(
+                f"builtin:apidocs: {package} is there, but not as the installed {distribution}; "
+                f"run `pip install {distribution}`"
+            ) from error
+    return stable_hash(json.dumps([FORMAT, versions], sort_keys=True))[:16]
+
+
+def digest(data: DatasetDict) -> str:
+    """Return the SHA-256, in hexadecimal, of every row of every split in order."""
+    summary = hashlib.sha256()
+    for split in sorted(data):
+        summary.update(json.dumps([split, *data[split].to_list()], sort_keys=True).encode())
+    return summary.hexdigest()
+
+
+def read_cache(folder: Path) -> DatasetDict | None:
+    """Return the cached data set in memory, or None where the folder is absent or, with a warning, damaged."""
+    if not folder.exists():
+        return None
+    try:
+        data = load_from_disk(str(folder), keep_in_memory=True)
+        if digest(data) == (folder / _DIGEST).read_text(encoding="utf-8"):
+            return data
+        reason = "its rows do not have the stored digest"
+    except (OSError, ValueError, KeyError, TypeError) as error:  # what datasets and pyarrow raise on torn files
+        reason = f"{type(error).__name__}: {error}"
+    _log.warning("builtin:apidocs: the cache %s is damaged and is rebuilt (%s)", folder, reason)
+    return None
+
+
+def write_cache(data: DatasetDict, folder: Path) -> None:
+    """Write the data set in place of a damaged one; `folder` is never seen incomplete.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    with publish(folder) as scratch:
+        data.save_to_disk(str(scratch))
+        (scratch / _DIGEST).write_text(digest(data), encoding="utf-8")

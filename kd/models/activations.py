@@ -1,0 +1,172 @@
+"""What a model says besides its logits: outputs and attention maps of layers, and their queries, keys and values."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import eager_mask
+
+from kd.base.types import UserError
+
+QUERIES, KEYS, VALUES = ("query", "q_proj", "q_lin"), ("key", "k_proj", "k_lin"), ("value", "v_proj", "v_lin")
+"""What the linear layers of self-attention are called in BERT, most decoders, and DistilBERT."""
+EAGER, MAPS = "eager", "kd_maps"
+"""Ways to attend that have maps to give: plain, and `_attention`."""
+OTHERWISE = "use another objective or another"
+
+
+@dataclass(frozen=True)
+class Insides:
+    """Which of a model's layers are looked into.
+
+    Attributes:
+        whose: `teacher` or `student`, for errors.
+        asked: what each content is, by name: `hidden.3` is ("hidden", 3).
+        joints: modules that make queries, keys and values, by layer; empty where none are asked for.
+    """
+
+    whose: str
+    asked: Mapping[str, tuple[str, int]]
+    joints: Mapping[int, tuple[torch.nn.Module, ...]]
+
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds that are asked for."""
+        return {kind for kind, _ in self.asked.values()}
+
+    @property
+    def switches(self) -> dict[str, bool]:
+        """What the model must be called with."""
+        known = {"output_hidden_states": "hidden", "output_attentions": "attention"}
+        return {option: True for option, kind in known.items() if kind in self.kinds}
+
+    @contextmanager
+    def listening(self) -> Iterator[dict[torch.nn.Module, torch.Tensor]]:
+        """Note what the joints put out meanwhile."""
+        heard: dict[torch.nn.Module, torch.Tensor] = {}
+
+        def note(module: torch.nn.Module, _: Any, output: torch.Tensor) -> None:
+            heard[module] = output
+
+        asked = {layer for kind, layer in self.asked.values() if kind == "relation"}
+        hooks = [joint.register_forward_hook(note) for layer in asked for joint in self.joints[layer]]
+        try:
+            yield heard
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def picked(self, outputs: Any, heard: Mapping[torch.nn.Module, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return what is asked for, by name.
+
+        Hidden states `(batch, length, width)`, attention maps `(batch, heads, length, length)`, relations
+        `(batch, 3, length, width)`: queries, keys, values.
+
+        Raises:
+            UserError: the model does not give it.
+        """
+        found = {}
+        for name, (kind, layer) in self.asked.items():
+            if kind == "relation":
+                found[name] = torch.stack([heard[joint] for joint in self.joints[layer]], dim=1)
+                continue
+            states = getattr(outputs, "hidden_states" if kind == "hidden" else "attentions", None)
+            place = layer + (kind == "hidden")  # the first hidden state is the embeddings'
+            if not states or place >= len(states) or states[place] is None:
+                raise UserError(f"{self.whose}: it gives no {kind} of layer {layer}; {OTHERWISE} {self.whose}")
+            found[name] = states[place]
+        return found
+
+
+def look_into(model: PreTrainedModel, contents: Sequence[str], whose: str) -> Insides:
+    """Find what is asked of a model: `hidden.3`, `attention.3` or `relation.3` of layer 3 (0-based), say.
+
+    Raises:
+        UserError: it has no such layer, or no queries, keys and values of its own.
+    """
+    named = [(name, *name.partition(".")[::2]) for name in contents]
+    asked = {name: (kind, int(layer)) for name, kind, layer in named if layer}
+    count = getattr(model.config, "num_hidden_layers", 0)
+    if (last := max((layer for _, layer in asked.values()), default=-1)) >= count:
+        raise UserError(f"{whose}: its layer {last} (0-based) is asked for, and it has {count} layers")
+    relations = any(kind == "relation" for kind, _ in asked.values())
+    return Insides(whose, asked, _joints(model, whose) if relations else {})
+
+
+def check(model: PreTrainedModel, contents: Sequence[str], whose: str) -> None:
+    """See on a made-up input that a model gives what is asked of it, before a training counts on it.
+
+    Raises:
+        UserError: it does not.
+    """
+    inside = look_into(model, contents, whose)
+    if not inside.asked:
+        return
+    was_training = model.training
+    maps = with_maps(model, MAPS if whose == "student" else EAGER) if "attention" in inside.kinds else nullcontext()
+    inputs = {name: value[:1].to(model.device) for name, value in model.dummy_inputs.items()}
+    with maps, torch.no_grad(), inside.listening() as heard:
+        try:
+            outputs = model.eval()(**inputs, **inside.switches)
+        except TypeError as error:
+            kinds = " and ".join(sorted(inside.kinds))
+            raise UserError(f"{whose}: {type(model).__name__} gives no {kinds}; {OTHERWISE} {whose}") from error
+        inside.picked(outputs, heard)
+    model.train(was_training)
+
+
+def _joints(model: torch.nn.Module, whose: str) -> dict[int, tuple[torch.nn.Module, ...]]:
+    found = []
+    for words in (QUERIES, KEYS, VALUES):
+        found.append([module for name, module in model.named_modules() if name.rpartition(".")[2] in words])
+    count = getattr(model.config, "num_hidden_layers", 0)
+    widths = {getattr(module, "out_features", None) for each in found for module in each}
+    if any(len(each) != count for each in found) or len(widths) > 1:
+        raise UserError(
+            f"{whose}: {type(model).__name__} has no queries, keys and values of one width of its own in each of "
+            f"{count} layers; {OTHERWISE} {whose}"
+        )
+    return dict(enumerate(zip(*found, strict=True)))
+
+
+@contextmanager
+def with_maps(model: PreTrainedModel, way: str = MAPS) -> Iterator[None]:
+    """Have a model compute attention maps, which fused attention does not; afterwards it computes as before.
+
+    Args:
+        model: its maps are given as they are before dropout.
+        way: EAGER will do where there is no dropout.
+
+    Raises:
+        UserError: its maps cannot be had before dropout.
+    """
+    former = model.config._attn_implementation
+    model.set_attn_implementation(way)
+    try:
+        if way == MAPS != model.config._attn_implementation:
+            raise UserError(
+                f"student: {type(model).__name__} gives no attention maps before dropout; {OTHERWISE} student"
+            )
+        yield
+    finally:
+        model.set_attn_implementation(former)
+
+
+def _attention(module: torch.nn.Module, *given: Any, dropout: float = 0.0, **named: Any) -> Any:
+    """Attend as the model's own plain code does, and give the maps as they are before dropout.
+
+    After dropout a tenth of a map is 0, and its divergence from the teacher's infinite.
+    """
+    attend = sys.modules[type(module).__module__].eager_attention_forward
+    output, maps = attend(module, *given, dropout=0.0, **named)
+    if dropout and module.training:
+        output, _ = attend(module, *given, dropout=dropout, **named)
+    return output, maps
+
+
+AttentionInterface.register(MAPS, _attention)
+AttentionMaskInterface.register(MAPS, eager_mask)

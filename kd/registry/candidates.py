@@ -1,0 +1,100 @@
+"""Which version is to be promoted, which it would follow, and whether it still answers as when it was made."""
+
+import json
+import math
+
+from kd import tracking
+from kd.analysis.gates import TOLERANCE, Gate, largest_difference
+from kd.base.console import say
+from kd.base.types import Refused, UserError
+from kd.config import GateOptions, PromoteConfig
+from kd.registry.evidence import Version, version_at
+
+
+def named(config: PromoteConfig) -> Version:
+    """Return the version that the option `candidate` names."""
+    if config.candidate == "best":
+        return _best(config.model)
+    place = config.candidate if config.candidate.startswith("@") else f"/{config.candidate}"
+    return version_at(f"models:/{config.model}{place}", "candidate")
+
+
+def _best(model: str) -> Version:
+    """Return the version whose run is best on validation, the oldest of equals; what cannot serve is passed over.
+
+    Raises:
+        UserError: there is no version that can be promoted.
+    """
+    found, reasons, rows = [], [], ""
+    for one in reversed(tracking.versions(model)):
+        try:
+            version = version_at(f"models:/{model}/{one.version}", "candidate")
+        except UserError as error:
+            reasons.append(str(error))
+            continue
+        metric, higher = next(iter(version.task.directions.items()))
+        value = version.record.metrics.get(f"val/{metric}", math.nan)
+        validated_on = version.record.tags.get("kd.validation_digest", "unknown")
+        rows = rows or validated_on
+        if not math.isfinite(value):
+            reasons.append(f"Version {version.number} has no val/{metric}.")
+        elif validated_on != rows:
+            reasons.append(f"Version {version.number} was validated on other rows than the newest.")
+        else:
+            found.append((value if higher else -value, -int(version.number), version, f"val/{metric} {value:.4g}"))
+    if not found:
+        tracking.model_version(f"models:/{model}/1", "model")  # says what there is, where the model itself is not
+        why = " ".join(["", *reasons])
+        raise UserError(f"candidate='best': no version of {model!r} has a validation metric.{why}")
+    _, _, version, figure = max(found, key=lambda one: one[:2])
+    say(f"Best on validation: version {version.number} ({figure})")
+    for reason in reasons:
+        say(f"Left out: {reason}")
+    return version
+
+
+def champion(target: str, number: str) -> Version | None:
+    """Return the champion; None where there never was one.
+
+    Raises:
+        UserError: it is gone, so that the gates against it would be passed by anything.
+    """
+    if number:
+        return version_at(f"models:/{target}/{number}", "champion")
+    if former := tracking.aliased(target, "previous"):
+        raise UserError(
+            f"model={target!r} has no champion, but version {former} is previous: the champion was deleted, or lost "
+            "its alias; give --rollback first, so that candidates are held against a champion"
+        )
+    return None
+
+
+def metric_of(gates: GateOptions, candidate: Version) -> str:
+    """Return the metric that the gates read, without its split; UserError where the task has none of that name."""
+    metric = gates.metric.removeprefix("test/") or next(iter(candidate.task.directions))
+    if metric not in candidate.task.directions:
+        known = ", ".join(candidate.task.directions)
+        raise UserError(f"metric={gates.metric!r} is none of this task's: give one of {known}")
+    return metric
+
+
+def answers_as_made(candidate: Version) -> Gate:
+    """Load the candidate in a fresh process and compare its answers with those logged when it was made.
+
+    Raises:
+        UserError: no answers were logged.
+    """
+    say(f"Loading {candidate.uri} in a fresh process ...")
+    about = "largest difference between its answers now and when it was made"
+    try:
+        expected = json.loads(tracking.text(candidate.record.run_id, tracking.ANSWERS))
+    except tracking.Gone as error:
+        raise UserError(
+            f"{candidate.uri}: its run has no {tracking.ANSWERS}, the answers logged when it was made, so the stored "
+            "model cannot be checked: make the version again with this version of the project"
+        ) from error
+    try:
+        difference = largest_difference(expected, tracking.answers_apart(candidate.uri))
+    except Refused as refusal:
+        return Gate("answers", None, TOLERANCE, False, False, str(refusal))
+    return Gate("answers", difference, TOLERANCE, False, difference <= TOLERANCE, about)

@@ -1,0 +1,81 @@
+"""Shows a comparison, and keeps it with its pictures and exact inputs in a run."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from kd import tracking
+from kd.base.console import console, say
+from kd.config import CompareConfig
+from kd.report.data import as_csv, as_json
+from kd.report.findings import Finding
+from kd.report.page import page
+from kd.report.plots import as_png, as_svg, plots
+from kd.report.tables import Section, caption, markdown, markdown_section, rich_tables, title
+from kd.report.words import answer
+
+REPORT = "report.html"
+
+
+def show(findings: list[Finding], notes: list[str]) -> None:
+    """Print tables and answers."""
+    for table, details in findings:
+        console.print(*rich_tables(table, details), sep="\n")
+        say(caption(table))
+        say(f"Did distillation help?\n{answer(table)}")
+        for note in details.notes:
+            say(f"Note: {note}")
+    for note in notes:
+        say(f"Note: {note}")
+
+
+def publish(
+    findings: list[Finding],
+    notes: list[str],
+    config: CompareConfig,
+    run: tracking.Run,
+    sections: Sequence[Section] = (),
+) -> str:
+    """Keep the comparison with its pictures and exact inputs as artifacts of a run; returns the HTML report.
+
+    Args:
+        findings: tables, and what artifacts add to them.
+        notes: what was left out.
+        config: what was asked.
+        run: takes the artifacts.
+        sections: what is said first.
+    """
+    pages = [*map(markdown_section, sections)]
+    pages += [f"{markdown(table, details)}\n{answer(table)}\n" for table, details in findings]
+    run.log_text("\n".join([*pages, *(f"Note: {note}" for note in notes)]), "comparison.md")
+    run.log_text(as_json(findings, notes, inputs(config)), "comparison.json")
+    run.log_text(as_csv(findings), "comparison.csv")
+    told = [line for table, _ in findings for line in (f"**{title(table)}**", *answer(table).splitlines())]
+    run.describe("\n\n".join([*told, f"Tables and pictures: Artifacts, {REPORT}."]))
+    drawings = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for place, (table, details) in enumerate(findings):
+            folder = Path(scratch) / "plots" / f"{table.task}-{table.digest[:8]}"
+            folder.mkdir(parents=True)
+            figures = plots(table, details)
+            drawings.append({name: as_svg(figure, f"{name}-{place}") for name, figure in figures.items()})
+            for name, figure in figures.items():
+                (folder / f"{name}.png").write_bytes(as_png(figure))
+                (folder / f"{name}.svg").write_text(drawings[-1][name], encoding="utf-8")
+        report = page(findings, drawings, notes, inputs(config), sections)
+        (Path(scratch) / REPORT).write_text(report, encoding="utf-8")
+        run.log_folder(Path(scratch))
+    return report
+
+
+def where(run: tracking.Run) -> str:
+    """Say how to open the report of a run."""
+    path = tracking.local_artifact(run.run_id, REPORT)
+    return f"Report: {path or f'mlflow artifacts download --run-id {run.run_id} --artifact-path {REPORT} --dst-path .'}"
+
+
+def inputs(config: CompareConfig) -> dict[str, str]:
+    """Return what a comparison depends on beside the runs: its options that were given, and the code."""
+    given = {name: str(value) for name, value in asdict(config).items() if value and name != "output"}
+    return {**given, **tracking.code_version()}

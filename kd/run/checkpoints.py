@@ -1,0 +1,73 @@
+"""The checkpoints of one training: where they lie, whose they are, and that one process alone writes them."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from kd import tracking
+from kd.base.console import say
+from kd.base.home import home
+from kd.base.types import ResumeName, UserError
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The folder of one training, and the interrupted run that it continues (empty: none)."""
+
+    folder: Path
+    run_id: str
+
+    def belong_to(self, run_id: str) -> None:
+        """Note which run writes here, so that a later process can continue it."""
+        record = {"run_id": run_id, "store": tracking.tracking_uri()}
+        (self.folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+
+    def discard(self) -> None:
+        """Delete them: the training is done."""
+        shutil.rmtree(self.folder)
+
+
+@contextmanager
+def checkpoints(key: str, resume: ResumeName) -> Iterator[Checkpoints]:
+    """Hold the checkpoint folder of a training.
+
+    Raises:
+        UserError: another process is at the same training, or the folder cannot be written.
+    """
+    folder = home() / "checkpoints" / key
+    lock = FileLock(folder.with_suffix(".lock"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError("the same training is running in another process: wait for it, or give another seed") from error
+    except OSError as error:
+        raise UserError(
+            f"KD_HOME={str(home())!r} cannot be written ({error.strerror}): set KD_HOME to a folder that can"
+        ) from error
+    try:
+        yield Checkpoints(folder, _interrupted_run(folder, resume))
+    finally:
+        lock.release()
+
+
+def _interrupted_run(folder: Path, resume: ResumeName) -> str:
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        record = {}
+    here = record.get("store") == tracking.tracking_uri() and tracking.status(record["run_id"]) != ""
+    run_id = str(record["run_id"]) if here else ""
+    if resume == "auto" and list(folder.glob("checkpoint-*")):
+        say(f"Continuing an interrupted training from its last checkpoint{'' if run_id else ' (its run is gone)'}.")
+        return run_id
+    if run_id:
+        tracking.abandon(run_id)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    return ""

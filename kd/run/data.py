@@ -1,0 +1,188 @@
+"""The rows of a stage: read, checked by the task, selected, and named by their digests."""
+
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+
+from kd.base.console import say
+from kd.base.types import STANDARD_COLUMNS, SplitName, UserError
+from kd.config import RowOptions, listed
+from kd.data.digests import digest
+from kd.data.sources import DataRequest, load
+from kd.data.splits import Splits, subset
+from kd.tasks import TASKS
+from kd.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Rows without a target, to learn from the teacher on.
+
+    Attributes:
+        rows: the training rows after selection, and behind them those without a target.
+        digest: of all of them.
+        count: how many have no target.
+        own: digest of these alone.
+        confidence: by the teacher, of those that are kept, at least.
+        balanced: whether they are evened out by what the teacher says of them.
+    """
+
+    rows: Dataset
+    digest: str
+    count: int
+    own: str
+    confidence: float
+    balanced: bool
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a training stage works on.
+
+    Attributes:
+        task: knows the data's outcomes.
+        splits: whole splits.
+        train: training rows after selection; all have a target.
+        full_digest: of the training rows before selection.
+        train_digest: of the training rows after selection; tag `kd.dataset_digest`.
+        validation_digest: of the validation rows.
+        test_digest: of the test rows and ids; tables are keyed by it.
+        rest: training rows whose targets `labelled` leaves out, without them; None where it leaves out none.
+        transfer: rows without a target that are learned from beside `train`.
+    """
+
+    task: Task
+    splits: Splits
+    train: Dataset
+    full_digest: str
+    train_digest: str
+    validation_digest: str
+    test_digest: str
+    rest: Dataset | None = None
+    transfer: Transfer | None = None
+
+    def split(self, name: SplitName) -> Dataset:
+        """Return the rows of a split; of train those that are learned from, with transfer rows behind the selected."""
+        if name == "train":
+            return self.transfer.rows if self.transfer else self.train
+        return getattr(self.splits, name)
+
+    def digest(self, name: SplitName) -> str:
+        """Return the digest of what `split` returns."""
+        digests = {"train": self.train_digest, "validation": self.validation_digest, "test": self.test_digest}
+        return self.transfer.digest if self.transfer and name == "train" else digests[name]
+
+
+def load_rows(config: RowOptions, seed: int) -> Rows:
+    """Read and check the rows; `seed` chooses the subset where `max_train` asks for one.
+
+    Where `labelled` says how many rows have their labels used, `split_seed` chooses them: teacher and students of all
+    seeds see the same labels, and `seed` only the text beside them.
+
+    Raises:
+        UserError: whatever is wrong with the data, before anything is trained.
+    """
+    columns = {
+        "text_column": config.text_column,
+        "text_pair_column": config.text_pair_column,
+        "label_column": config.label_column,
+    }
+    task = TASKS[config.task].from_columns(columns)
+    splits = load(
+        DataRequest(
+            dataset=config.dataset,
+            inputs=task.inputs,
+            target=task.target,
+            group=config.group_column,
+            train_file=config.train_file,
+            validation_file=config.validation_file,
+            test_file=config.test_file,
+            split_seed=config.split_seed,
+        )
+    )
+    task = task.fitted(splits)
+    _require_columns(config.slice_columns, splits, task.slices)
+    train, rest = splits.train, None
+    if config.labelled:
+        train, rest = _with_labels(config, task, splits, seed)
+    elif config.max_train:
+        train = subset(splits.train, config.max_train, seed, task.target)
+        task.fitted(replace(splits, train=train))  # a subset too small to learn from is refused here
+    used = [*task.inputs, task.target] if task.target else list(task.inputs)
+    full_digest = digest(splits.train, used)
+    return Rows(
+        task=task,
+        splits=splits,
+        train=train,
+        full_digest=full_digest,
+        train_digest=full_digest if train is splits.train else digest(train, used),
+        validation_digest=digest(splits.validation, used),
+        test_digest=digest(splits.test, used),
+        rest=rest,
+    )
+
+
+def _with_labels(config: RowOptions, task: Task, splits: Splits, seed: int) -> tuple[Dataset, Dataset | None]:
+    """Return the rows whose targets may be learned, and the inputs of the others, so many that `max_train` is kept."""
+    named, train = f"labelled={config.labelled}", splits.train
+    if config.labelled > len(train):
+        raise UserError(f"{named}: there are {len(train)} training rows: give that many at most, or 0 for all")
+    if 0 < config.max_train < config.labelled:
+        raise UserError(f"{named} is more than max_train={config.max_train}: give that many at most")
+    chosen = subset(train, config.labelled, config.split_seed, task.target)
+    try:
+        seen = task.fitted(replace(splits, train=chosen))
+    except UserError as error:
+        raise UserError(f"{named} is too few to learn from: {error}") from error
+    if seen.serving() != task.serving():
+        raise UserError(f"{named} is too few to learn from: not all that occurs in '{task.target}' is among them")
+    having = set(chosen["example_id"][:])
+    others = [place for place, name in enumerate(train["example_id"][:]) if name not in having]
+    rest = train.select_columns([*task.inputs, "example_id", "group"]).select(others)
+    if config.max_train:
+        room = config.max_train - len(chosen)
+        rest = subset(rest, room, seed, "") if room else rest.select([])
+    return chosen, rest if len(rest) else None
+
+
+def _require_columns(names: str, splits: Splits, own: tuple[str, ...]) -> None:
+    for name in listed(names):
+        if name in (*STANDARD_COLUMNS, *own) or name.startswith("score:"):
+            raise UserError(
+                f"slice_columns={names!r}: predictions have a column {name!r} of their own; "
+                "leave it out, or give the column of your data another name"
+            )
+        for split in (splits.validation, splits.test):
+            if name not in split.column_names:
+                known = ", ".join(column for column in split.column_names if column not in ("example_id", "group"))
+                raise UserError(f"slice_columns={names!r}: there is no column {name!r}; give some of {known}")
+
+
+def predictions(config: RowOptions, task: Task, rows: Dataset, logits: np.ndarray) -> pd.DataFrame:
+    """Return the task's predictions with the columns of `slice_columns` beside them."""
+    table = task.predictions(rows, logits)
+    return table.assign(**{name: list(map(str, rows[name])) for name in listed(config.slice_columns)})
+
+
+def describe(config: RowOptions, rows: Rows) -> None:
+    """Tell the user how many rows there are, and what was done to get them."""
+    for note in rows.splits.notes:
+        say(note)
+    counts = (len(rows.train), len(rows.splits.validation), len(rows.splits.test))
+    labels = f" with the labels of {counts[0]}" if config.labelled else ""
+    total = counts[0] + (len(rows.rest) if rows.rest else 0)
+    say(f"{config.dataset}: {total} training{labels}, {counts[1]} validation, {counts[2]} test rows")
+
+
+def model_name(config: RowOptions, test_digest: str) -> str:
+    """Return the registered model's name, `kd-<task>-<dataset>`; the digest keeps two data sets of one name apart."""
+    return f"kd-{config.task.replace('_', '-')}-{short_name(config.dataset)}-{test_digest[:6]}"
+
+
+def short_name(dataset: str) -> str:
+    """Return a data set's name in [a-z0-9-]: of a path or hub id its last part, without an extension."""
+    last = dataset.removeprefix("builtin:").rstrip("/").rpartition("/")[2].lower()
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\.\w+$", "", last)).strip("-") or "data"

@@ -1,0 +1,65 @@
+"""What makes two trainings the same: arms, controls and cache keys are hashes of it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from kd.config import FitOptions
+from kd.models.precision import resolve_precision
+from kd.run.data import Rows
+
+DECIDING_CODE = ("data", "tasks", "models", "objectives", "training", "teacher", "evaluation")
+TEACHING_CODE = ("tasks", "data", "models", "teacher")
+"""What decides the teacher's outputs, and how they are kept."""
+TEACHING_LIBRARIES = ("torch", "transformers", "tokenizers")
+
+
+def fingerprint(parts: Mapping[str, Any]) -> str:
+    """Return a short hash of what `parts` say."""
+    return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def shared_identity(config: FitOptions, rows: Rows) -> dict[str, Any]:
+    """Return the options that change what is learned and that arm and control share."""
+    names = (
+        "epochs",
+        "batch_size",
+        "gradient_accumulation",
+        "learning_rate",
+        "warmup_ratio",
+        "weight_decay",
+        "patience",
+    )
+    return {
+        "task": rows.task.serving(),
+        "data": rows.full_digest,
+        "validation": rows.validation_digest,
+        "max_train": config.max_train,
+        "max_length": config.max_length,
+        "precision": resolve_precision(config.precision),
+        **{name: getattr(config, name) for name in names},
+        **({"labelled": rows.train_digest} if config.labelled else {}),
+        **({"epoch_rows": config.epoch_rows} if config.epoch_rows else {}),
+    }
+
+
+def teaching_code() -> str:
+    """Return a digest of the source that the teacher's outputs depend on, and of the libraries' versions."""
+    return fingerprint({"code": code_digest(TEACHING_CODE), "libraries": library_versions()})
+
+
+def library_versions() -> list[str]:
+    """Return the versions of the libraries that what a teacher says depends on."""
+    return [version(library) for library in TEACHING_LIBRARIES]
+
+
+def code_digest(parts: tuple[str, ...] = DECIDING_CODE) -> str:
+    """Return a digest of the source that decides what is learned; a commit would not tell a changed tree apart."""
+    folders = [Path(__file__).parents[1] / part for part in parts]
+    if absent := [folder.name for folder in folders if not folder.is_dir()]:
+        raise FileNotFoundError(f"a digest of code names {absent[0]}, and there is no such folder")
+    files = [path for folder in folders for path in folder.rglob("*.py")]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()[:32]

@@ -1,0 +1,40 @@
+"""Where a model named by an option lies on this machine, and the digest of its weights."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from kd import tracking
+from kd.base.types import UserError
+from kd.models.load import fetch_weights, sha256_file
+
+
+@dataclass(frozen=True)
+class Located:
+    """A model's folder; its name with an alias resolved to a version; the sha256 of weights, settings and words.
+
+    Its run is empty where none made it.
+    """
+
+    folder: Path
+    uri: str
+    digest: str
+    run_id: str = ""
+
+
+def locate(name: str, option: str) -> Located:
+    """Find `models:/...`, `runs:/...`, `builtin:...`, a folder or a hub id.
+
+    Raises:
+        UserError: it is not there, or is no model this project can load safely.
+    """
+    if name.startswith(("models:/", "runs:/")):
+        stored = tracking.stored_model(name, option)
+        folder, uri, run_id = stored.folder, stored.uri, stored.run_id or ""
+        if not any(folder.glob("*.safetensors")):
+            raise UserError(f"{option}={name!r} is exported: give the version it came from (its tag kd.exported_from)")
+    else:
+        folder, uri, run_id = fetch_weights(name, option), name, ""
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".txt", ".model"))
+    parts = [f"{path.name} {sha256_file(path)}" for path in files]
+    return Located(folder, uri, hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32], run_id)

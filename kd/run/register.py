@@ -1,0 +1,89 @@
+"""A finished run's model becomes a registered version, with its lineage."""
+
+from collections.abc import Iterable
+
+from kd import tracking
+from kd.base.console import say
+from kd.base.types import RunRecord
+from kd.config import RowOptions
+from kd.run.data import Rows, model_name
+from kd.run.execute import Outcome
+
+LINEAGE = (
+    "kd.role",
+    "kd.task",
+    "kd.metric",
+    "kd.dataset",
+    "kd.dataset_digest",
+    "kd.test_digest",
+    "kd.teacher",
+    "kd.seed",
+    "kd.arm",
+    "kd.git_commit",
+    "kd.git_dirty",
+    "kd.format",
+    "kd.exported_from",
+)
+
+
+def register(outcome: Outcome, config: RowOptions, rows: Rows) -> tuple[str, str]:
+    """Register the model of a finished run, once; returns (name, version).
+
+    Teachers have a name of their own; students and distilled students compete under one.
+    """
+    record = tracking.record(outcome.run_id)
+    name = model_name(config, rows.test_digest)
+    if record.tags["kd.role"] == "teacher":
+        name += "-teacher"
+    if already := tracking.version_of(outcome.run_id, name):
+        return name, already
+    tags = {"kd.format": "safetensors", **{key: record.tags[key] for key in LINEAGE if key in record.tags}}
+    about = (_about_model(config, record), about_version(record))
+    return name, tracking.register(outcome.model, outcome.run_id, name, tags, about)
+
+
+def best_on_validation(outcomes: Iterable[Outcome], rows: Rows) -> Outcome:
+    """Return the training that is best on validation by the task's first metric."""
+    metric, higher = next(iter(rows.task.directions.items()))
+
+    def quality(outcome: Outcome) -> float:
+        value = tracking.record(outcome.run_id).metrics[f"val/{metric}"]
+        return value if higher else -value
+
+    return max(outcomes, key=quality)
+
+
+def register_best(outcomes: Iterable[Outcome], config: RowOptions, rows: Rows) -> None:
+    """Register the student that is best on validation, and point the alias challenger at it."""
+    metric = next(iter(rows.task.directions))
+    best = best_on_validation(outcomes, rows)
+    name, version = register(best, config, rows)
+    tracking.set_alias(name, "challenger", version)
+    record = tracking.record(best.run_id)
+    say(f"Best on validation: {record.name} (val {metric} {record.metrics[f'val/{metric}']:.3f})")
+    say(f"Registered {name} version {version}, alias challenger")
+    say(f"Promote it: python -m entrypoints.promote --model {name} --min_metric VALUE, see --help for more gates")
+
+
+def _about_model(config: RowOptions, record: RunRecord) -> str:
+    kind = "Teachers" if record.tags["kd.role"] == "teacher" else "Students, with and without distillation,"
+    return f"{kind} for {config.task.replace('_', ' ')} on `{config.dataset}`. `champion` is the version to serve."
+
+
+def about_version(record: RunRecord) -> str:
+    """Say in Markdown what a version is, how it scores and what it costs."""
+    lines = [f"**{record.name}**", ""]
+    if origin := record.tags.get("kd.exported_from"):
+        lines += [f"Exported from `{origin}` as {record.tags['kd.format']}.", ""]
+    if teacher := record.tags.get("kd.teacher"):
+        how = "Distilled from" if record.tags["kd.role"] == "distilled" else "Initialised from, without its guidance,"
+        lines += [f"{how} `{teacher}`.", ""]
+    wanted = ("test/", "val/", "fidelity/", "calibration/", "export/", "profile/", "model/")
+    figures = [(key, value) for part in wanted for key, value in sorted(record.metrics.items()) if key.startswith(part)]
+    rows = [f"| {key} | {f'{value:.4g}' if value < 1e4 else f'{value:,.0f}'} |" for key, value in figures]
+    lines += ["| figure | value |", "| --- | ---: |", *rows]
+    lines += [
+        "",
+        f"Measured on {record.tags.get('hw.cpu', 'an unnamed processor')}, one seed ({record.tags['kd.seed']}).",
+    ]
+    return "\n".join(lines)

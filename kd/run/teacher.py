@@ -1,0 +1,60 @@
+"""Fine-tune pretrained weights: the teacher."""
+
+from transformers import set_seed
+
+from kd import tracking
+from kd.base.console import say
+from kd.config import StudentConfig, TeacherConfig, narrowed
+from kd.models.load import fit_together, load_tokenizer
+from kd.run import student
+from kd.run.data import Rows
+from kd.run.execute import Where, train
+from kd.run.identity import shared_identity
+from kd.run.locate import locate
+from kd.run.plan import Plan
+from kd.run.register import register
+
+
+def finished(config: StudentConfig, rows: Rows, where: Where) -> str:
+    """Return the URI of the teacher: the finished one given, or one trained here and registered."""
+    if config.teacher.startswith(("models:/", "runs:/")):
+        return tracking.stored_model(config.teacher, "teacher").uri  # an alias moved meanwhile changes nothing
+    options = narrowed(TeacherConfig, config)
+    decided = plan(options, rows)
+    student.require_shape(config, decided.model)
+    outcome = train(decided, options, where)
+    name, version = register(outcome, options, rows)
+    say(
+        f"Teacher: {name} version {version}"
+        + (", reused: it was trained before with these options" if outcome.reused else "")
+    )
+    return f"models:/{name}/{version}"
+
+
+def plan(config: TeacherConfig, rows: Rows) -> Plan:
+    """Decide the training of a teacher.
+
+    Raises:
+        UserError: the weights are not there or not safe to load.
+    """
+    source = locate(config.teacher, "teacher")
+    set_seed(config.seed)
+    model = rows.task.load_model(source.folder, "teacher", finished=False)
+    tokenizer = load_tokenizer(source.folder, "teacher")
+    fit_together(model, tokenizer, "teacher", config.max_length)
+    labels = f" · {len(rows.train)} labels" if config.labelled else ""
+    short = source.uri.removeprefix("builtin:").rstrip("/").rpartition("/")[2]
+    return Plan(
+        stage="teacher",
+        role="teacher",
+        title=f"teacher {short} · {model.config.num_hidden_layers} layers{labels} · seed {config.seed}",
+        model=model,
+        tokenizer=tokenizer,
+        rows=rows,
+        identity={**shared_identity(config, rows), "role": "teacher", "source": source.digest},
+        control=None,
+        terms=(),
+        alpha=0.0,
+        teacher=None,
+        signal=None,
+    )

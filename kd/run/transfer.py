@@ -1,0 +1,110 @@
+"""Transfer rows: text without labels on which a student learns from its teacher alone."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from kd.base.console import say
+from kd.base.types import REST, UserError
+from kd.config import DistillConfig
+from kd.data.digests import digest
+from kd.data.sources import DataRequest, load_inputs
+from kd.data.unlabelled import joined, without_shared
+from kd.run.data import Rows, Transfer, short_name
+from kd.run.plan import Plan
+
+
+def with_transfer(config: DistillConfig, rows: Rows) -> Rows:
+    """Return the rows with those that `transfer` names beside them; nothing of these but the inputs is read.
+
+    Raises:
+        UserError: they cannot be read, or all of them are in validation or test.
+    """
+    if not config.transfer:
+        return rows
+    named = f"transfer={config.transfer!r}"
+    if config.transfer == REST and rows.rest is None:
+        raise UserError(f"{named}: labelled={config.labelled} is all training rows, and leaves none")
+    found = rows.rest if rows.rest is not None and config.transfer == REST else _read(config, rows, named)
+    kept = without_shared(found, (rows.splits.validation, rows.splits.test), rows.task.inputs)
+    if not len(kept):
+        raise UserError(
+            f"{named}: all {len(found)} rows have the text or the group of a validation or test row, which would give "
+            "those away: give other text"
+        )
+    if config.group_column and config.transfer != REST and found["group"][:] == found["example_id"][:]:
+        say(
+            f"{named} has no column '{config.group_column}': rows with the text of a validation or test row are left "
+            "out, and of their groups nothing is known"
+        )
+    dropped = len(found) - len(kept)
+    said = f"; {dropped} that are in validation or test were left out" if dropped else ""
+    say(f"{named}: {len(kept)} rows without labels{said}")
+    if not config.epoch_rows:
+        say(
+            f"Its control has {len(rows.train)} rows an epoch, this student {len(rows.train) + len(kept)}: for as many "
+            "steps give both the same epoch_rows"
+        )
+    try:
+        whole = joined(rows.train, kept, rows.task.inputs, rows.task.target)
+    except UserError as error:
+        raise UserError(f"{named}: {error}") from error
+    digests = digest(whole, [*rows.task.inputs, rows.task.target]), digest(kept, rows.task.inputs)
+    return replace(
+        rows,
+        transfer=Transfer(
+            whole, digests[0], len(kept), digests[1], config.transfer_confidence, config.transfer_balance
+        ),
+    )
+
+
+def _read(config: DistillConfig, rows: Rows, named: str) -> Dataset:
+    try:
+        return load_inputs(DataRequest(config.transfer, rows.task.inputs, "", group=config.group_column))
+    except UserError as error:
+        told = str(error)
+        if told.startswith("--dataset="):
+            raise UserError(told.replace("--dataset=", "transfer=", 1)) from error
+        raise UserError(f"{named}: {told}") from error
+
+
+def identity_of(rows: Rows) -> dict[str, Any]:
+    """Return what of the transfer rows makes the learned weights what they are."""
+    asked = rows.transfer
+    if asked is None:
+        return {}
+    return {"transfer": asked.own, "confidence": asked.confidence, "balanced": asked.balanced}
+
+
+def in_words(config: DistillConfig) -> str:
+    """Return the options of transfer rows in short, for a title."""
+    if not config.transfer:
+        return ""
+    sure = f" p>={config.transfer_confidence:.3g}" if config.transfer_confidence else ""
+    return f" + {short_name(config.transfer)}{sure}{' balanced' if config.transfer_balance else ''}"
+
+
+def trusted_rows(plan: Plan, seed: int) -> np.ndarray:
+    """Return the positions of the rows to train on: those with labels, and of the others those the filters keep.
+
+    The teacher is asked about all of them, once, so filters of other strength find its outputs.
+
+    Raises:
+        UserError: the filters leave no transfer row.
+    """
+    asked, first = plan.rows.transfer, len(plan.rows.train)
+    assert asked is not None
+    assert plan.signal is not None
+    kept = np.ones(asked.count, dtype=bool)
+    if asked.confidence or asked.balanced:
+        logits = plan.signal("train").all_logits()[first:]
+        kept = plan.rows.task.trusted(logits, asked.confidence, asked.balanced, seed)
+        if not kept.any():
+            raise UserError(
+                f"transfer_confidence={asked.confidence}: the teacher is as sure as that of none of the {asked.count} "
+                "transfer rows: lower it"
+            )
+        say(f"{kept.sum()} of {asked.count} transfer rows are kept by what the teacher says of them")
+    return np.concatenate([np.arange(first), first + np.flatnonzero(kept)])

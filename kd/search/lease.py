@@ -1,0 +1,151 @@
+"""A trial that one process runs: signs of life, reports, and its one end."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.storages._heartbeat import BaseHeartbeat
+from optuna.trial import TrialState
+
+from kd.base.console import say
+from kd.base.types import Pruned
+from kd.search.retries import Reason
+
+if TYPE_CHECKING:
+    from kd.search.study import Study
+
+HEARTBEAT_S = 10
+GRACE_S = 60
+"""Without a sign of life for so long a trial is taken for dead; on the same machine its process is looked for."""
+SLOT, WORKER, LEASE, REASON, TEXT = (f"kd.{name}" for name in ("slot", "worker", "lease", "reason", "error"))
+
+
+class Superseded(Exception):
+    """Another process took the trial for dead and ended it."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A trial that this process runs."""
+
+    study: "Study"
+    inner: optuna.trial.Trial
+    slot: str
+
+    @property
+    def number(self) -> int:
+        """The attempt's number."""
+        return self.inner.number
+
+    @contextmanager
+    def alive(self) -> Iterator[None]:
+        """Give signs of life meanwhile, and end this process where the one that started it is gone."""
+        self._beat()
+        over = threading.Event()
+        thread = threading.Thread(target=self._beat_until, args=(over,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _beat_until(self, over: threading.Event) -> None:
+        parent = multiprocessing.parent_process()
+        beaten = time.monotonic()
+        while not over.wait(1):
+            if parent is not None and not parent.is_alive():
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            if time.monotonic() - beaten >= HEARTBEAT_S:
+                beaten = time.monotonic()
+                try:
+                    self._beat()
+                except Exception as error:  # it tries again; the trial itself will tell what is wrong with the storage
+                    say(f"Warning: no sign of life written for trial {self.number}: {error}")
+
+    def _beat(self) -> None:
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # told when it ends
+            beat(self.study.storage, self.inner._trial_id)
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Turn Optuna's refusal to change a trial that has ended into what it means here."""
+        try:
+            yield
+        except optuna.exceptions.UpdateFinishedTrialError as error:
+            raise Superseded(f"trial {self.number} was taken for dead and is run again elsewhere") from error
+
+    def require(self) -> None:
+        """Make sure that the trial is still this process's own.
+
+        Raises:
+            Superseded: it is not.
+        """
+        if self.study.storage.get_trial(self.inner._trial_id).state != TrialState.RUNNING:
+            raise Superseded(f"trial {self.number} was taken for dead and is run again elsewhere")
+
+    def note(self, **what: Any) -> None:
+        """Keep something with the trial.
+
+        Raises:
+            Superseded: as do all ways to change a trial.
+        """
+        with self._held():
+            for name, value in what.items():
+                self.inner.set_user_attr(name, value)
+
+    def report(self, value: float, step: int, last: bool) -> None:
+        """Report a validation.
+
+        Raises:
+            Pruned: the trial is not worth going on with; it is told so to the study. The last step prunes nothing.
+        """
+        if len(self.study.inner.directions) > 1:
+            return  # Optuna prunes with one direction only
+        with self._held():
+            self.inner.report(value, step)
+        if not last and self.inner.should_prune():
+            self._tell(TrialState.PRUNED)
+            raise Pruned(f"trial {self.number} at {value:.4g} after {step} epochs, when others had done better")
+
+    def complete(self, values: Sequence[float], excess: Mapping[str, float]) -> None:
+        """End the trial with its values and by how much each constraint is exceeded (0 or less: kept)."""
+        with self._held():
+            for name, value in excess.items():
+                self.inner.set_constraint(name, value)
+        self._tell(TrialState.COMPLETE, values)
+
+    def fail(self, reason: Reason, text: str) -> None:
+        """End the trial as failed."""
+        with contextlib.suppress(Superseded):  # it has failed already
+            self.note(**{REASON: reason, TEXT: text})
+            self._tell(TrialState.FAIL)
+
+    def _tell(self, state: TrialState, values: Sequence[float] | None = None) -> None:
+        with self._held():
+            told = self.inner.study.tell(self.inner, values, state, skip_if_finished=True)
+            if told.state != state:
+                raise optuna.exceptions.UpdateFinishedTrialError
+
+
+def pulse(storage: BaseStorage) -> BaseHeartbeat | None:
+    """Return the storage if it is a database, which stamps signs of life with its own clock; a file has no clock."""
+    return storage if isinstance(storage, BaseHeartbeat) and storage.get_heartbeat_interval() else None
+
+
+def beat(storage: BaseStorage, trial_id: int) -> None:
+    """Give a sign of life of a trial."""
+    if (database := pulse(storage)) is not None:
+        database.record_heartbeat(trial_id)
+    else:
+        storage.set_trial_user_attr(trial_id, LEASE, time.time() + GRACE_S)

@@ -1,0 +1,230 @@
+"""What a search is, worked out and checked before anything is trained."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from kd import tracking
+from kd.base.console import hushed, say
+from kd.base.types import UserError
+from kd.config import HpoConfig
+from kd.config.hpo import LIMITED
+from kd.models.precision import resolve_precision
+from kd.run import student
+from kd.run.data import Rows, describe, short_name
+from kd.run.distill import planned
+from kd.run.identity import fingerprint
+from kd.run.locate import Located
+from kd.search.storage import existing, open_storage, open_study, place_of, unbroken
+from kd.search.study import Sampling
+from kd.search.trial import Arm, Bench, options, rows_of
+from kd.space import OF_TEACHER, SEARCHABLE, Space, as_json, check_space, for_control, load_space, within
+from kd.space.parameters import combinations, ends, with_conditions
+from kd.tasks import TASKS
+from kd.tasks.base import Task
+
+ARMS = {"distill": ("distill",), "control": ("control",), "both": ("control", "distill")}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A search; it can be sent to another process.
+
+    Attributes:
+        config: its options; the teacher resolved to a version.
+        experiment: name of the experiment.
+        name: of the study; those of the control, of retrainings and of the lead are named after it.
+        place: of the studies; may hold a password.
+        directions: what is optimised, and whether higher is better.
+        spaces: by arm.
+        identities: what each arm's search is, in JSON's types; commands that differ in it cannot share a study.
+    """
+
+    config: HpoConfig
+    experiment: str
+    name: str
+    place: str
+    directions: Mapping[str, bool]
+    spaces: Mapping[str, Space]
+    identities: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def sampling(self) -> Sampling:
+        """How it samples and prunes."""
+        epochs = [one for space in self.spaces.values() for one in space if one.name == "epochs"]
+        most = max((int(one.high or max(map(float, one.choices))) for one in epochs), default=self.config.epochs)
+        return Sampling(self.config.sampler, self.config.pruner, most, self.config.seed)
+
+    def arms(self) -> list[Arm]:
+        """Open the studies of every arm.
+
+        Raises:
+            UserError: the storage cannot be used, or a study of that name is another search.
+        """
+        storage = open_storage(self.place)
+        found = []
+        for arm, space in self.spaces.items():
+            name = self.name if arm == "distill" else f"{self.name}-control"
+            search, finals = (
+                open_study(storage, each, self.directions, self.identities[arm], self.sampling)
+                for each in (name, f"{name}-finals")
+            )
+            found.append(Arm(arm, space, search, finals))
+        return found
+
+
+@contextmanager
+def at_work(setting: Setting, parent: str) -> Iterator[tuple[Bench, list[Arm]]]:
+    """Open everything that a process needs to run trials; `parent` is the id of the run they are nested in."""
+    with tracking.session(setting.experiment), unbroken(setting.place):
+        yield bench_of(setting, tracking.Run(parent)), setting.arms()
+
+
+def bench_of(setting: Setting, parent: tracking.Run) -> Bench:
+    """Return where trials of this search are run."""
+    return Bench(setting.config, setting.directions, setting.experiment, parent)
+
+
+_ROWS = {
+    "control": ("labelled", "epoch_rows"),
+    "distill": ("labelled", "epoch_rows", "transfer", "transfer_confidence", "transfer_balance"),
+}
+"""Options that say on what an arm is trained, where they are given."""
+
+
+def prepare(config: HpoConfig, experiment: str) -> Setting:
+    """Read the rows, find the teacher, and check the space.
+
+    Raises:
+        UserError: whatever is wrong with them, before anything is trained.
+    """
+    named = f"space={config.space!r}"
+    space = _space(config, named)
+    spaces = {arm: space if arm == "distill" else for_control(space) for arm in ARMS[config.arm]}
+    if not all(spaces.values()):
+        raise UserError(f"{named} searches nothing that a student without a teacher has: add learning_rate, say")
+    directions = _directions(config, TASKS[config.task])
+    rows = rows_of(config, config.seed)
+    describe(config, rows)
+    located, teacher = student.find_teacher(config, rows)
+    config = replace(config, teacher=located.uri)  # a version registered meanwhile changes nothing
+    _check_layers(config, space, rows, (located, teacher), named)
+    identities = {arm: _identity(config, arm, each, rows, located) for arm, each in spaces.items()}
+    shared = {**_identity(config, "distill", space, rows, located), "store": tracking.tracking_uri()}
+    name = config.study_name or f"{short_name(config.dataset)}-{fingerprint({**shared, 'experiment': experiment})[:8]}"
+    return Setting(config, experiment, name, place_of(config.storage, name), directions, spaces, identities)
+
+
+def _space(config: HpoConfig, named: str) -> Space:
+    """Return the space of the distilled student, read and checked."""
+    task = TASKS[config.task]
+    space = load_space(config.space, task.spaces)
+    if config.space in task.spaces:
+        space = _without_given(space, config)
+    check_space(space, config, named)
+    if config.arm == "both" and any(one.name == "student_layers" for one in space):
+        raise UserError(
+            f"{named} searches student_layers, and arm='both' compares one student with and without a teacher: "
+            "give student_layers as an option, or search one arm"
+        )
+    return space
+
+
+def _without_given(space: Space, config: HpoConfig) -> Space:
+    """Leave out of a built-in space what the command line decides."""
+    defaults = {field.name: field.default for field in fields(HpoConfig)}
+    given = {one.name for one in space if getattr(config, one.name) != defaults[one.name]}
+    if given:
+        say(f"Not searched, because given: {', '.join(f'{name}={getattr(config, name)}' for name in sorted(given))}")
+    if "," in config.student_layers or (config.student and not config.student_layers):
+        given.add("initialisation")  # the layers are known
+    if config.student_config:
+        given |= {"initialisation", "student_layers"}
+    return tuple(one for one in space if one.name not in given and not given & {*one.when})
+
+
+def _directions(config: HpoConfig, task: type[Task]) -> dict[str, bool]:
+    wanted = config.directed or (next(iter(task.directions)),)
+    known = {**task.directions, **dict.fromkeys(LIMITED, False)}
+    if unknown := [name for name in wanted if name not in known]:
+        raise UserError(
+            f"directions={config.directions!r}: {unknown[0]!r} is not known: give some of "
+            f"{', '.join(task.directions)}, size, latency, parameters"
+        )
+    return dict(sorted(((name, known[name]) for name in wanted), key=lambda pair: pair[0] in LIMITED))
+
+
+def _check_layers(config: HpoConfig, space: Space, rows: Rows, teacher: tuple[Located, Any], named: str) -> None:
+    """Build a student of every shape that the space may draw."""
+    names = ("student_layers", "initialisation")
+    points = combinations(with_conditions(space, names), ends)
+    shapes = {tuple((name, str(point[name])) for name in names if name in point) for point in points}
+    for shape in sorted(shapes):
+        params = dict(shape)
+        try:
+            with hushed():
+                student.initialise(options(config, "control", params, config.seed), rows, *teacher)
+        except UserError as error:
+            raise UserError(f"{named}: {error}" if shape else str(error)) from error
+
+
+def _identity(config: HpoConfig, arm: str, space: Space, rows: Rows, teacher: Located) -> dict[str, Any]:
+    searched = {one.name for one in space}
+    left = [name for name in SEARCHABLE if name not in searched and (arm == "distill" or name not in OF_TEACHER)]
+    return {
+        "arm": arm,
+        "space": as_json(space),
+        "directions": config.directions,
+        "constraints": dict(sorted(config.limits.items())),
+        "rows": rows.full_digest,
+        "validation": rows.validation_digest,
+        "test": rows.test_digest,
+        "teacher": teacher.digest,
+        "precision": resolve_precision(config.precision),
+        **{name: getattr(config, name) for name in ("seed", "max_train", "max_length", "student")},
+        **({"student_config": config.student_settings} if config.student_config else {}),
+        **{name: getattr(config, name) for name in left},
+        **{name: value for name in _ROWS[arm] if (value := getattr(config, name))},
+    }
+
+
+def teach(bench: Bench) -> tuple[int, int]:
+    """Have the teacher read the training rows, once for all trials here; returns (times it read, rows it read)."""
+    seeds = (bench.config.seed, *(bench.config.seed_list if bench.config.max_train else ()))  # each has its own subset
+    arm = "control" if bench.config.arm == "control" else "distill"
+    passes = read = 0
+    for seed in seeds:
+        rows = rows_of(bench.config, seed)
+        with hushed():
+            plan = planned(options(bench.config, arm, {}, seed), rows)
+        if plan.signal is not None and (computed := plan.signal("train", plan.contents).computed):
+            passes, read = passes + 1, read + computed
+    return passes, read
+
+
+def first_tries(setting: Setting, arm: Arm) -> list[dict[str, Any]]:
+    """Return the parameters that `warm_start` names, as far as the space holds them, best first.
+
+    Raises:
+        UserError: there is no such study or version, or nothing of it fits.
+    """
+    source = setting.config.warm_start
+    if not source:
+        return []
+    if source.startswith("models:/"):
+        given: list[Mapping[str, Any]] = [tracking.record(tracking.model_version(source, "warm_start").run_id).params]
+    else:
+        names = (f"{source}-control", source) if arm.name == "control" else (source,)
+        elsewhere = place_of("", source)  # without `storage` each study is a file of its own
+        apart = not setting.config.storage and Path(elsewhere).exists()
+        found = existing(open_storage(elsewhere) if apart else arm.search.storage, names)
+        given = [trial.attempt.params for trial in found[: setting.config.top_k]]
+    fitting = [within(arm.space, params) for params in given]
+    for left_out in sorted({word for _, words in fitting for word in words}):
+        say(f"Note: warm_start={source!r}: {left_out}")
+    first = [params for params, _ in fitting if params]
+    if not first:
+        raise UserError(f"warm_start={source!r} has no parameters that the space of {arm.name} holds: leave it out")
+    return first

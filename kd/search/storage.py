@@ -1,0 +1,231 @@
+"""Opening a storage and the studies in it, or saying what is wrong with them."""
+
+import json
+import os
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages._rdb.models import BaseModel
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import get_lock_file
+from sqlalchemy import Engine, create_engine, event, inspect, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from kd.base.home import home
+from kd.base.types import PrunerName, UserError
+from kd.search.lease import GRACE_S, HEARTBEAT_S
+from kd.search.study import IDENTITY, Sampling, Study, Trial
+from kd.tracking import without_password
+
+JOURNALS = "studies"
+"""Folder below KD_HOME."""
+RECORD = b'{"op_code":'
+"""How each line of a journal begins."""
+SQLITE_WAIT_S = 60
+"""How long a process waits for the others that write to one SQLite file."""
+
+
+def place_of(option: str, name: str) -> str:
+    """Return where a study is kept: what the option says, or a file below KD_HOME."""
+    return option or str(home() / JOURNALS / f"{name}.journal")
+
+
+def open_storage(place: str) -> BaseStorage:
+    """Open a database by its URL, or Optuna's journal by its path.
+
+    Raises:
+        UserError: it cannot be reached or written, or holds something else.
+    """
+    if "://" in place:
+        return _database(place)
+    path = Path(place).expanduser().absolute()  # of a relative one, the lock would point nowhere, and never grow old
+    foreign = f"storage={place!r} is no journal of Optuna's: name another file"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:
+            file.seek(0)
+            head = file.read(len(RECORD))
+        if head != RECORD[: len(head)]:
+            raise UserError(foreign)
+        return optuna.storages.JournalStorage(_Journal(str(path)))
+    except OSError as error:
+        raise UserError(
+            f"storage={place!r} cannot be used ({error.strerror}): name a file that can be written"
+        ) from error
+    except (optuna.exceptions.StorageInternalError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(foreign) from error
+
+
+class _Journal(JournalFileBackend):
+    """Optuna's journal file; says of a failure that it is the storage's, and never writes behind half a line."""
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        with _told():
+            yield from super().read_logs(log_number_from)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        text = "".join(f"{json.dumps(log, separators=(',', ':'))}\n" for log in logs)
+        with _told(), get_lock_file(self._lock), open(self._file_path, "ab+", opener=_existing) as file:
+            if size := file.seek(0, os.SEEK_END):
+                file.seek(size - 1)
+                if file.read() != b"\n":  # a full disk or a kill cut it short: it would spoil the next line
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _existing(path: str, flags: int) -> int:
+    """Open a file that must be there: one that was deleted meanwhile is not begun anew."""
+    return os.open(path, flags & ~os.O_CREAT)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:  # the last: the lock was taken from a process that slept
+        raise optuna.exceptions.StorageInternalError("the journal cannot be read or written") from error
+
+
+def _database(url: str) -> BaseStorage:
+    try:
+        sqlite = make_url(url).get_backend_name() == "sqlite"
+        if sqlite and make_url(url).database in (None, "", ":memory:"):
+            raise UserError(f"storage={url!r} is lost when the process ends: give sqlite:///FILE, or a journal's path")
+        engine = create_engine(url)
+        tables = inspect(engine).get_table_names()
+        engine.dispose()
+        others = set(tables) - set(BaseModel.metadata.tables)
+        if others and not {"studies", "version_info"} <= set(tables):
+            raise UserError(
+                f"storage={without_password(url)!r} has tables of another program "
+                f"({', '.join(sorted(others)[:3])}, ...): give a database of its own"
+            )
+        database = _entered(url, {"connect_args": {"timeout": SQLITE_WAIT_S}} if sqlite else {})
+        if sqlite:
+            _exclude_each_other(database.engine)
+        return optuna.storages.get_storage(database)
+    except (SQLAlchemyError, ImportError, ValueError, optuna.exceptions.StorageInternalError) as error:
+        reason = without_password(str(getattr(error, "orig", None) or error)).strip().splitlines()[0]
+        mend = (
+            "install its driver" if isinstance(error, ImportError) else "give a database that can be reached, or a file"
+        )
+        form = "postgresql+psycopg2://USER@HOST/NAME or sqlite:///FILE"
+        raise UserError(
+            f"storage={without_password(url)!r} cannot be used ({reason}): {mend}; a database is {form}"
+        ) from error
+    except RuntimeError as error:  # Optuna's words for another schema
+        raise UserError(f"storage={without_password(url)!r}: {without_password(str(error))}") from error
+
+
+def _entered(url: str, options: dict[str, Any]) -> RDBStorage:
+    """Enter a database that can be reached; where it is new, others may be making its tables, so it tries again."""
+    enter = partial(RDBStorage, url, options, heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S)
+    for pause in (0.3, 1, 3):
+        try:
+            return enter()
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError):
+            time.sleep(pause)
+    return enter()
+
+
+def _exclude_each_other(engine: Engine) -> None:
+    """Let SQLite's transactions begin by taking the lock.
+
+    They take it only when they write, so two processes can both read that a trial waits, and both take it: of 40 trials
+    three processes ran four twice.
+    """
+    event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    engine.dispose()  # connections made before
+
+
+@contextmanager
+def unbroken(place: str) -> Iterator[None]:
+    """Tell in one line that the storage failed in the middle of something.
+
+    Raises:
+        UserError: it did.
+    """
+    try:
+        yield
+    except optuna.exceptions.StorageInternalError as error:
+        reason = without_password(str(error.__cause__ or error)).strip().splitlines()[0]
+        raise UserError(
+            f"storage={without_password(place)!r} cannot be reached or written any more ({reason}); "
+            "trials that ended are kept: give the same command again when it is back"
+        ) from error
+
+
+def open_study(
+    storage: BaseStorage, name: str, directions: Mapping[str, bool], identity: Mapping[str, Any], how: Sampling
+) -> Study:
+    """Create a study, or open the one of that name if it is of the same search.
+
+    Args:
+        storage: where it is kept.
+        name: of the study.
+        directions: what is optimised, and whether higher is better.
+        identity: what the search is; JSON.
+        how: sampler, pruner, seed.
+
+    Raises:
+        UserError: another search has that name.
+    """
+    kinds: tuple[Literal["minimize", "maximize"], ...] = ("minimize", "maximize")
+    wanted = [kinds[higher] for higher in directions.values()]
+    pruner = _pruner(how.pruner if len(wanted) == 1 else "none", how.most_epochs)
+    study = optuna.create_study(storage=storage, study_name=name, directions=wanted, pruner=pruner, load_if_exists=True)
+    known = [direction.name.lower() for direction in study.directions]
+    if known != wanted:
+        raise UserError(
+            f"study_name={name!r} exists with other directions: {', '.join(known)}, not {', '.join(wanted)}; "
+            "give another study_name, or the directions it was begun with"
+        )
+    recorded = study.user_attrs.get(IDENTITY)
+    plain = json.loads(json.dumps(dict(identity)))
+    if recorded is None and study.get_trials(deepcopy=False):
+        raise UserError(f"study_name={name!r} exists, and was not made by this entry point: give another study_name")
+    if recorded is None:
+        study.set_metric_names(list(directions))
+        study.set_user_attr(IDENTITY, plain)
+    elif differing := [key for key in {**recorded, **plain} if recorded.get(key) != plain.get(key)]:
+        said = "; ".join(f"{key} was {_brief(recorded.get(key))}, is {_brief(plain.get(key))}" for key in differing)
+        raise UserError(f"study_name={name!r} exists and is another search ({said}): give another study_name")
+    return Study(study, storage, how)
+
+
+def _pruner(name: PrunerName, most_epochs: int) -> optuna.pruners.BasePruner:
+    if name == "hyperband":
+        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=max(most_epochs, 2), reduction_factor=3)
+    return optuna.pruners.MedianPruner() if name == "median" else optuna.pruners.NopPruner()
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def existing(storage: BaseStorage, names: Sequence[str]) -> list[Trial]:
+    """Return the complete trials, best first, of the first of these studies that is there.
+
+    Raises:
+        UserError: none is.
+    """
+    known = optuna.get_all_study_names(storage)
+    for name in names:
+        if name in known:
+            study = optuna.load_study(study_name=name, storage=storage)
+            return Study(study, storage, Sampling("random", "none", 1, 0)).ranked()
+    raise UserError(
+        f"warm_start={names[-1]!r}: there is no such study; in this storage there are: {', '.join(known) or 'none'}; "
+        "or give models:/NAME/VERSION"
+    )

@@ -1,0 +1,213 @@
+"""One Optuna study: what was asked of it, what became of that, and who may run what is left."""
+
+import contextlib
+import copy
+import hashlib
+import time
+import warnings
+from collections.abc import Collection, Container, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
+
+from kd.base.types import PrunerName, SamplerName
+from kd.search.lease import GRACE_S, LEASE, REASON, SLOT, TEXT, WORKER, Claim, beat, pulse
+from kd.search.processes import myself, vanished
+from kd.search.retries import Attempt, Reason, Slot, State, again, due, failures, first_numbers
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+ASKED, IDENTITY = "kd.asked", "kd.identity"
+FIXED = "fixed_params"
+"""Where Optuna keeps the parameters of a trial that it is not to sample."""
+STATES: dict[TrialState, State] = {
+    TrialState.WAITING: "waiting",
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a trial came to.
+
+    Attributes:
+        attempt: its number, slot, state and parameters.
+        values: one a direction, where it is complete.
+        feasible: whether it kept every constraint.
+        notes: what was noted on it.
+        seconds: how long it took, where it has ended.
+    """
+
+    attempt: Attempt
+    values: tuple[float, ...]
+    feasible: bool
+    notes: Mapping[str, Any]
+    seconds: float | None
+
+    @property
+    def why(self) -> str:
+        """In one line, why it failed."""
+        return str(self.notes.get(TEXT, "")).strip().partition("\n")[0] or "its process is gone"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How parameters are sampled and trials pruned; the most epochs a trial may have."""
+
+    sampler: SamplerName
+    pruner: PrunerName
+    most_epochs: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study, and the ways this project touches it."""
+
+    inner: optuna.Study
+    storage: BaseStorage
+    how: Sampling
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.inner.study_name
+
+    def trials(self) -> list[Trial]:
+        """Return every attempt of ours so far, in order of number."""
+        return [_trial(frozen) for frozen in self._ours()]
+
+    def _ours(self) -> list[optuna.trial.FrozenTrial]:
+        return [frozen for frozen in self.inner.get_trials(deepcopy=False) if SLOT in frozen.user_attrs]
+
+    def attempts(self) -> list[Attempt]:
+        """Return every attempt so far, in order of number."""
+        return [trial.attempt for trial in self.trials()]
+
+    def best(self) -> list[Trial]:
+        """Return the Pareto front of the trials that keep the constraints; with one direction the best, if any."""
+        if len(self.inner.directions) > 1:
+            return [_trial(frozen) for frozen in self.inner.best_trials if SLOT in frozen.user_attrs]
+        return self.ranked()[:1]
+
+    def ranked(self) -> list[Trial]:
+        """Return the complete trials that keep the constraints, best first by the first direction.
+
+        Of equal ones that whose slot was queued first.
+        """
+        sign = -1 if self.inner.directions[0] == optuna.study.StudyDirection.MAXIMIZE else 1
+        trials = self.trials()
+        queued = first_numbers([trial.attempt for trial in trials])
+        done = [trial for trial in trials if trial.attempt.state == "complete" and trial.feasible]
+        return sorted(done, key=lambda trial: (sign * trial.values[0], queued[trial.attempt.slot]))
+
+    def ask_for(self, slots: Collection[str]) -> None:
+        """Say which slots are to be run; none closes the study for now."""
+        if self.inner.user_attrs.get(ASKED) != sorted(slots):
+            self.inner.set_user_attr(ASKED, sorted(slots))
+
+    def add(self, slot: Slot) -> None:
+        """Queue an attempt at a slot."""
+        self.inner.enqueue_trial(dict(slot.fixed or {}), user_attrs={SLOT: slot.name})
+
+    def claim(self) -> Claim | None:
+        """Take the first attempt that waits, if there is one; no other process can take it too."""
+        asked = self.inner.user_attrs.get(ASKED, ())
+        known = {frozen.number: frozen for frozen in self._ours()}
+        attempts = [_trial(frozen).attempt for frozen in known.values()]
+        for number in due(asked, attempts):
+            try:
+                mine = self.storage.set_trial_state_values(known[number]._trial_id, TrialState.RUNNING)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                mine = False
+            if mine:
+                return self._signed(known[number], [one for one in attempts if one.number < number])
+        return None
+
+    def _signed(self, frozen: optuna.trial.FrozenTrial, earlier: Sequence[Attempt]) -> Claim:
+        """Return the claim on a trial that has been taken, when others can see by whom, and that he is alive."""
+        trial_id, slot = frozen._trial_id, frozen.user_attrs[SLOT]
+        beat(self.storage, trial_id)
+        self.storage.set_trial_user_attr(trial_id, WORKER, myself())
+        (wanted,) = again([Slot(slot)], earlier)
+        if wanted.fixed and not _fixed(frozen):  # it was queued before the attempt that left them behind had failed
+            self.storage.set_trial_system_attr(trial_id, FIXED, dict(wanted.fixed))
+        discarded = len(failures([Slot(slot)], earlier))
+        # its own, because Optuna keeps in it what a sampler has seen
+        own = _Ordered(self.name, self.storage, self._sampler(f"{slot}/{discarded}"), self.inner.pruner)
+        return Claim(self, optuna.trial.Trial(own, trial_id), slot)
+
+    def _sampler(self, place: str) -> optuna.samplers.BaseSampler:
+        """Return a sampler that draws by the search's seed, the slot, and how many parameters it has given up.
+
+        So whatever is killed, a slot draws the same again; by TPE, which also goes by what has ended before, if the
+        trials are run one after another.
+        """
+        seed = int.from_bytes(hashlib.sha256(f"{self.how.seed}/{place}".encode()).digest()[:4], "big")
+        if self.how.sampler == "tpe":
+            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+        return optuna.samplers.RandomSampler(seed=seed)
+
+    def reclaim(self) -> list[int]:
+        """Fail the trials whose process is gone; returns their numbers."""
+        database = pulse(self.storage)
+        silent = database._get_stale_trial_ids(self.inner._study_id) if database is not None else []
+        dead = [
+            frozen
+            for frozen in self._ours()
+            if frozen.state == TrialState.RUNNING and _dead(frozen, silent=frozen._trial_id in silent)
+        ]
+        for frozen in dead:
+            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # another process was quicker
+                self.storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)
+        return [frozen.number for frozen in dead]
+
+
+class _Ordered(optuna.Study):
+    """A study as samplers see it: each slot has the number it was first queued with, whatever was run again.
+
+    TPE draws from a mixture of earlier trials in the order of their numbers. (Under Hyperband it
+    reads them by itself.)
+    """
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[optuna.trial.FrozenTrial]:
+        first: dict[Any, int] = {}
+        found = []
+        for frozen in super()._get_trials(deepcopy, None, use_cache):
+            number = first.setdefault(frozen.user_attrs.get(SLOT, frozen.number), frozen.number)
+            if states is None or frozen.state in states:
+                found.append(copy.copy(frozen))
+                found[-1].number = number
+        return sorted(found, key=lambda frozen: frozen.number)
+
+
+def _fixed(frozen: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    return dict(frozen.system_attrs.get(FIXED, {}))
+
+
+def _trial(frozen: optuna.trial.FrozenTrial) -> Trial:
+    state = STATES[frozen.state]
+    reason: Reason = frozen.user_attrs.get(REASON, "lost") if state == "failed" else ""
+    attempt = Attempt(frozen.number, frozen.user_attrs[SLOT], state, reason, {**_fixed(frozen), **frozen.params})
+    values = tuple(frozen.values) if state == "complete" else ()
+    kept = all(excess <= 0 for excess in frozen.constraints.values())
+    return Trial(attempt, values, kept, frozen.user_attrs, frozen.duration.total_seconds() if frozen.duration else None)
+
+
+def _dead(frozen: optuna.trial.FrozenTrial, silent: bool) -> bool:
+    worker = frozen.user_attrs.get(WORKER)
+    if worker is None:  # killed between taking the trial and signing it
+        started = frozen.datetime_start
+        return silent or (started is not None and (datetime.now() - started).total_seconds() > GRACE_S)
+    gone = vanished(worker)
+    return gone if gone is not None else silent or time.time() > frozen.user_attrs.get(LEASE, float("inf"))

@@ -1,0 +1,43 @@
+"""A model is logged as it is served, and measured as it is served."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from datasets import Dataset
+
+from kd import tracking
+from kd.base.types import UserError
+from kd.config import FitOptions
+from kd.serving import package
+from kd.tasks.base import Task
+
+
+def log_served(run: tracking.Run, task: Task, validation: Dataset, folder: Path) -> str:
+    """Log the model in `folder` into the active run, with its answers to an example of real inputs; returns its URI."""
+    example = task.requests(validation.select(range(min(3, len(validation)))))
+    given = package.answer(task.served, folder, example)
+    run.log_text(given.to_json(orient="records"), tracking.ANSWERS)
+    needed = package.requirements(package.read_settings(folder)["format"])
+    return tracking.log_model(task.served, folder, example, given, needed)
+
+
+def measure_apart(model: str, run_id: str, budgets: FitOptions | None = None) -> None:
+    """Profile a logged model in a fresh process and log the figures into a run.
+
+    Raises:
+        UserError: the model or its store cannot be used.
+    """
+    words = [sys.executable, "-m", "entrypoints.measure", "--model", model, "--into_run", run_id]
+    for budget in ("latency_budget_ms", "ram_budget_mib", "size_budget_mib"):
+        if value := getattr(budgets, budget, None):
+            words += [f"--{budget}", str(value)]
+    places = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
+    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    if done.returncode == 2:
+        raise UserError(last.removeprefix("error: "))
+    if done.returncode:
+        raise RuntimeError(f"profiling failed: {last}")

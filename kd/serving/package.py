@@ -1,0 +1,64 @@
+"""A model's folder as it is served: weights, tokenizer, settings, and what pip must install.
+
+Torch is not imported here: a process that measures an exported model is without it.
+"""
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from kd.base.types import FormatName
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+EVERY = ("mlflow", "pandas", "numpy", "tokenizers")
+SERVING_PACKAGES: Mapping[FormatName, tuple[str, ...]] = {
+    "safetensors": (*EVERY, "torch", "transformers", "safetensors"),
+    "onnx": (*EVERY, "onnxruntime"),
+    "onnx-int8": (*EVERY, "onnxruntime"),
+}
+
+
+def save(
+    folder: Path, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", settings: Mapping[str, Any]
+) -> None:
+    """Write weights (safetensors), configuration, tokenizer and `kd.json` (settings) into `folder`."""
+    model.save_pretrained(folder)
+    if tokenizer.is_fast:  # how its last call cut and padded is no part of it
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+    tokenizer.save_pretrained(folder)
+    write_settings(folder, settings)
+
+
+def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write `kd.json`: what the pyfunc must know beside weights and tokenizer."""
+    (folder / "kd.json").write_text(json.dumps(dict(settings), indent=1), encoding="utf-8")
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Read `kd.json`; `format` is of the weights, safetensors where it does not say."""
+    return {"format": "safetensors", **json.loads((folder / "kd.json").read_text(encoding="utf-8"))}
+
+
+def requirements(form: FormatName) -> list[str]:
+    """Return the exact pip requirements for serving; a build label such as `+cpu` is left out, as no index has it."""
+    return [f"{name}=={version(name).partition('+')[0]}" for name in SERVING_PACKAGES[form]]
+
+
+def answer(served: Path, folder: Path, requests: pd.DataFrame) -> pd.DataFrame:
+    """Return what the pyfunc in the file `served` gives for `requests` with the model in `folder`, as a table."""
+    spec = importlib.util.spec_from_file_location("kd_served_model", served)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{served} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.model.load_context(SimpleNamespace(artifacts={"model": str(folder)}))
+    return pd.DataFrame(module.model.predict(None, requests))

@@ -1,0 +1,133 @@
+"""How the teacher's outputs over a data set are cut into shards, planned from two rows before the rest is computed.
+
+Rows lie longest first, so that the teacher pads little and a training batch, whose rows are of like length, touches few
+shards. A row's place is one uint32 in a memory-mapped file; which shard a place belongs to is a few starts.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from kd.teacher.cache import shard
+
+SHARD_BYTES = 64 * 2**20
+"""Size of a shard, of which a killed writer loses at most two, and writing takes a few in RAM."""
+SHARD_ROWS, SHARDS = 512, 64
+"""Outputs may be small where the teacher is slow: there are at least 64 shards, unless they had less than 512 rows. So
+a killed writer loses little, processes share the work evenly, and a reader can keep all of them open."""
+SMALL = 1024
+"""A content with up to this many values a row on average is kept in float32: 4 KiB a row are no more than the text's
+own tokens take with all their columns, and half of it is not worth a rounding. Larger ones are float16 with a scale."""
+INDEX = "index"
+Part = Mapping[str, Sequence[torch.Tensor]]
+"""Some rows' outputs by content: a tensor a row, without padding, on any device."""
+
+
+class Teacher(Protocol):
+    """A teacher that can be asked about any rows of one data set."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Length of every row in tokens, `(rows,)`."""
+        ...
+
+    def __call__(self, rows: np.ndarray) -> Iterator[Part]:
+        """Yield the outputs for the rows at these positions, in their order, some rows at a time."""
+        ...
+
+
+@dataclass(frozen=True)
+class Index:
+    """Where each row lies.
+
+    Attributes:
+        places: `(rows,)`, position of each row in the order of the shards; may be memory-mapped.
+        starts: `(shards + 1,)`, first place of each shard, and the number of rows.
+        half: by content, whether float16 was planned for.
+        size: bytes of all shards, as estimated.
+        about: for people: teacher, data, split, contents.
+        digest: of `places` and `starts`: a shard made for another cut of the rows is foreign.
+    """
+
+    places: np.ndarray
+    starts: np.ndarray
+    half: Mapping[str, bool]
+    size: int
+    about: Mapping[str, str]
+    digest: str
+
+    @property
+    def shards(self) -> int:
+        """Number of shards."""
+        return len(self.starts) - 1
+
+
+def plan(teacher: Teacher, about: Mapping[str, str]) -> Index:
+    """Ask the teacher about its shortest and its longest row, and plan the rest: no axis is assumed to mean anything.
+
+    An axis that is equal for both is taken to be fixed, another to grow linearly with the length; values themselves are
+    stored with each row's true shape, so a wrong guess makes shards larger or smaller and nothing else.
+    """
+    lengths = np.asarray(teacher.lengths, dtype=np.int64)
+    ends = [int(lengths.argmin()), int(lengths.argmax())]
+    short, long = (next(iter(teacher(np.array([row])))) for row in ends)
+    share = (lengths - lengths[ends[0]]) / max(lengths[ends[1]] - lengths[ends[0]], 1)
+    half, cost = {}, np.zeros(len(lengths))
+    for name, (one,) in short.items():
+        axes = zip(one.shape, long[name][0].shape, strict=True)
+        values = np.prod([low + (high - low) * share for low, high in axes], axis=0) * np.ones(len(lengths))
+        half[name] = one.is_floating_point() and float(values.mean()) > SMALL
+        cost += values * (2 if half[name] else 4) + 4 * (one.dim() + half[name])
+    order = np.argsort(-lengths, kind="stable")
+    places = np.empty(len(order), dtype=np.uint32)
+    places[order] = np.arange(len(order), dtype=np.uint32)
+    starts = _cut(np.cumsum(cost[order]))
+    return Index(places, starts, half, int(cost.sum()), about, _digest(places, starts))
+
+
+def _cut(filled: np.ndarray) -> np.ndarray:
+    """Cut rows into shards, given the bytes up to and including each row."""
+    starts, most = [0], max(SHARD_ROWS, -(-len(filled) // SHARDS))
+    while starts[-1] < len(filled):
+        start = starts[-1]
+        before = filled[start - 1] if start else 0.0
+        stop = int(np.searchsorted(filled, before + SHARD_BYTES, side="right"))
+        starts.append(min(max(stop, start + 1), start + most, len(filled)))
+    return np.array(starts, dtype=np.int64)
+
+
+def _digest(places: np.ndarray, starts: np.ndarray) -> str:
+    return hashlib.sha256(places.astype("<u4").tobytes() + starts.astype("<i8").tobytes()).hexdigest()[:32]
+
+
+def write_index(folder: Path, key: str, index: Index) -> None:
+    """Write an index in the place of any other; the caller holds the lock. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob(f"{INDEX}-*"):
+        path.unlink(missing_ok=True)
+    told: dict[str, Any] = {"half": dict(index.half), "size": index.size, "about": dict(index.about)}
+    tensors = {"places": index.places, "starts": index.starts}
+    shard.write(folder, INDEX, tensors, {"key": key, "told": json.dumps(told, sort_keys=True)})
+
+
+def read_index(folder: Path, key: str, check: Callable[[Path], bool] = shard.stays_whole) -> Index | None:
+    """Return the whole index that was written for `key`, if there is one."""
+    for path in sorted(folder.glob(f"{INDEX}-*{shard.SUFFIX}")):
+        if not check(path):
+            continue
+        try:
+            notes = shard.notes_of(path)
+            if notes["key"] != key:
+                continue
+            told, (tensors, _) = json.loads(notes["told"]), shard.mapped(path)
+            places, starts = tensors["places"], np.array(tensors["starts"])
+            return Index(places, starts, told["half"], told["size"], told["about"], _digest(places, starts))
+        except (OSError, ValueError, KeyError):
+            continue
+    return None

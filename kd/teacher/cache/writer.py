@@ -1,0 +1,181 @@
+"""The teacher's outputs on disk: who writes, what is whole, and what must be computed again.
+
+Whoever wants outputs that are not there computes some of the missing shards: ranks, trials and other commands share the
+work without talking to one another. Each shard has a lock that the system takes back when its holder ends, however it
+ends; then another computes that shard. What has been published stays. No decision looks at a clock.
+"""
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
+
+from kd.teacher.cache import shard
+from kd.teacher.cache.index import INDEX, Index, Part, Teacher
+from kd.teacher.cache.shard import Packed
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file, which stays.
+
+    Raises:
+        Timeout: another process holds it and `wait` is false.
+        OSError: there can be no lock here.
+    """
+    lock = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a killed writer
+    with lock.acquire(timeout=-1 if wait else 0, poll_interval=0.1):
+        yield
+
+
+def planning(folder: Path) -> Path:
+    """Return the lock of what one process does for all: planning, and clearing away; it lies beside the folder."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return folder.with_suffix(".lock")
+
+
+def shard_files(
+    folder: Path, key: str, index: Index, check: Callable[[Path], bool] = shard.stays_whole
+) -> tuple[dict[int, Path], list[Path]]:
+    """Return the whole shards of a cache, and what is damaged, of another cache, or misplaced."""
+    whole: dict[int, Path] = {}
+    wrong = []
+    for path in sorted(folder.glob(f"*{shard.SUFFIX}")):
+        if shard.label_of(path) == INDEX:
+            continue
+        number = _number_of(path, key, index) if check(path) else None
+        if number is None or number in whole:
+            wrong.append(path)
+        else:
+            whole[number] = path
+    return whole, wrong
+
+
+def _number_of(path: Path, key: str, index: Index) -> int | None:
+    try:
+        notes = shard.notes_of(path)
+        number = int(notes["shard"])
+    except (OSError, ValueError, KeyError):
+        return None
+    mine = (notes["key"], notes["cut"]) == (key, index.digest)
+    return number if mine and number < index.shards and shard.label_of(path) == _label(number) else None
+
+
+def _label(number: int) -> str:
+    return f"{number:06d}"
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files in a folder; another process may rename or delete some meanwhile."""
+    size = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            size += path.stat().st_size if path.is_file() else 0
+    return size
+
+
+def clear(folder: Path, key: str, index: Index) -> None:
+    """Delete what is none of the shards as they should be; the caller holds the lock."""
+    wrong = shard_files(folder, key, index)[1]
+    if wrong:
+        log.warning("teacher cache %s: %d shards are damaged: the teacher runs over their rows again", key, len(wrong))
+    for path in wrong:
+        path.unlink(missing_ok=True)
+
+
+def fill(folder: Path, key: str, index: Index, teacher: Teacher, title: str) -> int:
+    """Have the teacher compute what is missing and nobody else is at, then wait for the others.
+
+    Returns:
+        The number of rows computed here.
+
+    Raises:
+        OSError: the disk is full, a quota is reached, or nothing can be written. Of what was written here nothing is
+            left then, so that checkpoints find room.
+    """
+    order = np.argsort(index.places, kind="stable")
+    missing = sorted({*range(index.shards)} - {*shard_files(folder, key, index)[0]})
+    rows = {number: order[index.starts[number] : index.starts[number + 1]] for number in missing}
+    mine: list[int] = []
+    bar = tqdm(total=sum(map(len, rows.values())), desc=title, disable=not title, dynamic_ncols=True, leave=False)
+    try:
+        # the teacher runs on while a shard is hashed and written
+        with bar, ThreadPoolExecutor(1) as disk, ExitStack() as pending:
+            for number, wait in [(number, wait) for wait in (False, True) for number in missing]:
+                if wait:
+                    pending.close()  # they may be waiting for it
+                with ExitStack() as claim:
+                    if number in mine or not claim.enter_context(_claimed(folder, number, wait)):
+                        continue
+                    content, more = _computed(teacher(rows[number]), index.half, bar.update)
+                    notes = {"key": key, "cut": index.digest, "shard": str(number), **more}
+                    pending.close()
+                    mine.append(number)
+                    pending.push(claim.pop_all())
+                    pending.callback(disk.submit(shard.write, folder, _label(number), content, notes).result)
+    except OSError:
+        for path in [path for number in mine for path in folder.glob(f"{_label(number)}-*")]:
+            path.unlink(missing_ok=True)
+        raise
+    return sum(len(rows[number]) for number in mine)
+
+
+@contextmanager
+def _claimed(folder: Path, number: int, wait: bool) -> Iterator[bool]:
+    """Hold the right to compute a shard, if it is not there; without `wait`, and if no other process holds it."""
+    path = folder / f".{_label(number)}.lock"
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(path, wait))
+        except Timeout:
+            yield False
+            return
+        yield not any(folder.glob(f"{_label(number)}-*"))
+        path.unlink(missing_ok=True)  # while it is held; who has waited for it sees that it is gone
+
+
+def _computed(
+    parts: Iterator[Part], half: Mapping[str, bool], done: Callable[[int], object]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return what a shard holds, and the mean mass of the options that are not kept, where some are not."""
+    rest: list[float] = []
+    packed: dict[str, list[Packed]] = {}
+    for part in parts:
+        for name, rows in part.items():
+            packed.setdefault(name, []).append(shard.pack(rows, half[name]))
+            if name == "logits.tail":
+                rest.append(float(torch.cat([row[..., -1].reshape(-1) for row in rows]).exp().mean()))
+        done(len(next(iter(part.values()))))
+    tensors: dict[str, np.ndarray] = {}
+    for name, pieces in packed.items():
+        whole = shard.joined(pieces)
+        tensors |= {name: whole.values, f"{name}.shape": whole.shapes}
+        tensors |= {} if whole.scales is None else {f"{name}.scale": whole.scales}
+    return tensors, {"rest": f"{np.mean(rest):.6f}"} if rest else {}
+
+
+def remove(folder: Path) -> None:
+    """Delete a cache, its lock and the folder around it; a reader that has it open goes on with the online teacher.
+
+    Raises:
+        Timeout: it is being written.
+        OSError: it may not be deleted.
+    """
+    lock = planning(folder)
+    with ExitStack() as held:
+        for path in [lock, *folder.glob(".*.lock")]:
+            held.enter_context(locked(path, wait=False))
+        with suppress(FileNotFoundError):  # another process was quicker
+            shutil.rmtree(folder)
+        lock.unlink(missing_ok=True)
+    with suppress(OSError):  # it holds other outputs of this teacher
+        folder.parent.rmdir()

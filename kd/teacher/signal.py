@@ -1,0 +1,246 @@
+"""The teacher as a signal: its outputs over a fixed data set, computed once and read from disk ever after.
+
+`KD_HOME/signals/KEY/CONTENTS` holds shards of rows. The key names everything the outputs depend on; another key is
+another folder. Whatever is damaged is computed again, and it alone. Where there can be no cache, the teacher runs on
+every batch instead, saying so.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kd.base.home import home
+from kd.base.types import CacheName, TeacherOutputs, TopLogProbs
+from kd.teacher.cache.index import Index, Teacher, plan, read_index, write_index
+from kd.teacher.cache.reader import Piece, Reader
+from kd.teacher.cache.writer import clear, fill, locked, planning, shard_files, size_of
+
+log = logging.getLogger(__name__)
+KINDS = ("hidden", "attention", "relation")
+TOP = ("logits.values", "logits.indices", "logits.tail")
+GIB = 2**30
+CONTENTS = "contents"
+"""Key of what is kept, among what an index says about itself."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a teacher.
+
+    Attributes:
+        key: from `signal_key`.
+        rows: number of rows the data set has.
+        contents: `logits`, and `hidden.3`, `attention.3` or `relation.3` of layer 3, say.
+        about: teacher, data and split, for people who look at the cache.
+        left: whether shorter rows are filled up on the left, as the tokenizer does.
+    """
+
+    key: str
+    rows: int
+    contents: tuple[str, ...] = ("logits",)
+    about: Mapping[str, str] = field(default_factory=dict)
+    left: bool = False
+
+
+@dataclass(frozen=True)
+class Caching:
+    """Whether to keep outputs on disk (`auto`: up to the budget; `off`: neither written nor read), and GiB of them."""
+
+    mode: CacheName = "auto"
+    budget_gib: float = float("inf")
+
+
+def signal_key(parts: Mapping[str, str]) -> str:
+    """Return the name of what `parts` describe: teacher's weights, data digest, preprocessing, precision."""
+    return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:32]
+
+
+class TeacherSignal:
+    """The teacher's outputs for any rows of one data set: from disk, or by running it on them.
+
+    Attributes:
+        computed: number of rows that the teacher ran over to fill the cache; 0 where all of it was there.
+        cached: whether outputs come from disk.
+    """
+
+    def __init__(
+        self, wanted: Wanted, teacher: Callable[[], Teacher], reader: Reader | None, computed: int = 0
+    ) -> None:
+        """Read from `reader`; without one, ask `teacher`."""
+        self.computed = computed
+        self._wanted = wanted
+        self._teacher = teacher
+        self._reader = reader
+
+    @property
+    def cached(self) -> bool:
+        """Whether outputs come from disk."""
+        return self._reader is not None
+
+    def __call__(self, rows: torch.Tensor, device: torch.device | None = None) -> TeacherOutputs:
+        """Return the teacher's outputs for the rows at these positions `(batch,)`, on `device` or else on the CPU."""
+        found = self._pieces(rows.numpy())
+        ready = {name: _joined(pieces, self._wanted.left).to(device or "cpu") for name, pieces in found.items()}
+        layers: dict[str, dict[int, torch.Tensor]] = {kind: {} for kind in KINDS}
+        for name in self._wanted.contents:
+            kind, _, layer = name.partition(".")
+            if layer:
+                layers[kind][int(layer)] = ready[name]
+        if "logits" in ready:
+            return TeacherOutputs(logits=ready["logits"], **layers)
+        values, indices, tail = (ready[name] for name in TOP)
+        return TeacherOutputs(logits=TopLogProbs(values, indices.long(), tail), **layers)
+
+    def all_logits(self) -> np.ndarray:
+        """Return the logits of all rows at once, `(rows, ..., options)` float32; the teacher must keep them whole."""
+        order = np.arange(self._wanted.rows)
+        if not self.cached:
+            order = np.argsort(-np.asarray(self._teacher().lengths), kind="stable")
+        found = _joined(self._pieces(order)["logits"], self._wanted.left).cpu().numpy()
+        result = np.empty_like(found)
+        result[order] = found
+        return result
+
+    def _pieces(self, rows: np.ndarray) -> dict[str, list[Piece]]:
+        if self._reader is not None:
+            try:
+                return self._reader.read(rows)
+            except OSError as error:
+                _warn(f"teacher cache {self._wanted.key} is gone ({error.strerror}): the teacher runs on every batch")
+                self._reader = None
+        found: dict[str, list[Piece]] = {}
+        for part in self._teacher()(rows):
+            for name, each in part.items():
+                pieces = found.setdefault(name, [])
+                pieces += [Piece(slice(at, at + 1), row[None]) for at, row in enumerate(each, start=len(pieces))]
+        return found
+
+
+def _joined(pieces: Sequence[Piece], left: bool) -> torch.Tensor:
+    """Put rows in their places, filling up with 0 what is shorter than the longest; always a copy of its own."""
+    first = pieces[0].values
+    shapes = {piece.values.shape[1:] for piece in pieces}
+    size = tuple(map(max, zip(*shapes, strict=True)))
+    count = sum(len(piece.values) for piece in pieces)
+    whole = torch.float32 if first.is_floating_point() else first.dtype
+    made = torch.zeros if len(shapes) > 1 else torch.empty
+    result = made((count, *size), dtype=whole, device=first.device)
+    scales = torch.ones(count)
+    for piece in pieces:
+        ends = zip(piece.values.shape[1:], size, strict=True)
+        spans = [slice(full - own, None) if left else slice(own) for own, full in ends]
+        values = piece.values if isinstance(piece.places, slice) else piece.values.to(whole)
+        result[(piece.places, *spans)] = values
+        if piece.scales is not None:
+            scales[piece.places] = piece.scales
+    if any(piece.scales is not None for piece in pieces):
+        result *= scales.view(-1, *[1] * len(size))
+    return result
+
+
+def teacher_signal(wanted: Wanted, teacher: Callable[[], Teacher], caching: Caching | None = None) -> TeacherSignal:
+    """Open the teacher's outputs; what of them is not on disk is computed and kept first, where it may be.
+
+    Args:
+        wanted: which outputs.
+        teacher: makes the teacher, which is not needed where all is on disk.
+        caching: see `Caching`.
+    """
+    caching = caching or Caching()
+    if caching.mode == "off":
+        _warn("cache=off: the teacher runs on every batch")
+        return TeacherSignal(wanted, teacher, None)
+    if (reader := _whole(wanted)) is not None:
+        return TeacherSignal(wanted, teacher, reader)
+    folder = folder_of(wanted)
+    try:
+        reader, computed = _written(folder, wanted, teacher, caching)
+        return TeacherSignal(wanted, teacher, reader, computed)
+    except (OSError, NotImplementedError) as error:
+        _warn(f"teacher cache not written to {folder} ({error}): the teacher runs on every batch")
+    return TeacherSignal(wanted, teacher, None)
+
+
+def folder_of(wanted: Wanted) -> Path:
+    """Return where these outputs are kept."""
+    contents = hashlib.sha256(",".join(sorted(wanted.contents)).encode()).hexdigest()[:12]
+    return home() / "signals" / wanted.key / contents
+
+
+def key_of(folder: Path) -> str:
+    """Return what the shards in a folder must be made for."""
+    return f"{folder.parent.name}/{folder.name}"
+
+
+def _whole(wanted: Wanted) -> Reader | None:
+    """Return a reader of these outputs, kept alone or among others of the same teacher and rows, if all is whole."""
+    own = folder_of(wanted)
+    for folder in [own, *sorted({*own.parent.glob("*/")} - {own})]:
+        index = read_index(folder, key_of(folder))
+        if index is None or len(index.places) != wanted.rows:
+            continue
+        if not {*wanted.contents} <= {*index.about[CONTENTS].split(",")}:
+            continue
+        whole, _ = shard_files(folder, key_of(folder), index)
+        if len(whole) == index.shards:
+            with suppress(OSError):
+                os.utime(folder)  # for people and `prune`: last used
+            return Reader(index, whole, names=tuple(name for name in index.half if _is_of(name, wanted.contents)))
+    return None
+
+
+def _is_of(name: str, contents: Sequence[str]) -> bool:
+    """Whether what is stored under `name` belongs to one of `contents`: `logits.tail` belongs to `logits`."""
+    return name in contents or name.rpartition(".")[0] in contents
+
+
+def _written(
+    folder: Path, wanted: Wanted, teacher: Callable[[], Teacher], caching: Caching
+) -> tuple[Reader | None, int]:
+    """Compute what is missing, and open it: the number of rows computed here, too. Raises OSError."""
+    key = key_of(folder)
+    with locked(planning(folder)):
+        if (reader := _whole(wanted)) is not None:  # another process has written it meanwhile
+            return reader, 0
+        kept = read_index(folder, key)
+        if kept is not None and len(kept.places) != wanted.rows:
+            kept = None
+        index = kept or plan(teacher(), {**wanted.about, CONTENTS: ",".join(wanted.contents)})
+        if not _fits(folder, index, caching):
+            return None, 0
+        if kept is None:
+            write_index(folder, key, index)
+        clear(folder, key, index)
+    title = f"teacher on {wanted.about['split']}" if "split" in wanted.about else ""
+    computed = fill(folder, key, index, teacher(), title)
+    if (reader := _whole(wanted)) is None:
+        raise OSError("it is not whole: another process gave up, or the disk fails")
+    return reader, computed
+
+
+def _fits(folder: Path, index: Index, caching: Caching) -> bool:
+    """Whether outputs are within the budget, and what is missing of them has room on the disk; says so if not."""
+    needed = index.size - size_of(folder)
+    budget = caching.budget_gib if caching.mode == "auto" else float("inf")
+    free = shutil.disk_usage(folder.parent).free
+    if index.size <= budget * GIB and needed <= free:
+        return True
+    limit = f"cache_budget_gib={budget:g}" if index.size > budget * GIB else f"{free / GIB:.3g} GiB free"
+    _warn(f"teacher cache of {index.size / GIB:.3g} GiB not written ({limit}): the teacher runs on every batch")
+    return False
+
+
+@cache
+def _warn(text: str) -> None:
+    """Warn once a process: trials and seeds open the same cache."""
+    log.warning(text)

@@ -1,0 +1,68 @@
+"""What the terms compare of the student besides logits, gathered while it trains."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from kd.base.types import ObjectiveTerm, StudentOutputs
+from kd.models.activations import look_into, with_maps
+
+PROJECTIONS = "distillation"
+"""Name of the projections within the student, while it trains: so optimiser, ranks and checkpoints know them."""
+
+
+@contextmanager
+def looked_into(model: PreTrainedModel, terms: Sequence[ObjectiveTerm], seed: int) -> Iterator[dict[str, bool]]:
+    """Have a student in training give what terms need, joined to the teacher's width; afterwards no trace is left.
+
+    Yields:
+        What the student must be called with. In training it then answers with a dict: `logits`, and for each term
+        `hidden/hidden.1`, say, by `as_needed` made into what the term takes. Without needs nothing is changed.
+    """
+    contents = list(dict.fromkeys(name for term in terms for name in term.needs.student))
+    if not contents:
+        yield {}
+        return
+    inside = look_into(model, contents, "student")
+
+    def gather(module: nn.Module, _: Any, outputs: Any) -> dict[str, torch.Tensor] | None:
+        if not module.training:
+            return None
+        found = inside.picked(outputs, heard)
+        heard.clear()
+        given = {"logits": outputs.logits}
+        for term in terms:  # within the forward, or the ranks' gradients would not be brought together
+            join = projections[term.name] if term.needs.widths else nn.Identity()
+            given |= {f"{term.name}/{name}": join(found[name].float()) for name in term.needs.student}
+        return given
+
+    projections = _projections(terms, seed)
+    with ExitStack() as until_trained:
+        if "attention" in inside.kinds:
+            until_trained.enter_context(with_maps(model))
+        heard = until_trained.enter_context(inside.listening())
+        if projections:
+            model.add_module(PROJECTIONS, projections.to(model.device))
+            until_trained.callback(model.__delattr__, PROJECTIONS)
+        until_trained.callback(model.register_forward_hook(gather).remove)
+        yield inside.switches
+
+
+def _projections(terms: Sequence[ObjectiveTerm], seed: int) -> nn.ModuleDict:
+    widths = {term.name: term.needs.widths for term in terms if term.needs.widths}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.ModuleDict({name: nn.Linear(*pair, bias=False) for name, pair in widths.items()})
+
+
+def as_needed(outputs: Any, term: ObjectiveTerm) -> StudentOutputs:
+    """Return of the student's answer what a term takes."""
+    layers: dict[str, dict[int, torch.Tensor]] = {"hidden": {}, "attention": {}, "relation": {}}
+    for name in term.needs.student:
+        kind, _, layer = name.partition(".")
+        layers[kind][int(layer)] = outputs[f"{term.name}/{name}"]
+    return StudentOutputs(outputs["logits"], **layers)

@@ -1,0 +1,178 @@
+"""A wrong option is refused in one plain line, at once; what `mlflow run` passes for "not given" is not given."""
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+import pytest
+
+import kd.config
+from kd.base.types import UserError
+from kd.config import DistillConfig, PromoteConfig
+from kd.config.commandline import parse
+from tests.config.test_options import HINTS, NEEDED, NUMBERS, refusal
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted(path.stem for path in (ROOT / "entrypoints").glob("*.py") if path.stem != "__init__")
+ONCE = list({name: (config, name) for config, name in NUMBERS}.values())
+
+
+def choices(hint):
+    options = [hint, *get_args(hint)]
+    return next((get_args(option) for option in options if get_origin(option) is Literal), ())
+
+
+CHOSEN = {name: (config, name) for config, hints in HINTS.items() for name, hint in hints.items() if choices(hint)}
+
+
+def distill(*words):
+    return parse(DistillConfig, [*NEEDED[DistillConfig], *words])
+
+
+@pytest.mark.parametrize(("config", "option"), ONCE, ids=[option for _, option in ONCE])
+@pytest.mark.parametrize("value", ["many", "nan", "inf"])
+def test_text_infinity_and_no_number_are_not_taken_for_numbers(config, option, value):
+    assert refusal(config, f"--{option}", value).startswith(f"{option}=")
+
+
+@pytest.mark.parametrize(("config", "option"), CHOSEN.values(), ids=CHOSEN)
+def test_an_unknown_choice_names_all_there_are(config, option):
+    text = refusal(config, f"--{option}", "nothing-such")
+    assert text.startswith(f"{option}='nothing-such'")
+    assert ", ".join(choices(HINTS[config][option])) in text
+
+
+@pytest.mark.parametrize("config", NEEDED, ids=lambda config: config.__name__)
+def test_a_missing_option_is_named(config):
+    for option in NEEDED[config][::2]:
+        words = list(NEEDED[config])
+        place = words.index(option)
+        del words[place : place + 2]
+        with pytest.raises(UserError, match=f"^{option[2:]} is missing"):
+            parse(config, words)
+        with pytest.raises(UserError, match=f"^{option[2:]} is missing"):
+            parse(config, [*words, option, ""])
+
+
+@pytest.mark.parametrize("config", NEEDED, ids=lambda config: config.__name__)
+@pytest.mark.parametrize("form", [["--{}", ""], ["--{}", "None"], ["--{}="], ["--{}=None"]])
+def test_empty_and_none_count_as_not_given(config, form):
+    bare = parse(config, NEEDED[config])
+    required = {word[2:] for word in NEEDED[config][::2]}
+    optional = [field.name for field in fields(config) if field.name not in required]
+    words = [part.format(option) for option in optional for part in form]
+    assert parse(config, [*NEEDED[config], *words]) == bare
+
+
+def test_both_forms_of_an_option_mean_the_same():
+    assert distill("--seed=7", "--alpha=0.25") == distill("--seed", "7", "--alpha", "0.25")
+
+
+# Switches
+
+
+def promote(*words):
+    return parse(PromoteConfig, ["--model", "m", *words])
+
+
+@pytest.mark.parametrize("words", [["--rollback"], ["--rollback", "--dry_run"], ["--rollback", "--candidate", "3"]])
+def test_a_bare_switch_is_on_and_takes_no_other_option_for_its_value(words):
+    given = promote(*words)
+    assert given.rollback is True
+    assert given.dry_run is ("--dry_run" in words)
+    assert given.candidate == ("3" if "3" in words else "@challenger")
+    assert parse(PromoteConfig, [*words, "--model", "m"]) == given
+
+
+@pytest.mark.parametrize(("value", "on"), [("True", True), ("true", True), ("False", False), ("false", False)])
+def test_a_switch_takes_its_value_as_mlflow_run_passes_it(value, on):
+    assert promote("--rollback", value).rollback is promote(f"--rollback={value}").rollback is on
+    assert promote("--rollback", value, "--candidate", "3").candidate == "3"
+
+
+@pytest.mark.parametrize("words", [["--rollback", ""], ["--rollback", "None"], ["--rollback="], ["--rollback=None"]])
+def test_an_empty_switch_is_off_and_not_on(words):
+    assert promote(*words).rollback is False
+    assert promote(*words, "--dry_run").dry_run is True
+
+
+@pytest.mark.parametrize("value", ["maybe", "1", "-1", "m"])
+def test_a_switch_that_is_neither_true_nor_false_is_refused(value):
+    text = refusal(PromoteConfig, "--rollback", value)
+    assert text == f"rollback={value!r} is not understood: give true or false"
+
+
+def test_only_switches_may_stand_bare():
+    assert "candidate" in refusal(PromoteConfig, "--candidate")
+    assert "candidate" in refusal(PromoteConfig, "--candidate", "--rollback")
+
+
+# Text
+
+
+@pytest.mark.parametrize("value", ["007", "null", "true", "1.0", "[a]", "a: b", "@x", "{x}", "# no comment", "a\nb"])
+def test_a_column_name_that_looks_like_something_else_stays_text(value):
+    assert distill("--text_column", value).text_column == value
+
+
+def test_a_number_beside_a_list_of_indices_stays_the_text_that_the_layer_map_reads():
+    assert distill("--student_layers", "2").student_layers == "2"
+    assert distill("--student_layers", "0,5").student_layers == "0,5"
+
+
+@pytest.mark.parametrize("word", ["--temp", "--temperatur", "--alph=0.5", "--seed_s", "--dataset.x", "--print_config"])
+def test_an_abbreviated_or_mistyped_option_is_refused_not_guessed(word):
+    words = [word] if "=" in word else [word, "1"]
+    assert f"unknown option {word.split('=')[0]}" in refusal(DistillConfig, *words)
+
+
+def test_a_near_miss_is_suggested():
+    assert "did you mean --temperature?" in refusal(DistillConfig, "--temprature", "2")
+    assert "did you mean --student_layers?" in refusal(DistillConfig, "--student-layers", "2")
+
+
+@pytest.mark.parametrize("words", [["stray"], ["-s", "1"], ["--seed"]])
+def test_a_stray_word_or_a_missing_value_is_refused(words):
+    assert refusal(DistillConfig, *words)
+
+
+# Processes
+
+
+def command(name, *words):
+    """Run an entry point; returns exit code, lines on stdout, lines on stderr, and the modules imported."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", f"entrypoints.{name}", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = done.stderr.splitlines()
+    imported = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+    said = [line for line in lines if not line.startswith("import time:")]
+    return done.returncode, done.stdout.splitlines(), said, imported
+
+
+HEAVY = {"torch", "mlflow", "transformers", "datasets", "pandas", "numpy"}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_answers_without_loading_torch_or_mlflow_and_explains_every_option(name):
+    code, shown, said, imported = command(name, "--help")
+    assert (code, said) == (0, [])
+    assert not imported & HEAVY
+    explained = "\n".join(shown)
+    options = [field.name for field in fields(getattr(kd.config, f"{name.capitalize()}Config"))]
+    assert options
+    assert all(f"--{option}" in explained for option in options)
+
+
+@pytest.mark.parametrize("words", [["--temprature", "2"], ["--seed", "-1", "--dataset", "d", "--teacher", "t"], []])
+def test_a_mistake_costs_one_line_and_exit_code_2_not_a_traceback(words):
+    code, shown, said, imported = command("distill", *words)
+    assert (code, shown, len(said)) == (2, [], 1)
+    assert said[0].startswith("error: ")
+    assert not imported & HEAVY

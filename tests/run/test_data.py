@@ -1,0 +1,60 @@
+"""Rows are read once, and what is kept beside a prediction never takes the place of what it is scored by."""
+
+import numpy as np
+import pytest
+
+from kd.base.types import UserError
+from kd.config import RowOptions
+from kd.run.data import load_rows, predictions
+
+REGIONS = ("north", "south", "a, b", 'say "x"')
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Three files of rows whose columns bear awkward names."""
+    for split, count in (("train", 24), ("validation", 8), ("test", 8)):
+        lines = ["text,stars,label,region,rating,words,score:1"]
+        for row in range(count):
+            region = REGIONS[row % 4].replace('"', '""')
+            lines.append(f'text {split} {row},{row % 2},other,"{region}",{row}.5,7,x')
+        (tmp_path / f"{split}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(tmp_path)
+
+
+def options(data, **more):
+    return RowOptions(dataset=data, label_column="stars", **more)
+
+
+def table(config):
+    rows = load_rows(config, 0)
+    test = rows.splits.test
+    return predictions(config, rows.task, test, np.zeros((len(test), 2), dtype=np.float32)), test
+
+
+def test_columns_to_slice_by_stand_beside_the_prediction_of_their_own_row(data):
+    plain, _ = table(options(data))
+    kept, test = table(options(data, slice_columns="region, rating"))
+    assert list(kept["region"]) == list(test["region"]) == [*REGIONS] * 2
+    assert list(kept["rating"]) == [str(value) for value in test["rating"]]
+    assert kept.drop(columns=["region", "rating"]).equals(plain)
+
+
+@pytest.mark.parametrize("name", ["label", "words", "score:1", "group", "example_id"])
+def test_a_column_of_the_data_never_takes_the_place_of_one_of_the_predictions(data, name):
+    with pytest.raises(UserError, match=f"^slice_columns='region,{name}'") as caught:
+        load_rows(options(data, slice_columns=f"region,{name}"), 0)
+    assert "another name" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_column_that_is_not_there_is_refused_before_anything_is_trained(data):
+    with pytest.raises(UserError, match=r"^slice_columns='regoin': there is no column 'regoin'; give some of .*region"):
+        load_rows(options(data, slice_columns="regoin"), 0)
+
+
+def test_what_is_kept_beside_predictions_changes_neither_rows_nor_digests(data):
+    one, other = load_rows(options(data), 0), load_rows(options(data, slice_columns="region"), 0)
+    names = ("full_digest", "train_digest", "validation_digest", "test_digest")
+    assert [getattr(one, name) for name in names] == [getattr(other, name) for name in names]
+    assert len({getattr(one, name) for name in names}) == 3  # all of train is used, and each split is another

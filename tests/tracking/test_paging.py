@@ -1,0 +1,52 @@
+"""MLflow hands out runs by the thousand at most; nothing beyond the first page may be lost."""
+
+import mlflow
+import pytest
+
+from benchmarks.store import COMPARED, OTHER, SEEDS, arms, fill
+from kd import tracking
+from kd.analysis.comparison import compare
+from kd.tasks import TASKS
+
+RUNS = 1204
+"""A parent, two baselines, a teacher, and 240 arms on five seeds."""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, make_store):
+    folder = tmp_path_factory.mktemp("paging")
+    uri = make_store(folder)
+    fill(uri, str(folder / "artifacts"), runs=RUNS + 60, compared=RUNS)
+    return uri
+
+
+@pytest.fixture(autouse=True)
+def tracked(store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    mlflow.set_tracking_uri(store)
+    yield
+    mlflow.set_tracking_uri(None)
+
+
+def test_runs_beyond_the_first_thousand_and_children_are_compared_too():
+    records = tracking.runs([COMPARED])
+    assert len(records) == RUNS
+    assert sum("mlflow.parentRunId" in record.tags for record in records) == RUNS - 1
+    directions = {str(name): task.directions for name, task in TASKS.items()}
+    (table,), notes = compare(records, directions)
+    expected = {run.name.rpartition(" · seed ")[0] or run.name for run in arms(RUNS) if "kd.role" in run.tags}
+    assert {arm.label for arm in table.arms} == expected
+    assert len(expected) == 3 + (RUNS - 4) // SEEDS
+    assert all(len(arm.pairs) == SEEDS for arm in table.arms if arm.role == "distilled")
+    assert notes == []
+
+
+def test_scorings_of_a_test_set_are_counted_in_every_experiment_up_to_a_thousand():
+    (digest,) = {record.tags["kd.test_digest"] for record in tracking.runs([COMPARED]) if "kd.role" in record.tags}
+    assert tracking.times_scored(digest) == 1000
+    client = mlflow.MlflowClient()
+    for name, role in ((COMPARED, "student"), (OTHER, "distilled"), (OTHER, "trivial")):
+        tags = {"kd.test_digest": "rare", "kd.test_scored": "true", "kd.role": role}
+        client.create_run(client.get_experiment_by_name(name).experiment_id, tags=tags)
+    assert tracking.times_scored("rare") == 2
+    assert tracking.times_scored("never") == 0
