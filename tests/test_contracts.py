@@ -15,7 +15,7 @@ from datasets import ClassLabel, Dataset
 
 from kd.base.types import MaskName, Setting, Shape, StudentOutputs, TeacherOutputs, UserError
 from kd.config.objective import USED_BY
-from kd.data.splits import Splits
+from kd.base.types import Splits
 from kd.data.unlabelled import joined
 from kd.models.layers import LAYER_MAPS, layer_map
 from kd.objectives import OBJECTIVES

@@ -29,7 +29,7 @@ from kd import tracking
 from kd.base.console import hushed
 from kd.config import DistillConfig
 from kd.data.digests import digest
-from kd.data.splits import Splits
+from kd.base.types import Splits
 from kd.objectives.soft import Soft
 from kd.run import fit as learning
 from kd.run.data import Rows

@@ -8,19 +8,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from datasets import Dataset
 
 STANDARD_COLUMNS = ("example_id", "group", "label", "prediction", "loss")
 """Columns of every task's predictions."""
-CALLER_ONLY = ("labels", "row")
-"""Keys of a batch that are not the model's."""
+OUTPUTS = "outputs"
+"""What is asked of a teacher to have all that the task compares; else `hidden.3` and the like."""
 GuideName = Literal["teacher", "control"]
 REST = "rest"
 """Where transfer rows come from: the training rows whose labels are not used."""
 SplitName = Literal["train", "validation", "test"]
 TaskName = Literal["classification"]
 ObjectiveName = Literal[
-    "none", "soft", "hard", "hidden", "attention", "relation", "cosine", "patient", "jsd", "dkd"
+    "none", "soft", "hard", "hidden", "attention", "relation", "cosine", "patient", "jsd", "dkd", "mse"
 ]  # fmt: skip
 MatchName = Literal["spaced", "last", "skip"]
 InitialisationName = Literal["first", "top-k", "last", "bottom-k", "odd", "even", "spaced", "random", "importance"]
@@ -65,8 +67,29 @@ class Pruned(Exception):
     """A trial was stopped early, because others did better at the same point. No failure."""
 
 
-class EncodedRows(Protocol):
-    """Rows as model inputs, with columns `row` (position) and `length` (in tokens) beside them."""
+@dataclass(frozen=True)
+class Splits:
+    """The three splits, each with the original columns, `example_id` and `group` (both strings).
+
+    Attributes:
+        train: learned from.
+        validation: chosen and tuned on.
+        test: scored once, at the end.
+        notes: sentences for the user: what was cut from what, what was refused as a test and why, what leaks.
+    """
+
+    train: "Dataset"
+    validation: "Dataset"
+    test: "Dataset"
+    notes: tuple[str, ...] = ()
+
+
+class Features(Protocol):
+    """What a model is fed, one feature after the other; an example may have several.
+
+    Columns `feature` (its own number), `example` (the number of its example) and `length` (what a forward costs, such
+    as tokens) stand beside the model's inputs and the truth.
+    """
 
     def __len__(self) -> int: ...  # noqa: D105
 
@@ -74,9 +97,42 @@ class EncodedRows(Protocol):
         """Return a column of numbers."""
         ...
 
-    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Return the rows at these positions: a number or a list of numbers by column."""
+    def __getitems__(self, features: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the features at these positions: a number or a list of numbers by column."""
         ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Features padded together.
+
+    Attributes:
+        inputs: what the model is fed, by the names of its `forward`; each `(batch, ...)`.
+        truth: what the task compares with; the model does not see it.
+        features: `(batch,)`, the features' numbers, always on the CPU: reading them elsewhere waits for the device.
+    """
+
+    inputs: "Mapping[str, torch.Tensor]"
+    truth: "Mapping[str, torch.Tensor]"
+    features: "np.ndarray"
+
+    def __len__(self) -> int:  # noqa: D105
+        return len(self.features)
+
+    def to(self, device: Any, non_blocking: bool = False) -> "Batch":
+        """Return the same batch on a device; `accelerate` calls it."""
+        inputs, truth = (
+            {name: value.to(device, non_blocking=non_blocking) for name, value in part.items()}
+            for part in (self.inputs, self.truth)
+        )
+        return Batch(inputs, truth, self.features)
+
+    def pin_memory(self) -> "Batch":
+        """Return the same batch in memory that a GPU reads quickly; torch's DataLoader calls it."""
+        inputs, truth = (
+            {name: value.pin_memory() for name, value in part.items()} for part in (self.inputs, self.truth)
+        )
+        return Batch(inputs, truth, self.features)
 
 
 @dataclass(frozen=True)
@@ -97,18 +153,19 @@ class TopLogProbs:
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """What the teacher said about one batch, in the batch's order; float32, no gradient.
+    """What the teacher says about one batch, in the batch's order; float32, no gradient.
 
-    Layers are counted from 0. What is shorter than the batch's longest is filled with 0, on the tokenizer's side.
+    Layers are counted from 0. Layers shorter than the batch's longest are filled with 0, on the processor's side.
 
     Attributes:
-        logits: `(batch, ..., options)`, or the most probable of 30,000 options or more.
-        hidden: output of each layer asked for, `(batch, length, width)`.
-        attention: attention maps of each layer asked for, `(batch, heads, length, length)`; a row sums to 1.
-        relation: queries, keys and values of each layer asked for, `(batch, 3, length, width)`, heads side by side.
+        outputs: what the task compares, by name: `(positions, ...)`, the valid positions of all features one after the
+            other; of 30,000 options or more the most probable.
+        hidden: output of each layer that is compared, `(batch, length, width)`.
+        attention: attention maps of each such layer, `(batch, heads, length, length)`; a row sums to 1.
+        relation: queries, keys and values of each such layer, `(batch, 3, length, width)`, heads side by side.
     """
 
-    logits: "torch.Tensor | TopLogProbs"
+    outputs: "Mapping[str, torch.Tensor | TopLogProbs]" = field(default_factory=dict)
     hidden: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
     attention: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
     relation: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
@@ -116,9 +173,9 @@ class TeacherOutputs:
 
 @dataclass(frozen=True)
 class StudentOutputs:
-    """What the student said about one batch, by the same names and shapes as `TeacherOutputs`; with gradient."""
+    """What the student says about one batch, by the same names and shapes as `TeacherOutputs`; with gradient."""
 
-    logits: "torch.Tensor"
+    outputs: "Mapping[str, torch.Tensor]" = field(default_factory=dict)
     hidden: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
     attention: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
     relation: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
@@ -126,7 +183,7 @@ class StudentOutputs:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a term compares besides logits.
+    """What a term compares instead of the task's outputs.
 
     Attributes:
         student: such as `hidden.0`, the output of layer 0 (0-based).
@@ -140,7 +197,7 @@ class Needs:
     widths: tuple[int, int] | None = None
 
 
-LOGITS_ALONE = Needs()
+OUTPUTS_ALONE = Needs()
 
 
 @dataclass(frozen=True)
@@ -154,7 +211,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Setting:
-    """What terms are built from.
+    """What the terms of an objective are built from.
 
     Attributes:
         temperature: T > 0 of the soft targets.
@@ -194,12 +251,32 @@ class ObjectiveTerm(Protocol):
 
     @property
     def needs(self) -> Needs:
-        """What it compares besides logits."""
+        """Which layers it compares; none where it compares the task's outputs."""
         ...
 
     def __call__(self, student: StudentOutputs, teacher: TeacherOutputs, mask: "torch.Tensor") -> Term:
-        """Compare what the student said with what the teacher said; no gradient reaches the teacher."""
+        """Compare what the student says with what the teacher says; no gradient reaches the teacher."""
         ...
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a distilled student minimises beside its own loss; without terms the student learns from the truth alone.
+
+    Attributes:
+        terms: comparisons with the teacher.
+        weights: of each term among them, by its name; 1 where not named.
+        alpha: weight of the terms, 0 to 1; the task's loss has 1 - alpha.
+    """
+
+    terms: tuple[ObjectiveTerm, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
+    alpha: float = 0.0
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """What the teacher must give: the task's outputs, and the layers that terms compare."""
+        return (OUTPUTS, *sorted({name for term in self.terms for name in term.needs.teacher}))
 
 
 @dataclass(frozen=True)

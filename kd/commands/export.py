@@ -49,7 +49,7 @@ def _export(config: ExportConfig, source: Source) -> None:
     with tempfile.TemporaryDirectory() as scratch, tracking.run(*titled(config, source, rows)) as run:
         run.log_params(asdict(config))
         folder = Path(scratch) / "weights"
-        convert(config, source, rows, folder)
+        convert(config, source, options, rows, folder)
         tables = answered(options, rows, folder)
         metrics, lost = figures(rows.task, tables, before, source.trained.tags.get("kd.teacher", ""))
         for split, table in tables.items():

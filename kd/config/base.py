@@ -52,6 +52,8 @@ class RowOptions:
     """Use this many training rows, class-balanced and chosen by seed; 0 uses all."""
     labelled: int = 0
     """Use the labels of this many training rows alone, class-balanced and chosen by split_seed; 0 uses all."""
+    max_length: int = 128
+    """Longest input in tokens, >= 4; longer ones are cut."""
     slice_columns: str = ""
     """Further columns kept beside each prediction, comma-separated, for `compare` to slice by."""
 
@@ -61,6 +63,7 @@ class RowOptions:
         require(self.split_seed >= 0, "split_seed", self.split_seed, "a number >= 0")
         for option in ("max_train", "labelled"):
             require(getattr(self, option) >= 0, option, getattr(self, option), "a number of rows, or 0 for all")
+        require(self.max_length >= 4, "max_length", self.max_length, "a number of tokens >= 4")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +88,6 @@ class FitOptions(RowOptions):
     """AdamW's weight decay, >= 0."""
     patience: int = 3
     """Stop after this many epochs without a better validation metric; 0 never stops early."""
-    max_length: int = 128
-    """Longest input in tokens, >= 4; longer ones are cut."""
     precision: PrecisionName = "auto"
     """Precision of training; auto is bf16 where the hardware computes it."""
     experiment: str = ""
@@ -111,7 +112,6 @@ class FitOptions(RowOptions):
         require(self.seed < 2**32, "seed", self.seed, "a number below 2**32")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number > 0")
         require(0 <= self.warmup_ratio < 1, "warmup_ratio", self.warmup_ratio, "a share from 0 to under 1")
-        require(self.max_length >= 4, "max_length", self.max_length, "a number of tokens >= 4")
         budgets = ("latency_budget_ms", "ram_budget_mib", "size_budget_mib")
         for option in ("weight_decay", "patience", "epoch_rows", "checkpoint_every_s", *budgets):
             require(getattr(self, option) >= 0, option, getattr(self, option), "a number >= 0")

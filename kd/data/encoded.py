@@ -21,7 +21,7 @@ from datasets import Dataset
 from filelock import FileLock
 
 from kd.base.home import home
-from kd.base.types import EncodedRows
+from kd.base.types import Features
 
 log = logging.getLogger(__name__)
 CHUNK = 1000
@@ -72,9 +72,9 @@ class ArrowRows:
 
 
 class ChosenRows:
-    """Some of the encoded rows; each keeps the number that it has among all, in the column `row`."""
+    """Some of the encoded rows; each keeps the number that it has among all, in the column `feature`."""
 
-    def __init__(self, rows: EncodedRows, positions: np.ndarray) -> None:
+    def __init__(self, rows: Features, positions: np.ndarray) -> None:
         """Take those at `positions`, in this order."""
         self._rows = rows
         self._positions = positions
@@ -106,7 +106,8 @@ def encoded(
 
     Args:
         rows: a split.
-        encode: turns rows into model inputs, in order, each row by itself; a column `row` is numbered over all of them.
+        encode: turns rows into features, in order, each row by itself; their columns `feature` and `example` are
+            numbered over all of them.
         parts: everything that the result depends on; hashed to the key.
         about: data and split, for people who look at what is kept.
     """
@@ -197,8 +198,9 @@ def _chunks(rows: Dataset, encode: Callable[[Dataset], Dataset]) -> Iterator[pa.
     for start in range(0, len(rows), CHUNK):
         made = encode(rows.select(range(start, min(start + CHUNK, len(rows)))))
         table = made.with_format("arrow")[:].combine_chunks()
-        numbers = pa.array(np.arange(count, count + len(table)))
-        yield table.set_column(table.schema.get_field_index("row"), "row", numbers)
+        examples = pa.array(np.asarray(table["example"]) + start)
+        table = table.set_column(table.schema.get_field_index("example"), "example", examples)
+        yield table.append_column("feature", pa.array(np.arange(count, count + len(table))))
         count += len(table)
 
 

@@ -9,18 +9,9 @@ from pathlib import Path
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Value
 
-from kd.base.types import SplitName, UserError
+from kd.base.types import SplitName, Splits, UserError
 from kd.data import files, hub
-from kd.data.splits import (
-    CutRequest,
-    Source,
-    Splits,
-    crossing_duplicates,
-    cut,
-    identified,
-    named_splits,
-    refuse_shared_groups,
-)
+from kd.data.splits import CutRequest, Source, crossing_duplicates, cut, identified, named_splits, refuse_shared_groups
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:[\w.+-]+)?")
 

@@ -47,17 +47,6 @@ class Source:
     rows: Dataset
 
 
-@dataclass(frozen=True)
-class Splits:
-    """The three splits a task works with, each with the original columns, `example_id` and `group` (both strings)."""
-
-    train: Dataset
-    validation: Dataset
-    test: Dataset
-    notes: tuple[str, ...]
-    """Sentences for the user: what was cut from what, what was refused as a test and why, what leaks."""
-
-
 def named_splits(data: DatasetDict) -> tuple[dict[SplitName, Source], list[str]]:
     """Pick train, validation and test by split name.
 

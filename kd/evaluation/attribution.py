@@ -1,6 +1,6 @@
 """Which tokens a decision rests on, by integrated gradients, and how far two models agree about it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from kd.base.types import CALLER_ONLY, Content
+from kd.base.types import Batch, Content
 
 STEPS = 50
 """Points of the path at which gradients are taken, by Gauss-Legendre quadrature."""
@@ -35,7 +35,7 @@ class Explanation:
 
 def explain(
     model: PreTrainedModel,
-    batch: Mapping[str, torch.Tensor],
+    batch: Batch,
     content: Content,
     decided: torch.Tensor,
     evidence: Evidence,
@@ -48,7 +48,7 @@ def explain(
 
     Args:
         model: on the device to be used, in evaluation mode.
-        batch: one row.
+        batch: one feature.
         content: its tokens.
         decided: `(1,)`, the decision explained.
         evidence: what is attributed.
@@ -56,7 +56,7 @@ def explain(
     from captum.attr import LayerIntegratedGradients  # takes 2 s to import
 
     device = model.device
-    inputs = {name: value.to(device) for name, value in batch.items() if name not in CALLER_ONLY}
+    inputs = dict(batch.to(device).inputs)
     tokens, mask = inputs.pop(content.key), content.mask.to(device)
     blank = torch.where(mask, torch.full_like(tokens, content.blank), tokens)
     others = tuple(inputs)

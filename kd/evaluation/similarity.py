@@ -6,16 +6,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from kd.base.types import CALLER_ONLY, EncodedRows, MaskName
+from kd.base.types import Batch, Features, MaskName
 
 LEAST_ROWS = 4
 """Fewest rows that the unbiased estimate is defined for."""
-Batch = dict[str, torch.Tensor]
 
 
 def mean_states(
     model: torch.nn.Module,
-    rows: EncodedRows,
+    features: Features,
     positions: Sequence[int],
     collate: Callable[[list[dict[str, Any]]], Batch],
     masks: Callable[[Batch], Mapping[MaskName, torch.Tensor]],
@@ -25,29 +24,29 @@ def mean_states(
 
     Args:
         model: on the device to be used; its mode is put back afterwards.
-        rows: encoded rows with a column `length` (tokens).
-        positions: the rows that are read.
-        collate: pads a list of rows.
+        features: with a column `length`.
+        positions: the features that are read.
+        collate: pads a list of features.
         masks: where a batch is valid; `tokens` counts here.
-        batch_size: rows a pass.
+        batch_size: features a pass.
 
     Returns:
         `(layers, positions, width)` float32, the embeddings left out; None where the model gives no hidden states.
     """
     device = next(model.parameters()).device
-    lengths = np.asarray(rows["length"])[np.asarray(positions)]
+    lengths = np.asarray(features["length"])[np.asarray(positions)]
     order = np.argsort(-lengths, kind="stable")
     was_training = model.training
     model.eval()
     parts = []
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
-            batch = collate(rows.__getitems__([positions[i] for i in order[start : start + batch_size]]))
-            inputs = {name: value.to(device) for name, value in batch.items() if name not in CALLER_ONLY}
-            states = getattr(model(**inputs, output_hidden_states=True), "hidden_states", None)
+            taken = [positions[i] for i in order[start : start + batch_size]]
+            batch = collate(features.__getitems__(taken)).to(device)
+            states = getattr(model(**batch.inputs, output_hidden_states=True), "hidden_states", None)
             if not states or len(states) < 2:
                 break
-            valid = masks(batch)["tokens"].to(device).unsqueeze(-1)
+            valid = masks(batch)["tokens"].unsqueeze(-1)
             count = valid.sum(dim=1).clamp(min=1)
             means = [(layer.float() * valid).sum(dim=1) / count for layer in states[1:]]
             parts.append(torch.stack(means).cpu().numpy())

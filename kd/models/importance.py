@@ -16,12 +16,11 @@ import torch
 from transformers import PreTrainedModel
 
 from kd.base.home import home
-from kd.base.types import CALLER_ONLY, EncodedRows, Term
+from kd.base.types import Batch, Features, Term
 from kd.models.layers import layer_stack
 
 log = logging.getLogger(__name__)
 ROWS_AT_ONCE = 32
-Batch = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Importance:
 
 def measure(
     model: PreTrainedModel,
-    rows: EncodedRows,
+    features: Features,
     positions: Sequence[int],
     collate: Callable[[list[dict[str, Any]]], Batch],
     loss: Callable[[Any, Batch], Term],
@@ -55,9 +54,9 @@ def measure(
 
     Args:
         model: on the device to be used.
-        rows: encoded rows with a column `length` (tokens).
-        positions: the rows to measure on.
-        collate: pads a list of rows.
+        features: with a column `length`.
+        positions: the features to measure on.
+        collate: pads a list of features.
         loss: of the model's output and a batch, as (sum, count).
 
     Raises:
@@ -65,9 +64,9 @@ def measure(
     """
     layers = model.get_submodule(layer_stack(model))
     chosen = np.asarray(positions)
-    order = chosen[np.argsort(-np.asarray(rows["length"])[chosen], kind="stable")]
+    order = chosen[np.argsort(-np.asarray(features["length"])[chosen], kind="stable")]
     parts = [order[start : start + ROWS_AT_ONCE] for start in range(0, len(order), ROWS_AT_ONCE)]
-    batches = [collate(rows.__getitems__(part.tolist())) for part in parts]
+    batches = [collate(features.__getitems__(part.tolist())) for part in parts]
     was_training = model.training
     model.eval()
     losses = [_mean_loss(model, batches, loss)]
@@ -91,9 +90,8 @@ def _mean_loss(model: PreTrainedModel, batches: Sequence[Batch], loss: Callable[
     total = count = 0.0
     with torch.inference_mode():
         for batch in batches:
-            there = {name: value.to(model.device) for name, value in batch.items()}
-            outputs = model(**{name: value for name, value in there.items() if name not in CALLER_ONLY})
-            each, valid = loss(outputs, there)
+            there = batch.to(model.device)
+            each, valid = loss(model(**there.inputs), there)
             total, count = total + float(each), count + float(valid)
     return total / count
 

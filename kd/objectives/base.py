@@ -5,11 +5,12 @@ sum and the count apart, so that the mean does not depend on how gradient accumu
 """
 
 import math
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
 
-from kd.base.types import Term, TopLogProbs
+from kd.base.types import StudentOutputs, TeacherOutputs, Term, TopLogProbs
 
 
 def masked_sum(values: torch.Tensor, mask: torch.Tensor) -> Term:
@@ -24,6 +25,20 @@ def masked_sum(values: torch.Tensor, mask: torch.Tensor) -> Term:
     """
     valid = mask.bool()
     return values.masked_fill(~valid, 0.0).sum(), valid.sum()
+
+
+def paired(
+    student: StudentOutputs, teacher: TeacherOutputs
+) -> Iterator[tuple[torch.Tensor, torch.Tensor | TopLogProbs]]:
+    """Yield what student and teacher give for each of the task's outputs."""
+    for name, values in student.outputs.items():
+        yield values, teacher.outputs[name]
+
+
+def mean_term(terms: Iterable[Term]) -> Term:
+    """Return the mean of terms over the same positions, such as start and end of an answer, or pairs of layers."""
+    sums, counts = zip(*terms, strict=True)
+    return torch.stack(sums).mean(), counts[0]
 
 
 def at_valid(mask: torch.Tensor, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:

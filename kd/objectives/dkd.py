@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from kd.base.types import LOGITS_ALONE, MaskName, Needs, StudentOutputs, TeacherOutputs, Term, TopLogProbs
-from kd.objectives.base import log_distributions, masked_sum
+from kd.base.types import OUTPUTS_ALONE, MaskName, Needs, StudentOutputs, TeacherOutputs, Term, TopLogProbs
+from kd.objectives.base import log_distributions, masked_sum, mean_term, paired
 
 TARGET, OTHERS = 1.0, 8.0
 """The paper's weights of the two parts on CIFAR-100."""
@@ -51,8 +51,8 @@ class Dkd:
     temperature: float
     name: str = "dkd"
     mask: MaskName = "positions"
-    needs: Needs = LOGITS_ALONE
+    needs: Needs = OUTPUTS_ALONE
 
     def __call__(self, student: StudentOutputs, teacher: TeacherOutputs, mask: torch.Tensor) -> Term:
-        """Compare logits `(batch, ..., options)`; see `decoupled_kl`."""
-        return decoupled_kl(student.logits, teacher.logits, mask, self.temperature)
+        """Compare each output `(positions, options)`; see `decoupled_kl`."""
+        return mean_term(decoupled_kl(*each, mask, self.temperature) for each in paired(student, teacher))

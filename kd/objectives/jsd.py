@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from kd.base.types import LOGITS_ALONE, MaskName, Needs, StudentOutputs, TeacherOutputs, Term, TopLogProbs
-from kd.objectives.base import log_distributions, masked_sum
+from kd.base.types import OUTPUTS_ALONE, MaskName, Needs, StudentOutputs, TeacherOutputs, Term, TopLogProbs
+from kd.objectives.base import log_distributions, masked_sum, mean_term, paired
 
 
 def generalised_jsd(
@@ -57,8 +57,8 @@ class Jsd:
     beta: float
     name: str = "jsd"
     mask: MaskName = "positions"
-    needs: Needs = LOGITS_ALONE
+    needs: Needs = OUTPUTS_ALONE
 
     def __call__(self, student: StudentOutputs, teacher: TeacherOutputs, mask: torch.Tensor) -> Term:
-        """Compare logits `(batch, ..., options)`; see `generalised_jsd`."""
-        return generalised_jsd(student.logits, teacher.logits, mask, self.temperature, self.beta)
+        """Compare each output `(positions, options)`; see `generalised_jsd`."""
+        return mean_term(generalised_jsd(*each, mask, self.temperature, self.beta) for each in paired(student, teacher))

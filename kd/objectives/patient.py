@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from kd.base.types import LayerPairs, MaskName, Needs, Setting, StudentOutputs, TeacherOutputs, Term, UserError
-from kd.objectives.base import at_valid, masked_sum
+from kd.objectives.base import at_valid, masked_sum, mean_term
 
 
 def patient_distance(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> Term:
@@ -43,8 +43,7 @@ class Patient:
 
     def __call__(self, student: StudentOutputs, teacher: TeacherOutputs, mask: torch.Tensor) -> Term:
         """Compare hidden states; see `patient_distance`."""
-        found = [patient_distance(student.hidden[mine], teacher.hidden[its], mask) for mine, its in self.pairs]
-        return torch.stack([total for total, _ in found]).mean(), found[0][1]
+        return mean_term(patient_distance(student.hidden[mine], teacher.hidden[its], mask) for mine, its in self.pairs)
 
 
 def patient(setting: Setting) -> Patient:

@@ -10,6 +10,7 @@ from kd import tracking
 from kd.analysis.gates import Figure, Quality, drop
 from kd.analysis.slices import slices_of
 from kd.base.console import say
+from kd.base.task import Task
 from kd.base.types import RunRecord, UserError
 from kd.config import GateOptions, RowOptions
 from kd.registry.rescore import rows_behind, score_test
@@ -17,7 +18,6 @@ from kd.run.data import Rows
 from kd.serving import package
 from kd.serving.measure import measure_apart
 from kd.tasks import TASKS
-from kd.tasks.base import Task
 
 MEASURED = {
     "latency_budget_ms": "profile/latency_ms_p95",

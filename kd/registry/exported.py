@@ -9,10 +9,10 @@ import pandas as pd
 from kd import tracking
 from kd.analysis.gates import Drop
 from kd.base.console import say
-from kd.base.types import CALLER_ONLY, RunRecord, UserError
+from kd.base.types import RunRecord, UserError
 from kd.config import ExportConfig, RowOptions
-from kd.models.load import load_tokenizer
 from kd.run.data import Rows, predictions
+from kd.run.encode import encoder
 from kd.run.identity import fingerprint
 from kd.run.register import LINEAGE, about_version
 from kd.serving import package
@@ -77,18 +77,21 @@ def titled(config: ExportConfig, source: Source, rows: Rows) -> tuple[str, dict[
     }
 
 
-def convert(config: ExportConfig, source: Source, rows: Rows, folder: Path) -> None:
+def convert(config: ExportConfig, source: Source, options: RowOptions, rows: Rows, folder: Path) -> None:
     """Write the exported model; the batch it is traced with is the shortest and the longest validation row."""
     task = rows.task
     settings = package.read_settings(source.folder)
-    model = task.load_model(source.folder, f"model={source.uri!r}", finished=True)
-    tokenizer = load_tokenizer(source.folder, "model")
-    encoded = task.encode(rows.splits.validation, tokenizer, settings["max_length"])
-    order = np.argsort(encoded["length"])
-    batch = task.collate(tokenizer)([encoded[int(order[0])], encoded[int(order[-1])]])
-    inputs = {name: value for name, value in batch.items() if name not in CALLER_ONLY}
+    if config.format not in task.formats:
+        raise UserError(
+            f"format={config.format!r}: models of task={task.name!r} cannot be exported to it: give one of "
+            f"{', '.join(task.formats)}"
+        )
+    model, tokenizer = task.load(source.folder, f"model={source.uri!r}", finished=True)
+    features = encoder(options, rows, tokenizer)("validation")
+    order = np.argsort(features["length"])
+    batch = task.collate(tokenizer)(features.__getitems__([int(order[0]), int(order[-1])]))
     say(f"Exporting {source.uri} to {config.format}")
-    save_onnx(folder, model, tokenizer, inputs, {**settings, **task.serving(), "format": config.format})
+    save_onnx(folder, model, tokenizer, batch.inputs, {**settings, **task.serving(), "format": config.format})
 
 
 def answered(options: RowOptions, rows: Rows, folder: Path) -> dict[str, pd.DataFrame]:

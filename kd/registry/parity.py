@@ -9,8 +9,8 @@ from rich.table import Table
 from kd import tracking
 from kd.analysis.gates import Drop, drop
 from kd.base.console import console, say
+from kd.base.task import Task
 from kd.base.types import RunRecord
-from kd.tasks.base import Task
 
 SHOWN = {
     "p50 ms": ("profile/latency_ms_p50", ".2f"),

@@ -11,10 +11,10 @@ from kd.analysis.comparison import Question, Table, compare
 from kd.analysis.effort import uneven_steps
 from kd.analysis.slices import Curve, Details, SeedTest, Slice, slice_differences
 from kd.analysis.verdicts import Examples, over_examples
+from kd.base.task import Task
 from kd.base.types import STANDARD_COLUMNS, RunRecord, UserError
 from kd.config import CompareConfig, listed
 from kd.tasks import TASKS
-from kd.tasks.base import Task
 
 VALUE = "kd.value"
 """Column of what an example adds to the metric; most of the time of slicing went into computing whole metrics."""

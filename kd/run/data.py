@@ -1,20 +1,20 @@
 """The rows of a stage: read, checked by the task, selected, and named by their digests."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 from datasets import Dataset
 
 from kd.base.console import say
-from kd.base.types import STANDARD_COLUMNS, SplitName, UserError
+from kd.base.task import Record, Task
+from kd.base.types import STANDARD_COLUMNS, SplitName, Splits, UserError
 from kd.config import RowOptions, listed
 from kd.data.digests import digest
 from kd.data.sources import DataRequest, load
-from kd.data.splits import Splits, subset
+from kd.data.splits import subset
 from kd.tasks import TASKS
-from kd.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Rows:
 
     Attributes:
         task: knows the data's outcomes.
-        splits: whole splits.
-        train: training rows after selection; all have a target.
+        splits: whole splits, as the task's examples.
+        train: training examples after selection; all have a target.
         full_digest: of the training rows before selection.
         train_digest: of the training rows after selection; tag `kd.dataset_digest`.
         validation_digest: of the validation rows.
@@ -90,7 +90,7 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
         "text_pair_column": config.text_pair_column,
         "label_column": config.label_column,
     }
-    task = TASKS[config.task].from_columns(columns)
+    task = TASKS[config.task].from_columns(columns, config.max_length)
     splits = load(
         DataRequest(
             dataset=config.dataset,
@@ -104,12 +104,13 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
         )
     )
     task = task.fitted(splits)
+    splits = task.examples(splits)
     _require_columns(config.slice_columns, splits, task.slices)
     train, rest = splits.train, None
     if config.labelled:
         train, rest = _with_labels(config, task, splits, seed)
     elif config.max_train:
-        train = subset(splits.train, config.max_train, seed, task.target)
+        train = subset(splits.train, config.max_train, seed, task.balance)
         task.fitted(replace(splits, train=train))  # a subset too small to learn from is refused here
     used = [*task.inputs, task.target] if task.target else list(task.inputs)
     full_digest = digest(splits.train, used)
@@ -132,12 +133,12 @@ def _with_labels(config: RowOptions, task: Task, splits: Splits, seed: int) -> t
         raise UserError(f"{named}: there are {len(train)} training rows: give that many at most, or 0 for all")
     if 0 < config.max_train < config.labelled:
         raise UserError(f"{named} is more than max_train={config.max_train}: give that many at most")
-    chosen = subset(train, config.labelled, config.split_seed, task.target)
+    chosen = subset(train, config.labelled, config.split_seed, task.balance)
     try:
         seen = task.fitted(replace(splits, train=chosen))
     except UserError as error:
         raise UserError(f"{named} is too few to learn from: {error}") from error
-    if seen.serving() != task.serving():
+    if seen.identity() != task.identity():
         raise UserError(f"{named} is too few to learn from: not all that occurs in '{task.target}' is among them")
     having = set(chosen["example_id"][:])
     others = [place for place, name in enumerate(train["example_id"][:]) if name not in having]
@@ -161,10 +162,10 @@ def _require_columns(names: str, splits: Splits, own: tuple[str, ...]) -> None:
                 raise UserError(f"slice_columns={names!r}: there is no column {name!r}; give some of {known}")
 
 
-def predictions(config: RowOptions, task: Task, rows: Dataset, logits: np.ndarray) -> pd.DataFrame:
+def predictions(config: RowOptions, task: Task, examples: Dataset, records: Sequence[Sequence[Record]]) -> pd.DataFrame:
     """Return the task's predictions with the columns of `slice_columns` beside them."""
-    table = task.predictions(rows, logits)
-    return table.assign(**{name: list(map(str, rows[name])) for name in listed(config.slice_columns)})
+    table = task.predictions(examples, records)
+    return table.assign(**{name: list(map(str, examples[name])) for name in listed(config.slice_columns)})
 
 
 def describe(config: RowOptions, rows: Rows) -> None:

@@ -6,9 +6,11 @@ from kd import tracking
 from kd.config import DistillConfig, StudentConfig
 from kd.run import student
 from kd.run.data import Rows
+from kd.run.encode import encoder
 from kd.run.locate import Located
-from kd.run.objective import guidance
+from kd.run.objective import objective_of
 from kd.run.plan import Plan
+from kd.run.signals import TeacherSignals
 from kd.run.transfer import identity_of, in_words, with_transfer
 
 
@@ -21,27 +23,26 @@ def plan(config: DistillConfig, rows: Rows) -> Plan:
     """Decide the training of a distilled student: its control's plan, with the teacher's terms added.
 
     Raises:
-        UserError: as for a control, or the objective does not suit student and teacher.
+        UserError: as for a control, or the objective does not suit task, student and teacher.
     """
-    located, teacher = student.find_teacher(config, rows)
-    control = student.plan(config, rows, (located, teacher))
-    guided = guidance(config, control, teacher)
-    if not guided.terms:
+    teacher = student.find_teacher(config, rows)
+    control = student.plan(config, rows, teacher)
+    built = objective_of(config, control, teacher)
+    if not built.objective.terms:
         return replace(control, stage="distill")
-    role, taught_as = _taught_as(located, config.seed)
+    role, taught_as = _taught_as(teacher.located, config.seed)
     more = with_transfer(config, rows)
     if more.transfer:
-        control = replace(control, rows=more, signal=student.signal_of(config, more, located, teacher))
+        features, signals = encoder(config, more, control.processor), TeacherSignals(config, more, teacher)
+        control = replace(control, rows=more, features=features, signals=signals)
     return replace(
         control,
         stage="distill",
         role="distilled",
-        title=control.title.replace("student ·", f"distill {guided.words}{role}{in_words(config)} ·", 1),
-        identity={**control.identity, **guided.identity, **taught_as, **identity_of(more)},
+        title=control.title.replace("student ·", f"distill {built.words}{role}{in_words(config)} ·", 1),
+        identity={**control.identity, **built.identity, **taught_as, **identity_of(more)},
         control=control.identity,
-        terms=guided.terms,
-        weights={str(name): weight for name, weight in config.weights.items()},
-        alpha=config.alpha,
+        objective=built.objective,
     )
 
 

@@ -16,7 +16,6 @@ from kd.models.precision import resolve_precision
 from kd.run.baselines import log_baselines
 from kd.run.checkpoints import checkpoints
 from kd.run.data import short_name
-from kd.run.encode import encode
 from kd.run.fit import learn, log_model, score_test
 from kd.run.identity import code_digest, fingerprint
 from kd.run.plan import Plan
@@ -65,8 +64,9 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
     if plan.explained:
         data["explained"] = str(plan.explained)
     if plan.control is not None and plan.teacher is not None:
-        data["teacher"] = plan.teacher.digest  # of a teacher that is a student itself the arm may have the arm alone
-    key = fingerprint({**plan.identity, **data, "seed": config.seed, "code": code_digest()})
+        # of a teacher that is a student itself, the arm may name its arm alone
+        data["teacher"] = plan.teacher.located.digest
+    key = fingerprint({**plan.identity, **data, "seed": config.seed, "code": code_digest(plan.rows.task)})
     found = tracking.runs([where.experiment], f"tags.`kd.cache_key` = '{key}'") if where.reuse else []
     if found:
         outcome = Outcome(found[-1].run_id, tracking.model_of(found[-1].run_id), reused=True)
@@ -82,11 +82,11 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
 def _carry_out(plan: Plan, config: FitOptions, where: Where, key: str) -> Outcome:
     with started(plan, config, where.parent, key, where.tags) as (run, folder):
         for name in get_args(SplitName):
-            encode(config, plan.rows, name, plan.tokenizer)  # what cannot be read is told before anything is trained
+            plan.features(name)  # what cannot be read is refused before anything is trained
         validation = learn(plan, config, run, folder)
         test = score_test(plan, config, run)
         say(f"{plan.title}: " + ", ".join([*_shown("val", validation), *_shown("test", test)]))
-        model = log_model(plan, config, run)
+        model = log_model(plan, run)
         if where.profile:
             measure_apart(model, run.run_id, config)
     return Outcome(run.run_id, model, reused=False)
@@ -149,7 +149,7 @@ def _tags(plan: Plan, config: FitOptions, key: str) -> dict[str, str]:
         "kd.architecture": fingerprint({"class": type(plan.model).__name__, **_shape(plan)}),
     }
     if plan.teacher is not None:
-        tags["kd.teacher"] = plan.teacher.uri
+        tags["kd.teacher"] = plan.teacher.located.uri
     if plan.teacher_labels:
         tags["kd.teacher_labels"] = plan.teacher_labels
     if plan.control is not None:

@@ -1,18 +1,20 @@
 """What makes two trainings the same: arms, controls and cache keys are hashes of it."""
 
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from kd.base.task import Task
 from kd.config import FitOptions
 from kd.models.precision import resolve_precision
 from kd.run.data import Rows
 
-DECIDING_CODE = ("data", "tasks", "models", "objectives", "training", "teacher", "evaluation")
-TEACHING_CODE = ("tasks", "data", "models", "teacher")
+DECIDING_CODE = ("data", "evaluation", "models", "objectives", "teacher", "training")
+TEACHING_CODE = ("data", "models", "teacher")
 """What decides the teacher's outputs, and how they are kept."""
 TEACHING_LIBRARIES = ("torch", "transformers", "tokenizers")
 
@@ -34,11 +36,10 @@ def shared_identity(config: FitOptions, rows: Rows) -> dict[str, Any]:
         "patience",
     )
     return {
-        "task": rows.task.serving(),
+        **rows.task.identity(),
         "data": rows.full_digest,
         "validation": rows.validation_digest,
         "max_train": config.max_train,
-        "max_length": config.max_length,
         "precision": resolve_precision(config.precision),
         **{name: getattr(config, name) for name in names},
         **({"labelled": rows.train_digest} if config.labelled else {}),
@@ -46,19 +47,22 @@ def shared_identity(config: FitOptions, rows: Rows) -> dict[str, Any]:
     }
 
 
-def teaching_code() -> str:
+def teaching_code(task: Task) -> str:
     """Return a digest of the source that the teacher's outputs depend on, and of the libraries' versions."""
-    return fingerprint({"code": code_digest(TEACHING_CODE), "libraries": library_versions()})
+    return fingerprint({"code": code_digest(task, TEACHING_CODE), "libraries": library_versions()})
 
 
 def library_versions() -> list[str]:
-    """Return the versions of the libraries that what a teacher says depends on."""
+    """Return the versions of the libraries that the teacher's outputs depend on."""
     return [version(library) for library in TEACHING_LIBRARIES]
 
 
-def code_digest(parts: tuple[str, ...] = DECIDING_CODE) -> str:
-    """Return a digest of the source that decides what is learned; a commit would not tell a changed tree apart."""
-    folders = [Path(__file__).parents[1] / part for part in parts]
+def code_digest(task: Task, parts: tuple[str, ...] = DECIDING_CODE) -> str:
+    """Return a digest of the source that decides what is learned; a commit would not tell a changed tree apart.
+
+    Of the tasks only this one's folder counts: an edit in one task leaves what is kept of others valid.
+    """
+    folders = [*(Path(__file__).parents[1] / part for part in parts), Path(inspect.getfile(type(task))).parent]
     if absent := [folder.name for folder in folders if not folder.is_dir()]:
         raise FileNotFoundError(f"a digest of code names {absent[0]}, and there is no such folder")
     files = [path for folder in folders for path in folder.rglob("*.py")]

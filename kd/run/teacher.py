@@ -5,9 +5,9 @@ from transformers import set_seed
 from kd import tracking
 from kd.base.console import say
 from kd.config import StudentConfig, TeacherConfig, narrowed
-from kd.models.load import fit_together, load_tokenizer
 from kd.run import student
 from kd.run.data import Rows
+from kd.run.encode import encoder
 from kd.run.execute import Where, train
 from kd.run.identity import shared_identity
 from kd.run.locate import locate
@@ -39,9 +39,7 @@ def plan(config: TeacherConfig, rows: Rows) -> Plan:
     """
     source = locate(config.teacher, "teacher")
     set_seed(config.seed)
-    model = rows.task.load_model(source.folder, "teacher", finished=False)
-    tokenizer = load_tokenizer(source.folder, "teacher")
-    fit_together(model, tokenizer, "teacher", config.max_length)
+    model, processor = rows.task.load(source.folder, "teacher", finished=False)
     labels = f" · {len(rows.train)} labels" if config.labelled else ""
     short = source.uri.removeprefix("builtin:").rstrip("/").rpartition("/")[2]
     return Plan(
@@ -49,12 +47,8 @@ def plan(config: TeacherConfig, rows: Rows) -> Plan:
         role="teacher",
         title=f"teacher {short} · {model.config.num_hidden_layers} layers{labels} · seed {config.seed}",
         model=model,
-        tokenizer=tokenizer,
+        processor=processor,
         rows=rows,
+        features=encoder(config, rows, processor),
         identity={**shared_identity(config, rows), "role": "teacher", "source": source.digest},
-        control=None,
-        terms=(),
-        alpha=0.0,
-        teacher=None,
-        signal=None,
     )

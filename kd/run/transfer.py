@@ -1,12 +1,13 @@
 """Transfer rows: text without labels on which a student learns from its teacher alone."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from datasets import Dataset
 
 from kd.base.console import say
+from kd.base.task import Filters
 from kd.base.types import REST, UserError
 from kd.config import DistillConfig
 from kd.data.digests import digest
@@ -24,6 +25,9 @@ def with_transfer(config: DistillConfig, rows: Rows) -> Rows:
     """
     if not config.transfer:
         return rows
+    if (config.transfer_confidence or config.transfer_balance) and not hasattr(rows.task, "trusted"):
+        option = "transfer_confidence" if config.transfer_confidence else "transfer_balance"
+        raise UserError(f"{option} means nothing for task={config.task!r}, which has no classes: leave it out")
     named = f"transfer={config.transfer!r}"
     if config.transfer == REST and rows.rest is None:
         raise UserError(f"{named}: labelled={config.labelled} is all training rows, and leaves none")
@@ -86,25 +90,27 @@ def in_words(config: DistillConfig) -> str:
     return f" + {short_name(config.transfer)}{sure}{' balanced' if config.transfer_balance else ''}"
 
 
-def trusted_rows(plan: Plan, seed: int) -> np.ndarray:
-    """Return the positions of the rows to train on: those with labels, and of the others those the filters keep.
+def trusted_features(plan: Plan, seed: int) -> np.ndarray:
+    """Return the positions of the features to train on: those with labels, and of the others those the filters keep.
 
-    The teacher is asked about all of them, once, so filters of other strength find its outputs.
+    The teacher runs over all of them, once, so filters of other strength find its outputs.
 
     Raises:
         UserError: the filters leave no transfer row.
     """
-    asked, first = plan.rows.transfer, len(plan.rows.train)
+    asked = plan.rows.transfer
     assert asked is not None
-    assert plan.signal is not None
-    kept = np.ones(asked.count, dtype=bool)
-    if asked.confidence or asked.balanced:
-        logits = plan.signal("train").all_logits()[first:]
-        kept = plan.rows.task.trusted(logits, asked.confidence, asked.balanced, seed)
-        if not kept.any():
-            raise UserError(
-                f"transfer_confidence={asked.confidence}: the teacher is as sure as that of none of the {asked.count} "
-                "transfer rows: lower it"
-            )
-        say(f"{kept.sum()} of {asked.count} transfer rows are kept by what the teacher says of them")
+    assert plan.signals is not None
+    of_example = plan.features("train")["example"]
+    first = int(np.count_nonzero(of_example < len(plan.rows.train)))
+    if not (asked.confidence or asked.balanced):
+        return np.arange(len(of_example))
+    outputs = {name: values[first:] for name, values in plan.signals.train().all_outputs().items()}
+    kept = cast(Filters, plan.rows.task).trusted(outputs, asked.confidence, asked.balanced, seed)
+    if not kept.any():
+        raise UserError(
+            f"transfer_confidence={asked.confidence}: the teacher is as sure as that of none of the {asked.count} "
+            "transfer rows: lower it"
+        )
+    say(f"{kept.sum()} of {asked.count} transfer rows are kept by the teacher's answers to them")
     return np.concatenate([np.arange(first), first + np.flatnonzero(kept)])

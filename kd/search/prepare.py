@@ -8,6 +8,7 @@ from typing import Any
 
 from kd import tracking
 from kd.base.console import hushed, say
+from kd.base.task import Task
 from kd.base.types import UserError
 from kd.config import HpoConfig
 from kd.config.hpo import LIMITED
@@ -17,13 +18,13 @@ from kd.run.data import Rows, describe, short_name
 from kd.run.distill import planned
 from kd.run.identity import fingerprint
 from kd.run.locate import Located
+from kd.run.plan import Teacher
 from kd.search.storage import existing, open_storage, open_study, place_of, unbroken
 from kd.search.study import Sampling
 from kd.search.trial import Arm, Bench, options, rows_of
 from kd.space import OF_TEACHER, SEARCHABLE, Space, as_json, check_space, for_control, load_space, within
 from kd.space.parameters import combinations, ends, with_conditions
 from kd.tasks import TASKS
-from kd.tasks.base import Task
 
 ARMS = {"distill": ("distill",), "control": ("control",), "both": ("control", "distill")}
 
@@ -108,9 +109,10 @@ def prepare(config: HpoConfig, experiment: str) -> Setting:
     directions = _directions(config, TASKS[config.task])
     rows = rows_of(config, config.seed)
     describe(config, rows)
-    located, teacher = student.find_teacher(config, rows)
+    teacher = student.find_teacher(config, rows)
+    located = teacher.located
     config = replace(config, teacher=located.uri)  # a version registered meanwhile changes nothing
-    _check_layers(config, space, rows, (located, teacher), named)
+    _check_layers(config, space, rows, teacher, named)
     identities = {arm: _identity(config, arm, each, rows, located) for arm, each in spaces.items()}
     shared = {**_identity(config, "distill", space, rows, located), "store": tracking.tracking_uri()}
     name = config.study_name or f"{short_name(config.dataset)}-{fingerprint({**shared, 'experiment': experiment})[:8]}"
@@ -156,7 +158,7 @@ def _directions(config: HpoConfig, task: type[Task]) -> dict[str, bool]:
     return dict(sorted(((name, known[name]) for name in wanted), key=lambda pair: pair[0] in LIMITED))
 
 
-def _check_layers(config: HpoConfig, space: Space, rows: Rows, teacher: tuple[Located, Any], named: str) -> None:
+def _check_layers(config: HpoConfig, space: Space, rows: Rows, teacher: Teacher, named: str) -> None:
     """Build a student of every shape that the space may draw."""
     names = ("student_layers", "initialisation")
     points = combinations(with_conditions(space, names), ends)
@@ -165,7 +167,7 @@ def _check_layers(config: HpoConfig, space: Space, rows: Rows, teacher: tuple[Lo
         params = dict(shape)
         try:
             with hushed():
-                student.initialise(options(config, "control", params, config.seed), rows, *teacher)
+                student.initialise(options(config, "control", params, config.seed), rows, teacher)
         except UserError as error:
             raise UserError(f"{named}: {error}" if shape else str(error)) from error
 
@@ -199,7 +201,7 @@ def teach(bench: Bench) -> tuple[int, int]:
         rows = rows_of(bench.config, seed)
         with hushed():
             plan = planned(options(bench.config, arm, {}, seed), rows)
-        if plan.signal is not None and (computed := plan.signal("train", plan.contents).computed):
+        if plan.signals is not None and (computed := plan.signals.train(plan.objective.contents).computed):
             passes, read = passes + 1, read + computed
     return passes, read
 

@@ -136,7 +136,7 @@ def _score(bench: Bench, winner: Finalist, control: Finalist) -> None:
             given = options(bench.config, winner.arm, winner.trial.attempt.params, seed)
             rows = rows_of(bench.config, seed)
             stored = tracking.stored_model(str(one.notes["model"]), "model")
-            trained = rows.task.load_model(stored.folder, "model", finished=True)
+            trained, _ = rows.task.load(stored.folder, "model", finished=True)
             with hushed():
                 plan = planned(given, rows)
             score_test(replace(plan, model=trained), given, run)

@@ -13,8 +13,8 @@ from optuna.exceptions import StorageInternalError
 
 from kd import tracking
 from kd.base.console import hushed, say
-from kd.base.types import CALLER_ONLY, Pruned, Stopped, UserError
-from kd.config import DistillConfig, FitOptions, HpoConfig, StudentConfig, narrowed
+from kd.base.types import Pruned, Stopped, UserError
+from kd.config import DistillConfig, HpoConfig, StudentConfig, narrowed
 from kd.run.data import Rows, load_rows
 from kd.run.distill import planned
 from kd.run.execute import started
@@ -129,7 +129,7 @@ def _train(bench: Bench, arm: Arm, claim: Claim, given: StudentConfig, show: Sho
     plan = replace(plan, title=f"{name} · {plan.title}")
     # of the slot, so that the next attempt goes on from the checkpoint of one that was killed
     key = fingerprint({**plan.identity, "seed": given.seed, "study": claim.study.name, "slot": claim.slot,
-                       "rows": rows.train_digest, "code": code_digest()})  # fmt: skip
+                       "rows": rows.train_digest, "code": code_digest(plan.rows.task)})  # fmt: skip
     tags = {"kd.stage": "trial", "kd.study": claim.study.name, "kd.trial": str(claim.number)}
     first = next(iter(bench.directions))
 
@@ -142,10 +142,10 @@ def _train(bench: Bench, arm: Arm, claim: Claim, given: StudentConfig, show: Sho
         with started(plan, given, bench.parent, key, tags) as (run, folder):
             claim.note(run_id=run.run_id)
             quality = learn(plan, given, run, folder, watch)
-            cost = _cost(plan, given, {*bench.directions, *bench.config.limits})
+            cost = _cost(plan, {*bench.directions, *bench.config.limits})
             run.log_metrics({f"model/{name}": value for name, value in cost.items()})
             if final:
-                claim.note(model=log_model(plan, given, run))
+                claim.note(model=log_model(plan, run))
             known = {**quality, **cost}
             excess = {name: known[name] - limit for name, limit in bench.config.limits.items()}
             claim.complete([known[name] for name in bench.directions], excess)
@@ -157,28 +157,25 @@ def _train(bench: Bench, arm: Arm, claim: Claim, given: StudentConfig, show: Sho
         raise
 
 
-def _cost(plan: Plan, given: FitOptions, asked: set[str]) -> dict[str, float]:
+def _cost(plan: Plan, asked: set[str]) -> dict[str, float]:
     """Measure what of a student's cost a limit or a direction asks for; its number of parameters always."""
     cost = {"parameters": float(plan.model.num_parameters())}
     if "gflops" in asked:
-        cost["gflops"] = _gflops(plan, given)
+        cost["gflops"] = _gflops(plan)
     if "size_mib" in asked:
         with tempfile.TemporaryDirectory() as scratch:
-            save(plan, given, Path(scratch) / "weights")
+            save(plan, Path(scratch) / "weights")
             cost["size_mib"] = profile.folder_size_mib(Path(scratch) / "weights")
     return cost
 
 
-def _gflops(plan: Plan, given: FitOptions) -> float:
-    validation = plan.rows.splits.validation
-    sample = validation.select(range(min(COUNTED, len(validation))))
-    encoded = plan.rows.task.encode(sample, plan.tokenizer, given.max_length)
-    collate = plan.rows.task.collate(plan.tokenizer)
+def _gflops(plan: Plan) -> float:
+    features = plan.features("validation")
+    collate = plan.rows.task.collate(plan.processor)
     plan.model.to("cpu").eval()
-    batches = [collate([encoded[place]]) for place in range(len(encoded))]
-    inputs = [{key: value for key, value in batch.items() if key not in CALLER_ONLY} for batch in batches]
+    batches = [collate(features.__getitems__([place])) for place in range(min(COUNTED, len(features)))]
     with torch.inference_mode():
-        found = counted(plan.model, [partial(plan.model, **each) for each in inputs])
+        found = counted(plan.model, [partial(plan.model, **each.inputs) for each in batches])
     if "model/gflops" not in found:
         raise UserError("gflops: not all of this model's work can be counted; use parameters or size_mib instead")
     return found["model/gflops"]

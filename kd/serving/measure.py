@@ -8,10 +8,10 @@ from pathlib import Path
 from datasets import Dataset
 
 from kd import tracking
+from kd.base.task import Task
 from kd.base.types import UserError
 from kd.config import FitOptions
 from kd.serving import package
-from kd.tasks.base import Task
 
 
 def log_served(run: tracking.Run, task: Task, validation: Dataset, folder: Path) -> str:

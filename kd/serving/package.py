@@ -27,14 +27,15 @@ SERVING_PACKAGES: Mapping[FormatName, tuple[str, ...]] = {
 
 
 def save(
-    folder: Path, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", settings: Mapping[str, Any]
+    folder: Path, model: "PreTrainedModel", processor: "PreTrainedTokenizerBase | None", settings: Mapping[str, Any]
 ) -> None:
-    """Write weights (safetensors), configuration, tokenizer and `kd.json` (settings) into `folder`."""
+    """Write weights (safetensors), configuration, processor and `kd.json` (settings) into `folder`."""
     model.save_pretrained(folder)
-    if tokenizer.is_fast:  # how its last call cut and padded is no part of it
-        tokenizer.backend_tokenizer.no_truncation()
-        tokenizer.backend_tokenizer.no_padding()
-    tokenizer.save_pretrained(folder)
+    if processor is not None:
+        if processor.is_fast:  # how its last call cut and padded is no part of it
+            processor.backend_tokenizer.no_truncation()
+            processor.backend_tokenizer.no_padding()
+        processor.save_pretrained(folder)
     write_settings(folder, settings)
 
 

@@ -50,7 +50,7 @@ def require_chain(config: CascadeConfig, rows: Rows) -> None:
         UserError: the teacher has another number of layers, or a step's layers or objective cannot be.
     """
     finished = config.teacher.startswith(("models:/", "runs:/"))
-    whole = shape(rows.task.load_model(locate(config.teacher, "teacher").folder, "teacher", finished=finished))
+    whole = shape(rows.task.load(locate(config.teacher, "teacher").folder, "teacher", finished=finished)[0])
     named = f"chain={config.chain!r}"
     if config.layers[0] != whole.layers:
         raise UserError(
@@ -128,7 +128,7 @@ def _arm(plan: Plan, identity: Mapping[str, Any], source: Source, ranked: bool) 
     assert plan.teacher is not None
     if not source.arm:
         return fingerprint(identity)
-    own = plan.teacher.digest
+    own = plan.teacher.located.digest
     known = {name: source.arm if value == own else value for name, value in identity.items()}
     return fingerprint({**known, "layers": f"importance {len(known['layers'])}"} if ranked else known)
 

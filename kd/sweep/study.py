@@ -1,6 +1,5 @@
 """Train the same student under every condition of a design, with its controls, and say what mattered."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 
@@ -103,7 +102,7 @@ def works_of(todo: Sequence[Cell], rows: Mapping[int, Rows]) -> tuple[list[float
                 raise UserError(f"{cell.words}: {error}; or exclude such cells in the design") from error
             sizes[condition] = getattr(plan.model.config, "num_hidden_layers", 1), len(plan.rows.split("train"))
             assert plan.teacher is not None
-            depth = json.loads((plan.teacher.folder / "config.json").read_text("utf-8")).get("num_hidden_layers", 1)
+            depth = getattr(plan.teacher.model.config, "num_hidden_layers", 1)
         layers, count = sizes[condition]
         count = cell.config.epoch_rows or min(count, cell.config.max_train or count)
         works.append(float(cell.config.epochs * count * (layers + 1)))

@@ -20,14 +20,13 @@ import numpy as np
 import torch
 
 from kd.base.home import home
-from kd.base.types import CacheName, TeacherOutputs, TopLogProbs
+from kd.base.types import OUTPUTS, CacheName, TeacherOutputs, TopLogProbs, UserError
 from kd.teacher.cache.index import Index, Teacher, plan, read_index, write_index
 from kd.teacher.cache.reader import Piece, Reader
 from kd.teacher.cache.writer import clear, fill, locked, planning, shard_files, size_of
 
 log = logging.getLogger(__name__)
 KINDS = ("hidden", "attention", "relation")
-TOP = ("logits.values", "logits.indices", "logits.tail")
 GIB = 2**30
 CONTENTS = "contents"
 """Key of what is kept, among what an index says about itself."""
@@ -39,15 +38,15 @@ class Wanted:
 
     Attributes:
         key: from `signal_key`.
-        rows: number of rows the data set has.
-        contents: `logits`, and `hidden.3`, `attention.3` or `relation.3` of layer 3, say.
+        features: number of features the data set has.
+        contents: `outputs`, and `hidden.3`, `attention.3` or `relation.3` of layer 3, say.
         about: teacher, data and split, for people who look at the cache.
-        left: whether shorter rows are filled up on the left, as the tokenizer does.
+        left: whether shorter features are filled up on the left, as the processor does.
     """
 
     key: str
-    rows: int
-    contents: tuple[str, ...] = ("logits",)
+    features: int
+    contents: tuple[str, ...] = (OUTPUTS,)
     about: Mapping[str, str] = field(default_factory=dict)
     left: bool = False
 
@@ -66,17 +65,16 @@ def signal_key(parts: Mapping[str, str]) -> str:
 
 
 class TeacherSignal:
-    """The teacher's outputs for any rows of one data set: from disk, or by running it on them.
+    """The teacher's outputs for any features of one data set: from disk, or by running it on them.
 
     Attributes:
-        computed: number of rows that the teacher ran over to fill the cache; 0 where all of it was there.
-        cached: whether outputs come from disk.
+        computed: number of features that the teacher ran over to fill the cache; 0 where all of it was there.
     """
 
     def __init__(
         self, wanted: Wanted, teacher: Callable[[], Teacher], reader: Reader | None, computed: int = 0
     ) -> None:
-        """Read from `reader`; without one, ask `teacher`."""
+        """Read from `reader`; without one, run `teacher`."""
         self.computed = computed
         self._wanted = wanted
         self._teacher = teacher
@@ -87,47 +85,80 @@ class TeacherSignal:
         """Whether outputs come from disk."""
         return self._reader is not None
 
-    def __call__(self, rows: torch.Tensor, device: torch.device | None = None) -> TeacherOutputs:
-        """Return the teacher's outputs for the rows at these positions `(batch,)`, on `device` or else on the CPU."""
-        found = self._pieces(rows.numpy())
-        ready = {name: _joined(pieces, self._wanted.left).to(device or "cpu") for name, pieces in found.items()}
+    def __call__(self, features: np.ndarray, device: torch.device | None = None) -> TeacherOutputs:
+        """Return the teacher's outputs for the features at these positions `(batch,)`, on `device` or on the CPU."""
         layers: dict[str, dict[int, torch.Tensor]] = {kind: {} for kind in KINDS}
-        for name in self._wanted.contents:
-            kind, _, layer = name.partition(".")
-            if layer:
-                layers[kind][int(layer)] = ready[name]
-        if "logits" in ready:
-            return TeacherOutputs(logits=ready["logits"], **layers)
-        values, indices, tail = (ready[name] for name in TOP)
-        return TeacherOutputs(logits=TopLogProbs(values, indices.long(), tail), **layers)
+        parts: dict[str, torch.Tensor] = {}
+        for name, pieces in self._pieces(features).items():
+            kind, _, rest = name.partition(".")
+            if kind == OUTPUTS:
+                parts[rest] = _in_a_row(pieces).to(device or "cpu")
+            else:
+                layers[kind][int(rest)] = _padded(pieces, self._wanted.left).to(device or "cpu")
+        return TeacherOutputs(_named_outputs(parts), **layers)
 
-    def all_logits(self) -> np.ndarray:
-        """Return the logits of all rows at once, `(rows, ..., options)` float32; the teacher must keep them whole."""
-        order = np.arange(self._wanted.rows)
-        if not self.cached:
-            order = np.argsort(-np.asarray(self._teacher().lengths), kind="stable")
-        found = _joined(self._pieces(order)["logits"], self._wanted.left).cpu().numpy()
-        result = np.empty_like(found)
-        result[order] = found
-        return result
+    def all_outputs(self) -> Mapping[str, np.ndarray]:
+        """Return the task's outputs of all features at once, by name: `(positions, ...)` float32.
 
-    def _pieces(self, rows: np.ndarray) -> dict[str, list[Piece]]:
+        Raises:
+            UserError: only the most probable of many options are known.
+        """
+        found = self(np.arange(self._wanted.features)).outputs
+        if any(isinstance(values, TopLogProbs) for values in found.values()):
+            raise UserError(
+                "the teacher's answer has too many options to keep them all, and transfer_confidence and "
+                "transfer_balance need all of them: leave both out"
+            )
+        return {name: values.numpy() for name, values in found.items() if isinstance(values, torch.Tensor)}
+
+    def _pieces(self, features: np.ndarray) -> dict[str, list[Piece]]:
         if self._reader is not None:
             try:
-                return self._reader.read(rows)
+                return self._reader.read(features)
             except OSError as error:
                 _warn(f"teacher cache {self._wanted.key} is gone ({error.strerror}): the teacher runs on every batch")
                 self._reader = None
         found: dict[str, list[Piece]] = {}
-        for part in self._teacher()(rows):
+        for part in self._teacher()(features):
             for name, each in part.items():
                 pieces = found.setdefault(name, [])
-                pieces += [Piece(slice(at, at + 1), row[None]) for at, row in enumerate(each, start=len(pieces))]
+                pieces += [Piece(slice(at, at + 1), one[None]) for at, one in enumerate(each, start=len(pieces))]
         return found
 
 
-def _joined(pieces: Sequence[Piece], left: bool) -> torch.Tensor:
-    """Put rows in their places, filling up with 0 what is shorter than the longest; always a copy of its own."""
+def _named_outputs(parts: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor | TopLogProbs]:
+    """Put together what is kept apart of a distribution over many options: `NAME.values`, `.indices`, `.tail`."""
+    found: dict[str, torch.Tensor | TopLogProbs] = {}
+    for name in parts:
+        plain, _, field_name = name.rpartition(".")
+        if not plain:
+            found[name] = parts[name]
+        elif field_name == "values":
+            indices, tail = parts[f"{plain}.indices"].long(), parts[f"{plain}.tail"]
+            found[plain] = TopLogProbs(parts[name], indices, tail)
+    return found
+
+
+def _in_a_row(pieces: Sequence[Piece]) -> torch.Tensor:
+    """Put features' positions one after the other, `(positions, ...)`, in the features' order; always a copy."""
+    first = pieces[0].values
+    counts = torch.zeros(sum(len(piece.values) for piece in pieces), dtype=torch.int64)
+    for piece in pieces:
+        counts[piece.places] = piece.values.shape[1]
+    starts = counts.cumsum(0) - counts
+    whole = torch.float32 if first.is_floating_point() else first.dtype
+    result = torch.empty((int(counts.sum()), *first.shape[2:]), dtype=whole, device=first.device)
+    for piece in pieces:
+        values = piece.values.to(whole)
+        if piece.scales is not None:
+            values = values * piece.scales.view(-1, *[1] * (values.dim() - 1))
+        places = starts[piece.places].unsqueeze(1) + torch.arange(values.shape[1])
+        result[places.reshape(-1)] = values.reshape(-1, *values.shape[2:])
+    return result
+
+
+def _padded(pieces: Sequence[Piece], left: bool) -> torch.Tensor:
+    """Put features in their places, filling up with 0 what is shorter than the longest; always a copy of its own."""
     first = pieces[0].values
     shapes = {piece.values.shape[1:] for piece in pieces}
     size = tuple(map(max, zip(*shapes, strict=True)))
@@ -187,7 +218,7 @@ def _whole(wanted: Wanted) -> Reader | None:
     own = folder_of(wanted)
     for folder in [own, *sorted({*own.parent.glob("*/")} - {own})]:
         index = read_index(folder, key_of(folder))
-        if index is None or len(index.places) != wanted.rows:
+        if index is None or len(index.places) != wanted.features:
             continue
         if not {*wanted.contents} <= {*index.about[CONTENTS].split(",")}:
             continue
@@ -200,20 +231,20 @@ def _whole(wanted: Wanted) -> Reader | None:
 
 
 def _is_of(name: str, contents: Sequence[str]) -> bool:
-    """Whether what is stored under `name` belongs to one of `contents`: `logits.tail` belongs to `logits`."""
-    return name in contents or name.rpartition(".")[0] in contents
+    """Whether what is stored under `name` belongs to one of `contents`: `outputs.logits.tail` belongs to `outputs`."""
+    return name in contents or name.partition(".")[0] in contents
 
 
 def _written(
     folder: Path, wanted: Wanted, teacher: Callable[[], Teacher], caching: Caching
 ) -> tuple[Reader | None, int]:
-    """Compute what is missing, and open it: the number of rows computed here, too. Raises OSError."""
+    """Compute what is missing, and open it: the number of features computed here, too. Raises OSError."""
     key = key_of(folder)
     with locked(planning(folder)):
         if (reader := _whole(wanted)) is not None:  # another process has written it meanwhile
             return reader, 0
         kept = read_index(folder, key)
-        if kept is not None and len(kept.places) != wanted.rows:
+        if kept is not None and len(kept.places) != wanted.features:
             kept = None
         index = kept or plan(teacher(), {**wanted.about, CONTENTS: ",".join(wanted.contents)})
         if not _fits(folder, index, caching):

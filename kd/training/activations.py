@@ -1,4 +1,4 @@
-"""What the terms compare of the student besides logits, gathered while it trains."""
+"""What the terms compare of the student's layers, gathered while it trains."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from kd.base.types import ObjectiveTerm, StudentOutputs
 from kd.models.activations import look_into, with_maps
 
+RAW = "raw"
 PROJECTIONS = "distillation"
 """Name of the projections within the student, while it trains: so optimiser, ranks and checkpoints know them."""
 
@@ -20,8 +21,8 @@ def looked_into(model: PreTrainedModel, terms: Sequence[ObjectiveTerm], seed: in
     """Have a student in training give what terms need, joined to the teacher's width; afterwards no trace is left.
 
     Yields:
-        What the student must be called with. In training it then answers with a dict: `logits`, and for each term
-        `hidden/hidden.1`, say, by `as_needed` made into what the term takes. Without needs nothing is changed.
+        What the student must be called with. In training it then returns a dict: `raw`, what it would have returned,
+        and for each term `hidden/hidden.1`, say, which `gathered` takes apart. Without needs nothing is changed.
     """
     contents = list(dict.fromkeys(name for term in terms for name in term.needs.student))
     if not contents:
@@ -29,12 +30,12 @@ def looked_into(model: PreTrainedModel, terms: Sequence[ObjectiveTerm], seed: in
         return
     inside = look_into(model, contents, "student")
 
-    def gather(module: nn.Module, _: Any, outputs: Any) -> dict[str, torch.Tensor] | None:
+    def gather(module: nn.Module, _: Any, outputs: Any) -> dict[str, Any] | None:
         if not module.training:
             return None
         found = inside.picked(outputs, heard)
         heard.clear()
-        given = {"logits": outputs.logits}
+        given: dict[str, Any] = {RAW: outputs}
         for term in terms:  # within the forward, or the ranks' gradients would not be brought together
             join = projections[term.name] if term.needs.widths else nn.Identity()
             given |= {f"{term.name}/{name}": join(found[name].float()) for name in term.needs.student}
@@ -59,10 +60,16 @@ def _projections(terms: Sequence[ObjectiveTerm], seed: int) -> nn.ModuleDict:
         return nn.ModuleDict({name: nn.Linear(*pair, bias=False) for name, pair in widths.items()})
 
 
-def as_needed(outputs: Any, term: ObjectiveTerm) -> StudentOutputs:
-    """Return of the student's answer what a term takes."""
-    layers: dict[str, dict[int, torch.Tensor]] = {"hidden": {}, "attention": {}, "relation": {}}
-    for name in term.needs.student:
-        kind, _, layer = name.partition(".")
-        layers[kind][int(layer)] = outputs[f"{term.name}/{name}"]
-    return StudentOutputs(outputs["logits"], **layers)
+def gathered(returned: Any, terms: Sequence[ObjectiveTerm]) -> tuple[Any, dict[str, StudentOutputs]]:
+    """Take apart what the student returns in training: its own output, and what each term takes of its layers."""
+    if not any(term.needs.student for term in terms):
+        return returned, {}
+    found = {}
+    for term in terms:
+        layers: dict[str, dict[int, torch.Tensor]] = {"hidden": {}, "attention": {}, "relation": {}}
+        for name in term.needs.student:
+            kind, _, layer = name.partition(".")
+            layers[kind][int(layer)] = returned[f"{term.name}/{name}"]
+        if term.needs.student:
+            found[term.name] = StudentOutputs({}, **layers)
+    return returned[RAW], found

@@ -11,7 +11,7 @@ from datasets import ClassLabel, Dataset
 from safetensors.torch import load_file, save_file
 
 from kd.base.types import UserError
-from kd.data.splits import Splits
+from kd.base.types import Splits
 from kd.tasks.classification import Classification
 from kd.tasks.classification.baselines import bag_of_words, majority
 from kd.tasks.classification.scores import (

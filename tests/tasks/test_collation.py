@@ -7,7 +7,7 @@ from datasets import Dataset
 from transformers import DataCollatorWithPadding
 
 from kd.data.encoded import encoded
-from kd.data.splits import Splits
+from kd.base.types import Splits
 from kd.tasks.classification import Classification
 from tests.tiny import WORDS, tokenizer
 

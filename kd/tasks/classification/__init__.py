@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,8 +11,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from kd.base.types import Content, MaskName, SplitName, TaskName, Term, UserError
-from kd.tasks.base import Batch, Collate, content_of, padded, token_fill
+from kd.base.task import Collate, Record
+from kd.base.types import (
+    Batch,
+    Content,
+    FormatName,
+    MaskName,
+    ObjectiveName,
+    SplitName,
+    Splits,
+    TaskName,
+    Term,
+    UserError,
+)
+from kd.models.tokens import content_of, padded, token_fill
 from kd.tasks.classification import scores
 from kd.tasks.classification.spaces import SPACES
 
@@ -21,7 +33,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from kd.data.splits import Splits
 
 UNLABELLED = -100
 """Stands for a label where there is none."""
@@ -35,25 +46,32 @@ class Classification:
         text: column of the text.
         text_pair: column of the second text, or empty.
         label: column of the label.
+        max_length: longest input in tokens; longer ones are cut.
         labels: label names in the order of the model's logits; known after `fitted`.
     """
 
     text: str
     text_pair: str
     label: str
+    max_length: int = 128
     labels: tuple[str, ...] = ()
     name: ClassVar[TaskName] = "classification"
     directions: ClassVar[Mapping[str, bool]] = scores.DIRECTIONS
     slices: ClassVar[tuple[str, ...]] = ("label", "words")
     spaces: ClassVar[Mapping[str, Mapping[str, Any]]] = SPACES
+    objectives: ClassVar[tuple[ObjectiveName, ...]] = (
+        *("soft", "none", "hard", "hidden", "attention", "relation", "cosine", "patient", "jsd", "dkd"),
+    )
+    per_token: ClassVar[bool] = False
+    formats: ClassVar[tuple[FormatName, ...]] = ("safetensors", "onnx", "onnx-int8")
 
     @classmethod
-    def from_columns(cls, columns: Mapping[str, str]) -> Classification:
+    def from_columns(cls, columns: Mapping[str, str], max_length: int = 128) -> Classification:
         """Make the task from the column options; UserError where two of them name one column."""
         named = [column for column in columns.values() if column]
         if len(set(named)) < len(named):
             raise UserError(f"text_column, text_pair_column and label_column name one column twice: {', '.join(named)}")
-        return cls(columns["text_column"], columns["text_pair_column"], columns["label_column"])
+        return cls(columns["text_column"], columns["text_pair_column"], columns["label_column"], max_length)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -64,6 +82,22 @@ class Classification:
     def target(self) -> str:
         """The label column."""
         return self.label
+
+    @property
+    def balance(self) -> str:
+        """The label column."""
+        return self.label
+
+    def examples(self, splits: Splits) -> Splits:
+        """Every row is an example."""
+        return splits
+
+    def identity(self) -> Mapping[str, Any]:
+        """The columns read, the labels, and where a text is cut."""
+        return {
+            "task": {"task": self.name, "inputs": list(self.inputs), "labels": list(self.labels)},
+            "max_length": self.max_length,
+        }
 
     def fitted(self, splits: Splits) -> Classification:
         """Learn the label names from train.
@@ -95,8 +129,28 @@ class Classification:
                 )
         return replace(self, labels=declared or tuple(distinct))
 
-    def load_model(self, folder: Path, option: str, *, finished: bool) -> PreTrainedModel:
-        """Load weights with a head of this task's labels; see `Task.load_model`."""
+    def load(self, folder: Path, option: str, *, finished: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Load weights with a head of this task's labels, and their tokenizer."""
+        from kd.models.load import load_tokenizer
+
+        model = self._model(folder, option, finished)
+        tokenizer = load_tokenizer(folder, option)
+        self.require_fit(model, tokenizer, option)
+        return model, tokenizer
+
+    def require_fit(self, model: PreTrainedModel, processor: PreTrainedTokenizerBase, option: str) -> None:
+        """Have the two agree on the padding token; the model must have positions for `max_length` tokens."""
+        from kd.models.load import fit_together
+
+        fit_together(model, processor, option, self.max_length)
+
+    def processor_digest(self, processor: PreTrainedTokenizerBase) -> str:
+        """Name all that the tokenizer would save."""
+        from kd.models.load import tokenizer_digest
+
+        return tokenizer_digest(processor)
+
+    def _model(self, folder: Path, option: str, finished: bool) -> PreTrainedModel:
         import torch
         from safetensors import SafetensorError
         from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -137,61 +191,71 @@ class Classification:
         result: PreTrainedModel = model
         return result
 
-    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
+    def encode(self, examples: Dataset, processor: PreTrainedTokenizerBase) -> Dataset:
         """Tokenise, truncated to `max_length` tokens; labels become indices, and -100 where there is none."""
         from datasets import Dataset
 
-        encoded = dict(tokenizer(*self._texts(rows), truncation=True, max_length=max_length))
+        encoded = dict(processor(*self._texts(examples), truncation=True, max_length=self.max_length))
         index = {label: i for i, label in enumerate(self.labels)}
-        encoded["labels"] = [UNLABELLED if name is None else index[name] for name in _names(rows, self.label)]
-        encoded["row"] = list(range(len(rows)))
+        encoded["labels"] = [UNLABELLED if name is None else index[name] for name in _names(examples, self.label)]
+        encoded["example"] = list(range(len(examples)))
         encoded["length"] = [len(ids) for ids in encoded["input_ids"]]
         return Dataset.from_dict(encoded)
 
-    def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
+    def collate(self, processor: PreTrainedTokenizerBase) -> Collate:
         """Pad to the longest of the batch."""
-        return partial(padded, fill=token_fill(tokenizer), left=tokenizer.padding_side == "left")
+        left = processor.padding_side == "left"
+        return partial(padded, fill=token_fill(processor), left=left, truth=("labels",))
 
     def masks(self, batch: Batch) -> Mapping[MaskName, torch.Tensor]:
         """`target` and `positions` are `(batch,)`, `tokens` is `(batch, length)`. Label -100 means unlabelled."""
-        labelled = batch["labels"] != UNLABELLED
+        labelled = batch.truth["labels"] != UNLABELLED
         return {
             "target": labelled,
             "positions": labelled.new_ones(labelled.shape),
-            "tokens": batch["attention_mask"].bool(),
+            "tokens": batch.inputs["attention_mask"].bool(),
         }
 
-    def loss(self, outputs: Any, batch: Batch) -> Term:
+    def outputs(self, raw: Any, batch: Batch) -> Mapping[str, torch.Tensor]:
+        """`logits`, `(batch, classes)`: each feature is one position."""
+        return {"logits": raw.logits}
+
+    def loss(self, raw: Any, batch: Batch) -> Term:
         """Cross-entropy in nats of logits `(batch, classes)`, summed over labelled rows."""
         import torch.nn.functional as F
 
-        labels = batch["labels"]
-        total = F.cross_entropy(outputs.logits.float(), labels, reduction="sum", ignore_index=UNLABELLED)
+        labels = batch.truth["labels"]
+        total = F.cross_entropy(raw.logits.float(), labels, reduction="sum", ignore_index=UNLABELLED)
         return total, (labels != UNLABELLED).sum()
 
-    def content(self, batch: Batch, tokenizer: PreTrainedTokenizerBase) -> Content:
-        """All tokens but special ones."""
-        return content_of(batch, tokenizer)
+    def answer(self, model: Any, batch: Batch) -> list[Record]:
+        """`logits`, `(classes,)`, of one forward."""
+        return [{"logits": row} for row in model(**batch.inputs).logits.float().cpu().numpy()]
 
-    def decided(self, outputs: Any) -> torch.Tensor:
+    def content(self, batch: Batch, processor: PreTrainedTokenizerBase) -> Content:
+        """All tokens but special ones."""
+        return content_of(batch, processor)
+
+    def decided(self, raw: Any) -> torch.Tensor:
         """The most probable class."""
-        decided: torch.Tensor = outputs.logits.argmax(dim=-1)
+        decided: torch.Tensor = raw.logits.argmax(dim=-1)
         return decided
 
-    def evidence(self, outputs: Any, decided: torch.Tensor) -> torch.Tensor:
-        """Log-probability in nats of the class: unlike a logit, it tells nothing that all classes have in common."""
-        known: torch.Tensor = outputs.logits.float().log_softmax(dim=-1)
+    def evidence(self, raw: Any, decided: torch.Tensor) -> torch.Tensor:
+        """Log-probability in nats of the class: unlike a logit, it says nothing that all classes have in common."""
+        known: torch.Tensor = raw.logits.float().log_softmax(dim=-1)
         return known.gather(-1, decided.unsqueeze(-1)).squeeze(-1)
 
-    def trusted(self, logits: np.ndarray, confidence: float, balanced: bool, seed: int) -> np.ndarray:
+    def trusted(self, outputs: Mapping[str, np.ndarray], confidence: float, balanced: bool, seed: int) -> np.ndarray:
         """By the probability of the most probable class, and as many rows of each class that is predicted."""
-        return scores.trusted(scores.softmax(logits), confidence, balanced, seed)
+        return scores.trusted(scores.softmax(outputs["logits"]), confidence, balanced, seed)
 
-    def predictions(self, rows: Dataset, logits: np.ndarray) -> pd.DataFrame:
+    def predictions(self, examples: Dataset, records: Sequence[Sequence[Record]]) -> pd.DataFrame:
         """One line an example; `score:<label>` are softmax probabilities, `words` is for slices."""
-        truth = _label_names(rows, self.label)
-        words = [sum(len(text.split()) for text in texts) for texts in zip(*self._texts(rows), strict=True)]
-        return scores.frame(rows, truth, self.labels, scores.softmax(logits)).assign(words=words)
+        logits = np.stack([own["logits"] for (own,) in records])
+        truth = _label_names(examples, self.label)
+        words = [sum(len(text.split()) for text in texts) for texts in zip(*self._texts(examples), strict=True)]
+        return scores.frame(examples, truth, self.labels, scores.softmax(logits)).assign(words=words)
 
     @staticmethod
     def quality(predictions: pd.DataFrame) -> dict[str, float]:
@@ -249,13 +313,13 @@ class Classification:
                 },
             )
 
-    def requests(self, rows: Dataset) -> pd.DataFrame:
+    def requests(self, examples: Dataset) -> pd.DataFrame:
         """One text column, or the two text columns under their names."""
-        return pd.DataFrame({column: list(map(str, rows[column][:])) for column in self.inputs})
+        return pd.DataFrame({column: list(map(str, examples[column][:])) for column in self.inputs})
 
-    def from_served(self, answers: pd.DataFrame) -> np.ndarray:
-        """Log-probabilities `(rows, classes)`: softmax gives the served probabilities back."""
-        return scores.log_probabilities(answers["probabilities"], self.labels)
+    def from_served(self, answers: pd.DataFrame) -> list[list[Record]]:
+        """Log-probabilities `(classes,)`: softmax gives the served probabilities back."""
+        return [[{"logits": row}] for row in scores.log_probabilities(answers["probabilities"], self.labels)]
 
     @property
     def served(self) -> Path:
@@ -263,8 +327,9 @@ class Classification:
         return Path(__file__).with_name("served.py")
 
     def serving(self) -> dict[str, Any]:
-        """The text columns' names, needed for pairs, and the labels."""
-        return {"task": self.name, "inputs": list(self.inputs), "labels": list(self.labels)}
+        """The text columns' names, needed for pairs, the labels, and where a text is cut."""
+        return {"task": self.name, "inputs": list(self.inputs), "labels": list(self.labels),
+                "max_length": self.max_length}  # fmt: skip
 
     def _joined(self, rows: Dataset) -> list[str]:
         return [" ".join(texts) for texts in zip(*self._texts(rows), strict=True)]

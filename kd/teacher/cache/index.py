@@ -1,4 +1,4 @@
-"""How the teacher's outputs over a data set are cut into shards, planned from two rows before the rest is computed.
+"""How the teacher's outputs over a data set are cut into shards, planned from a few before the rest is computed.
 
 Rows lie longest first, so that the teacher pads little and a training batch, whose rows are of like length, touches few
 shards. A row's place is one uint32 in a memory-mapped file; which shard a place belongs to is a few starts.
@@ -25,20 +25,22 @@ SMALL = 1024
 """A content with up to this many values a row on average is kept in float32: 4 KiB a row are no more than the text's
 own tokens take with all their columns, and half of it is not worth a rounding. Larger ones are float16 with a scale."""
 INDEX = "index"
+SAMPLE = 16
+"""Features that a plan is made from."""
 Part = Mapping[str, Sequence[torch.Tensor]]
 """Some rows' outputs by content: a tensor a row, without padding, on any device."""
 
 
 class Teacher(Protocol):
-    """A teacher that can be asked about any rows of one data set."""
+    """A teacher that gives its outputs for any features of one data set."""
 
     @property
     def lengths(self) -> np.ndarray:
-        """Length of every row in tokens, `(rows,)`."""
+        """Length of every feature, `(features,)`."""
         ...
 
-    def __call__(self, rows: np.ndarray) -> Iterator[Part]:
-        """Yield the outputs for the rows at these positions, in their order, some rows at a time."""
+    def __call__(self, features: np.ndarray) -> Iterator[Part]:
+        """Yield the outputs for the features at these positions, in their order, some at a time."""
         ...
 
 
@@ -69,26 +71,40 @@ class Index:
 
 
 def plan(teacher: Teacher, about: Mapping[str, str]) -> Index:
-    """Ask the teacher about its shortest and its longest row, and plan the rest: no axis is assumed to mean anything.
+    """Run the teacher over a few features of all lengths, and plan the rest: no axis is assumed to mean anything.
 
-    An axis that is equal for both is taken to be fixed, another to grow linearly with the length; values themselves are
-    stored with each row's true shape, so a wrong guess makes shards larger or smaller and nothing else.
+    Along each axis sizes are taken to grow linearly with the length, as far as these features show it; values
+    themselves are stored with each feature's true shape, so a wrong guess makes shards larger or smaller and nothing
+    else.
     """
     lengths = np.asarray(teacher.lengths, dtype=np.int64)
-    ends = [int(lengths.argmin()), int(lengths.argmax())]
-    short, long = (next(iter(teacher(np.array([row])))) for row in ends)
-    share = (lengths - lengths[ends[0]]) / max(lengths[ends[1]] - lengths[ends[0]], 1)
-    half, cost = {}, np.zeros(len(lengths))
-    for name, (one,) in short.items():
-        axes = zip(one.shape, long[name][0].shape, strict=True)
-        values = np.prod([low + (high - low) * share for low, high in axes], axis=0) * np.ones(len(lengths))
-        half[name] = one.is_floating_point() and float(values.mean()) > SMALL
-        cost += values * (2 if half[name] else 4) + 4 * (one.dim() + half[name])
     order = np.argsort(-lengths, kind="stable")
+    looked_at = order[np.unique(np.linspace(0, len(order) - 1, SAMPLE).round().astype(int))]
+    seen: dict[str, list[torch.Tensor]] = {}
+    for part in teacher(looked_at):
+        for name, each in part.items():
+            seen.setdefault(name, []).extend(each)
+    half, cost = {}, np.zeros(len(lengths))
+    for name, each in seen.items():
+        axes = np.array([tuple(one.shape) for one in each], dtype=float)
+        values = np.prod([_linear(lengths[looked_at], axis, lengths) for axis in axes.T], axis=0) * np.ones(
+            len(lengths)
+        )
+        half[name] = each[0].is_floating_point() and float(values.mean()) > SMALL
+        cost += values * (2 if half[name] else 4) + 4 * (each[0].dim() + half[name])
     places = np.empty(len(order), dtype=np.uint32)
     places[order] = np.arange(len(order), dtype=np.uint32)
     starts = _cut(np.cumsum(cost[order]))
     return Index(places, starts, half, int(cost.sum()), about, _digest(places, starts))
+
+
+def _linear(lengths: np.ndarray, sizes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return sizes at the wanted lengths, by least squares; never below 0."""
+    centred = lengths - lengths.mean()
+    spread = float((centred**2).sum())
+    slope = float((centred * sizes).sum()) / spread if spread else 0.0
+    found: np.ndarray = np.maximum(sizes.mean() + slope * (wanted - lengths.mean()), 0.0)
+    return found
 
 
 def _cut(filled: np.ndarray) -> np.ndarray:
