@@ -75,9 +75,13 @@ class Task(Protocol):
     def examples(self, splits: Splits) -> Splits:
         """Turn rows into what is scored, such as windows of a series; the rows themselves where they are that.
 
-        Examples have the columns of `inputs` and `target`, `example_id` (the same in every run on these rows) and
-        `group`.
+        Examples have the columns of `content`, `example_id` (the same in every run on these rows) and `group`.
         """
+        ...
+
+    @property
+    def content(self) -> tuple[str, ...]:
+        """Columns of the examples that the model sees or is scored on: what digests are made of."""
         ...
 
     def identity(self) -> Mapping[str, Any]:
@@ -103,7 +107,7 @@ class Task(Protocol):
     def encode(self, examples: Dataset, processor: Processor) -> Dataset:
         """Turn examples into features, in order: the model's inputs, the truth, and columns `example` and `length`.
 
-        It is given some examples at a time, reads the columns of `inputs` and `target` alone, and makes columns of
+        It is given some examples at a time, reads the columns of `content` alone, and makes columns of
         numbers or of lists of numbers, without nulls; `example` counts from 0 among those given. An example may have
         several features. One whose target is null gets features to which `masks` gives no `target`.
         """
@@ -208,7 +212,7 @@ class Task(Protocol):
 class Explainable(Protocol):
     """A task whose decisions can be attributed to tokens."""
 
-    def content(self, batch: Batch, processor: Processor) -> Content:
+    def explained(self, batch: Batch, processor: Processor) -> Content:
         """Say which tokens an explanation speaks of."""
         ...
 

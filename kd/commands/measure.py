@@ -3,7 +3,10 @@
 Torch is imported for a PyTorch model only: an exported one is served without it.
 """
 
+import importlib
+import json
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -37,7 +40,7 @@ def _measure(config: MeasureConfig, run: tracking.Run) -> None:
     requests = _requests(stored.run_id)
     settings = package.read_settings(stored.folder)
     trained = settings["format"] == "safetensors"
-    _import_libraries(trained)
+    _import_libraries(stored.folder, trained)
     before = resident_mib()
     served = tracking.load_served(stored.uri)
 
@@ -80,18 +83,17 @@ def _measure(config: MeasureConfig, run: tracking.Run) -> None:
         say(f"{budget.removeprefix('kd.fits_')} budget: {'fits' if fits == 'true' else 'does not fit'}")
 
 
-def _import_libraries(trained: bool) -> None:
+def _import_libraries(folder: Path, trained: bool) -> None:
     """Import what serves the model: lazily imported parts of the libraries are not its RAM."""
-    if trained:
-        import torch
-        import transformers
-
-        _ = (torch.nn.Linear, transformers.AutoTokenizer, transformers.AutoModelForSequenceClassification)
-    else:
-        import onnxruntime
-        import tokenizers
-
-        _ = (onnxruntime.InferenceSession, tokenizers.Tokenizer)
+    if not trained:
+        importlib.import_module("onnxruntime")
+        importlib.import_module("tokenizers")
+        return
+    importlib.import_module("torch")
+    transformers = importlib.import_module("transformers")
+    kinds = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
+    for name in ("AutoConfig", "AutoTokenizer", *kinds):
+        getattr(transformers, name, None)  # imports the part that has it
 
 
 def _requests(run_id: str) -> list[pd.DataFrame]:

@@ -97,8 +97,8 @@ def look_into(model: PreTrainedModel, contents: Sequence[str], whose: str) -> In
     return Insides(whose, asked, _joints(model, whose) if relations else {})
 
 
-def check(model: PreTrainedModel, contents: Sequence[str], whose: str) -> None:
-    """See on a made-up input that a model gives what is asked of it, before a training counts on it.
+def check(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], contents: Sequence[str], whose: str) -> None:
+    """See on some inputs that a model gives what is compared, before a training counts on it.
 
     Raises:
         UserError: it does not.
@@ -108,7 +108,7 @@ def check(model: PreTrainedModel, contents: Sequence[str], whose: str) -> None:
         return
     was_training = model.training
     maps = with_maps(model, MAPS if whose == "student" else EAGER) if "attention" in inside.kinds else nullcontext()
-    inputs = {name: value[:1].to(model.device) for name, value in model.dummy_inputs.items()}
+    inputs = {name: value.to(model.device) for name, value in inputs.items()}
     with maps, torch.no_grad(), inside.listening() as heard:
         try:
             outputs = model.eval()(**inputs, **inside.switches)

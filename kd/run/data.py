@@ -112,16 +112,15 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
     elif config.max_train:
         train = subset(splits.train, config.max_train, seed, task.balance)
         task.fitted(replace(splits, train=train))  # a subset too small to learn from is refused here
-    used = [*task.inputs, task.target] if task.target else list(task.inputs)
-    full_digest = digest(splits.train, used)
+    full_digest = digest(splits.train, task.content)
     return Rows(
         task=task,
         splits=splits,
         train=train,
         full_digest=full_digest,
-        train_digest=full_digest if train is splits.train else digest(train, used),
-        validation_digest=digest(splits.validation, used),
-        test_digest=digest(splits.test, used),
+        train_digest=full_digest if train is splits.train else digest(train, task.content),
+        validation_digest=digest(splits.validation, task.content),
+        test_digest=digest(splits.test, task.content),
         rest=rest,
     )
 
@@ -129,6 +128,8 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
 def _with_labels(config: RowOptions, task: Task, splits: Splits, seed: int) -> tuple[Dataset, Dataset | None]:
     """Return the rows whose targets may be learned, and the inputs of the others, so many that `max_train` is kept."""
     named, train = f"labelled={config.labelled}", splits.train
+    if not task.target:
+        raise UserError(f"{named} means nothing for task={config.task!r}, which has no column of labels: leave it out")
     if config.labelled > len(train):
         raise UserError(f"{named}: there are {len(train)} training rows: give that many at most, or 0 for all")
     if 0 < config.max_train < config.labelled:

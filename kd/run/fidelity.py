@@ -93,7 +93,7 @@ def _explained(plan: Plan, config: FitOptions, student: Reader, teacher: Reader)
         for kept, model, batch in zip(
             explanations, (student.model, teacher.model, floor), (ours, theirs, ours), strict=True
         ):
-            kept.append(explain(model, batch, task.content(batch, student.processor), decided, task.evidence))
+            kept.append(explain(model, batch, task.explained(batch, student.processor), decided, task.evidence))
     return _figures(*explanations)
 
 
@@ -113,7 +113,7 @@ def _examples(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) 
     chosen: list[int] = []
     for position in np.random.default_rng(config.split_seed).permutation(len(student.features)).tolist():
         ours, theirs = (one.batch(position) for one in (student, teacher))
-        content, other = task.content(ours, student.processor), task.content(theirs, teacher.processor)
+        content, other = task.explained(ours, student.processor), task.explained(theirs, teacher.processor)
         if not torch.equal(ours.inputs[content.key], theirs.inputs[other.key]):
             return None
         if int(content.mask.sum()) >= LEAST_TOKENS:

@@ -46,8 +46,9 @@ def objective_of(config: DistillConfig, control: Plan, teacher: Teacher) -> Desc
     if compared := terms if control.rows.task.per_token else tuple(deep):
         _require_same_tokens(config, control, teacher, ",".join(term.name for term in compared))
     if deep:
-        check(control.model, [name for term in deep for name in term.needs.student], "student")
-        check(teacher.model, [name for term in deep for name in term.needs.teacher], "teacher")
+        inputs = control.rows.task.collate(control.processor)(control.features("validation").__getitems__([0])).inputs
+        check(control.model, inputs, [name for term in deep for name in term.needs.student], "student")
+        check(teacher.model, inputs, [name for term in deep for name in term.needs.teacher], "teacher")
     tempered, jsd = plays_a_part("temperature", config.weights), plays_a_part("beta", config.weights)
     identity: dict[str, Any] = {"temperature": config.temperature} if tempered else {}
     identity |= {"beta": config.beta} if jsd else {}

@@ -25,6 +25,11 @@ def with_transfer(config: DistillConfig, rows: Rows) -> Rows:
     """
     if not config.transfer:
         return rows
+    if not rows.task.target:
+        raise UserError(
+            f"transfer={config.transfer!r} means nothing for task={config.task!r}, which has no column of labels that "
+            "could be left out: leave it out"
+        )
     if (config.transfer_confidence or config.transfer_balance) and not hasattr(rows.task, "trusted"):
         option = "transfer_confidence" if config.transfer_confidence else "transfer_balance"
         raise UserError(f"{option} means nothing for task={config.task!r}, which has no classes: leave it out")

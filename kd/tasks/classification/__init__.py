@@ -92,6 +92,11 @@ class Classification:
         """Every row is an example."""
         return splits
 
+    @property
+    def content(self) -> tuple[str, ...]:
+        """The text columns and the label."""
+        return (*self.inputs, self.label)
+
     def identity(self) -> Mapping[str, Any]:
         """The columns read, the labels, and where a text is cut."""
         return {
@@ -232,7 +237,7 @@ class Classification:
         """`logits`, `(classes,)`, of one forward."""
         return [{"logits": row} for row in model(**batch.inputs).logits.float().cpu().numpy()]
 
-    def content(self, batch: Batch, processor: PreTrainedTokenizerBase) -> Content:
+    def explained(self, batch: Batch, processor: PreTrainedTokenizerBase) -> Content:
         """All tokens but special ones."""
         return content_of(batch, processor)
 
