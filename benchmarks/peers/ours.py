@@ -36,7 +36,7 @@ from kd.run.data import Rows
 from kd.run.locate import Located, locate
 from kd.run.plan import Plan
 from kd.run.student import signal_of
-from kd.tasks.classification import Classification
+from kd.tasks.classification.task import Classification
 from kd.teacher.signal import TeacherSignal
 from kd.training.loop import Fitted, Job, Recipe, fit
 

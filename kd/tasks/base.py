@@ -39,8 +39,8 @@ class Task(Protocol):
     """What a search of hyper-parameters may range over, by name, in the form of the YAML file; `default` is one."""
 
     @classmethod
-    def from_columns(cls, columns: Mapping[str, str]) -> Task:
-        """Make the task from the column options (`text_column`, `label_column`, ...)."""
+    def from_options(cls, options: Any) -> Task:
+        """Make the task from its own options, of the class that `options_of` names."""
         ...
 
     @property

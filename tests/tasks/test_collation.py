@@ -8,7 +8,7 @@ from transformers import DataCollatorWithPadding
 
 from kd.data.encoded import encoded
 from kd.data.splits import Splits
-from kd.tasks.classification import Classification
+from kd.tasks.classification.task import Classification
 from tests.tiny import WORDS, tokenizer
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from kd.base.types import Content, MaskName, SplitName, TaskName, Term, UserError
 from kd.tasks.base import Batch, Collate, content_of, padded, token_fill
 from kd.tasks.classification import scores
+from kd.tasks.classification.options import ClassificationOptions
 from kd.tasks.classification.spaces import SPACES
 
 if TYPE_CHECKING:
@@ -48,12 +49,9 @@ class Classification:
     spaces: ClassVar[Mapping[str, Mapping[str, Any]]] = SPACES
 
     @classmethod
-    def from_columns(cls, columns: Mapping[str, str]) -> Classification:
-        """Make the task from the column options; UserError where two of them name one column."""
-        named = [column for column in columns.values() if column]
-        if len(set(named)) < len(named):
-            raise UserError(f"text_column, text_pair_column and label_column name one column twice: {', '.join(named)}")
-        return cls(columns["text_column"], columns["text_pair_column"], columns["label_column"])
+    def from_options(cls, options: ClassificationOptions) -> Classification:
+        """Make the task from its options."""
+        return cls(options.text_column, options.text_pair_column, options.label_column)
 
     @property
     def inputs(self) -> tuple[str, ...]:
