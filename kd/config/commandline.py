@@ -5,6 +5,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING
+from itertools import pairwise
 from typing import TypeVar
 
 from kd.base.types import UserError
@@ -32,9 +33,9 @@ def parse(kind: type[Config], tasks: Mapping[str, type[TaskOptions]], arguments:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = TaskOptions
-    if "task" in (known := options_in(kind)):
-        task = _texts(words, known).get("task", "")
-        task = known["task"].default if task in ABSENT else task
+    known = options_in(kind)
+    if "task" in known:
+        task = _named_task(words) or known["task"].default
         if task not in tasks:
             raise UserError(f"task={task!r} is not understood: give one of {', '.join(tasks)}")
         options = tasks[task]
@@ -50,6 +51,13 @@ def parse(kind: type[Config], tasks: Mapping[str, type[TaskOptions]], arguments:
     return options_from(kind, options, texts)
 
 
+def _named_task(words: Sequence[str]) -> str:
+    """Return the task that is named, or "": it is needed before the options are known."""
+    named = [after for word, after in pairwise([*words, ""]) if word == "--task"]
+    named += [word.removeprefix("--task=") for word in words if word.startswith("--task=")]
+    return named[-1] if named and named[-1] not in ABSENT else ""
+
+
 def _texts(words: Sequence[str], known: Mapping[str, Option]) -> dict[str, str]:
     """Return what is given for each option, by its name; of two the last. A switch without a value is on.
 
@@ -58,7 +66,7 @@ def _texts(words: Sequence[str], known: Mapping[str, Option]) -> dict[str, str]:
     """
 
     def is_option(word: str) -> bool:
-        return word.startswith("--") and word[2:].partition("=")[0] in (*known, "help")
+        return word.startswith("--") and word[2:].partition("=")[0] in {*known, "help"}
 
     found: dict[str, str] = {}
     rest = list(reversed(words))
@@ -66,7 +74,8 @@ def _texts(words: Sequence[str], known: Mapping[str, Option]) -> dict[str, str]:
         word = rest.pop()
         name, equals, text = word.removeprefix("--").partition("=")
         if word in ("--help", "-h"):
-            return {"help": ""}
+            found["help"] = ""
+            continue
         if not word.startswith("--") or not name:
             raise UserError(f"{word!r} belongs to no option: give --NAME VALUE, and quote a value that has blanks")
         if equals:

@@ -2,17 +2,16 @@
 
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 import pytest
 
-import kd.config
 from kd.base.types import UserError
-from kd.config import DistillConfig, PromoteConfig
-from kd.config.commandline import parse
-from tests.config.test_options import HINTS, NEEDED, NUMBERS, refusal
+from kd.commands import COMMANDS
+from kd.config import DistillConfig, PromoteConfig, options_in
+from kd.tasks.classification.options import ClassificationOptions
+from tests.config.test_options import HINTS, NEEDED, NUMBERS, parse, refusal
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(path.stem for path in (ROOT / "entrypoints").glob("*.py") if path.stem != "__init__")
@@ -61,7 +60,7 @@ def test_a_missing_option_is_named(config):
 def test_empty_and_none_count_as_not_given(config, form):
     bare = parse(config, NEEDED[config])
     required = {word[2:] for word in NEEDED[config][::2]}
-    optional = [field.name for field in fields(config) if field.name not in required]
+    optional = [name for name in options_in(config, ClassificationOptions) if name not in required]
     words = [part.format(option) for option in optional for part in form]
     assert parse(config, [*NEEDED[config], *words]) == bare
 
@@ -114,7 +113,7 @@ def test_only_switches_may_stand_bare():
 
 @pytest.mark.parametrize("value", ["007", "null", "true", "1.0", "[a]", "a: b", "@x", "{x}", "# no comment", "a\nb"])
 def test_a_column_name_that_looks_like_something_else_stays_text(value):
-    assert distill("--text_column", value).text_column == value
+    assert distill("--text_column", value).task_options.text_column == value
 
 
 def test_a_number_beside_a_list_of_indices_stays_the_text_that_the_layer_map_reads():
@@ -165,7 +164,7 @@ def test_help_answers_without_loading_torch_or_mlflow_and_explains_every_option(
     assert (code, said) == (0, [])
     assert not imported & HEAVY
     explained = "\n".join(shown)
-    options = [field.name for field in fields(getattr(kd.config, f"{name.capitalize()}Config"))]
+    options = options_in(COMMANDS[name], ClassificationOptions)
     assert options
     assert all(f"--{option}" in explained for option in options)
 
