@@ -28,7 +28,7 @@ from kd.models.precision import autocast_dtype, resolve_precision
 from kd.models.students import build_student
 from kd.objectives.soft import soft_kl
 from kd.run.student import TOKENS_CPU
-from kd.tasks.classification import Classification
+from kd.tasks.classification.task import Classification
 from kd.teacher.run import TeacherPass
 from kd.teacher.signal import Caching, TeacherSignal, Wanted, teacher_signal
 from kd.training.sampler import LengthGroups

@@ -24,7 +24,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 from unittest.mock import create_autospec
 
 import psutil
@@ -34,8 +34,8 @@ from mlflow import MlflowClient
 from kd import tracking
 from kd.base.console import hushed
 from kd.base.types import Pruned
+from kd.commands import read
 from kd.config import HpoConfig
-from kd.config.commandline import parse
 from kd.run.fit import learn
 from kd.search.prepare import Setting, prepare
 from kd.search.retries import Attempt, counting
@@ -149,7 +149,7 @@ def kill(config: HpoConfig, words: list[str]) -> dict[str, str]:
 def main() -> None:
     """Print a table of figures."""
     kind, words = sys.argv[1], sys.argv[2:]
-    config = parse(HpoConfig, words)
+    config = cast("HpoConfig", read("hpo", words))
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     figures = {"cost": cost, "kill": kill}[kind](config, words)
     print("| figure | value |\n| --- | --- |")

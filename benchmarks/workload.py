@@ -12,6 +12,7 @@ from kd.models.layers import layer_map
 from kd.models.load import fetch_weights, load_tokenizer
 from kd.models.students import build_student
 from kd.run.data import load_rows
+from kd.tasks.classification.options import ClassificationOptions
 
 LAYERS = (0, 5)
 TEACHER = "builtin:minilm-l6"
@@ -25,9 +26,8 @@ def make(settings: Settings, folder: Path, examples: int, epochs: int) -> Path:
     Raises:
         UserError: the data cannot be read.
     """
-    config = DistillConfig(
-        dataset=settings.dataset, text_column=settings.text_column, label_column=settings.label_column, epochs=epochs
-    )
+    columns = ClassificationOptions(text_column=settings.text_column, label_column=settings.label_column)
+    config = DistillConfig(dataset=settings.dataset, task_options=columns, epochs=epochs)
     rows = load_rows(config, config.seed)
     task = rows.task
     train = subset(rows.splits.train, examples, config.seed, task.target)

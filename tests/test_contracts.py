@@ -13,14 +13,13 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset
 
-from kd.base.types import MaskName, Setting, Shape, StudentOutputs, TeacherOutputs, UserError
+from kd.base.types import MaskName, Setting, Shape, Splits, StudentOutputs, TeacherOutputs, UserError
 from kd.config.objective import USED_BY
-from kd.base.types import Splits
 from kd.data.unlabelled import joined
 from kd.models.layers import LAYER_MAPS, layer_map
 from kd.objectives import OBJECTIVES
 from kd.serving import package
-from kd.tasks import TASKS
+from kd.tasks import TASKS, options_of, task_named
 from kd.teacher.run import top_log_probs
 from tests.tiny import bert, tokenizer
 
@@ -424,7 +423,7 @@ PREPARED = {}
 def prepared(name):
     if name not in PREPARED:
         case = CASES[name]
-        task = TASKS[name].from_columns(case.columns).fitted(case.splits)
+        task = task_named(name).from_options(options_of(name)(**case.columns)).fitted(case.splits)
         encoded = task.encode(case.splits.test, tokenizer(), 16)
         batch = task.collate(tokenizer())(list(encoded))
         with torch.no_grad():
@@ -677,7 +676,7 @@ def test_trivial_baselines_predict_every_example_of_validation_and_test(name):
 def test_what_predictions_say_of_themselves_needs_no_fitted_task_so_that_any_run_can_be_compared(name):
     got = prepared(name)
     table = got.task.predictions(got.case.splits.test, got.outputs.logits.numpy())
-    kind = TASKS[name]
+    kind = task_named(name)
     assert kind.quality(table) == got.task.quality(table)
     assert kind.calibration(table) == got.task.calibration(table)
     assert kind.fidelity(table, table) == got.task.fidelity(table, table)
@@ -690,8 +689,8 @@ def test_what_predictions_say_of_themselves_needs_no_fitted_task_so_that_any_run
 def test_the_columns_to_slice_by_are_there(name):
     got = prepared(name)
     table = got.task.predictions(got.case.splits.test, got.outputs.logits.numpy())
-    assert set(TASKS[name].slices) <= set(table.columns)
-    assert not set(TASKS[name].slices) & {"example_id", "prediction", "loss"}  # these are outcomes
+    assert set(task_named(name).slices) <= set(table.columns)
+    assert not set(task_named(name).slices) & {"example_id", "prediction", "loss"}  # these are outcomes
 
 
 @every_task

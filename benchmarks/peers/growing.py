@@ -27,7 +27,7 @@ from kd.base.types import Stopped
 from kd.data.encoded import encoded
 from kd.models.precision import resolve_precision
 from kd.objectives.soft import Soft
-from kd.tasks.classification import Classification
+from kd.tasks.classification.task import Classification
 from kd.teacher.signal import Wanted, teacher_signal
 from kd.training.loop import Job, Recipe, fit
 

@@ -27,16 +27,16 @@ from datasets import Dataset
 from benchmarks.peers.common import Trained, Trio, Workload, load_models, measure, seconds
 from kd import tracking
 from kd.base.console import hushed
+from kd.base.types import Splits
 from kd.config import DistillConfig
 from kd.data.digests import digest
-from kd.base.types import Splits
 from kd.objectives.soft import Soft
 from kd.run import fit as learning
 from kd.run.data import Rows
 from kd.run.locate import Located, locate
 from kd.run.plan import Plan
 from kd.run.student import signal_of
-from kd.tasks.classification import Classification
+from kd.tasks.classification.task import Classification
 from kd.teacher.signal import TeacherSignal
 from kd.training.loop import Fitted, Job, Recipe, fit
 

@@ -42,15 +42,15 @@ class Task(Protocol):
     spaces: ClassVar[Mapping[str, Mapping[str, Any]]]
     """What a search of hyper-parameters may range over, by name, in the form of the YAML file; `default` is one."""
     objectives: ClassVar[tuple[ObjectiveName, ...]]
-    """Objectives that mean something here; the first is the default."""
+    """Objectives that mean something here beside `none`; the first is the default."""
     per_token: ClassVar[bool]
     """Whether outputs belong to tokens, so that teacher and student must cut text alike under every objective."""
     formats: ClassVar[tuple[FormatName, ...]]
     """What a model can be exported as."""
 
     @classmethod
-    def from_columns(cls, columns: Mapping[str, str], max_length: int) -> Task:
-        """Make the task from the column options (`text_column`, `label_column`, ...)."""
+    def from_options(cls, options: Any) -> Task:
+        """Make the task from its own options, of the class that `options_of` names."""
         ...
 
     @property

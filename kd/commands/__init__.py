@@ -1,15 +1,48 @@
-"""What a user does, one use case a file, named as its entry point."""
+"""What a user does, one command a file; COMMANDS names them all."""
 
 import errno
 import importlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from kd.base.console import log_plainly
 from kd.base.types import Refused, Stopped, UserError
-from kd.config.commandline import Config, parse
+from kd.config import (
+    CacheConfig,
+    CascadeConfig,
+    CompareConfig,
+    DistillConfig,
+    ExportConfig,
+    HpoConfig,
+    MainConfig,
+    MeasureConfig,
+    Options,
+    PromoteConfig,
+    StudentConfig,
+    StudyConfig,
+    TeacherConfig,
+)
+from kd.config.commandline import parse
+from kd.tasks import TASKS, options_of
+
+COMMANDS: dict[str, type[Options]] = {
+    "main": MainConfig,
+    "teacher": TeacherConfig,
+    "student": StudentConfig,
+    "distill": DistillConfig,
+    "hpo": HpoConfig,
+    "study": StudyConfig,
+    "cascade": CascadeConfig,
+    "measure": MeasureConfig,
+    "compare": CompareConfig,
+    "promote": PromoteConfig,
+    "export": ExportConfig,
+    "cache": CacheConfig,
+}
+"""Each command, which is a module of this folder with a function `run`, and its options."""
 
 QUIET = {
     # Busy-waiting OpenMP threads were measured to make two processes on two cores five times slower.
@@ -23,23 +56,27 @@ QUIET = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # A server that is away is said to be away within seconds, not after seven retries.
+    # A server that is away is reported within seconds, not after seven retries.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 
-
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG)
-"""What a file system says that the user can mend."""
+"""Errors of a file system that the user can mend."""
 
 
-def start(stage: str, config: type[Config]) -> None:
-    """Parse the command line, then run the stage; heavy imports come after parsing.
+def read(command: str, arguments: Sequence[str] | None = None) -> Options:
+    """Return the options of a command from words, those of this process where none are given. Raises UserError."""
+    return parse(COMMANDS[command], {name: options_of(name) for name in TASKS}, arguments)
+
+
+def start(command: str, arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line, then run the command; heavy imports come after parsing.
 
     Exit codes: 2 the user's mistake (one line on stderr), 3 refused by a gate, 143 stopped and resumable.
     """
     try:
-        options = parse(config)
+        options = read(command, arguments)
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
         os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # whoever made the model
@@ -47,7 +84,7 @@ def start(stage: str, config: type[Config]) -> None:
             os.environ.setdefault("TQDM_MININTERVAL", "30")  # a log file needs no moving bar
         signal.signal(signal.SIGTERM, _stop)
         log_plainly()
-        importlib.import_module(f"kd.commands.{stage}").run(options)
+        importlib.import_module(f"kd.commands.{command}").run(options)
     except UserError as error:
         _leave(f"error: {error}", 2)
     except Refused as refusal:
@@ -69,5 +106,5 @@ def _leave(message: str, code: int) -> NoReturn:
 
 def _stop(*_: Any) -> NoReturn:
     raise Stopped(
-        "SIGTERM came; nothing was registered, and the same command goes on from the last checkpoint, if there is one"
+        "SIGTERM came; nothing was registered, and the same command continues from the last checkpoint, if there is one"
     )

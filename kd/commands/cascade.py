@@ -1,10 +1,8 @@
 """Distil from teacher to assistant to student, beside the direct route, each step with its control."""
 
-from dataclasses import asdict
-
 from kd import tracking
 from kd.base.console import say
-from kd.config import CascadeConfig, DistillConfig, narrowed
+from kd.config import CascadeConfig, TeachingOptions, as_params, narrowed
 from kd.run import teacher
 from kd.run.data import describe, load_rows, short_name
 from kd.run.execute import Where
@@ -25,8 +23,8 @@ def run(config: CascadeConfig) -> None:
         require_chain(config, rows)
         tags = {"kd.stage": "cascade", "kd.task": config.task, "kd.dataset": config.dataset}
         with tracking.run(f"cascade {short_name(config.dataset)} {'→'.join(map(str, config.layers))}", tags) as parent:
-            parent.log_params(asdict(config))
-            first = narrowed(DistillConfig, config, student_layers=str(config.layers[1]))
+            parent.log_params(as_params(config))
+            first = narrowed(TeachingOptions, config, student_layers=str(config.layers[1]))
             guide = teacher.finished(first, rows, Where(experiment, parent, reuse=True))
             source = Source(guide, tracking.maker(guide, "teacher"))
             where = Where(experiment, parent, reuse=True, profile=False)

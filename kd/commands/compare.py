@@ -3,12 +3,11 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from dataclasses import asdict
 
 from kd import tracking
 from kd.base.console import say
 from kd.base.types import RunRecord, UserError
-from kd.config import CompareConfig, listed
+from kd.config import CompareConfig, as_params, listed
 from kd.report.data import as_csv, as_json
 from kd.report.findings import find
 from kd.report.publish import inputs, publish, show, where
@@ -27,7 +26,7 @@ def run(config: CompareConfig) -> None:
     with nullcontext() if config.output == "table" else redirect_stdout(sys.stderr), _store(config) as experiment:
         findings, notes = find(_records(config, experiment), config)
         with tracking.run(f"compare {experiment}", {"kd.stage": "compare"}) as run:
-            run.log_params(asdict(config))
+            run.log_params(as_params(config))
             report = publish(findings, notes, config, run)
     match config.output:
         case "json":

@@ -3,7 +3,6 @@
 import json
 import shutil
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +12,7 @@ from kd import tracking
 from kd.analysis.gates import TOLERANCE, largest_difference
 from kd.base.console import say
 from kd.base.types import Refused, UserError
-from kd.config import ExportConfig
+from kd.config import ExportConfig, as_params
 from kd.registry.exported import Source, answered, convert, find, register, titled
 from kd.registry.parity import figures, show, tell
 from kd.registry.rescore import rows_behind
@@ -47,7 +46,7 @@ def _export(config: ExportConfig, source: Source) -> None:
     before = tracking.table(source.trained.run_id, "predictions_test.parquet")
     requests = tracking.table(source.trained.run_id, tracking.REQUESTS)
     with tempfile.TemporaryDirectory() as scratch, tracking.run(*titled(config, source, rows)) as run:
-        run.log_params(asdict(config))
+        run.log_params(as_params(config))
         folder = Path(scratch) / "weights"
         convert(config, source, options, rows, folder)
         tables = answered(options, rows, folder)
@@ -76,7 +75,7 @@ def _write_plain(config: ExportConfig, source: Source) -> None:
     """Write the version's folder as it is, and check that what was written answers as the version does."""
     tags = {"kd.stage": "export", "kd.format": config.format, "kd.exported_from": source.uri}
     with tracking.run(f"export {source.uri} · {config.format}", tags) as run:
-        run.log_params(asdict(config))
+        run.log_params(as_params(config))
         requests = tracking.table(source.trained.run_id, tracking.REQUESTS)
         _copy(source.folder, config.output)
         model = tracking.load_served(source.uri).unwrap_python_model()

@@ -1,7 +1,6 @@
 """Give a registered version the alias champion, if it passes the gates, with evidence and a way back."""
 
 import shlex
-from dataclasses import asdict
 
 from rich.table import Table as RichTable
 
@@ -9,7 +8,7 @@ from kd import tracking
 from kd.analysis.gates import Decision, decide
 from kd.base.console import console, say
 from kd.base.types import Refused
-from kd.config import GateOptions, PromoteConfig
+from kd.config import GateOptions, PromoteConfig, as_params
 from kd.registry import candidates
 from kd.registry.aliases import alone, copied, move, roll_back
 from kd.registry.card import Ruling, as_tags, card, ruled
@@ -74,7 +73,7 @@ def _decided(
     """
     metric = candidates.metric_of(gates, candidate)
     thresholds_given = {name: getattr(gates, name) for name in GATES}
-    run.log_params({**asdict(config), **thresholds_given, "metric": metric})
+    run.log_params({**as_params(config), **thresholds_given, "metric": metric})
     if any(thresholds_given[name] is not None for name in MEASURED):
         candidate = measured(candidate, run)
         champion = measured(champion, run) if champion else None

@@ -1,10 +1,10 @@
 """Train the same student under every condition of a design, with its controls, and say what mattered."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from kd import tracking
-from kd.config import StudyConfig
+from kd.config import StudyConfig, as_params
 from kd.run.execute import Where
 from kd.sweep.cells import Bench
 from kd.sweep.design import cells, load_design
@@ -31,7 +31,7 @@ def run(config: StudyConfig) -> None:
         rows = {count: rows_of(config, count) for count in dict.fromkeys(cell.config.labelled for cell in todo)}
         tags = {"kd.stage": "study", "kd.study": design.name, "kd.task": config.task, "kd.dataset": config.dataset}
         with tracking.run(f"study {design.title}", tags) as parent:
-            parent.log_params(asdict(config))
+            parent.log_params(as_params(config))
             parent.log_text(Path(config.design).read_text(encoding="utf-8"), "design.yaml")
             where = Where(experiment, parent, reuse=True)
             guides = {count: guide(config, count, each, where) for count, each in rows.items()}

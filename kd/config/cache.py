@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from kd.base.types import CacheActionName, UserError
-from kd.config.base import require
+from kd.config.base import Options, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class CacheConfig:
+class CacheConfig(Options):
     """Show, check or remove what is kept of teachers' outputs and encoded rows, below KD_HOME."""
 
     action: CacheActionName = "list"

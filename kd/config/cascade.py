@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 from kd.base.types import UserError
 from kd.config.training import MainConfig
@@ -11,6 +12,7 @@ from kd.config.training import MainConfig
 class CascadeConfig(MainConfig):
     """Distil step by step, teacher to assistants to student, beside the direct route, each step with its control."""
 
+    heading: ClassVar[str] = "this command"
     chain: str = "6,4,2"
     """Layers of teacher, assistants and student, three numbers or more, comma-separated and falling. Each step takes
     `epochs`, the direct route as many as all steps."""

@@ -113,7 +113,7 @@ def _limits(candidate: Version, metric: str) -> list[str]:
     ]
     if slices := weakest(candidate, metric):
         lines.append(f"Weakest by test/{metric} on {'; '.join(slices)}.")
-    if "max_length" in params:
+    if params.get("max_length", "").isdecimal():
         lines.append(f"Inputs over {params['max_length']} tokens are cut.")
     return lines
 

@@ -17,7 +17,7 @@ from kd.registry.rescore import rows_behind, score_test
 from kd.run.data import Rows
 from kd.serving import package
 from kd.serving.measure import measure_apart
-from kd.tasks import TASKS
+from kd.tasks import TASKS, task_named
 
 MEASURED = {
     "latency_budget_ms": "profile/latency_ms_p95",
@@ -60,7 +60,7 @@ class Version:
     @property
     def task(self) -> type[Task]:
         """Knows its metrics."""
-        return next(kind for name, kind in TASKS.items() if name == self.record.tags["kd.task"])
+        return task_named(self.record.tags["kd.task"])
 
 
 def version_at(uri: str, option: str) -> Version:

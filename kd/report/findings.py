@@ -14,7 +14,7 @@ from kd.analysis.verdicts import Examples, over_examples
 from kd.base.task import Task
 from kd.base.types import STANDARD_COLUMNS, RunRecord, UserError
 from kd.config import CompareConfig, listed
-from kd.tasks import TASKS
+from kd.tasks import TASKS, task_named
 
 VALUE = "kd.value"
 """Column of what an example adds to the metric; most of the time of slicing went into computing whole metrics."""
@@ -27,7 +27,7 @@ def find(records: list[RunRecord], config: CompareConfig) -> tuple[list[Finding]
     Raises:
         UserError: no run has a score, or something asked for is not there.
     """
-    directions = {str(name): task.directions for name, task in TASKS.items()}
+    directions = {str(name): task_named(name).directions for name in TASKS}
     question = Question(config.metric, config.baseline, listed(config.group_by))
     tables, notes = compare(records, directions, question)
     if not tables:
@@ -55,7 +55,7 @@ def _read(table: Table, wanted: tuple[str, ...]) -> tuple[Details, dict[str, Exa
     Raises:
         UserError: no prediction has a column that `slice_by` names.
     """
-    task = next(kind for word, kind in TASKS.items() if word == table.task)
+    task = task_named(table.task)
     name = f"predictions_{'validation' if table.split == 'val' else table.split}.parquet"
     notes: list[str] = []
 

@@ -2,12 +2,11 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from kd import tracking
 from kd.base.console import console, say
-from kd.config import CompareConfig
+from kd.config import CompareConfig, as_params
 from kd.report.data import as_csv, as_json
 from kd.report.findings import Finding
 from kd.report.page import page
@@ -77,5 +76,5 @@ def where(run: tracking.Run) -> str:
 
 def inputs(config: CompareConfig) -> dict[str, str]:
     """Return what a comparison depends on beside the runs: its options that were given, and the code."""
-    given = {name: str(value) for name, value in asdict(config).items() if value and name != "output"}
+    given = {name: str(value) for name, value in as_params(config).items() if value and name != "output"}
     return {**given, **tracking.code_version()}

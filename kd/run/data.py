@@ -14,7 +14,7 @@ from kd.config import RowOptions, listed
 from kd.data.digests import digest
 from kd.data.sources import DataRequest, load
 from kd.data.splits import subset
-from kd.tasks import TASKS
+from kd.tasks import options_of, task_named
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,8 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
     Raises:
         UserError: whatever is wrong with the data, before anything is trained.
     """
-    columns = {
-        "text_column": config.text_column,
-        "text_pair_column": config.text_pair_column,
-        "label_column": config.label_column,
-    }
-    task = TASKS[config.task].from_columns(columns, config.max_length)
+    given, kind = config.task_options, options_of(config.task)
+    task = task_named(config.task).from_options(given if isinstance(given, kind) else kind())
     splits = load(
         DataRequest(
             dataset=config.dataset,

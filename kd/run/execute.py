@@ -4,14 +4,14 @@ import gc
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 from kd import tracking
 from kd.base.console import say
 from kd.base.types import SplitName
-from kd.config import FitOptions
+from kd.config import FitOptions, as_params
 from kd.models.precision import resolve_precision
 from kd.run.baselines import log_baselines
 from kd.run.checkpoints import checkpoints
@@ -115,7 +115,7 @@ def started(
         tracking.run(plan.title, {**_tags(plan, config, key), **(tags or {})}, parent, kept.run_id) as run,
     ):
         kept.belong_to(run.run_id)
-        run.log_params({**asdict(config), "precision": resolve_precision(config.precision), **_layers(plan)})
+        run.log_params({**as_params(config), "precision": resolve_precision(config.precision), **_layers(plan)})
         _log_inputs(run, plan, config)
         yield run, kept.folder
         kept.discard()

@@ -68,7 +68,7 @@ def objective_of(config: DistillConfig, control: Plan, teacher: Teacher) -> Desc
 def _require_meaning(config: DistillConfig, control: Plan) -> None:
     """Refuse an objective that the task has no use for."""
     known = control.rows.task.objectives
-    if strange := [name for name in config.weights if name not in known]:
+    if strange := [name for name in config.weights if name not in ("none", *known)]:
         raise UserError(
             f"objective={config.objective!r}: {strange[0]} means nothing for task={config.task!r}: give some of "
             f"{', '.join(known)}"

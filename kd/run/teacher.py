@@ -4,7 +4,7 @@ from transformers import set_seed
 
 from kd import tracking
 from kd.base.console import say
-from kd.config import StudentConfig, TeacherConfig, narrowed
+from kd.config import TeacherConfig, TeachingOptions, narrowed
 from kd.run import student
 from kd.run.data import Rows
 from kd.run.encode import encoder
@@ -15,11 +15,16 @@ from kd.run.plan import Plan
 from kd.run.register import register
 
 
-def finished(config: StudentConfig, rows: Rows, where: Where) -> str:
+def finished(config: TeachingOptions, rows: Rows, where: Where) -> str:
     """Return the URI of the teacher: the finished one given, or one trained here and registered."""
-    if config.teacher.startswith(("models:/", "runs:/")):
+    if config.teacher_is_finished:
         return tracking.stored_model(config.teacher, "teacher").uri  # an alias moved meanwhile changes nothing
-    options = narrowed(TeacherConfig, config)
+    options = narrowed(
+        TeacherConfig,
+        config,
+        epochs=config.teacher_epochs or config.epochs,
+        learning_rate=config.teacher_learning_rate or config.learning_rate,
+    )
     decided = plan(options, rows)
     student.require_shape(config, decided.model)
     outcome = train(decided, options, where)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from kd import tracking
 from kd.base.console import hushed, say
 from kd.base.task import Task
 from kd.base.types import UserError
-from kd.config import HpoConfig
+from kd.config import HpoConfig, default_of
 from kd.config.hpo import LIMITED
 from kd.models.precision import resolve_precision
 from kd.run import student
@@ -24,7 +24,7 @@ from kd.search.study import Sampling
 from kd.search.trial import Arm, Bench, options, rows_of
 from kd.space import OF_TEACHER, SEARCHABLE, Space, as_json, check_space, for_control, load_space, within
 from kd.space.parameters import combinations, ends, with_conditions
-from kd.tasks import TASKS
+from kd.tasks import task_named
 
 ARMS = {"distill": ("distill",), "control": ("control",), "both": ("control", "distill")}
 
@@ -106,7 +106,7 @@ def prepare(config: HpoConfig, experiment: str) -> Setting:
     spaces = {arm: space if arm == "distill" else for_control(space) for arm in ARMS[config.arm]}
     if not all(spaces.values()):
         raise UserError(f"{named} searches nothing that a student without a teacher has: add learning_rate, say")
-    directions = _directions(config, TASKS[config.task])
+    directions = _directions(config, task_named(config.task))
     rows = rows_of(config, config.seed)
     describe(config, rows)
     teacher = student.find_teacher(config, rows)
@@ -121,7 +121,7 @@ def prepare(config: HpoConfig, experiment: str) -> Setting:
 
 def _space(config: HpoConfig, named: str) -> Space:
     """Return the space of the distilled student, read and checked."""
-    task = TASKS[config.task]
+    task = task_named(config.task)
     space = load_space(config.space, task.spaces)
     if config.space in task.spaces:
         space = _without_given(space, config)
@@ -136,8 +136,7 @@ def _space(config: HpoConfig, named: str) -> Space:
 
 def _without_given(space: Space, config: HpoConfig) -> Space:
     """Leave out of a built-in space what the command line decides."""
-    defaults = {field.name: field.default for field in fields(HpoConfig)}
-    given = {one.name for one in space if getattr(config, one.name) != defaults[one.name]}
+    given = {one.name for one in space if getattr(config, one.name) != default_of(config, one.name)}
     if given:
         say(f"Not searched, because given: {', '.join(f'{name}={getattr(config, name)}' for name in sorted(given))}")
     if "," in config.student_layers or (config.student and not config.student_layers):
@@ -185,7 +184,8 @@ def _identity(config: HpoConfig, arm: str, space: Space, rows: Rows, teacher: Lo
         "test": rows.test_digest,
         "teacher": teacher.digest,
         "precision": resolve_precision(config.precision),
-        **{name: getattr(config, name) for name in ("seed", "max_train", "max_length", "student")},
+        **{name: getattr(config, name) for name in ("seed", "max_train", "student")},
+        **rows.task.identity(),
         **({"student_config": config.student_settings} if config.student_config else {}),
         **{name: getattr(config, name) for name in left},
         **{name: value for name in _ROWS[arm] if (value := getattr(config, name))},

@@ -2,12 +2,12 @@
 
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from kd import tracking
 from kd.base.console import say
 from kd.base.types import Stopped, UserError
-from kd.config import HpoConfig
+from kd.config import HpoConfig, as_params
 from kd.search.leader import Course, advance, reconcile, search_slots, tally
 from kd.search.lease import TEXT, WORKER, Claim
 from kd.search.page import page
@@ -91,7 +91,8 @@ def lead(setting: Setting, arms: list[Arm], office: Study, claim: Claim) -> None
             tracking.run(f"hpo {setting.name}", tags, continued=earlier) as parent,
         ):
             claim.note(run_id=parent.run_id, experiment=setting.experiment, asked=label)
-            parent.log_params({**asdict(setting.config), "storage": tracking.without_password(setting.config.storage)})
+            params = as_params(setting.config)
+            parent.log_params({**params, "storage": tracking.without_password(setting.config.storage)})
             bench = bench_of(setting, parent)
             left = _search(setting, bench, arms, course, claim)
             conclude(bench, arms)

@@ -29,7 +29,7 @@ def measure_apart(model: str, run_id: str, budgets: FitOptions | None = None) ->
     Raises:
         UserError: the model or its store cannot be used.
     """
-    words = [sys.executable, "-m", "entrypoints.measure", "--model", model, "--into_run", run_id]
+    words = [sys.executable, "-m", "kd", "measure", "--model", model, "--into_run", run_id]
     for budget in ("latency_budget_ms", "ram_budget_mib", "size_budget_mib"):
         if value := getattr(budgets, budget, None):
             words += [f"--{budget}", str(value)]

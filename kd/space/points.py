@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import combinations_with_replacement, islice
 from typing import Any, Protocol
 
 from kd.base.types import UserError
-from kd.config import DistillConfig
+from kd.config import DistillConfig, default_of
 from kd.space.parameters import (
     Parameter,
     Space,
@@ -57,10 +57,9 @@ def check_space(space: Space, base: DistillConfig, named: str) -> None:
     Raises:
         UserError: a value that is out of range or contradicts another, or an option that is given and searched.
     """
-    defaults = {one.name: one.default for one in fields(base)}
     for parameter in space:
         value = getattr(base, parameter.name)
-        if value != defaults[parameter.name]:
+        if value != default_of(base, parameter.name):
             raise UserError(
                 f"{parameter.name}={value!r} is given, but {named} searches it: leave {parameter.name} out, or give a "
                 "space without it"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from kd.base.types import GuideName, UserError
-from kd.config import DistillConfig, StudentConfig
+from kd.config import DistillConfig, StudentConfig, TaskOptions
 from kd.config.objective import parse_objective, plays_a_part, spelt_objective
 from kd.space.reading import read_text, read_yaml
 from kd.space.values import SEARCHABLE, Value, described, joined, near_or_known, shown, typed
@@ -108,9 +108,9 @@ def cells(design: Design) -> list[Levels]:
         point = {axis: point[axis] for axis in design.axes}
         control = control_of(point)
         whole = {**design.base, **point}
-        weights = parse_objective(str(whole.get("objective", DistillConfig.objective)))
+        weights = parse_objective(str(whole.get("objective", TaskOptions.objectives[0])))
         own = {axis: value for axis, value in point.items() if axis not in GUIDANCE or plays_a_part(axis, weights)}
-        own = {"objective": spelt_objective(str(whole.get("objective", DistillConfig.objective))), **own}
+        own = {"objective": spelt_objective(str(whole.get("objective", TaskOptions.objectives[0]))), **own}
         if not whole.get("transfer"):
             own = {axis: value for axis, value in own.items() if axis not in OF_TRANSFER}
         if "none" in weights or (whole.get("alpha") == 0 and not whole.get("transfer")):

@@ -9,7 +9,7 @@ from kd import tracking
 from kd.analysis.statistics import MIN_SEEDS
 from kd.base.console import console, hushed, say
 from kd.base.types import UserError
-from kd.config import DistillConfig, StudentConfig, StudyConfig, narrowed
+from kd.config import DistillConfig, StudentConfig, StudyConfig, as_params, default_of, narrowed
 from kd.run import distill, student, teacher
 from kd.run.data import Rows, describe, load_rows
 from kd.run.execute import Where
@@ -24,7 +24,7 @@ OVERHEAD_S = 8.0
 
 def with_base(config: StudyConfig, design: Design) -> StudyConfig:
     """Return the options with the design's base; what the command line gives otherwise than by default comes first."""
-    defaults = {field.name: field.default for field in fields(StudyConfig)}
+    defaults = {name: default_of(config, name) for name in as_params(config)}
     for name in design.axes:
         if name in defaults and getattr(config, name) not in (defaults[name], None):
             raise UserError(

@@ -12,9 +12,8 @@ from filelock import FileLock
 
 from kd.base.console import console
 from kd.base.types import UserError
-from kd.commands import cache
+from kd.commands import cache, read
 from kd.config import CacheConfig
-from kd.config.commandline import parse
 from kd.data.encoded import encoded
 from kd.teacher import signal as signals
 from kd.teacher.cache import index
@@ -210,4 +209,4 @@ def test_encoded_rows_that_are_being_written_are_kept(kd_home):
 )
 def test_nothing_is_removed_by_an_unclear_command(words):
     with pytest.raises(UserError, match=r"action|older_than_days"):
-        parse(CacheConfig, words)
+        read("cache", words)

@@ -6,12 +6,12 @@ import json
 import pytest
 import torch
 from datasets import Dataset
+from kd.tasks.base import padded
 
 from kd.base.types import CALLER_ONLY
 from kd.models.importance import Importance, measure, remembered
 from kd.models.layers import layer_map, layer_stack
 from kd.models.students import build_student
-from kd.tasks.base import padded
 from tests.models.test_students import MAKERS, VOCABULARY
 
 FILL = {"input_ids": 0, "attention_mask": 0}

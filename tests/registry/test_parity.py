@@ -8,7 +8,7 @@ import pytest
 
 from kd.analysis.gates import Drop
 from kd.registry.parity import figures, tell
-from kd.tasks.classification import Classification
+from kd.tasks.classification.task import Classification
 
 RISING = Classification("text", "", "label", ("bad", "good"))
 

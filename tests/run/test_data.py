@@ -6,6 +6,7 @@ import pytest
 from kd.base.types import UserError
 from kd.config import RowOptions
 from kd.run.data import load_rows, predictions
+from kd.tasks.classification.options import ClassificationOptions
 
 REGIONS = ("north", "south", "a, b", 'say "x"')
 
@@ -23,7 +24,7 @@ def data(tmp_path):
 
 
 def options(data, **more):
-    return RowOptions(dataset=data, label_column="stars", **more)
+    return RowOptions(dataset=data, task_options=ClassificationOptions(label_column="stars"), **more)
 
 
 def table(config):

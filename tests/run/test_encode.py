@@ -14,7 +14,7 @@ from kd.run import student
 from kd.run.data import load_rows
 from kd.run.encode import encode
 from kd.run.locate import locate
-from kd.tasks.classification import Classification
+from kd.tasks.classification.task import Classification
 from tests.run.test_signal_of import WORDS
 from tests.tiny import saved_bert, tokenizer
 

@@ -14,7 +14,7 @@ from kd.run.data import load_rows
 from kd.run.fit import _fit
 from kd.run.identity import fingerprint
 from kd.run.transfer import trusted_rows, with_transfer
-from kd.tasks.classification import UNLABELLED
+from kd.tasks.classification.task import UNLABELLED
 from tests.tiny import WORDS, bert, tokenizer
 
 COUNT = 60

@@ -26,7 +26,7 @@ from kd.space import (
     read_space,
     within,
 )
-from kd.tasks import TASKS
+from kd.tasks import TASKS, task_named
 
 BASE = DistillConfig(dataset="d")
 NAMED = "space='my.yaml'"
@@ -291,7 +291,7 @@ def test_an_objective_and_a_map_have_one_spelling_so_that_conditions_on_them_hol
 @pytest.mark.parametrize("name", ["default", "shape"])
 @pytest.mark.parametrize("task", TASKS)
 def test_built_in_spaces_pass_their_own_checks_and_search_what_is_said(task, name):
-    spaces = TASKS[task].spaces
+    spaces = task_named(task).spaces
     space = load_space(name, spaces)
     check_space(space, BASE, f"space={name!r}")
     assert ("student_layers" in [one.name for one in space]) == (name == "shape")
@@ -351,7 +351,7 @@ def holds(space, point):
     return list(point) == expected
 
 
-@pytest.mark.parametrize("space", [read_space(SMALL, NAMED), load_space("shape", TASKS["classification"].spaces)])
+@pytest.mark.parametrize("space", [read_space(SMALL, NAMED), load_space("shape", task_named("classification").spaces)])
 def test_200_draws_stay_within_and_have_a_parameter_only_under_its_conditions(space):
     points = [draw(space, trial) for trial in trials(200)]
     assert all(holds(space, point) for point in points)
@@ -440,7 +440,7 @@ def test_every_point_of_a_space_is_kept_whole_also_as_the_text_that_was_logged()
     for point in grid(small(), NAMED):
         assert within(small(), point) == (point, [])
         assert within(small(), {name: str(value) for name, value in point.items()}) == (point, [])
-    shape = load_space("shape", TASKS["classification"].spaces)
+    shape = load_space("shape", task_named("classification").spaces)
     for trial in trials(50):
         point = draw(shape, trial)
         assert within(shape, {name: str(value) for name, value in point.items()}) == (point, [])

@@ -10,10 +10,9 @@ import torch
 from datasets import ClassLabel, Dataset
 from safetensors.torch import load_file, save_file
 
-from kd.base.types import UserError
-from kd.base.types import Splits
-from kd.tasks.classification import Classification
+from kd.base.types import Splits, UserError
 from kd.tasks.classification.baselines import bag_of_words, majority
+from kd.tasks.classification.options import ClassificationOptions
 from kd.tasks.classification.scores import (
     calibration,
     churn,
@@ -25,6 +24,7 @@ from kd.tasks.classification.scores import (
     softmax,
     tempered,
 )
+from kd.tasks.classification.task import Classification
 from tests.tiny import saved_bert, tokenizer
 
 
@@ -372,11 +372,9 @@ def test_torn_weights_are_one_line(tmp_path):
 
 
 def test_one_column_for_two_parts_is_refused_else_the_model_reads_its_own_label():
-    for columns in ({"text": "a", "pair": "a", "label": "b"}, {"text": "a", "pair": "", "label": "a"}):
+    for columns in ({"text_column": "a", "text_pair_column": "a"}, {"text_column": "a", "label_column": "a"}):
         with pytest.raises(UserError, match="name one column twice"):
-            Classification.from_columns(
-                {f"{key}_column": value for key, value in columns.items()} | {"text_pair_column": columns["pair"]}
-            )
+            ClassificationOptions(**columns)
 
 
 def test_texts_of_signs_alone_and_a_single_class_do_not_break_the_baselines():

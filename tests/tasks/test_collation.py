@@ -6,9 +6,9 @@ import torch
 from datasets import Dataset
 from transformers import DataCollatorWithPadding
 
-from kd.data.encoded import encoded
 from kd.base.types import Splits
-from kd.tasks.classification import Classification
+from kd.data.encoded import encoded
+from kd.tasks.classification.task import Classification
 from tests.tiny import WORDS, tokenizer
 
 

@@ -55,7 +55,8 @@ class Echo(TextToy):
 
         prompts = processor(examples["text"][:])["input_ids"]
         answers = [
-            [] if one is None else processor(one, add_special_tokens=False)["input_ids"] for one in examples["answer"][:]
+            [] if one is None else processor(one, add_special_tokens=False)["input_ids"]
+            for one in examples["answer"][:]
         ]
         ends = [[*answer, processor.sep_token_id] if answer else [] for answer in answers]
         ids = [[*prompt, *end] for prompt, end in zip(prompts, ends, strict=True)]

@@ -31,7 +31,9 @@ class Speaker(mlflow.pyfunc.PythonModel):
     def _answer(self, text: str) -> str:
         ids = torch.tensor([self.tokenizer(text)["input_ids"]])
         with torch.inference_mode():
-            made = self.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=self.new, do_sample=False)
+            made = self.model.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=self.new, do_sample=False
+            )
         return str(self.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True))
 
 

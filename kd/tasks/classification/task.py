@@ -26,6 +26,7 @@ from kd.base.types import (
 )
 from kd.models.tokens import content_of, padded, token_fill
 from kd.tasks.classification import scores
+from kd.tasks.classification.options import ClassificationOptions
 from kd.tasks.classification.spaces import SPACES
 
 if TYPE_CHECKING:
@@ -59,19 +60,14 @@ class Classification:
     directions: ClassVar[Mapping[str, bool]] = scores.DIRECTIONS
     slices: ClassVar[tuple[str, ...]] = ("label", "words")
     spaces: ClassVar[Mapping[str, Mapping[str, Any]]] = SPACES
-    objectives: ClassVar[tuple[ObjectiveName, ...]] = (
-        *("soft", "none", "hard", "hidden", "attention", "relation", "cosine", "patient", "jsd", "dkd"),
-    )
+    objectives: ClassVar[tuple[ObjectiveName, ...]] = ClassificationOptions.objectives
     per_token: ClassVar[bool] = False
     formats: ClassVar[tuple[FormatName, ...]] = ("safetensors", "onnx", "onnx-int8")
 
     @classmethod
-    def from_columns(cls, columns: Mapping[str, str], max_length: int = 128) -> Classification:
-        """Make the task from the column options; UserError where two of them name one column."""
-        named = [column for column in columns.values() if column]
-        if len(set(named)) < len(named):
-            raise UserError(f"text_column, text_pair_column and label_column name one column twice: {', '.join(named)}")
-        return cls(columns["text_column"], columns["text_pair_column"], columns["label_column"], max_length)
+    def from_options(cls, options: ClassificationOptions) -> Classification:
+        """Make the task from its options."""
+        return cls(options.text_column, options.text_pair_column, options.label_column, options.max_length)
 
     @property
     def inputs(self) -> tuple[str, ...]:
