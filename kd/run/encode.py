@@ -7,12 +7,13 @@ from importlib.metadata import version
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from kd.base.hashing import fingerprint
 from kd.base.types import SplitName, UserError
 from kd.config import FitOptions
 from kd.data.encoded import ArrowRows, encoded
 from kd.models.load import tokenizer_digest
 from kd.run.data import Rows
-from kd.run.identity import code_digest, fingerprint
+from kd.run.identity import code_digest
 
 ENCODING_CODE = ("tasks", "data")
 ENCODING_LIBRARIES = ("transformers", "tokenizers")

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from kd import tracking
 from kd.base.console import say
+from kd.base.hashing import fingerprint
 from kd.base.types import SplitName
 from kd.config import FitOptions
 from kd.models.precision import resolve_precision
@@ -18,7 +19,7 @@ from kd.run.checkpoints import checkpoints
 from kd.run.data import short_name
 from kd.run.encode import encode
 from kd.run.fit import learn, log_model, score_test
-from kd.run.identity import code_digest, fingerprint
+from kd.run.identity import code_digest
 from kd.run.plan import Plan
 from kd.serving.measure import measure_apart
 

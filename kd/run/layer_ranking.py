@@ -7,12 +7,13 @@ from rich.table import Table
 from transformers import PreTrainedModel
 
 from kd.base.console import lay, say
+from kd.base.hashing import fingerprint
 from kd.config import StudentConfig
 from kd.models.importance import Importance, measure, remembered
 from kd.models.load import fit_together, load_tokenizer
 from kd.run.data import Rows
 from kd.run.encode import encode, sample
-from kd.run.identity import code_digest, fingerprint, library_versions
+from kd.run.identity import code_digest, library_versions
 from kd.run.locate import Located
 
 MOST_ROWS = 1024

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from kd import tracking
 from kd.base.console import say
+from kd.base.hashing import fingerprint
 from kd.base.types import SplitName, UserError
 from kd.config import StudentConfig
 from kd.data.digests import digest
@@ -21,12 +22,12 @@ from kd.models.precision import autocast_dtype, resolve_precision
 from kd.models.students import build_student, configured_student
 from kd.run.data import Rows, model_name
 from kd.run.encode import encode
-from kd.run.identity import fingerprint, shared_identity, teaching_code
+from kd.run.identity import shared_identity, teaching_code
 from kd.run.layer_ranking import moved
 from kd.run.locate import Located, locate
 from kd.run.plan import Plan, Signals
 from kd.teacher.run import TeacherPass
-from kd.teacher.signal import Caching, TeacherSignal, Wanted, signal_key, teacher_signal
+from kd.teacher.signal import Caching, TeacherSignal, Wanted, teacher_signal
 
 DEFAULT_LAYERS = "2"
 TOKENS_CPU, TOKENS_CUDA = 2048, 2**17
@@ -207,7 +208,7 @@ def signal_of(config: StudentConfig, rows: Rows, located: Located, teacher: PreT
         split = rows.split(name)
         whole = name != "train"  # scored against all that the teacher says
         precision = "fp32" if whole else resolve_precision(config.precision)
-        key = signal_key(
+        key = fingerprint(
             {
                 "teacher": located.digest,
                 "rows": digest(split, rows.task.inputs),

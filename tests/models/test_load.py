@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
+from kd.base.hashing import file_digest
 from kd.base.types import UserError
 from kd.models import load
-from kd.models.load import fetch_weights, fit_together, load_tokenizer, same_tokens, sha256_file
+from kd.models.load import fetch_weights, fit_together, load_tokenizer, same_tokens
 from tests.tiny import bert, saved_bert, tokenizer
 
 
@@ -44,7 +45,7 @@ def package(saved, tmp_path, monkeypatch):
     (folder / "model").mkdir()
     for path in saved.iterdir():
         (folder / "model" / path.name).write_bytes(path.read_bytes())
-    digest = sha256_file(folder / "model" / "model.safetensors")
+    digest = file_digest(folder / "model" / "model.safetensors")
     monkeypatch.setitem(load.BUILTIN_WEIGHTS, "tiny", ("kd_test_weights", "kd-test-weights", "model", digest))
     monkeypatch.syspath_prepend(tmp_path)
     yield folder

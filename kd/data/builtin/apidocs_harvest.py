@@ -18,7 +18,6 @@ single right label. So no copies are left to cross a split, and rows are tied by
 
 import ast
 import gc
-import hashlib
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -30,6 +29,8 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from kd.base.hashing import text_digest
 
 FILES_PER_PACKAGE = 300
 """Files read of one package, chosen by a hash of the path, so spread evenly over it. Bounds the time."""
@@ -112,11 +113,6 @@ class _Package:
     classes: frozenset[str]
 
 
-def stable_hash(text: str) -> str:
-    """Return the SHA-256 of a text in hexadecimal: an order that no seed, file system or hash randomisation changes."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def source_files(label: str, folder: Path) -> list[tuple[str, Path]]:
     """Return at most `FILES_PER_PACKAGE` (group, file) pairs of a package, sorted, without tests and vendored code."""
     found = []
@@ -125,7 +121,7 @@ def source_files(label: str, folder: Path) -> list[tuple[str, Path]]:
         if any(_SKIPPED_FOLDERS.fullmatch(part) for part in relative.parts[:-1]) or _SKIPPED_FILES.fullmatch(file.stem):
             continue
         found.append((f"{label}/{relative.as_posix()}", file))
-    return sorted(sorted(found, key=lambda pair: stable_hash(pair[0]))[:FILES_PER_PACKAGE])
+    return sorted(sorted(found, key=lambda pair: text_digest(pair[0]))[:FILES_PER_PACKAGE])
 
 
 def first_paragraph(docstring: str) -> str | None:
@@ -256,7 +252,7 @@ def _without_copies(rows: Sequence[Row]) -> list[Row]:
     for row, number in zip(rows, near_copies([row.text for row in rows]), strict=True):
         sets[number].append(row)
     of_one_class = [members for members in sets.values() if len({row.label for row in members}) == 1]
-    return sorted(min(members, key=lambda row: (stable_hash(row.text), row.group)) for members in of_one_class)
+    return sorted(min(members, key=lambda row: (text_digest(row.text), row.group)) for members in of_one_class)
 
 
 def harvest(packages: Mapping[str, Path]) -> list[Row]:

@@ -1,11 +1,9 @@
 """One file of the teacher's cache: some rows' outputs, without padding, and whether they are whole.
 
-A shard is a safetensors file whose name ends in the sha256 of all its bytes, so that it and its checksum come into
-being in one rename, and a byte that changed or a file cut short is told at once. For each content it holds `NAME` (all
-rows' values, one row after the other), `NAME.shape` `(rows, axes)` and, in half precision, `NAME.scale` `(rows,)`.
+A shard is a kept file (`kd.base.files`) in the safetensors format. For each content it has `NAME` (all rows' values,
+one row after the other), `NAME.shape` `(rows, axes)` and, in half precision, `NAME.scale` `(rows,)`.
 """
 
-import hashlib
 import json
 import mmap
 from collections.abc import Mapping, Sequence
@@ -16,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.numpy import save
+
+from kd.base import files
 
 SUFFIX = ".safetensors"
 DTYPES = {"F32": "<f4", "F16": "<f2", "I32": "<i4", "I64": "<i8", "U32": "<u4", "U8": "u1"}
@@ -111,60 +111,13 @@ def _widened(part: Packed, scales: np.ndarray) -> Packed:
 
 
 def write(folder: Path, label: str, tensors: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> Path:
-    """Write `LABEL-SHA256.safetensors` in one step, or not at all; the caller alone writes this label.
+    """Write `LABEL-CHECKSUM.safetensors` in one step, or not at all; the caller alone writes this label.
 
     Raises:
         OSError: the disk is full, a quota is reached, or the folder cannot be written.
     """
     content = save(dict(tensors), metadata=dict(notes))
-    scratch = folder / f".{label}.tmp"
-    try:
-        scratch.write_bytes(content)
-        path = scratch.replace(folder / f"{label}-{hashlib.sha256(content).hexdigest()[:32]}{SUFFIX}")
-        _found_whole[path] = _state(path)
-        return path
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
-
-
-def label_of(path: Path) -> str:
-    """Return what a file calls itself, without its checksum."""
-    return path.name.removesuffix(SUFFIX).rpartition("-")[0]
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a file's bytes are those its name was given for."""
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()[:32]
-    except OSError:
-        return False
-    return path.name == f"{label_of(path)}-{found}{SUFFIX}"
-
-
-def stays_whole(path: Path) -> bool:
-    """Whether a file is whole; its bytes are read once a process, and again when it is another file or was written to.
-
-    That is told by inode, size and both times, which are compared with themselves and with no clock.
-    """
-    try:
-        state = _state(path)
-    except OSError:
-        return False
-    if _found_whole.get(path) != state:
-        if not is_whole(path):
-            return False
-        _found_whole[path] = state
-    return True
-
-
-_found_whole: dict[Path, tuple[int, ...]] = {}
-
-
-def _state(path: Path) -> tuple[int, ...]:
-    told = path.stat()
-    return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns
+    return files.write(folder, label, SUFFIX, lambda path: path.write_bytes(content))
 
 
 def looks_whole(path: Path) -> bool:

@@ -14,27 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from tqdm.auto import tqdm
 
+from kd.base import files
+from kd.base.files import locked
 from kd.teacher.cache import shard
 from kd.teacher.cache.index import INDEX, Index, Part, Teacher
 from kd.teacher.cache.shard import Packed
 
 log = logging.getLogger(__name__)
-
-
-@contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold a lock file, which stays.
-
-    Raises:
-        Timeout: another process holds it and `wait` is false.
-        OSError: there can be no lock here.
-    """
-    lock = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a killed writer
-    with lock.acquire(timeout=-1 if wait else 0, poll_interval=0.1):
-        yield
 
 
 def planning(folder: Path) -> Path:
@@ -44,13 +33,13 @@ def planning(folder: Path) -> Path:
 
 
 def shard_files(
-    folder: Path, key: str, index: Index, check: Callable[[Path], bool] = shard.stays_whole
+    folder: Path, key: str, index: Index, check: Callable[[Path], bool] = files.stays_whole
 ) -> tuple[dict[int, Path], list[Path]]:
     """Return the whole shards of a cache, and what is damaged, of another cache, or misplaced."""
     whole: dict[int, Path] = {}
     wrong = []
     for path in sorted(folder.glob(f"*{shard.SUFFIX}")):
-        if shard.label_of(path) == INDEX:
+        if files.label_of(path) == INDEX:
             continue
         number = _number_of(path, key, index) if check(path) else None
         if number is None or number in whole:
@@ -67,7 +56,7 @@ def _number_of(path: Path, key: str, index: Index) -> int | None:
     except (OSError, ValueError, KeyError):
         return None
     mine = (notes["key"], notes["cut"]) == (key, index.digest)
-    return number if mine and number < index.shards and shard.label_of(path) == _label(number) else None
+    return number if mine and number < index.shards and files.label_of(path) == _label(number) else None
 
 
 def _label(number: int) -> str:
