@@ -4,7 +4,7 @@ A shard is a kept file (`kd.base.files`) in the safetensors format. For each con
 one row after the other), `NAME.shape` `(rows, axes)` and, in half precision, `NAME.scale` `(rows,)`.
 """
 
-import json
+import math
 import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from kd.base import files
@@ -123,11 +124,10 @@ def write(folder: Path, label: str, tensors: Mapping[str, np.ndarray], notes: Ma
 def looks_whole(path: Path) -> bool:
     """Whether a file is as long as its header says; its values are not read."""
     try:
-        header, start = _header(path)
-        ends = [one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"]
-        return path.stat().st_size == start + max(ends, default=0)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        notes_of(path)
+    except (OSError, ValueError):
         return False
+    return True
 
 
 def notes_of(path: Path) -> dict[str, str]:
@@ -137,30 +137,32 @@ def notes_of(path: Path) -> dict[str, str]:
         ValueError: it is damaged so that it cannot be read.
         OSError: it is not there.
     """
-    return dict(_header(path)[0].get("__metadata__", {}))
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
 
 
 def mapped(path: Path) -> tuple[dict[str, np.ndarray], mmap.mmap]:
-    """Map a file's tensors into memory, read-only; pages are read when touched. Raises as `notes_of`."""
-    header, start = _header(path)
-    with path.open("rb") as file:
-        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    content = np.frombuffer(pages, dtype=np.uint8)
-    tensors = {
-        name: content[start + one["data_offsets"][0] : start + one["data_offsets"][1]]
-        .view(DTYPES[one["dtype"]])
-        .reshape(one["shape"])
-        for name, one in header.items()
-        if name != "__metadata__"
-    }
+    """Map a file's tensors into memory, read-only; pages are read when touched. Raises as `notes_of`.
+
+    `safe_open` reads the header; its tensors are copies, and its pages stay this process's memory for as long as it is
+    open, so the values are mapped here, where pages can be given back.
+    """
+    with _opened(path) as file:
+        slices = {name: file.get_slice(name) for name in file.offset_keys()}
+        kinds = {name: (np.dtype(DTYPES[one.get_dtype()]), one.get_shape()) for name, one in slices.items()}
+    with path.open("rb") as source:
+        pages = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
+    sizes = [kind.itemsize * math.prod(shape) for kind, shape in kinds.values()]
+    at, tensors = len(pages) - sum(sizes), {}  # values are the end of the file, without gaps
+    for (name, (kind, shape)), size in zip(kinds.items(), sizes, strict=True):
+        tensors[name] = np.frombuffer(pages, kind, math.prod(shape), at).reshape(shape)
+        at += size
     return tensors, pages
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """Return the header of a safetensors file, and where its data begin (8 bytes of length, then JSON)."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > path.stat().st_size:
-            raise ValueError(f"{path.name} is damaged: it is shorter than its header")
-        header = json.loads(file.read(length))
-    return header, 8 + length
+def _opened(path: Path) -> Any:
+    """Open a file for its header. Raises as `notes_of`."""
+    try:
+        return safe_open(path, framework="numpy")
+    except SafetensorError as error:
+        raise ValueError(f"{path.name} is damaged: {error}") from error
