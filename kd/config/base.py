@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
+from kd.base.budgets import BUDGETS
 from kd.base.types import PrecisionName, ResumeName, TaskName, UserError
 
 Options = TypeVar("Options", bound="FitOptions")
@@ -112,6 +113,5 @@ class FitOptions(RowOptions):
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number > 0")
         require(0 <= self.warmup_ratio < 1, "warmup_ratio", self.warmup_ratio, "a share from 0 to under 1")
         require(self.max_length >= 4, "max_length", self.max_length, "a number of tokens >= 4")
-        budgets = ("latency_budget_ms", "ram_budget_mib", "size_budget_mib")
-        for option in ("weight_decay", "patience", "epoch_rows", "checkpoint_every_s", *budgets):
+        for option in ("weight_decay", "patience", "epoch_rows", "checkpoint_every_s", *BUDGETS):
             require(getattr(self, option) >= 0, option, getattr(self, option), "a number >= 0")

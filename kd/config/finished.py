@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from kd.base.budgets import BUDGETS
 from kd.base.types import FormatName, OutputName, UserError
 from kd.config.base import require
 
@@ -26,7 +27,7 @@ class MeasureConfig:
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
         require(self.model.startswith(("models:/", "runs:/")), "model", self.model, "models:/... or runs:/...")
-        for option in ("latency_budget_ms", "ram_budget_mib", "size_budget_mib"):
+        for option in BUDGETS:
             require(getattr(self, option) >= 0, option, getattr(self, option), "a number >= 0")
 
 
@@ -96,7 +97,7 @@ class GateOptions:
         for option in ("allowed_drop", "max_slice_drop", "min_teacher_share"):
             value = getattr(self, option)
             require(value is None or value >= 0, option, value, "a number >= 0")
-        for option in ("latency_budget_ms", "ram_budget_mib", "size_budget_mib"):
+        for option in BUDGETS:
             value = getattr(self, option)
             require(value is None or value > 0, option, value, "a number > 0")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from kd import tracking
+from kd.base.budgets import budgets_of
 from kd.base.console import say
 from kd.base.hashing import fingerprint
 from kd.base.types import SplitName
@@ -71,8 +72,7 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
     found = tracking.runs([where.experiment], f"tags.`kd.cache_key` = '{key}'") if where.reuse else []
     if found:
         outcome = Outcome(found[-1].run_id, tracking.model_of(found[-1].run_id), reused=True)
-        budgets = config.latency_budget_ms or config.ram_budget_mib or config.size_budget_mib  # may have been others
-        if where.profile and (budgets or LATENCY not in found[-1].metrics):
+        if where.profile and (budgets_of(config) or LATENCY not in found[-1].metrics):  # may have been others
             measure_apart(outcome.model, outcome.run_id, config)
     else:
         outcome = _carry_out(plan, config, where, key)
