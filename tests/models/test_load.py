@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import socket
 import sys
 import time
@@ -128,6 +129,26 @@ def test_pickled_weights_are_converted_once_and_say_the_same(pickled, kd_home, m
     assert all(torch.equal(value, bert().state_dict()[name]) for name, value in model.state_dict().items())
     monkeypatch.setattr(torch, "load", None)
     assert fetch_weights(str(pickled), "teacher") == converted
+
+
+def test_damaged_converted_weights_are_converted_again_and_never_loaded(pickled):
+    converted = fetch_weights(str(pickled), "teacher")
+    weights = converted / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert fetch_weights(str(pickled), "teacher") == converted
+    assert weights.read_bytes() == content
+
+
+def test_the_converted_weights_of_another_model_are_not_taken_for_these(pickled):
+    converted = fetch_weights(str(pickled), "teacher")
+    config = json.loads((pickled / "config.json").read_text(encoding="utf-8"))
+    (pickled / "config.json").write_text(json.dumps({**config, "id2label": {"0": "down", "1": "up"}}), encoding="utf-8")
+    other = fetch_weights(str(pickled), "teacher")
+    shutil.rmtree(other)
+    shutil.copytree(converted, other)
+    assert fetch_weights(str(pickled), "teacher") == other
+    assert json.loads((other / "config.json").read_text(encoding="utf-8"))["id2label"]["0"] == "down"
 
 
 def test_the_same_weights_with_other_labels_are_not_served_with_the_old_labels(pickled):
