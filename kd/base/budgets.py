@@ -1,4 +1,4 @@
-"""What a served model may cost at most: the options that say so, and the figure that each of them limits."""
+"""What a served model may cost at most: the options, and the figure that each of them limits."""
 
 from collections.abc import Mapping
 

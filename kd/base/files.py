@@ -3,7 +3,7 @@
 A kept file is called `LABEL-CHECKSUM.SUFFIX`. The label is a key of everything that the content depends on, or a
 number; the checksum is of the label and all bytes. So file and checksum come into being in one rename, and a byte that
 changed, a file cut short or one that was made under another label is found out. A kept folder has a file `CHECKSUM`
-inside that says the same of its name and its files.
+inside, made of its name and its files.
 """
 
 import errno

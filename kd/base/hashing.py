@@ -11,7 +11,7 @@ SHORT = 32
 
 
 def fingerprint(parts: Mapping[str, Any]) -> str:
-    """Return 32 digits that differ where `parts` differ, in whatever order they are given; values must fit JSON."""
+    """Return 32 digits that differ where `parts` do; order does not count. Raises TypeError for what is not JSON."""
     return text_digest(json.dumps(dict(parts), sort_keys=True))[:SHORT]
 
 

@@ -1,4 +1,4 @@
-"""Encoded rows: made once for a split and whatever encodes it, kept on disk, and read through a memory map.
+"""Encoded rows: made once for a split and what encodes it, kept on disk, and read through a memory map.
 
 `KD_HOME/encoded/KEY-CHECKSUM.arrow` is a kept file (`kd.base.files`): an Arrow stream. The key is of everything that
 the rows depend on, so another key is another file.
@@ -27,11 +27,11 @@ CHUNK = 1000
 """Rows encoded at a time: as lists in Python a row takes fifty times the room it has on disk."""
 SUFFIX = ".arrow"
 ABOUT = b"about"
-"""Key in the schema's metadata of what people are told about a file."""
+"""Key, in the schema's metadata, of what people read about a file."""
 
 
 class ArrowRows:
-    """Rows whose columns hold numbers, or lists of numbers; what a DataLoader may be given. Nothing is copied."""
+    """Rows whose columns are numbers, or lists of numbers, for a DataLoader. Nothing is copied."""
 
     def __init__(self, table: pa.Table) -> None:
         """Look at a table through numpy; its columns must be without nulls."""
@@ -133,8 +133,7 @@ def kept() -> list[Path]:
 def about_of(path: Path) -> dict[str, str]:
     """Return data, split and number of rows of a whole file."""
     with pa.memory_map(str(path)) as source:
-        told = json.loads(pa.ipc.open_stream(source).schema.metadata[ABOUT])
-    return dict(told)
+        return dict(json.loads(pa.ipc.open_stream(source).schema.metadata[ABOUT]))
 
 
 def remove(path: Path) -> None:
@@ -159,7 +158,7 @@ def _found(folder: Path, key: str) -> Path | None:
 
 
 def _written(folder: Path, key: str, chunks: Iterator[pa.Table], about: Mapping[str, str]) -> Path:
-    """Write a file in one step, or not at all; the lock is taken. Raises OSError."""
+    """Write a file in one step, or not at all; the caller has the lock. Raises OSError."""
     for damaged in folder.glob(f"{key}-*{SUFFIX}"):
         log.warning("encoded rows %s are damaged: they are encoded again", damaged.name)
 

@@ -117,7 +117,7 @@ def remembered(parts: Mapping[str, str], measured: Callable[[], Importance]) -> 
 
 
 def _read(path: Path | None) -> Importance | None:
-    """Return what a whole file says, if there is one."""
+    """Return the importance in a whole file, if there is one."""
     if path is None:
         return None
     kept = json.loads(path.read_text(encoding="utf-8"))

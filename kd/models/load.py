@@ -35,7 +35,7 @@ VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model")
 """Files that a tokenizer's words are in; without one, a class default would read every word as unknown."""
 
 PROBE_TIMEOUT_S = 8.0
-"""Seconds for the one request that tells whether the hub answers; `snapshot_download` alone waits without limit."""
+"""Seconds for the one request that shows whether the hub answers; `snapshot_download` alone waits without limit."""
 
 
 def fetch_weights(name: str, option: str) -> Path:
@@ -62,7 +62,7 @@ def load_tokenizer(folder: Path, option: str) -> PreTrainedTokenizerBase:
     """Load the tokenizer beside a model's weights.
 
     Raises:
-        UserError: there is none, or it needs code of its own.
+        UserError: there is no tokenizer, or it needs code of its own.
     """
     if not any(path for pattern in VOCABULARIES for path in folder.glob(pattern)):
         raise UserError(f"{option}: there is no tokenizer beside the weights in {folder.name}; save one there")
@@ -92,8 +92,8 @@ def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) ->
         return False
     if not one.is_fast:
         return type(one) is type(other) and one.get_vocab() == other.get_vocab()
-    told = [json.loads(each.backend_tokenizer.to_str()) for each in (one, other)]
-    return all(told[0].get(part) == told[1].get(part) for part in {*told[0], *told[1]} - {"truncation", "padding"})
+    words = [json.loads(each.backend_tokenizer.to_str()) for each in (one, other)]
+    return all(words[0].get(part) == words[1].get(part) for part in {*words[0], *words[1]} - {"truncation", "padding"})
 
 
 def fit_together(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, option: str, max_length: int) -> None:
@@ -190,7 +190,7 @@ def _convert(folder: Path, name: str, option: str) -> Path:
 
 
 def _tensors(path: Path, name: str, option: str) -> dict[str, torch.Tensor]:
-    refusal = f"{option}={name!r}: {path.name} is damaged or holds more than tensors, which is never executed; "
+    refusal = f"{option}={name!r}: {path.name} is damaged or contains more than tensors, which is never executed; "
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:

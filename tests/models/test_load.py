@@ -173,7 +173,7 @@ class Malice:
 def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(pickled, kd_home, writer):
     trace = pickled / "was-here"
     writer({"weight": Malice(trace)}, pickled / "pytorch_model.bin")
-    assert "holds more than tensors, which is never executed; use safetensors" in refusal(pickled)
+    assert "contains more than tensors, which is never executed; use safetensors" in refusal(pickled)
     assert not trace.exists()
     assert not kd_home.exists()
 
@@ -187,7 +187,7 @@ def test_a_torn_pickle_is_refused_in_one_line(pickled, content):
 @pytest.mark.parametrize("value", [[torch.zeros(2)], {"weight": 3}])
 def test_a_pickle_that_is_no_table_of_tensors_is_refused(pickled, value):
     torch.save(value, pickled / "pytorch_model.bin")
-    assert "pytorch_model.bin is damaged or holds more than tensors" in refusal(pickled)
+    assert "pytorch_model.bin is damaged or contains more than tensors" in refusal(pickled)
 
 
 # The hub

@@ -4,11 +4,11 @@ What a row is: the first paragraph of prose of one docstring. Modules, classes, 
 class or function on the way to them starts with an underscore; file names do not matter (scipy and scikit-learn keep
 their public API in underscored files).
 
-Masking, so that a class cannot be read off names: `NAME` stands for the packages' own names and for whatever looks like
+Masking, so that a class cannot be read off names: `NAME` replaces the packages' own names and all that looks like
 code: back-ticked, starred or role-marked text, words with an underscore, inner dot, inner capital, call parentheses, a
 mix of letters and digits, single letters, and the name of one of the package's own classes where it is capitalised
 inside a sentence. A plain lower-case word stays, although a function may be called the same (sort, mean): it is how the
-subject is written about. `NUMBER` stands for numbers and versions, `LINK` for addresses. The placeholders are capitals
+subject is written about. `NUMBER` replaces numbers and versions, `LINK` addresses. The placeholders are capitals
 without brackets: one WordPiece token each in an uncased vocabulary.
 
 Near-copies: rows whose sets of masked word 3-grams have Jaccard similarity of at least `NEAR_COPY` are linked, and
@@ -265,7 +265,7 @@ def harvest(packages: Mapping[str, Path]) -> list[Row]:
         All usable rows, sorted; the classes are not balanced yet.
     """
     collecting = gc.isenabled()
-    gc.disable()  # syntax trees hold no cycles: collection finds nothing and was measured to take a third of the time
+    gc.disable()  # syntax trees have no cycles: collection finds nothing and was measured to take a third of the time
     try:
         read = {label: _read_package(label, folder) for label, folder in sorted(packages.items())}
     finally:

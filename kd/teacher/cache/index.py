@@ -31,7 +31,7 @@ Part = Mapping[str, Sequence[torch.Tensor]]
 
 
 class Teacher(Protocol):
-    """A teacher that can be asked about any rows of one data set."""
+    """A teacher that runs over any rows of one data set."""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -70,7 +70,7 @@ class Index:
 
 
 def plan(teacher: Teacher, about: Mapping[str, str]) -> Index:
-    """Ask the teacher about its shortest and its longest row, and plan the rest: no axis is assumed to mean anything.
+    """Run the teacher over its shortest and its longest row, and plan the rest: no axis is assumed to mean anything.
 
     An axis that is equal for both is taken to be fixed, another to grow linearly with the length; values themselves are
     stored with each row's true shape, so a wrong guess makes shards larger or smaller and nothing else.
@@ -108,11 +108,11 @@ def _digest(places: np.ndarray, starts: np.ndarray) -> str:
 
 
 def write_index(folder: Path, key: str, index: Index) -> None:
-    """Write an index in the place of any other; the caller holds the lock. Raises OSError."""
+    """Write an index in the place of any other; the caller has the lock. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    told: dict[str, Any] = {"half": dict(index.half), "size": index.size, "about": dict(index.about)}
+    facts: dict[str, Any] = {"half": dict(index.half), "size": index.size, "about": dict(index.about)}
     tensors = {"places": index.places, "starts": index.starts}
-    shard.write(folder, INDEX, tensors, {"key": key, "told": json.dumps(told, sort_keys=True)})
+    shard.write(folder, INDEX, tensors, {"key": key, "facts": json.dumps(facts, sort_keys=True)})
 
 
 def read_index(folder: Path, key: str, check: Callable[[Path], bool] = files.stays_whole) -> Index | None:
@@ -124,9 +124,9 @@ def read_index(folder: Path, key: str, check: Callable[[Path], bool] = files.sta
             notes = shard.notes_of(path)
             if notes["key"] != key:
                 continue
-            told, (tensors, _) = json.loads(notes["told"]), shard.mapped(path)
+            facts, (tensors, _) = json.loads(notes["facts"]), shard.mapped(path)
             places, starts = tensors["places"], np.array(tensors["starts"])
-            return Index(places, starts, told["half"], told["size"], told["about"], _digest(places, starts))
+            return Index(places, starts, facts["half"], facts["size"], facts["about"], _digest(places, starts))
         except (OSError, ValueError, KeyError):
             continue
     return None

@@ -65,9 +65,9 @@ def _encoded(path: Path) -> Entry:
     whole = finished and is_whole(path)
     about = encoded.about_of(path) if whole else {}
     state = WHOLE if whole else "damaged" if finished else "unfinished"
-    told = {"teacher": "", "precision": "", "contents": "encoded rows", **about}
+    described = {"teacher": "", "precision": "", "contents": "encoded rows", **about}
     rows = int(about["rows"]) if about else None
-    return Entry(path, told, rows, path.stat().st_size, path.stat().st_mtime, state)
+    return Entry(path, described, rows, path.stat().st_size, path.stat().st_mtime, state)
 
 
 def _entry(folder: Path, check: Callable[[Path], bool]) -> Entry:

@@ -24,10 +24,10 @@ TOUCHED, AROUND = 8 * 2**20, 2**16
 
 @dataclass(frozen=True)
 class Piece:
-    """Some of the rows asked for, which have one shape.
+    """Some of the rows wanted, which have one shape.
 
     Attributes:
-        places: where they stand among these.
+        places: their places among those wanted.
         values: `(those, ...)`, to be multiplied by `scales`.
         scales: `(those,)` float32; None where the values are as they are.
     """

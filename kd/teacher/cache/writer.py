@@ -1,8 +1,8 @@
 """The teacher's outputs on disk: who writes, what is whole, and what must be computed again.
 
-Whoever wants outputs that are not there computes some of the missing shards: ranks, trials and other commands share the
-work without talking to one another. Each shard has a lock that the system takes back when its holder ends, however it
-ends; then another computes that shard. What has been published stays. No decision looks at a clock.
+A process that wants outputs that are not there computes some of the missing shards: ranks, trials and other commands
+share the work without talking to one another. Each shard has a lock that the system takes back when its owner ends,
+however it ends; then another computes that shard. What has been published stays. No decision looks at a clock.
 """
 
 import logging
@@ -73,7 +73,7 @@ def size_of(folder: Path) -> int:
 
 
 def clear(folder: Path, key: str, index: Index) -> None:
-    """Delete what is none of the shards as they should be; the caller holds the lock."""
+    """Delete all files that are not a shard as planned; the caller has the lock."""
     wrong = shard_files(folder, key, index)[1]
     if wrong:
         log.warning("teacher cache %s: %d shards are damaged: the teacher runs over their rows again", key, len(wrong))
@@ -120,22 +120,22 @@ def fill(folder: Path, key: str, index: Index, teacher: Teacher, title: str) -> 
 
 @contextmanager
 def _claimed(folder: Path, number: int, wait: bool) -> Iterator[bool]:
-    """Hold the right to compute a shard, if it is not there; without `wait`, and if no other process holds it."""
+    """Take the right to compute a shard that is not there; without `wait` only where no other process has it."""
     path = folder / f".{_label(number)}.lock"
-    with ExitStack() as held:
+    with ExitStack() as locks:
         try:
-            held.enter_context(locked(path, wait))
+            locks.enter_context(locked(path, wait))
         except Timeout:
             yield False
             return
         yield not any(folder.glob(f"{_label(number)}-*"))
-        path.unlink(missing_ok=True)  # while it is held; who has waited for it sees that it is gone
+        path.unlink(missing_ok=True)  # before it is released; a process that waited for it sees that it is gone
 
 
 def _computed(
     parts: Iterator[Part], half: Mapping[str, bool], done: Callable[[int], object]
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return what a shard holds, and the mean mass of the options that are not kept, where some are not."""
+    """Return the content of a shard, and the mean mass of the options that are not kept, where some are not."""
     rest: list[float] = []
     packed: dict[str, list[Packed]] = {}
     for part in parts:
@@ -153,18 +153,18 @@ def _computed(
 
 
 def remove(folder: Path) -> None:
-    """Delete a cache, its lock and the folder around it; a reader that has it open goes on with the online teacher.
+    """Delete a cache, its lock and the folder around it; a reader that has it open continues with the online teacher.
 
     Raises:
         Timeout: it is being written.
         OSError: it may not be deleted.
     """
     lock = planning(folder)
-    with ExitStack() as held:
+    with ExitStack() as locks:
         for path in [lock, *folder.glob(".*.lock")]:
-            held.enter_context(locked(path, wait=False))
+            locks.enter_context(locked(path, wait=False))
         with suppress(FileNotFoundError):  # another process was quicker
             shutil.rmtree(folder)
         lock.unlink(missing_ok=True)
-    with suppress(OSError):  # it holds other outputs of this teacher
+    with suppress(OSError):  # other outputs of this teacher are there
         folder.parent.rmdir()
