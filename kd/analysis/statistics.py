@@ -230,6 +230,8 @@ def minimum_detectable_difference(
 def mcnemar(only_first: int, only_second: int) -> float:
     """Return the two-sided p of McNemar's exact test (McNemar 1947): are two classifiers right equally often?
 
+    It is the value of `scipy.stats.binomtest`, without half a second for the import of `scipy.stats`.
+
     Args:
         only_first: examples that the first alone got right, >= 0.
         only_second: examples that the second alone got right, >= 0.

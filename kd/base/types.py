@@ -5,7 +5,7 @@ Nothing heavy is imported here, because options are parsed with these words befo
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +37,7 @@ CacheName = Literal["auto", "on", "off"]
 CacheActionName = Literal["list", "verify", "prune"]
 Role = Literal["teacher", "student", "distilled", "trivial"]
 MaskName = Literal["target", "positions", "tokens"]
+LayerKind = Literal["hidden", "attention", "relation"]
 
 LayerPairs: TypeAlias = tuple[tuple[int, int], ...]
 """(layer of the student, layer of the teacher) that are compared, both 0-based."""
@@ -133,6 +134,33 @@ class Batch:
             {name: value.pin_memory() for name, value in part.items()} for part in (self.inputs, self.truth)
         )
         return Batch(inputs, truth, self.features)
+
+
+@dataclass(frozen=True)
+class LayerContent:
+    """What one layer of a model gives: its text form is `hidden.3`, the output of layer 3, counted from 0."""
+
+    kind: LayerKind
+    layer: int
+
+    @classmethod
+    def parse(cls, text: str) -> "LayerContent | None":
+        """Return what a text names; None where that is no layer's, as `logits` or `logits.tail`.
+
+        Raises:
+            ValueError: a layer's content, but not of a layer counted from 0.
+        """
+        word, _, layer = text.partition(".")
+        for kind in get_args(LayerKind):
+            if kind == word:
+                if not (layer.isascii() and layer.isdecimal()):
+                    raise ValueError(f"{text!r} names no layer: write {kind}.0 for the first")
+                return cls(kind, int(layer))
+        return None
+
+    def __str__(self) -> str:
+        """Return the text form."""
+        return f"{self.kind}.{self.layer}"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from filelock import Timeout
 from rich.table import Table
 
+from kd.base import files
 from kd.base.console import console, say
 from kd.base.home import home
 from kd.config import CacheConfig
@@ -17,7 +18,7 @@ MIB = 2**20
 
 def run(config: CacheConfig) -> None:
     """List, verify or prune."""
-    found = entries(shard.is_whole if config.action == "verify" else shard.looks_whole)
+    found = entries(files.is_whole if config.action == "verify" else shard.looks_whole)
     if not found:
         say(f"No teacher's outputs and no encoded rows are kept in {home()}.")
         return

@@ -12,12 +12,13 @@ from typing import Any
 import pandas as pd
 
 from kd import tracking
+from kd.base.budgets import budgets_of, fits
 from kd.base.console import say
 from kd.base.types import UserError
 from kd.config import MeasureConfig
 from kd.serving import package
 from kd.serving import profile as profiling
-from kd.serving.profile import Limits, machine, profile_callable, resident_mib
+from kd.serving.profile import machine, profile_callable, resident_mib
 from kd.serving.work import COUNTED, counted
 
 NOISY = 1.25
@@ -56,10 +57,7 @@ def _measure(config: MeasureConfig, run: tracking.Run) -> None:
         metrics |= counted(model.model, [partial(call, [request]) for request in requests[:COUNTED]])
     else:
         metrics["model/parameters"] = float(settings["parameters"])  # counted before export
-    limits = Limits(config.latency_budget_ms or None, config.ram_budget_mib or None, config.size_budget_mib or None)
-    verdicts = {
-        f"kd.fits_{budget}": str(fits).lower() for budget, fits in profiling.fits(profile, size, limits).items()
-    }
+    verdicts = {f"kd.fits_{name}": str(fit).lower() for name, fit in fits(metrics, budgets_of(config)).items()}
     feasibility = profiling.feasibility(profile.latency_ms_p95)
     spread = max(profile.latency_ms_p50_rounds) / min(profile.latency_ms_p50_rounds)
     run.log_metrics(metrics)
@@ -79,8 +77,8 @@ def _measure(config: MeasureConfig, run: tracking.Run) -> None:
     )
     if spread > NOISY:
         say(f"Warning: the machine was not quiet (medians of the rounds differ {spread:.1f} times over); measure again")
-    for budget, fits in verdicts.items():
-        say(f"{budget.removeprefix('kd.fits_')} budget: {'fits' if fits == 'true' else 'does not fit'}")
+    for budget, fit in verdicts.items():
+        say(f"{budget.removeprefix('kd.fits_')} budget: {'fits' if fit == 'true' else 'does not fit'}")
 
 
 def _import_libraries(folder: Path, trained: bool) -> None:

@@ -6,13 +6,14 @@ from rich.table import Table as RichTable
 
 from kd import tracking
 from kd.analysis.gates import Decision, decide
+from kd.base.budgets import BUDGETS
 from kd.base.console import console, say
 from kd.base.types import Refused
 from kd.config import GateOptions, PromoteConfig, as_params
 from kd.registry import candidates
 from kd.registry.aliases import alone, copied, move, roll_back
 from kd.registry.card import Ruling, as_tags, card, ruled
-from kd.registry.evidence import MEASURED, Version, gather, measured, require_same_service, scored
+from kd.registry.evidence import Version, gather, measured, require_same_service, scored
 from kd.registry.thresholds import GATES, thresholds
 
 STALE = ("kd.gate.", "kd.rolled_back")
@@ -74,7 +75,7 @@ def _decided(
     metric = candidates.metric_of(gates, candidate)
     thresholds_given = {name: getattr(gates, name) for name in GATES}
     run.log_params({**as_params(config), **thresholds_given, "metric": metric})
-    if any(thresholds_given[name] is not None for name in MEASURED):
+    if any(thresholds_given[name] is not None for name in BUDGETS):
         candidate = measured(candidate, run)
         champion = measured(champion, run) if champion else None
     candidate = scored(candidate, metric, run)

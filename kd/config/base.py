@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
+from kd.base.budgets import BUDGETS
 from kd.base.types import ObjectiveName, PrecisionName, ResumeName, TaskName, UserError
 
 
@@ -52,7 +53,7 @@ class BudgetOptions(Options):
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
         super().__post_init__()
-        for option in ("latency_budget_ms", "ram_budget_mib", "size_budget_mib"):
+        for option in BUDGETS:
             require(getattr(self, option) >= 0, option, getattr(self, option), "a number >= 0")
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from kd.base.budgets import BUDGETS
 from kd.base.types import FormatName, OutputName, UserError
 from kd.config.base import BudgetOptions, Options, require
 
@@ -92,7 +93,7 @@ class GateOptions(Options):
         for option in ("allowed_drop", "max_slice_drop", "min_teacher_share"):
             value = getattr(self, option)
             require(value is None or value >= 0, option, value, "a number >= 0")
-        for option in ("latency_budget_ms", "ram_budget_mib", "size_budget_mib"):
+        for option in BUDGETS:
             value = getattr(self, option)
             require(value is None or value > 0, option, value, "a number > 0")
 

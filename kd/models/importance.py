@@ -1,11 +1,6 @@
 """How far a model's loss moves without each of its layers: measured once, and kept as a small file."""
 
-import hashlib
 import json
-import logging
-import math
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,12 +10,14 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from kd.base import files
+from kd.base.hashing import fingerprint
 from kd.base.home import home
 from kd.base.types import Batch, Features, Term
 from kd.models.layers import layer_stack
 
-log = logging.getLogger(__name__)
 ROWS_AT_ONCE = 32
+SUFFIX = ".json"
 
 
 @dataclass(frozen=True)
@@ -103,27 +100,23 @@ def remembered(parts: Mapping[str, str], measured: Callable[[], Importance]) -> 
         parts: everything that the result depends on; hashed to the name of a file below `KD_HOME/importance`.
         measured: measures it.
     """
-    key = hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:32]
-    path = home() / "importance" / f"{key}.json"
-    if (kept := _read(path)) is not None:
+    key, folder = fingerprint(parts), home() / "importance"
+    if (kept := _read(files.find(folder, key, SUFFIX))) is not None:
         return kept
     found = measured()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(prefix=f".{key}", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(asdict(found), file)
-        os.replace(scratch, path)
-    except OSError as error:
-        log.warning("the layers' importance is not kept in %s (%s)", path.parent, error.strerror)
+        folder.mkdir(parents=True, exist_ok=True)
+        with files.locked(folder.with_suffix(".lock")):
+            text = json.dumps(asdict(found))
+            files.write(folder, key, SUFFIX, lambda path: path.write_text(text, encoding="utf-8"))
+    except (OSError, NotImplementedError) as error:
+        files.warn_once(f"the layers' importance is not kept in {folder} ({error})")
     return found
 
 
-def _read(path: Path) -> Importance | None:
-    """Return what a file says; None where it is not there or is damaged, and is then measured again."""
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        found = Importance(int(told["rows"]), float(told["loss"]), tuple(map(float, told["without"])))
-    except (OSError, ValueError, KeyError, TypeError):
+def _read(path: Path | None) -> Importance | None:
+    """Return the importance in a whole file, if there is one."""
+    if path is None:
         return None
-    return found if found.without and all(map(math.isfinite, (found.loss, *found.without))) else None
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return Importance(kept["rows"], kept["loss"], tuple(kept["without"]))

@@ -9,6 +9,7 @@ import pandas as pd
 from kd import tracking
 from kd.analysis.gates import Figure, Quality, drop
 from kd.analysis.slices import slices_of
+from kd.base.budgets import BUDGETS
 from kd.base.console import say
 from kd.base.task import Task
 from kd.base.types import RunRecord, UserError
@@ -19,12 +20,6 @@ from kd.serving import package
 from kd.serving.measure import measure_apart
 from kd.tasks import TASKS, task_named
 
-MEASURED = {
-    "latency_budget_ms": "profile/latency_ms_p95",
-    "ram_budget_mib": "profile/ram_peak_mib",
-    "size_budget_mib": "model/size_mib",
-}
-"""Gates on what a model costs on this machine."""
 LOGGED = {"min_agreement": "fidelity/agreement", "max_ece": "calibration/ece", "min_parity": "export/agreement"}
 """Gates on what the run behind a version logged."""
 OWN = ("format", "parameters", "max_length")
@@ -159,7 +154,7 @@ def gather(
     own = candidate.record.metrics
     figures = {"min_metric": Figure(own.get(f"test/{metric}"), f"test/{metric}")}
     figures |= {gate: Figure(own.get(name), name) for gate, name in LOGGED.items()}
-    figures |= {gate: _cost(name, candidate, champion) for gate, name in MEASURED.items()}
+    figures |= {gate: _cost(name, candidate, champion) for gate, name in BUDGETS.items()}
     absent = {} if candidate.exported else {"min_parity": "does not apply: it is served as it was trained"}
     if candidate.record.tags["kd.role"] == "teacher":
         absent |= dict.fromkeys(("min_teacher_share", "min_agreement"), "does not apply: it is a teacher")

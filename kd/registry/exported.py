@@ -9,11 +9,11 @@ import pandas as pd
 from kd import tracking
 from kd.analysis.gates import Drop
 from kd.base.console import say
+from kd.base.hashing import fingerprint
 from kd.base.types import RunRecord, UserError
 from kd.config import ExportConfig, RowOptions
 from kd.run.data import Rows, predictions
 from kd.run.encode import encoder
-from kd.run.identity import fingerprint
 from kd.run.register import LINEAGE, about_version
 from kd.serving import package
 from kd.serving.onnx import save_onnx

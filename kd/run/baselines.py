@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kd import tracking
+from kd.base.hashing import fingerprint
 from kd.config import FitOptions
 from kd.run.data import Rows
-from kd.run.identity import fingerprint
 
 if TYPE_CHECKING:
     from kd.run.execute import Where

@@ -7,12 +7,13 @@ from typing import TypeAlias
 
 import numpy as np
 
+from kd.base.hashing import fingerprint
 from kd.base.task import Processor
 from kd.base.types import SplitName, UserError
 from kd.config import RowOptions
 from kd.data.encoded import ArrowRows, encoded
 from kd.run.data import Rows
-from kd.run.identity import code_digest, fingerprint
+from kd.run.identity import code_digest
 
 ENCODING_CODE = ("data", "models")
 ENCODING_LIBRARIES = ("transformers", "tokenizers")

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from kd import tracking
+from kd.base.budgets import budgets_of
 from kd.base.console import say
+from kd.base.hashing import fingerprint
 from kd.base.types import SplitName
 from kd.config import FitOptions, as_params
 from kd.models.precision import resolve_precision
@@ -17,7 +19,7 @@ from kd.run.baselines import log_baselines
 from kd.run.checkpoints import checkpoints
 from kd.run.data import short_name
 from kd.run.fit import learn, log_model, score_test
-from kd.run.identity import code_digest, fingerprint
+from kd.run.identity import code_digest
 from kd.run.plan import Plan
 from kd.serving.measure import measure_apart
 
@@ -70,8 +72,7 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
     found = tracking.runs([where.experiment], f"tags.`kd.cache_key` = '{key}'") if where.reuse else []
     if found:
         outcome = Outcome(found[-1].run_id, tracking.model_of(found[-1].run_id), reused=True)
-        budgets = config.latency_budget_ms or config.ram_budget_mib or config.size_budget_mib  # may have been others
-        if where.profile and (budgets or LATENCY not in found[-1].metrics):
+        if where.profile and (budgets_of(config) or LATENCY not in found[-1].metrics):  # may have been others
             measure_apart(outcome.model, outcome.run_id, config)
     else:
         outcome = _carry_out(plan, config, where, key)

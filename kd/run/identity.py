@@ -1,13 +1,11 @@
 """What makes two trainings the same: arms, controls and cache keys are hashes of it."""
 
-import hashlib
 import inspect
-import json
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from kd.base.hashing import SHORT, bytes_digest, fingerprint
 from kd.base.task import Task
 from kd.config import FitOptions
 from kd.models.precision import resolve_precision
@@ -17,11 +15,6 @@ DECIDING_CODE = ("data", "evaluation", "models", "objectives", "teacher", "train
 TEACHING_CODE = ("data", "models", "teacher")
 """What decides the teacher's outputs, and how they are kept."""
 TEACHING_LIBRARIES = ("torch", "transformers", "tokenizers")
-
-
-def fingerprint(parts: Mapping[str, Any]) -> str:
-    """Return a short hash of what `parts` say."""
-    return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:32]
 
 
 def shared_identity(config: FitOptions, rows: Rows) -> dict[str, Any]:
@@ -66,4 +59,4 @@ def code_digest(task: Task, parts: tuple[str, ...] = DECIDING_CODE) -> str:
     if absent := [folder.name for folder in folders if not folder.is_dir()]:
         raise FileNotFoundError(f"a digest of code names {absent[0]}, and there is no such folder")
     files = [path for folder in folders for path in folder.rglob("*.py")]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()[:32]
+    return bytes_digest(path.read_bytes() for path in sorted(files))[:SHORT]

@@ -6,11 +6,12 @@ import torch
 from rich.table import Table
 
 from kd.base.console import lay, say
+from kd.base.hashing import fingerprint
 from kd.config import StudentConfig
 from kd.models.importance import Importance, measure, remembered
 from kd.run.data import Rows
 from kd.run.encode import encoder, sample
-from kd.run.identity import code_digest, fingerprint, library_versions
+from kd.run.identity import code_digest, library_versions
 from kd.run.plan import Teacher
 
 MOST_FEATURES = 1024

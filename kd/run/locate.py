@@ -1,12 +1,12 @@
 """Where a model named by an option lies on this machine, and the digest of its weights."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from kd import tracking
+from kd.base.hashing import digest_of_files
 from kd.base.types import UserError
-from kd.models.load import fetch_weights, sha256_file
+from kd.models.load import fetch_weights
 
 
 @dataclass(frozen=True)
@@ -36,5 +36,4 @@ def locate(name: str, option: str) -> Located:
     else:
         folder, uri, run_id = fetch_weights(name, option), name, ""
     files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".txt", ".model"))
-    parts = [f"{path.name} {sha256_file(path)}" for path in files]
-    return Located(folder, uri, hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32], run_id)
+    return Located(folder, uri, digest_of_files(files), run_id)

@@ -7,14 +7,14 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
-from kd.base.home import home
+from kd.base.hashing import fingerprint
 from kd.base.types import OUTPUTS, SplitName
 from kd.config import StudentConfig
 from kd.evaluation.predict import answers
 from kd.models.precision import autocast_dtype, resolve_precision
 from kd.run.data import Rows
 from kd.run.encode import FeaturesOf, encoder
-from kd.run.identity import fingerprint, teaching_code
+from kd.run.identity import teaching_code
 from kd.run.plan import Teacher
 from kd.teacher.run import TeacherPass
 from kd.teacher.signal import Caching, TeacherSignal, Wanted, teacher_signal
@@ -68,7 +68,7 @@ class TeacherSignals:
 
         if self.config.cache == "off":
             return made()
-        return kept_table(home() / "predictions", self._key(name, "fp32"), made)
+        return kept_table(self._key(name, "fp32"), made)
 
     @cached_property
     def _features(self) -> FeaturesOf:

@@ -8,6 +8,7 @@ from typing import Any
 
 from kd import tracking
 from kd.base.console import hushed, say
+from kd.base.hashing import fingerprint
 from kd.base.task import Task
 from kd.base.types import UserError
 from kd.config import HpoConfig, default_of
@@ -16,7 +17,6 @@ from kd.models.precision import resolve_precision
 from kd.run import student
 from kd.run.data import Rows, describe, short_name
 from kd.run.distill import planned
-from kd.run.identity import fingerprint
 from kd.run.locate import Located
 from kd.run.plan import Teacher
 from kd.search.storage import existing, open_storage, open_study, place_of, unbroken

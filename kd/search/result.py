@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from kd import tracking
+from kd.base.budgets import budgets_of
 from kd.base.console import console, hushed, say
 from kd.base.types import Refused, RunRecord, UserError
 from kd.config import CompareConfig
@@ -27,7 +28,6 @@ from kd.serving.measure import measure_apart
 LATENCY = "profile/latency_ms_p95"
 ANEW = re.compile(r"^(trial \d+ anew · |tuned )")
 """What a retraining is called in front of its plan's title, before and after it has been scored."""
-BUDGETS = ("latency_budget_ms", "ram_budget_mib", "size_budget_mib")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _retrained(bench: Bench, arm: Arm) -> list[Finalist]:
             continue
         run_id = str(anew[0].notes["run_id"])
         known = tracking.record(run_id).metrics
-        if LATENCY not in known or any(getattr(bench.config, budget) for budget in BUDGETS):
+        if LATENCY not in known or budgets_of(bench.config):
             say(f"Measuring trial {trial.attempt.number}, retrained, in a fresh process")
             measure_apart(str(anew[0].notes["model"]), run_id, bench.config)
         values = tuple(one.values[0] for one in anew)

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from kd import tracking
+from kd.base.budgets import BUDGETS
 from kd.base.console import say
 from kd.base.types import Stopped, UserError
 from kd.config import HpoConfig, as_params
@@ -27,7 +28,7 @@ LATE = "the time was up"
 
 def asked(config: HpoConfig) -> str:
     """Name what is asked of the study: a command that asks the same again has nothing to do."""
-    budgets = (config.latency_budget_ms, config.ram_budget_mib, config.size_budget_mib)
+    budgets = tuple(getattr(config, name) for name in BUDGETS)
     return f"{config.arm}, {config.n_trials} trials, top {config.top_k}, seeds {config.final_seeds}, budgets {budgets}"
 
 

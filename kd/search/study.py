@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import hashlib
 import time
 import warnings
 from collections.abc import Collection, Container, Mapping, Sequence
@@ -14,6 +13,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
+from kd.base.hashing import text_digest
 from kd.base.types import PrunerName, SamplerName
 from kd.search.lease import GRACE_S, LEASE, REASON, SLOT, TEXT, WORKER, Claim, beat, pulse
 from kd.search.processes import myself, vanished
@@ -151,7 +151,7 @@ class Study:
         So whatever is killed, a slot draws the same again; by TPE, which also goes by what has ended before, if the
         trials are run one after another.
         """
-        seed = int.from_bytes(hashlib.sha256(f"{self.how.seed}/{place}".encode()).digest()[:4], "big")
+        seed = int(text_digest(f"{self.how.seed}/{place}")[:8], 16)
         if self.how.sampler == "tpe":
             return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
         return optuna.samplers.RandomSampler(seed=seed)

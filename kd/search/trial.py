@@ -13,13 +13,14 @@ from optuna.exceptions import StorageInternalError
 
 from kd import tracking
 from kd.base.console import hushed, say
+from kd.base.hashing import fingerprint
 from kd.base.types import Pruned, Stopped, UserError
 from kd.config import DistillConfig, HpoConfig, StudentConfig, narrowed
 from kd.run.data import Rows, load_rows
 from kd.run.distill import planned
 from kd.run.execute import started
 from kd.run.fit import learn, log_model, save
-from kd.run.identity import code_digest, fingerprint
+from kd.run.identity import code_digest
 from kd.run.plan import Plan
 from kd.search.lease import Claim, Superseded
 from kd.search.study import Study

@@ -8,6 +8,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from kd import tracking
+from kd.base.budgets import budgets_of
 from kd.base.task import Task
 from kd.base.types import UserError
 from kd.config import FitOptions
@@ -30,9 +31,8 @@ def measure_apart(model: str, run_id: str, budgets: FitOptions | None = None) ->
         UserError: the model or its store cannot be used.
     """
     words = [sys.executable, "-m", "kd", "measure", "--model", model, "--into_run", run_id]
-    for budget in ("latency_budget_ms", "ram_budget_mib", "size_budget_mib"):
-        if value := getattr(budgets, budget, None):
-            words += [f"--{budget}", str(value)]
+    for name, value in budgets_of(budgets).items():
+        words += [f"--{name}", str(value)]
     places = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
     done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)

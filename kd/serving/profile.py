@@ -102,18 +102,6 @@ class Profile:
         return {f"profile/{name}": value for name in METRICS if (value := getattr(self, name)) is not None}
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a deployment allows; None is not asked."""
-
-    latency_ms: float | None = None
-    """Milliseconds, against the 95th percentile of the latency."""
-    ram_mib: float | None = None
-    """MiB, against the process's peak."""
-    size_mib: float | None = None
-    """MiB on disk."""
-
-
 def profile_callable(
     call: Call[T], requests: Sequence[T], budget: TimeBudget | None = None, before_mib: float | None = None
 ) -> Profile:
@@ -340,19 +328,6 @@ def feasibility(latency_ms_p95: float) -> Feasibility:
     if latency_ms_p95 < 500:
         return "good"
     return "acceptable" if latency_ms_p95 < 1000 else "challenging"
-
-
-def fits(profile: Profile, size_mib: float, limits: Limits) -> dict[str, bool]:
-    """Return, for each limit that is given, whether the model keeps it (at most the limit).
-
-    A figure that was not measured was not shown to keep its limit: False.
-    """
-    pairs = {
-        "latency_ms": (profile.latency_ms_p95, limits.latency_ms),
-        "ram_mib": (profile.ram_peak_mib, limits.ram_mib),
-        "size_mib": (size_mib, limits.size_mib),
-    }
-    return {name: got is not None and got <= limit for name, (got, limit) in pairs.items() if limit is not None}
 
 
 def folder_size_mib(path: str | Path) -> float:

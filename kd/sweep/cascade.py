@@ -8,13 +8,13 @@ from typing import Any
 
 from kd.analysis.statistics import MIN_SEEDS
 from kd.base.console import say
+from kd.base.hashing import fingerprint
 from kd.base.types import UserError
 from kd.config import CascadeConfig, DistillConfig, StudentConfig, narrowed
 from kd.models.layers import layer_map
 from kd.run import distill
 from kd.run.data import Rows, load_rows
 from kd.run.execute import Outcome, Where, train
-from kd.run.identity import fingerprint
 from kd.run.locate import locate
 from kd.run.objective import shape, terms_between
 from kd.run.plan import Plan

@@ -5,27 +5,24 @@ another folder. Whatever is damaged is computed again, and it alone. Where there
 every batch instead, saying so.
 """
 
-import hashlib
-import json
-import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from kd.base.files import locked, warn_once
+from kd.base.hashing import fingerprint
 from kd.base.home import home
 from kd.base.types import OUTPUTS, CacheName, TeacherOutputs, TopLogProbs, UserError
 from kd.teacher.cache.index import Index, Teacher, plan, read_index, write_index
 from kd.teacher.cache.reader import Piece, Reader
-from kd.teacher.cache.writer import clear, fill, locked, planning, shard_files, size_of
+from kd.teacher.cache.writer import clear, fill, planning, shard_files, size_of
 
-log = logging.getLogger(__name__)
 KINDS = ("hidden", "attention", "relation")
 GIB = 2**30
 CONTENTS = "contents"
@@ -57,11 +54,6 @@ class Caching:
 
     mode: CacheName = "auto"
     budget_gib: float = float("inf")
-
-
-def signal_key(parts: Mapping[str, str]) -> str:
-    """Return the name of what `parts` describe: teacher's weights, data digest, preprocessing, precision."""
-    return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:32]
 
 
 class TeacherSignal:
@@ -116,7 +108,9 @@ class TeacherSignal:
             try:
                 return self._reader.read(features)
             except OSError as error:
-                _warn(f"teacher cache {self._wanted.key} is gone ({error.strerror}): the teacher runs on every batch")
+                warn_once(
+                    f"teacher cache {self._wanted.key} is gone ({error.strerror}): the teacher runs on every batch"
+                )
                 self._reader = None
         found: dict[str, list[Piece]] = {}
         for part in self._teacher()(features):
@@ -189,7 +183,7 @@ def teacher_signal(wanted: Wanted, teacher: Callable[[], Teacher], caching: Cach
     """
     caching = caching or Caching()
     if caching.mode == "off":
-        _warn("cache=off: the teacher runs on every batch")
+        warn_once("cache=off: the teacher runs on every batch")
         return TeacherSignal(wanted, teacher, None)
     if (reader := _whole(wanted)) is not None:
         return TeacherSignal(wanted, teacher, reader)
@@ -198,13 +192,13 @@ def teacher_signal(wanted: Wanted, teacher: Callable[[], Teacher], caching: Cach
         reader, computed = _written(folder, wanted, teacher, caching)
         return TeacherSignal(wanted, teacher, reader, computed)
     except (OSError, NotImplementedError) as error:
-        _warn(f"teacher cache not written to {folder} ({error}): the teacher runs on every batch")
+        warn_once(f"teacher cache not written to {folder} ({error}): the teacher runs on every batch")
     return TeacherSignal(wanted, teacher, None)
 
 
 def folder_of(wanted: Wanted) -> Path:
     """Return where these outputs are kept."""
-    contents = hashlib.sha256(",".join(sorted(wanted.contents)).encode()).hexdigest()[:12]
+    contents = fingerprint({"contents": sorted(wanted.contents)})[:12]
     return home() / "signals" / wanted.key / contents
 
 
@@ -267,11 +261,5 @@ def _fits(folder: Path, index: Index, caching: Caching) -> bool:
     if index.size <= budget * GIB and needed <= free:
         return True
     limit = f"cache_budget_gib={budget:g}" if index.size > budget * GIB else f"{free / GIB:.3g} GiB free"
-    _warn(f"teacher cache of {index.size / GIB:.3g} GiB not written ({limit}): the teacher runs on every batch")
+    warn_once(f"teacher cache of {index.size / GIB:.3g} GiB not written ({limit}): the teacher runs on every batch")
     return False
-
-
-@cache
-def _warn(text: str) -> None:
-    """Warn once a process: trials and seeds open the same cache."""
-    log.warning(text)

@@ -75,7 +75,7 @@ class Run:
         client().log_text(self.run_id, text, name)
 
     def describe(self, text: str) -> None:
-        """Say in Markdown, at the top of the run's page in the UI, what came out."""
+        """Put the result, in Markdown, at the top of the run's page in the UI."""
         self.set_tags({"mlflow.note.content": text[:5000]})
 
     def log_folder(self, folder: Path) -> None:
@@ -95,17 +95,17 @@ class Run:
 
 @contextmanager
 def run(name: str, tags: Mapping[str, str], parent: Run | None = None, continued: str = "") -> Iterator[Run]:
-    """Start a run, and end it as it deserves: FINISHED, FAILED or KILLED, with `kd.exit_reason`.
-
-    Raises:
-        Away: the store failed meanwhile.
+    """Start a run, and end it as FINISHED, FAILED or KILLED, with `kd.exit_reason`.
 
     Args:
         name: what a person reads.
         tags: kd.stage, kd.role and the like.
         parent: the run this one is nested in.
-        continued: id of the interrupted run of the same training. `python -m` writes on into it; under `mlflow run` or
+        continued: id of the interrupted run of the same training. `python -m` continues it; under `mlflow run` or
             inside a parent a new run is made and the old one is closed.
+
+    Raises:
+        Away: the store failed meanwhile.
     """
     adopted = os.environ.pop("MLFLOW_RUN_ID", "")
     reopened = continued if continued and not (adopted or parent) and _in_this_experiment(continued) else ""
@@ -140,7 +140,7 @@ def _in_this_experiment(run_id: str) -> bool:
 
 
 def abandon(run_id: str) -> None:
-    """Close an interrupted run that no process writes to any more; another run goes on from its checkpoint."""
+    """Close an interrupted run that no process writes to any more; another run continues from its checkpoint."""
     known = status(run_id)
     if known:
         client().set_tag(run_id, "kd.resumable", "false")
@@ -189,7 +189,9 @@ def runs(experiments: Sequence[str], query: str = "") -> list[RunRecord]:
     for name in experiments:
         found = client().get_experiment_by_name(name)
         if found is None:
-            raise Gone(f"experiment={name!r}: there is none of that name in {tracking_uri()}; {_experiments()}")
+            raise Gone(
+                f"experiment={name!r}: there is no experiment of that name in {tracking_uri()}; {_experiments()}"
+            )
         ids.append(found.experiment_id)
     finished = "attributes.status = 'FINISHED'" + (f" and {query}" if query else "")
     try:
@@ -282,7 +284,7 @@ def _fetched(run_id: str, name: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         try:
-            # Asked for by run, MLflow would also search the run's models for the artifact, which takes twice as long.
+            # given a run, MLflow would also search the run's models for the artifact, which takes twice as long.
             path = mlflow.artifacts.download_artifacts(artifact_uri=f"{_artifacts(run_id)}/{name}", dst_path=folder)
         except (MlflowException, OSError) as error:
             if failed(error):

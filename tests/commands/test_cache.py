@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 from filelock import FileLock
 
+from kd.base import files
 from kd.base.console import console
 from kd.base.types import UserError
 from kd.commands import cache, read
@@ -162,7 +163,7 @@ def test_what_is_not_kept_of_many_options_is_told(kd_home):
     signal = teacher_signal(Wanted("many", ROWS), Talker, Caching("on"))
     assert signal(torch.tensor([0, 3])).logits.indices.shape == (2, 2, 80)
     with console.capture() as captured:
-        console.print(cache.table(cache.entries(cache.shard.is_whole), time.time()), width=300)
+        console.print(cache.table(cache.entries(files.is_whole), time.time()), width=300)
     assert "logits (most probable; the rest weighs 20.00%)" in captured.get()
 
 

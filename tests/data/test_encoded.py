@@ -12,8 +12,10 @@ import pytest
 from datasets import Dataset
 from filelock import FileLock
 
+from kd.base import files as kept_files
+from kd.base.files import is_whole
 from kd.data import encoded as module
-from kd.data.encoded import encoded, is_whole
+from kd.data.encoded import encoded
 
 ROWS = 47
 PARTS = {"rows": "a", "max_length": "8"}
@@ -44,7 +46,7 @@ class Encoder:
 def small_chunks(monkeypatch):
     """Five chunks, the last of them short."""
     monkeypatch.setattr(module, "CHUNK", 10)
-    module._warn.cache_clear()
+    kept_files.warn_once.cache_clear()
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 from tokenizers import normalizers
 
+from kd.base.hashing import fingerprint
 from kd.base.types import UserError
 from kd.config import DistillConfig
 from kd.run import distill, student
 from kd.run.data import load_rows
-from kd.run.identity import fingerprint
 from tests.tiny import bert, saved_bert, tokenizer
 
 WORDS = ("good", "bad", "fine", "poor", "very", "not")

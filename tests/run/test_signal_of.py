@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kd.base import files
 from kd.base.types import TopLogProbs
 from kd.config import StudentConfig
 from kd.run import identity, student
 from kd.run.data import load_rows
 from kd.run.locate import locate
 from kd.teacher import run
-from kd.teacher.cache import shard
 from kd.teacher.cache.inventory import entries
 from tests.tiny import saved_bert
 
@@ -102,7 +102,7 @@ def test_of_many_options_training_keeps_the_most_probable_and_scoring_has_them_a
 
 def test_what_is_told_of_a_cache_is_where_it_came_from(config):
     computed(config)
-    entry = entries(shard.is_whole)[0]
+    entry = entries(files.is_whole)[0]
     assert entry.about == {
         "teacher": config.teacher,
         "data": config.dataset,

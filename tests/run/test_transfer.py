@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from kd.base.hashing import fingerprint
 from kd.base.types import RunRecord, UserError
 from kd.config import DistillConfig, StudentConfig, narrowed
 from kd.run import data as rows_module
 from kd.run import distill, fit, student
 from kd.run.data import load_rows
 from kd.run.fit import _fit
-from kd.run.identity import fingerprint
 from kd.run.transfer import trusted_rows, with_transfer
 from kd.tasks.classification.task import UNLABELLED
 from tests.tiny import WORDS, bert, tokenizer

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from kd.base.hashing import fingerprint
 from kd.teacher.cache import index, reader
-from kd.teacher.signal import Caching, Wanted, signal_key, teacher_signal
+from kd.teacher.signal import Caching, Wanted, teacher_signal
 from tests.teacher.teachers import BOTH, LENGTHS, ROWS, Teacher, outputs, wanted
 
 
@@ -194,12 +195,12 @@ PARTS = {"teacher": "a", "rows": "b", "max_length": "128", "precision": "fp32"}
 
 @pytest.mark.parametrize("part", PARTS)
 def test_every_part_of_the_key_counts(part):
-    assert signal_key({**PARTS, part: "other"}) != signal_key(PARTS)
+    assert fingerprint({**PARTS, part: "other"}) != fingerprint(PARTS)
 
 
 def test_the_key_depends_on_neither_order_nor_where_one_part_ends():
-    assert signal_key(dict(reversed(PARTS.items()))) == signal_key(PARTS)
-    assert signal_key({"a": "bc", "b": ""}) != signal_key({"a": "b", "b": "c"})
+    assert fingerprint(dict(reversed(PARTS.items()))) == fingerprint(PARTS)
+    assert fingerprint({"a": "bc", "b": ""}) != fingerprint({"a": "b", "b": "c"})
 
 
 def test_without_a_cache_nothing_is_written_nothing_read_and_it_is_said_once(kd_home, caplog):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy import special
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 
 from kd.analysis.statistics import mcnemar
 
@@ -26,9 +26,7 @@ FLAT = 1e-9
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Softmax over the last axis of `(examples, classes)`, in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    powers = np.exp(shifted)
-    probabilities: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
+    probabilities: np.ndarray = special.softmax(logits.astype(np.float64), axis=-1)
     return probabilities
 
 
@@ -132,7 +130,7 @@ def tempered(validation: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, f
 
     def loss(log_temperature: float) -> float:
         tempered = known / np.exp(log_temperature)
-        return float((logsumexp(tempered, axis=1) - tempered[truth]).mean())
+        return float((special.logsumexp(tempered, axis=1) - tempered[truth]).mean())
 
     low, high = np.log(COOLEST), np.log(HOTTEST)
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x

@@ -4,7 +4,6 @@ Rows lie longest first, so that the teacher pads little and a training batch, wh
 shards. A row's place is one uint32 in a memory-mapped file; which shard a place belongs to is a few starts.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from kd.base import files
+from kd.base.hashing import SHORT, bytes_digest
 from kd.teacher.cache import shard
 
 SHARD_BYTES = 64 * 2**20
@@ -119,20 +120,18 @@ def _cut(filled: np.ndarray) -> np.ndarray:
 
 
 def _digest(places: np.ndarray, starts: np.ndarray) -> str:
-    return hashlib.sha256(places.astype("<u4").tobytes() + starts.astype("<i8").tobytes()).hexdigest()[:32]
+    return bytes_digest([places.astype("<u4").tobytes(), starts.astype("<i8").tobytes()])[:SHORT]
 
 
 def write_index(folder: Path, key: str, index: Index) -> None:
-    """Write an index in the place of any other; the caller holds the lock. Raises OSError."""
+    """Write an index in the place of any other; the caller has the lock. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob(f"{INDEX}-*"):
-        path.unlink(missing_ok=True)
-    told: dict[str, Any] = {"half": dict(index.half), "size": index.size, "about": dict(index.about)}
+    facts: dict[str, Any] = {"half": dict(index.half), "size": index.size, "about": dict(index.about)}
     tensors = {"places": index.places, "starts": index.starts}
-    shard.write(folder, INDEX, tensors, {"key": key, "told": json.dumps(told, sort_keys=True)})
+    shard.write(folder, INDEX, tensors, {"key": key, "facts": json.dumps(facts, sort_keys=True)})
 
 
-def read_index(folder: Path, key: str, check: Callable[[Path], bool] = shard.stays_whole) -> Index | None:
+def read_index(folder: Path, key: str, check: Callable[[Path], bool] = files.stays_whole) -> Index | None:
     """Return the whole index that was written for `key`, if there is one."""
     for path in sorted(folder.glob(f"{INDEX}-*{shard.SUFFIX}")):
         if not check(path):
@@ -141,9 +140,9 @@ def read_index(folder: Path, key: str, check: Callable[[Path], bool] = shard.sta
             notes = shard.notes_of(path)
             if notes["key"] != key:
                 continue
-            told, (tensors, _) = json.loads(notes["told"]), shard.mapped(path)
+            facts, (tensors, _) = json.loads(notes["facts"]), shard.mapped(path)
             places, starts = tensors["places"], np.array(tensors["starts"])
-            return Index(places, starts, told["half"], told["size"], told["about"], _digest(places, starts))
+            return Index(places, starts, facts["half"], facts["size"], facts["about"], _digest(places, starts))
         except (OSError, ValueError, KeyError):
             continue
     return None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kd.base.files import is_whole
 from kd.base.home import home
 from kd.data import encoded
 from kd.teacher.cache import shard
@@ -46,7 +47,7 @@ def entries(check: Callable[[Path], bool]) -> list[Entry]:
     """Look at every cache on this machine, the most recently used first.
 
     Args:
-        check: whether a file is whole: `shard.is_whole` reads every byte, `shard.looks_whole` its header alone.
+        check: whether a file is whole: `files.is_whole` reads every byte, `shard.looks_whole` its header alone.
     """
     found = []
     for outer in sorted((home() / "signals").glob("*/")):
@@ -61,12 +62,12 @@ def entries(check: Callable[[Path], bool]) -> list[Entry]:
 def _encoded(path: Path) -> Entry:
     """Every byte is read: they are few, and a stream that ends early may look whole."""
     finished = path.suffix == encoded.SUFFIX
-    whole = finished and encoded.is_whole(path)
+    whole = finished and is_whole(path)
     about = encoded.about_of(path) if whole else {}
     state = WHOLE if whole else "damaged" if finished else "unfinished"
-    told = {"teacher": "", "precision": "", "contents": "encoded rows", **about}
+    described = {"teacher": "", "precision": "", "contents": "encoded rows", **about}
     rows = int(about["rows"]) if about else None
-    return Entry(path, told, rows, path.stat().st_size, path.stat().st_mtime, state)
+    return Entry(path, described, rows, path.stat().st_size, path.stat().st_mtime, state)
 
 
 def _entry(folder: Path, check: Callable[[Path], bool]) -> Entry:

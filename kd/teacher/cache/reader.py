@@ -11,6 +11,7 @@ from weakref import WeakSet
 import numpy as np
 import torch
 
+from kd.base import files
 from kd.teacher.cache import shard
 from kd.teacher.cache.index import Index
 from kd.teacher.cache.shard import Packed
@@ -23,10 +24,10 @@ TOUCHED, AROUND = 8 * 2**20, 2**16
 
 @dataclass(frozen=True)
 class Piece:
-    """Some of the rows asked for, which have one shape.
+    """Some of the rows wanted, which have one shape.
 
     Attributes:
-        places: where they stand among these.
+        places: their places among those wanted.
         values: `(those, ...)`, to be multiplied by `scales`.
         scales: `(those,)` float32; None where the values are as they are.
     """
@@ -78,7 +79,7 @@ class Reader:
         self._open = lru_cache(maxsize=OPEN_SHARDS)(self._mapped)
 
     def _mapped(self, number: int) -> Mapping[str, _Content]:
-        if not shard.stays_whole(path := self.files[number]):
+        if not files.stays_whole(path := self.files[number]):
             raise OSError(errno.EIO, f"{path.name} is missing or damaged")
         tensors, pages = shard.mapped(path)
         self._maps.add(pages)

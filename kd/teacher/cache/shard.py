@@ -1,12 +1,10 @@
 """One file of the teacher's cache: some rows' outputs, without padding, and whether they are whole.
 
-A shard is a safetensors file whose name ends in the sha256 of all its bytes, so that it and its checksum come into
-being in one rename, and a byte that changed or a file cut short is told at once. For each content it holds `NAME` (all
-rows' values, one row after the other), `NAME.shape` `(rows, axes)` and, in half precision, `NAME.scale` `(rows,)`.
+A shard is a kept file (`kd.base.files`) in the safetensors format. For each content it has `NAME` (all rows' values,
+one row after the other), `NAME.shape` `(rows, axes)` and, in half precision, `NAME.scale` `(rows,)`.
 """
 
-import hashlib
-import json
+import math
 import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+
+from kd.base import files
 
 SUFFIX = ".safetensors"
 DTYPES = {"F32": "<f4", "F16": "<f2", "I32": "<i4", "I64": "<i8", "U32": "<u4", "U8": "u1"}
@@ -111,70 +112,22 @@ def _widened(part: Packed, scales: np.ndarray) -> Packed:
 
 
 def write(folder: Path, label: str, tensors: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> Path:
-    """Write `LABEL-SHA256.safetensors` in one step, or not at all; the caller alone writes this label.
+    """Write `LABEL-CHECKSUM.safetensors` in one step, or not at all; the caller alone writes this label.
 
     Raises:
         OSError: the disk is full, a quota is reached, or the folder cannot be written.
     """
     content = save(dict(tensors), metadata=dict(notes))
-    scratch = folder / f".{label}.tmp"
-    try:
-        scratch.write_bytes(content)
-        path = scratch.replace(folder / f"{label}-{hashlib.sha256(content).hexdigest()[:32]}{SUFFIX}")
-        _found_whole[path] = _state(path)
-        return path
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
-
-
-def label_of(path: Path) -> str:
-    """Return what a file calls itself, without its checksum."""
-    return path.name.removesuffix(SUFFIX).rpartition("-")[0]
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a file's bytes are those its name was given for."""
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()[:32]
-    except OSError:
-        return False
-    return path.name == f"{label_of(path)}-{found}{SUFFIX}"
-
-
-def stays_whole(path: Path) -> bool:
-    """Whether a file is whole; its bytes are read once a process, and again when it is another file or was written to.
-
-    That is told by inode, size and both times, which are compared with themselves and with no clock.
-    """
-    try:
-        state = _state(path)
-    except OSError:
-        return False
-    if _found_whole.get(path) != state:
-        if not is_whole(path):
-            return False
-        _found_whole[path] = state
-    return True
-
-
-_found_whole: dict[Path, tuple[int, ...]] = {}
-
-
-def _state(path: Path) -> tuple[int, ...]:
-    told = path.stat()
-    return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns
+    return files.write(folder, label, SUFFIX, lambda path: path.write_bytes(content))
 
 
 def looks_whole(path: Path) -> bool:
     """Whether a file is as long as its header says; its values are not read."""
     try:
-        header, start = _header(path)
-        ends = [one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"]
-        return path.stat().st_size == start + max(ends, default=0)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        notes_of(path)
+    except (OSError, ValueError):
         return False
+    return True
 
 
 def notes_of(path: Path) -> dict[str, str]:
@@ -184,30 +137,32 @@ def notes_of(path: Path) -> dict[str, str]:
         ValueError: it is damaged so that it cannot be read.
         OSError: it is not there.
     """
-    return dict(_header(path)[0].get("__metadata__", {}))
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
 
 
 def mapped(path: Path) -> tuple[dict[str, np.ndarray], mmap.mmap]:
-    """Map a file's tensors into memory, read-only; pages are read when touched. Raises as `notes_of`."""
-    header, start = _header(path)
-    with path.open("rb") as file:
-        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    content = np.frombuffer(pages, dtype=np.uint8)
-    tensors = {
-        name: content[start + one["data_offsets"][0] : start + one["data_offsets"][1]]
-        .view(DTYPES[one["dtype"]])
-        .reshape(one["shape"])
-        for name, one in header.items()
-        if name != "__metadata__"
-    }
+    """Map a file's tensors into memory, read-only; pages are read when touched. Raises as `notes_of`.
+
+    `safe_open` reads the header; its tensors are copies, and its pages stay this process's memory for as long as it is
+    open, so the values are mapped here, where pages can be given back.
+    """
+    with _opened(path) as file:
+        slices = {name: file.get_slice(name) for name in file.offset_keys()}
+        kinds = {name: (np.dtype(DTYPES[one.get_dtype()]), one.get_shape()) for name, one in slices.items()}
+    with path.open("rb") as source:
+        pages = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
+    sizes = [kind.itemsize * math.prod(shape) for kind, shape in kinds.values()]
+    at, tensors = len(pages) - sum(sizes), {}  # values are the end of the file, without gaps
+    for (name, (kind, shape)), size in zip(kinds.items(), sizes, strict=True):
+        tensors[name] = np.frombuffer(pages, kind, math.prod(shape), at).reshape(shape)
+        at += size
     return tensors, pages
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """Return the header of a safetensors file, and where its data begin (8 bytes of length, then JSON)."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > path.stat().st_size:
-            raise ValueError(f"{path.name} is damaged: it is shorter than its header")
-        header = json.loads(file.read(length))
-    return header, 8 + length
+def _opened(path: Path) -> Any:
+    """Open a file for its header. Raises as `notes_of`."""
+    try:
+        return safe_open(path, framework="numpy")
+    except SafetensorError as error:
+        raise ValueError(f"{path.name} is damaged: {error}") from error

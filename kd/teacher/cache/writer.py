@@ -1,8 +1,8 @@
 """The teacher's outputs on disk: who writes, what is whole, and what must be computed again.
 
-Whoever wants outputs that are not there computes some of the missing shards: ranks, trials and other commands share the
-work without talking to one another. Each shard has a lock that the system takes back when its holder ends, however it
-ends; then another computes that shard. What has been published stays. No decision looks at a clock.
+A process that wants outputs that are not there computes some of the missing shards: ranks, trials and other commands
+share the work without talking to one another. Each shard has a lock that the system takes back when its owner ends,
+however it ends; then another computes that shard. What has been published stays. No decision looks at a clock.
 """
 
 import logging
@@ -14,27 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from tqdm.auto import tqdm
 
+from kd.base import files
+from kd.base.files import locked
 from kd.teacher.cache import shard
 from kd.teacher.cache.index import INDEX, Index, Part, Teacher
 from kd.teacher.cache.shard import Packed
 
 log = logging.getLogger(__name__)
-
-
-@contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold a lock file, which stays.
-
-    Raises:
-        Timeout: another process holds it and `wait` is false.
-        OSError: there can be no lock here.
-    """
-    lock = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a killed writer
-    with lock.acquire(timeout=-1 if wait else 0, poll_interval=0.1):
-        yield
 
 
 def planning(folder: Path) -> Path:
@@ -44,13 +33,13 @@ def planning(folder: Path) -> Path:
 
 
 def shard_files(
-    folder: Path, key: str, index: Index, check: Callable[[Path], bool] = shard.stays_whole
+    folder: Path, key: str, index: Index, check: Callable[[Path], bool] = files.stays_whole
 ) -> tuple[dict[int, Path], list[Path]]:
     """Return the whole shards of a cache, and what is damaged, of another cache, or misplaced."""
     whole: dict[int, Path] = {}
     wrong = []
     for path in sorted(folder.glob(f"*{shard.SUFFIX}")):
-        if shard.label_of(path) == INDEX:
+        if files.label_of(path) == INDEX:
             continue
         number = _number_of(path, key, index) if check(path) else None
         if number is None or number in whole:
@@ -67,7 +56,7 @@ def _number_of(path: Path, key: str, index: Index) -> int | None:
     except (OSError, ValueError, KeyError):
         return None
     mine = (notes["key"], notes["cut"]) == (key, index.digest)
-    return number if mine and number < index.shards and shard.label_of(path) == _label(number) else None
+    return number if mine and number < index.shards and files.label_of(path) == _label(number) else None
 
 
 def _label(number: int) -> str:
@@ -84,7 +73,7 @@ def size_of(folder: Path) -> int:
 
 
 def clear(folder: Path, key: str, index: Index) -> None:
-    """Delete what is none of the shards as they should be; the caller holds the lock."""
+    """Delete all files that are not a shard as planned; the caller has the lock."""
     wrong = shard_files(folder, key, index)[1]
     if wrong:
         log.warning("teacher cache %s: %d shards are damaged: the teacher runs over their rows again", key, len(wrong))
@@ -131,22 +120,22 @@ def fill(folder: Path, key: str, index: Index, teacher: Teacher, title: str) -> 
 
 @contextmanager
 def _claimed(folder: Path, number: int, wait: bool) -> Iterator[bool]:
-    """Hold the right to compute a shard, if it is not there; without `wait`, and if no other process holds it."""
+    """Take the right to compute a shard that is not there; without `wait` only where no other process has it."""
     path = folder / f".{_label(number)}.lock"
-    with ExitStack() as held:
+    with ExitStack() as locks:
         try:
-            held.enter_context(locked(path, wait))
+            locks.enter_context(locked(path, wait))
         except Timeout:
             yield False
             return
         yield not any(folder.glob(f"{_label(number)}-*"))
-        path.unlink(missing_ok=True)  # while it is held; who has waited for it sees that it is gone
+        path.unlink(missing_ok=True)  # before it is released; a process that waited for it sees that it is gone
 
 
 def _computed(
     parts: Iterator[Part], half: Mapping[str, bool], done: Callable[[int], object]
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return what a shard holds, and the mean mass of the options that are not kept, where some are not."""
+    """Return the content of a shard, and the mean mass of the options that are not kept, where some are not."""
     rest: list[float] = []
     packed: dict[str, list[Packed]] = {}
     for part in parts:
@@ -164,18 +153,18 @@ def _computed(
 
 
 def remove(folder: Path) -> None:
-    """Delete a cache, its lock and the folder around it; a reader that has it open goes on with the online teacher.
+    """Delete a cache, its lock and the folder around it; a reader that has it open continues with the online teacher.
 
     Raises:
         Timeout: it is being written.
         OSError: it may not be deleted.
     """
     lock = planning(folder)
-    with ExitStack() as held:
+    with ExitStack() as locks:
         for path in [lock, *folder.glob(".*.lock")]:
-            held.enter_context(locked(path, wait=False))
+            locks.enter_context(locked(path, wait=False))
         with suppress(FileNotFoundError):  # another process was quicker
             shutil.rmtree(folder)
         lock.unlink(missing_ok=True)
-    with suppress(OSError):  # it holds other outputs of this teacher
+    with suppress(OSError):  # other outputs of this teacher are there
         folder.parent.rmdir()
