@@ -548,7 +548,8 @@ def test_predictions_carry_the_ids_of_their_rows_and_what_reports_read(name):
     table = got.task.predictions(rows, got.outputs.logits.numpy())
     assert list(table["example_id"]) == list(rows["example_id"])
     assert list(table["group"]) == list(rows["group"])
-    assert {"label", "prediction", "loss"} <= set(table.columns)
+    assert {*got.task.slices, *got.task.outcomes} <= set(table.columns)
+    assert not got.task.wide or any(name.startswith(got.task.wide) for name in table.columns)
     assert not table.isna().any().any()
 
 
@@ -572,7 +573,7 @@ def test_the_truth_is_well_calibrated_and_its_opposite_is_not(name):
     got = prepared(name)
     rows = got.case.splits.test
     right = got.case.right(got.task, rows)
-    best, worst = (got.task.calibration(got.task.predictions(rows, logits)) for logits in (right, -right))
+    best, worst = (got.task.diagnostics(None, got.task.predictions(rows, logits)) for logits in (right, -right))
     assert all(key.startswith("calibration/") for key in best)
     assert all(best[key] < 1e-6 < worst[key] for key in best)
 
@@ -625,12 +626,14 @@ def test_tempering_is_fitted_on_validation_alone_and_helps_who_is_too_sure(name)
     sure = 5.0 * np.sign(got.case.right(got.task, rows) - 25)
     sure[0] *= -1  # one mistake, as sure as the rest
     table = got.task.predictions(rows, sure)
-    found = got.task.tempered(table, table)
+    found = got.task.diagnostics(table, table)
     assert all(key.startswith("calibration/") for key in found)
     assert found["calibration/temperature"] > 1
-    other = got.task.tempered(table, got.task.predictions(rows, -sure))
+    other = got.task.diagnostics(table, got.task.predictions(rows, -sure))
     assert other["calibration/temperature"] == found["calibration/temperature"]
-    assert got.task.tempered(got.task.predictions(rows, got.case.right(got.task, rows)), table) == {}
+    without = got.task.diagnostics(None, table)
+    assert without == {key: found[key] for key in without}
+    assert got.task.diagnostics(got.task.predictions(rows, got.case.right(got.task, rows)), table) == without
 
 
 @every_task
@@ -679,10 +682,9 @@ def test_what_predictions_say_of_themselves_needs_no_fitted_task_so_that_any_run
     table = got.task.predictions(got.case.splits.test, got.outputs.logits.numpy())
     kind = TASKS[name]
     assert kind.quality(table) == got.task.quality(table)
-    assert kind.calibration(table) == got.task.calibration(table)
     assert kind.fidelity(table, table) == got.task.fidelity(table, table)
     assert kind.churn(table, table) == got.task.churn(table, table)
-    assert kind.tempered(table, table) == got.task.tempered(table, table)
+    assert kind.diagnostics(table, table) == got.task.diagnostics(table, table)
     assert kind.paired_test(table, table) == got.task.paired_test(table, table)
 
 
@@ -691,7 +693,7 @@ def test_the_columns_to_slice_by_are_there(name):
     got = prepared(name)
     table = got.task.predictions(got.case.splits.test, got.outputs.logits.numpy())
     assert set(TASKS[name].slices) <= set(table.columns)
-    assert not set(TASKS[name].slices) & {"example_id", "prediction", "loss"}  # these are outcomes
+    assert not set(TASKS[name].slices) & {"example_id", *TASKS[name].outcomes}
 
 
 @every_task

@@ -1,4 +1,4 @@
-"""Which gates are asked, and their thresholds: from a YAML file, and from the options, which outrank it."""
+"""The gates and their thresholds, from a YAML file, and from the options, which outrank it."""
 
 import difflib
 from dataclasses import fields
@@ -32,7 +32,7 @@ def thresholds(config: PromoteConfig) -> GateOptions:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{named} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(read, dict):
-        raise UserError(f"{named} must hold lines such as: allowed_drop: 0.01")
+        raise UserError(f"{named} must have lines such as: allowed_drop: 0.01")
     for name, value in read.items():
         if name not in given:
             near = difflib.get_close_matches(str(name), given, n=1)
@@ -42,5 +42,5 @@ def thresholds(config: PromoteConfig) -> GateOptions:
             raise UserError(f"{named}: metric={value!r} is no metric's name")
         number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
         if name != "metric" and not number:
-            raise UserError(f"{named}: {name}={repr(value)[:50]} is no number that can be asked")
+            raise UserError(f"{named}: {name}={repr(value)[:50]} is no number that a gate can take")
     return GateOptions(**{**read, **own})

@@ -36,7 +36,7 @@ def plan(config: DistillConfig, rows: Rows) -> Plan:
         control,
         stage="distill",
         role="distilled",
-        title=control.title.replace("student ·", f"distill {guided.words}{role}{in_words(config)} ·", 1),
+        method=f"distill {guided.words}{role}{in_words(config)}",
         identity={**control.identity, **guided.identity, **taught_as, **identity_of(more)},
         control=control.identity,
         terms=guided.terms,

@@ -129,8 +129,8 @@ def score_test(plan: Plan, config: FitOptions, run: tracking.Run) -> dict[str, f
     task, test = plan.rows.task, plan.rows.splits.test
     table = _scored(plan, config, "test")
     quality = task.quality(table)
-    metrics = {f"test/{name}": value for name, value in quality.items()} | task.calibration(table)
-    metrics |= task.tempered(tracking.table(run.run_id, VALIDATED), table)
+    metrics = {f"test/{name}": value for name, value in quality.items()}
+    metrics |= task.diagnostics(tracking.table(run.run_id, VALIDATED), table)
     if plan.signal is not None:
         metrics |= task.fidelity(table, task.predictions(test, plan.signal("test").all_logits()))
     metrics |= inside(plan, config)

@@ -19,7 +19,9 @@ class Plan:
     Attributes:
         stage: entry point's name.
         role: teacher, student or distilled.
-        title: run name.
+        method: how it is trained, in words, such as `distill soft T=2`.
+        start: what it starts from, and how many labels it sees, in words.
+        seed: of initialisation, order and dropout.
         model: as initialised.
         tokenizer: the model's.
         rows: what it learns and is scored on.
@@ -38,7 +40,9 @@ class Plan:
 
     stage: str
     role: Role
-    title: str
+    method: str
+    start: str
+    seed: int
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     rows: Rows
@@ -54,9 +58,24 @@ class Plan:
     teacher_labels: str = ""
 
     @property
+    def label(self) -> str:
+        """What a table calls the arm; tag `kd.label`."""
+        return f"{self.method} · {self.start}"
+
+    @property
+    def title(self) -> str:
+        """What people read as the run's name."""
+        return titled(self.label, self.seed)
+
+    @property
     def contents(self) -> tuple[str, ...]:
         """What the terms compare of the teacher."""
         return ("logits", *sorted({name for term in self.terms for name in term.needs.teacher}))
+
+
+def titled(label: str, seed: int | str) -> str:
+    """Return the name of the run of an arm on one seed."""
+    return f"{label} · seed {seed}"
 
 
 class Signals(Protocol):

@@ -56,7 +56,9 @@ def plan(config: StudentConfig, rows: Rows, found: tuple[Located, PreTrainedMode
     return Plan(
         stage="student",
         role="student",
-        title=f"student · {start.words}{labels} · seed {config.seed}",
+        method="student",
+        start=f"{start.words}{labels}",
+        seed=config.seed,
         model=start.model,
         tokenizer=start.tokenizer,
         rows=rows,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 import numpy as np
 import pandas as pd
 
+from kd.base.judge import Judge
 from kd.base.types import Content, MaskName, TaskName, Term
 
 if TYPE_CHECKING:
@@ -26,17 +27,11 @@ Batch: TypeAlias = "dict[str, torch.Tensor]"
 Collate: TypeAlias = "Callable[[list[dict[str, Any]]], Batch]"
 
 
-class Task(Protocol):
+class Task(Judge, Protocol):
     """One kind of learning. Methods that need the data's vocabulary of outcomes are called on what `fitted` returns."""
 
     name: ClassVar[TaskName]
     """The word given as `task`."""
-    directions: ClassVar[Mapping[str, bool]]
-    """Each metric this task measures, and whether higher is better. The first is the one selected on."""
-    slices: ClassVar[tuple[str, ...]]
-    """Columns of the predictions that are worth slicing by."""
-    spaces: ClassVar[Mapping[str, Mapping[str, Any]]]
-    """What a search of hyper-parameters may range over, by name, in the form of the YAML file; `default` is one."""
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, str]) -> Task:
@@ -102,42 +97,7 @@ class Task(Protocol):
         ...
 
     def predictions(self, rows: Dataset, logits: np.ndarray) -> pd.DataFrame:
-        """One line an example: example_id, group, label, prediction, scores, loss and slice columns."""
-        ...
-
-    @staticmethod
-    def quality(predictions: pd.DataFrame) -> dict[str, float]:
-        """Metrics of predictions against the truth, named as in `directions`."""
-        ...
-
-    @staticmethod
-    def calibration(predictions: pd.DataFrame) -> dict[str, float]:
-        """How far the scores can be read as probabilities: `calibration/...`."""
-        ...
-
-    @staticmethod
-    def tempered(validation: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
-        """What tempering, fitted on validation, does to the calibration of predictions: `calibration/...`; or empty."""
-        ...
-
-    @staticmethod
-    def churn(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
-        """Shares of all examples that are answered otherwise, and which way, in words; the first is all of them."""
-        ...
-
-    @staticmethod
-    def fidelity(student: pd.DataFrame, teacher: pd.DataFrame) -> dict[str, float]:
-        """How far the student does as its teacher does on the same examples: `fidelity/...`."""
-        ...
-
-    @staticmethod
-    def example_values(predictions: pd.DataFrame, metric: str) -> np.ndarray | None:
-        """Values `(examples,)` whose mean is the metric; None for a metric that is no such mean."""
-        ...
-
-    @staticmethod
-    def paired_test(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[str, float]:
-        """Name of the field's paired test over examples, and its two-sided p, for predictions of the same examples."""
+        """One line an example: `example_id`, `group`, the columns to slice by, and what the methods of `Judge` read."""
         ...
 
     def baselines(self, splits: Splits) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:

@@ -8,7 +8,7 @@ from statistics import fmean
 import pytest
 
 from kd.analysis.comparison import AVERAGED, SAME_STUDENT, Question, compare, pareto_front
-from kd.analysis.statistics import holm, minimum_detectable_difference, paired_difference
+from kd.analysis.statistics import Spread, holm, minimum_detectable_difference, paired_difference
 from kd.base.types import RunRecord, UserError
 from kd.report.words import answer
 
@@ -210,9 +210,9 @@ def test_where_nothing_was_shown_the_smallest_difference_that_would_have_been_is
     gaps = [MIXED[seed] - CONTROL[seed] for seed in CONTROL]
     spread = (sum((gap - fmean(gaps)) ** 2 for gap in gaps) / 2) ** 0.5
     se = spread / 3**0.5
-    assert arm.detectable == pytest.approx(minimum_detectable_difference(se, 2))
+    assert arm.detectable == pytest.approx(minimum_detectable_difference(se, Spread(2)))
     two = only(runs("control", CONTROL) + distilled("arm", MIXED) + distilled("second", MIXED))
-    assert arm_of(two, "arm").detectable == pytest.approx(minimum_detectable_difference(se, 2, alpha=0.05 / 2))
+    assert arm_of(two, "arm").detectable == pytest.approx(minimum_detectable_difference(se, Spread(2), alpha=0.05 / 2))
     assert arm_of(only(runs("control", CONTROL) + distilled("arm", BETTER)), "arm").detectable is None
 
 
@@ -299,7 +299,7 @@ def test_a_metric_that_one_task_has_leaves_the_other_out_and_says_so():
     records = [*runs("control", CONTROL), other]
     assert [table.metric for table in tables_of(records, metric="accuracy")] == ["accuracy"]
     assert notes_of(records, metric="accuracy") == [
-        "1 runs of task forecasting were left out: 'accuracy' is none of its metrics"
+        "1 runs of task forecasting were left out: it has no metric 'accuracy'"
     ]
     assert [table.task for table in tables_of(records, metric="test/rmse")] == ["forecasting"]
 

@@ -5,7 +5,7 @@ import pytest
 
 from kd.analysis.comparison import compare
 from kd.analysis.statistics import crossed_difference, holm
-from kd.analysis.verdicts import over_examples
+from kd.analysis.verdicts import Values, over_examples
 from kd.base.types import RunRecord
 
 GROUPS = np.arange(200)
@@ -25,7 +25,7 @@ def record(arm, seed, accuracy, control=""):
 
 
 def examples(gain, rng):
-    return rng.choice([-1.0, 0.0, 1.0], size=(3, 200), p=[0.1, 0.8 - gain, 0.1 + gain]), GROUPS
+    return Values(rng.choice([-1.0, 0.0, 1.0], size=(3, 200), p=[0.1, 0.8 - gain, 0.1 + gain]), GROUPS)
 
 
 def table_of(differences):
@@ -39,12 +39,12 @@ def table_of(differences):
 def test_arms_with_examples_are_judged_over_them_and_all_are_corrected_together():
     rng = np.random.default_rng(0)
     known = {"a": examples(0.4, rng), "b": examples(0.0, rng), "c": examples(0.3, rng)}
-    table = table_of({name: values for name, (values, _) in known.items()})
+    table = table_of({name: one.values for name, one in known.items()})
     del known["c"]
     judged = {arm.key: arm for arm in over_examples(table, known).arms}
     before = {arm.key: arm for arm in table.arms}
-    for name, values in known.items():
-        assert judged[name].difference == crossed_difference(*values)
+    for name, one in known.items():
+        assert judged[name].difference == crossed_difference(one.values, one.groups)
     assert judged["c"].difference == before["c"].difference
     p_values = [judged[name].difference.p for name in "abc"]
     assert [judged[name].adjusted_p for name in "abc"] == pytest.approx(holm(p_values))
@@ -63,6 +63,6 @@ def test_seeds_that_agree_by_chance_on_one_test_set_are_no_verdict():
     steady[0, 50], steady[1, 60:62] = 1.0, 1.0
     table = table_of({"a": steady})
     (before,) = [arm for arm in table.arms if arm.key == "a"]
-    (after,) = [arm for arm in over_examples(table, {"a": (steady, GROUPS)}).arms if arm.key == "a"]
+    (after,) = [arm for arm in over_examples(table, {"a": Values(steady, GROUPS)}).arms if arm.key == "a"]
     assert before.verdict == "better"
     assert after.verdict == "no difference shown"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from kd.analysis.gates import Drop
-from kd.registry.parity import figures, tell
+from kd.registry.parity import figures, report_drop
 from kd.tasks.classification import Classification
 
 RISING = Classification("text", "", "label", ("bad", "good"))
@@ -48,8 +48,10 @@ def test_a_metric_that_falls_drops_in_quality_when_it_is_higher_after_export():
     falling = SimpleNamespace(
         directions={"loss": False},
         quality=lambda table: {"loss": float(table["loss"].mean())},
-        calibration=RISING.calibration,
+        diagnostics=RISING.diagnostics,
         fidelity=RISING.fidelity,
+        outcomes=RISING.outcomes,
+        wide=RISING.wide,
     )
     worse = compared(predictions([0.9] * 10), predictions([0.6] * 10), falling)[1]
     assert worse.mean == pytest.approx(np.log(0.9 / 0.6))
@@ -88,7 +90,7 @@ def test_the_difference_is_of_scores_and_not_of_losses_which_have_no_bound():
 
 @pytest.mark.parametrize(("value", "warned"), [(0.02, True), (0.01, False), (0.0, False), (-0.5, False)])
 def test_only_a_drop_past_what_is_allowed_is_warned_of(value, warned, capsys):
-    tell("accuracy", Drop(value, value + 0.01), 0.01)
+    report_drop("accuracy", Drop(value, value + 0.01), 0.01)
     said = capsys.readouterr().out
     assert ("Warning" in said) == warned
     assert ("kd.export_loses=true" in said) == warned

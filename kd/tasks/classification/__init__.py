@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from kd.base.types import Content, MaskName, SplitName, TaskName, Term, UserError
+from kd.base.judge import Figure
+from kd.base.types import Content, MaskName, ObjectiveName, SplitName, TaskName, Term, UserError
 from kd.tasks.base import Batch, Collate, content_of, padded, token_fill
 from kd.tasks.classification import scores
 from kd.tasks.classification.spaces import SPACES
@@ -44,8 +45,16 @@ class Classification:
     labels: tuple[str, ...] = ()
     name: ClassVar[TaskName] = "classification"
     directions: ClassVar[Mapping[str, bool]] = scores.DIRECTIONS
+    figures: ClassVar[tuple[Figure, ...]] = scores.FIGURES
     slices: ClassVar[tuple[str, ...]] = ("label", "words")
+    outcomes: ClassVar[tuple[str, ...]] = ("prediction", "loss")
+    wide: ClassVar[str] = scores.SCORE
+    objectives: ClassVar[tuple[ObjectiveName, ...]] = (
+        *("soft", "hard", "hidden", "attention", "relation"),
+        *("cosine", "patient", "jsd", "dkd"),
+    )
     spaces: ClassVar[Mapping[str, Mapping[str, Any]]] = SPACES
+    per_token: ClassVar[bool] = False
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, str]) -> Classification:
@@ -199,14 +208,9 @@ class Classification:
         return scores.quality(predictions)
 
     @staticmethod
-    def calibration(predictions: pd.DataFrame) -> dict[str, float]:
-        """`calibration/ece` and `calibration/brier`."""
-        return scores.calibration(predictions)
-
-    @staticmethod
-    def tempered(validation: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
-        """`calibration/temperature` and `calibration/ece_tempered`."""
-        return scores.tempered(validation, predictions)
+    def diagnostics(validation: pd.DataFrame | None, test: pd.DataFrame) -> dict[str, float]:
+        """`calibration/ece` and `calibration/brier`; with validation also `temperature` and `ece_tempered`."""
+        return scores.calibration(test) | ({} if validation is None else scores.tempered(validation, test))
 
     @staticmethod
     def churn(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:

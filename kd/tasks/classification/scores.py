@@ -11,11 +11,30 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from kd.analysis.statistics import mcnemar
+from kd.base.judge import CKA, EXPLANATIONS, Figure
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 DIRECTIONS = {"accuracy": True, "macro_f1": True, "loss": False}
+COUNTS = "right and wrong count test examples"
+FIGURES = (
+    Figure("fidelity/agreement", "agreement", group="quality"),
+    Figure("calibration/ece", "ECE", group="quality", higher_is_better=False),
+    Figure("fidelity/kl", "KL", higher_is_better=False),
+    Figure(
+        "fidelity/right_where_teacher_wrong",
+        "right, teacher wrong",
+        "count",
+        about=COUNTS,
+    ),
+    Figure("fidelity/wrong_where_teacher_right", "wrong, teacher right", "count"),
+    CKA,
+    Figure("calibration/brier", "Brier", higher_is_better=False),
+    Figure("calibration/temperature", "temperature", ".2f", about="the temperature is fitted on validation"),
+    Figure("calibration/ece_tempered", "ECE tempered", higher_is_better=False),
+    *EXPLANATIONS,
+)
 SCORE = "score:"
 TINY = 1e-12
 COOLEST, HOTTEST = 0.01, 100.0
