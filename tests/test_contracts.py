@@ -13,6 +13,8 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset
 
+from kd.analysis.verdicts import values_of
+from kd.base.judge import CKA, EXPLANATIONS
 from kd.base.types import MaskName, Setting, Shape, StudentOutputs, TeacherOutputs, UserError
 from kd.config.objective import USED_BY
 from kd.data.splits import Splits
@@ -588,6 +590,38 @@ def test_a_student_that_says_what_its_teacher_says_is_faithful(name):
     assert same["fidelity/agreement"] == 1.0
     assert different["fidelity/agreement"] < 1.0
     assert all(key.startswith("fidelity/") for key in same)
+
+
+@every_task
+def test_the_figures_a_report_shows_are_those_that_runs_log(name):
+    got = prepared(name)
+    table = got.task.predictions(got.case.splits.test, got.outputs.logits.numpy())
+    sure = got.task.predictions(
+        got.case.splits.test, 5.0 * np.sign(got.case.right(got.task, got.case.splits.test) - 25)
+    )
+    logged = {*got.task.fidelity(table, table), *got.task.diagnostics(table, sure)}
+    common = {figure.key for figure in (CKA, *EXPLANATIONS)}
+    assert {figure.key for figure in got.task.figures} - common <= logged
+    assert all(figure.key.startswith(("fidelity/", "calibration/")) for figure in got.task.figures)
+    assert len({figure.title for figure in got.task.figures}) == len(got.task.figures)
+
+
+@every_task
+def test_the_objectives_of_a_task_are_known_and_the_default_comes_first(name):
+    known = TASKS[name].objectives
+    assert len(set(known)) == len(known) > 0
+    assert set(known) <= set(OBJECTIVES)
+    assert "none" not in known
+
+
+@every_task
+def test_every_metric_is_judged_over_examples_or_groups_and_its_values_average_to_it(name):
+    got = prepared(name)
+    table = got.task.predictions(got.case.splits.test, got.outputs.logits.numpy())
+    for metric, value in got.task.quality(table).items():
+        found = values_of(table, metric, type(got.task))
+        assert found.values.mean() == pytest.approx(value), metric
+        assert len(found.groups) == len(found.values) > 1
 
 
 @every_task

@@ -51,9 +51,15 @@ def pseudo_values(
     count = int(blocks.max()) + 1
     if count < 2:
         return None
-    whole = metric(predictions)
+    whole = np.array(metric(predictions))
     without = np.array([metric(predictions.iloc[np.flatnonzero(blocks != block)]) for block in range(count)])
     if not (np.isfinite(whole) and np.isfinite(without).all()):
         return None
-    values: npt.NDArray[np.float64] = whole + (count - 1) * (without.mean() - without)
+    return from_left_out(whole, without)
+
+
+def from_left_out(whole: npt.NDArray[np.float64], without: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return pseudo-values `(..., blocks)` from a metric `(...)` and the same without each block `(..., blocks)`."""
+    count = without.shape[-1]
+    values: npt.NDArray[np.float64] = whole[..., None] + (count - 1) * (without.mean(axis=-1, keepdims=True) - without)
     return values

@@ -1,13 +1,15 @@
 """What export cost: the sign of a drop, its bound, and the largest difference of any score."""
 
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from kd.analysis.gates import Drop
-from kd.registry.parity import figures, report_drop
+from kd.base.types import RunRecord
+from kd.registry.parity import figures, report_drop, show
 from kd.tasks.classification import Classification
 
 RISING = Classification("text", "", "label", ("bad", "good"))
@@ -95,3 +97,27 @@ def test_only_a_drop_past_what_is_allowed_is_warned_of(value, warned, capsys):
     assert ("Warning" in said) == warned
     assert ("kd.export_loses=true" in said) == warned
     assert {0.02: "worse by 0.02", -0.5: "better by 0.5", 0.0: "unchanged"}.get(value, "worse by 0.01") in said
+
+
+def test_answers_without_numbers_have_no_largest_difference_and_no_column_for_it(capsys):
+    def answers(words):
+        return pd.DataFrame({"example_id": ["a", "b"], "group": ["a", "b"], "answer": words})
+
+    class Spelling:
+        directions: ClassVar = {"right": True}
+        figures = ()
+        outcomes = ()
+        wide = ""
+        quality = staticmethod(lambda table: {"right": float((table["answer"] == "yes").mean())})
+        diagnostics = staticmethod(lambda validation, test: {})
+        fidelity = staticmethod(lambda student, teacher: {})
+
+    metrics, drop = compared(answers(["yes", "no"]), answers(["yes", "yes"]), Spelling)
+    assert drop.mean == -0.5
+    assert "export/max_difference" not in metrics
+    before, after = (RunRecord("id", "n", {}, {"test/right": one}, {"kd.format": "onnx"}) for one in (0.5, 1.0))
+    show(Spelling, before, before, after)
+    shown = capsys.readouterr().out
+    assert "right" in shown
+    assert "max difference" not in shown
+    assert "agreement" not in shown

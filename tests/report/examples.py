@@ -24,7 +24,9 @@ def arm(label, role="student", mean=0.8, gap=None, verdict=None, figures=COSTS, 
 def table(*arms, higher=True, dataset="builtin:demo", against=SAME_STUDENT):
     """A table of these arms; the metric falls where higher is not better."""
     metric = "accuracy" if higher else "rmse"
-    return Table("classification", dataset, "test", "0123456789abcdef", metric, higher, against, tuple(arms), 7, FIGURES)
+    return Table(
+        "classification", dataset, "test", "0123456789abcdef", metric, higher, against, tuple(arms), 7, FIGURES
+    )
 
 
 def cut(value, gap, examples=40):

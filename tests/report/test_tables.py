@@ -34,7 +34,9 @@ def arm(label, role="student", quality=None, difference=None, verdict=None, figu
 
 def table(*arms, higher=True, split="test", against=SAME_STUDENT, scored=12):
     digest = "0123456789abcdef"
-    return Table("question_answering", "builtin:demo", split, digest, "accuracy", higher, against, arms, scored, FIGURES)
+    return Table(
+        "question_answering", "builtin:demo", split, digest, "accuracy", higher, against, arms, scored, FIGURES
+    )
 
 
 def cut(mean, value="v", examples=40):
@@ -117,8 +119,10 @@ def test_the_columns_are_the_tasks_own_and_no_others():
     assert "calibration" in fidelity_heading(table(arm("one", figures={"calibration/brier": 0.1})))
 
 
-@pytest.mark.parametrize(("form", "value", "text"), [("count", 12.0, "12"), ("count", 1234.5, "1,234.5"),
-                                                     ("millions", 11_300_000.0, "11.3"), (".1%", 0.5, "50.0%")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("form", "value", "text"),
+    [("count", 12.0, "12"), ("count", 1234.5, "1,234.5"), ("millions", 11_300_000.0, "11.3"), (".1%", 0.5, "50.0%")],
+)
 def test_figures_are_written_in_their_own_form(form, value, text):
     assert Figure("fidelity/x", "x", form).write(value) == text
 
