@@ -695,3 +695,15 @@ def test_an_arm_names_all_rows_it_was_trained_on():
 def test_arms_of_one_role_stand_by_the_numbers_in_their_names():
     records = [run for count in (100, 1000, 300) for run in runs(f"student · {count} labels", {0: 0.5})]
     assert [arm.label for arm in only(records).arms] == [f"student · {count} labels" for count in (100, 300, 1000)]
+
+
+def test_labels_are_tags_and_the_runs_of_an_older_store_beside_them_are_called_by_their_titles():
+    new = [
+        replace(one, name="renamed in the UI", tags={**one.tags, "kd.label": "distill soft · 2 layers"})
+        for one in distilled("arm", CONTROL)
+    ]
+    old = runs("control", CONTROL, label="student · 2 layers")
+    assert [arm.label for arm in only([*old, *new]).arms] == ["student · 2 layers", "distill soft · 2 layers"]
+    tag = {"kd.label": "student · 2 layers"}
+    again = [replace(one, run_id=f"new {one.run_id}", name="?", started=1, tags={**one.tags, **tag}) for one in old]
+    assert [arm.label for arm in only([*old, *again]).arms] == ["student · 2 layers"]
