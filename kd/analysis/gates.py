@@ -32,7 +32,7 @@ class Gate:
         threshold: its value.
         at_least: whether the figure must be at least the threshold, else at most.
         passes: the result.
-        about: what the figure is, or why there is none.
+        about: what the figure is, or why it is absent.
     """
 
     name: str

@@ -33,7 +33,7 @@ def blocks_of(groups: npt.NDArray[np.int64], most: int = MOST_BLOCKS, seed: int 
 def pseudo_values(
     predictions: pd.DataFrame, metric: Metric, blocks: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64] | None:
-    """Return one value a block that stands for what the block adds to a metric; their mean is the metric.
+    """Return for each block what it adds to a metric, so that the mean over blocks is the metric.
 
     With m blocks and the metric f, block b's value is f + (m - 1) (mean of f without each block - f without b): the
     pseudo-values of Tukey (1958), which Dorfman, Berbaum and Metz (1992) judge over readers and cases, moved so that

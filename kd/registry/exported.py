@@ -48,7 +48,7 @@ def find(uri: str) -> Source:
     """Find a version that was trained by this project.
 
     Raises:
-        UserError: there is none, or it is itself exported.
+        UserError: no such version, or one that is itself exported.
     """
     version = tracking.model_version(uri, "model")
     stored = tracking.stored_model(f"models:/{version.name}/{version.version}", "model")

@@ -18,7 +18,7 @@ def thresholds(config: PromoteConfig) -> GateOptions:
     """Return the gates of the YAML file and of the options, which outrank it.
 
     Raises:
-        UserError: the file is not there, is no mapping, or asks for something unknown or out of range.
+        UserError: the file is missing or no mapping, or a gate is unknown or out of range.
     """
     given = {field.name: getattr(config, field.name) for field in fields(GateOptions)}
     own = {name: value for name, value in given.items() if value not in (None, "")}

@@ -112,7 +112,7 @@ def as_svg(figure: Figure, name: str) -> str:
 @contextmanager
 def _style() -> Iterator[None]:
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for a letter that the fonts lack
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box is drawn for a letter that the fonts lack
         yield
 
 

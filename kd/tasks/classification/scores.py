@@ -173,18 +173,23 @@ def churn(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
         ValueError: the two were not made on the same examples.
     """
     _require_same(before, after)
-    old, new, label = (
-        one.to_numpy(dtype=object) for one in (before["prediction"], after["prediction"], after["label"])
-    )
+    was, now = _right(before), _right(after)
+    same = np.asarray(before["prediction"].array == after["prediction"].array, dtype=bool)
     return {
-        "changed": float((old != new).mean()),
-        "to right": float(((old != label) & (new == label)).mean()),
-        "to wrong": float(((old == label) & (new != label)).mean()),
+        "changed": float((~same).mean()),
+        "to right": float((~was & now).mean()),
+        "to wrong": float((was & ~now).mean()),
     }
 
 
+def _right(predictions: pd.DataFrame) -> np.ndarray:
+    right: np.ndarray = np.asarray(predictions["label"].array == predictions["prediction"].array, dtype=bool)
+    return right
+
+
 def _require_same(one: pd.DataFrame, other: pd.DataFrame) -> None:
-    if list(one["example_id"]) != list(other["example_id"]):
+    ours, theirs = one["example_id"].array, other["example_id"].array
+    if len(ours) != len(theirs) or not np.all(ours == theirs):
         raise ValueError("fidelity and churn need predictions of the same examples in the same order")
 
 
@@ -220,8 +225,7 @@ def example_values(predictions: pd.DataFrame, metric: str) -> np.ndarray | None:
 
 def mcnemar_p(ours: pd.DataFrame, theirs: pd.DataFrame) -> float:
     """Two-sided p of McNemar's exact test on predictions of the same examples in the same order."""
-    mine = ours["label"].to_numpy() == ours["prediction"].to_numpy()
-    rival = theirs["label"].to_numpy() == theirs["prediction"].to_numpy()
+    mine, rival = _right(ours), _right(theirs)
     return mcnemar(int((mine & ~rival).sum()), int((rival & ~mine).sum()))
 
 
