@@ -32,7 +32,7 @@ def thresholds(config: PromoteConfig) -> GateOptions:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{named} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(read, dict):
-        raise UserError(f"{named} must have lines such as: allowed_drop: 0.01")
+        raise UserError(f"{named} must hold lines such as: allowed_drop: 0.01")
     for name, value in read.items():
         if name not in given:
             near = difflib.get_close_matches(str(name), given, n=1)
