@@ -13,6 +13,8 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset
 
+from kd.analysis.verdicts import values_of
+from kd.base.judge import CKA, EXPLANATIONS
 from kd.base.types import MaskName, Setting, Shape, Splits, StudentOutputs, TeacherOutputs, UserError
 from kd.config.objective import USED_BY
 from kd.data.unlabelled import joined
@@ -547,7 +549,8 @@ def test_predictions_carry_the_ids_of_their_rows_and_what_reports_read(name):
     table = got.task.predictions(rows, got.outputs.logits.numpy())
     assert list(table["example_id"]) == list(rows["example_id"])
     assert list(table["group"]) == list(rows["group"])
-    assert {"label", "prediction", "loss"} <= set(table.columns)
+    assert {*got.task.slices, *got.task.outcomes} <= set(table.columns)
+    assert not got.task.wide or any(name.startswith(got.task.wide) for name in table.columns)
     assert not table.isna().any().any()
 
 
@@ -571,7 +574,7 @@ def test_the_truth_is_well_calibrated_and_its_opposite_is_not(name):
     got = prepared(name)
     rows = got.case.splits.test
     right = got.case.right(got.task, rows)
-    best, worst = (got.task.calibration(got.task.predictions(rows, logits)) for logits in (right, -right))
+    best, worst = (got.task.diagnostics(None, got.task.predictions(rows, logits)) for logits in (right, -right))
     assert all(key.startswith("calibration/") for key in best)
     assert all(best[key] < 1e-6 < worst[key] for key in best)
 
@@ -586,6 +589,38 @@ def test_a_student_that_says_what_its_teacher_says_is_faithful(name):
     assert same["fidelity/agreement"] == 1.0
     assert different["fidelity/agreement"] < 1.0
     assert all(key.startswith("fidelity/") for key in same)
+
+
+@every_task
+def test_the_figures_a_report_shows_are_those_that_runs_log(name):
+    got = prepared(name)
+    table = got.task.predictions(got.case.splits.test, got.outputs.logits.numpy())
+    sure = got.task.predictions(
+        got.case.splits.test, 5.0 * np.sign(got.case.right(got.task, got.case.splits.test) - 25)
+    )
+    logged = {*got.task.fidelity(table, table), *got.task.diagnostics(table, sure)}
+    common = {figure.key for figure in (CKA, *EXPLANATIONS)}
+    assert {figure.key for figure in got.task.figures} - common <= logged
+    assert all(figure.key.startswith(("fidelity/", "calibration/")) for figure in got.task.figures)
+    assert len({figure.title for figure in got.task.figures}) == len(got.task.figures)
+
+
+@every_task
+def test_the_objectives_of_a_task_are_known_and_the_default_comes_first(name):
+    known = TASKS[name].objectives
+    assert len(set(known)) == len(known) > 0
+    assert set(known) <= set(OBJECTIVES)
+    assert "none" not in known
+
+
+@every_task
+def test_every_metric_is_judged_over_examples_or_groups_and_its_values_average_to_it(name):
+    got = prepared(name)
+    table = got.task.predictions(got.case.splits.test, got.outputs.logits.numpy())
+    for metric, value in got.task.quality(table).items():
+        found = values_of(table, metric, type(got.task))
+        assert found.values.mean() == pytest.approx(value), metric
+        assert len(found.groups) == len(found.values) > 1
 
 
 @every_task
@@ -624,12 +659,14 @@ def test_tempering_is_fitted_on_validation_alone_and_helps_who_is_too_sure(name)
     sure = 5.0 * np.sign(got.case.right(got.task, rows) - 25)
     sure[0] *= -1  # one mistake, as sure as the rest
     table = got.task.predictions(rows, sure)
-    found = got.task.tempered(table, table)
+    found = got.task.diagnostics(table, table)
     assert all(key.startswith("calibration/") for key in found)
     assert found["calibration/temperature"] > 1
-    other = got.task.tempered(table, got.task.predictions(rows, -sure))
+    other = got.task.diagnostics(table, got.task.predictions(rows, -sure))
     assert other["calibration/temperature"] == found["calibration/temperature"]
-    assert got.task.tempered(got.task.predictions(rows, got.case.right(got.task, rows)), table) == {}
+    without = got.task.diagnostics(None, table)
+    assert without == {key: found[key] for key in without}
+    assert got.task.diagnostics(got.task.predictions(rows, got.case.right(got.task, rows)), table) == without
 
 
 @every_task
@@ -678,10 +715,9 @@ def test_what_predictions_say_of_themselves_needs_no_fitted_task_so_that_any_run
     table = got.task.predictions(got.case.splits.test, got.outputs.logits.numpy())
     kind = task_named(name)
     assert kind.quality(table) == got.task.quality(table)
-    assert kind.calibration(table) == got.task.calibration(table)
     assert kind.fidelity(table, table) == got.task.fidelity(table, table)
     assert kind.churn(table, table) == got.task.churn(table, table)
-    assert kind.tempered(table, table) == got.task.tempered(table, table)
+    assert kind.diagnostics(table, table) == got.task.diagnostics(table, table)
     assert kind.paired_test(table, table) == got.task.paired_test(table, table)
 
 
@@ -690,7 +726,7 @@ def test_the_columns_to_slice_by_are_there(name):
     got = prepared(name)
     table = got.task.predictions(got.case.splits.test, got.outputs.logits.numpy())
     assert set(task_named(name).slices) <= set(table.columns)
-    assert not set(task_named(name).slices) & {"example_id", "prediction", "loss"}  # these are outcomes
+    assert not set(task_named(name).slices) & {"example_id", *task_named(name).outcomes}
 
 
 @every_task

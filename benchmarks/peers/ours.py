@@ -74,7 +74,9 @@ def plan_of(config: DistillConfig, workload: Workload, trio: Trio, located: Loca
     return Plan(
         stage="distill",
         role="distilled",
-        title="bench",
+        method="bench",
+        start="student",
+        seed=config.seed,
         model=trio.student,
         tokenizer=trio.tokenizer,
         rows=rows,

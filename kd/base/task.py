@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 import numpy as np
 import pandas as pd
 
-from kd.base.types import Batch, Content, FormatName, MaskName, ObjectiveName, Splits, TaskName, Term
+from kd.base.judge import Judge
+from kd.base.types import Batch, Content, FormatName, MaskName, Splits, TaskName, Term
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,7 @@ Record: TypeAlias = Mapping[str, Any]
 """What a model answers for one feature: small, numbers and text by name."""
 
 
-class Task(Protocol):
+class Task(Judge, Protocol):
     """One kind of learning. Methods that need the data's vocabulary of outcomes are called on what `fitted` returns.
 
     A row of the user's data becomes examples, which are scored; an example becomes features, which the model is fed.
@@ -35,16 +36,6 @@ class Task(Protocol):
 
     name: ClassVar[TaskName]
     """The word given as `task`."""
-    directions: ClassVar[Mapping[str, bool]]
-    """Each metric this task measures, and whether higher is better. The first is the one selected on."""
-    slices: ClassVar[tuple[str, ...]]
-    """Columns of the predictions that are worth slicing by."""
-    spaces: ClassVar[Mapping[str, Mapping[str, Any]]]
-    """What a search of hyper-parameters may range over, by name, in the form of the YAML file; `default` is one."""
-    objectives: ClassVar[tuple[ObjectiveName, ...]]
-    """Objectives that mean something here beside `none`; the first is the default."""
-    per_token: ClassVar[bool]
-    """Whether outputs belong to tokens, so that teacher and student must cut text alike under every objective."""
     formats: ClassVar[tuple[FormatName, ...]]
     """What a model can be exported as."""
 
@@ -171,41 +162,6 @@ class Task(Protocol):
 
     def serving(self) -> dict[str, Any]:
         """Return what the served model must know beside weights and processor; becomes `kd.json` in its folder."""
-        ...
-
-    @staticmethod
-    def quality(predictions: pd.DataFrame) -> dict[str, float]:
-        """Metrics of predictions against the truth, named as in `directions`."""
-        ...
-
-    @staticmethod
-    def calibration(predictions: pd.DataFrame) -> dict[str, float]:
-        """How far the scores can be read as probabilities: `calibration/...`."""
-        ...
-
-    @staticmethod
-    def tempered(validation: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
-        """What tempering, fitted on validation, does to the calibration of predictions: `calibration/...`; or empty."""
-        ...
-
-    @staticmethod
-    def churn(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
-        """Shares of all examples that are answered otherwise, and which way, in words; the first is all of them."""
-        ...
-
-    @staticmethod
-    def fidelity(student: pd.DataFrame, teacher: pd.DataFrame) -> dict[str, float]:
-        """How far the student does as its teacher does on the same examples: `fidelity/...`."""
-        ...
-
-    @staticmethod
-    def example_values(predictions: pd.DataFrame, metric: str) -> np.ndarray | None:
-        """Values `(examples,)` whose mean is the metric; None for a metric that is no such mean."""
-        ...
-
-    @staticmethod
-    def paired_test(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[str, float]:
-        """Name of the field's paired test over examples, and its two-sided p, for predictions of the same examples."""
         ...
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
-STANDARD_COLUMNS = ("example_id", "group", "label", "prediction", "loss")
+STANDARD_COLUMNS = ("example_id", "group")
 """Columns of every task's predictions."""
 OUTPUTS = "outputs"
 """What is asked of a teacher to have all that the task compares; else `hidden.3` and the like."""
@@ -324,7 +324,7 @@ class Content:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A tracked run, as comparison reads it; `started` in ms since 1970."""
+    """A tracked run, as comparison reads it; `started` in ms since 1970, `name` for people alone."""
 
     run_id: str
     name: str
@@ -332,3 +332,11 @@ class RunRecord:
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     started: int = 0
+
+    @property
+    def label(self) -> str:
+        """What a table calls the run's arm: tag `kd.label`.
+
+        Runs of a store older than that tag have none; their label is the name without ` · seed N` at its end.
+        """
+        return self.tags.get("kd.label") or self.name.rpartition(" · seed ")[0] or self.name

@@ -13,14 +13,14 @@ from kd.report.findings import find
 from kd.report.publish import inputs, publish, show, where
 
 LEFT_OUT = ("trial", "compare")
-"""Stages whose runs are shown only when `runs` or a filter on kd.stage asks for them."""
+"""Stages whose runs are shown only when `runs` or a filter on kd.stage names them."""
 
 
 def run(config: CompareConfig) -> None:
     """Print the comparison and log it, with a report, in a run of stage `compare`.
 
     Raises:
-        UserError: nothing matches, or something asked for is not there.
+        UserError: nothing matches, or something that was named is not there.
     """
     # MLflow writes to stdout where a run is to be seen; in front of JSON that would be a broken file
     with nullcontext() if config.output == "table" else redirect_stdout(sys.stderr), _store(config) as experiment:

@@ -13,8 +13,8 @@ from kd.analysis.gates import TOLERANCE, largest_difference
 from kd.base.console import say
 from kd.base.types import Refused, UserError
 from kd.config import ExportConfig, as_params
-from kd.registry.exported import Source, answered, convert, find, register, titled
-from kd.registry.parity import figures, show, tell
+from kd.registry.exported import Source, answered, convert, described, find, register
+from kd.registry.parity import figures, report_drop, show
 from kd.registry.rescore import rows_behind
 from kd.serving.measure import log_served, measure_apart
 
@@ -45,7 +45,7 @@ def _export(config: ExportConfig, source: Source) -> None:
     options, rows = rows_behind(source.trained, f"model={source.uri!r}")
     before = tracking.table(source.trained.run_id, "predictions_test.parquet")
     requests = tracking.table(source.trained.run_id, tracking.REQUESTS)
-    with tempfile.TemporaryDirectory() as scratch, tracking.run(*titled(config, source, rows)) as run:
+    with tempfile.TemporaryDirectory() as scratch, tracking.run(*described(config, source, rows)) as run:
         run.log_params(as_params(config))
         folder = Path(scratch) / "weights"
         convert(config, source, options, rows, folder)
@@ -64,8 +64,8 @@ def _export(config: ExportConfig, source: Source) -> None:
         measure_apart(model, run.run_id)
         version = register(config, source, model, run, lost)
     metric = next(iter(rows.task.directions))
-    show(source.trained, tracking.record(again.run_id), tracking.record(run.run_id), metric)
-    tell(metric, lost, config.allowed_drop)
+    show(rows.task, source.trained, tracking.record(again.run_id), tracking.record(run.run_id))
+    report_drop(metric, lost, config.allowed_drop)
     say(f"Registered {source.name} version {version} ({config.format}); no alias was moved")
     gates = "--allowed_drop 0.01 --min_parity 0.95"
     say(f"Promote it: python -m entrypoints.promote --model {source.name} --candidate {version} {gates}")

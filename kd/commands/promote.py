@@ -73,15 +73,15 @@ def _decided(
         The ruling, and the model card.
     """
     metric = candidates.metric_of(gates, candidate)
-    thresholds_given = {name: getattr(gates, name) for name in GATES}
-    run.log_params({**as_params(config), **thresholds_given, "metric": metric})
-    if any(thresholds_given[name] is not None for name in BUDGETS):
+    wanted = {name: getattr(gates, name) for name in GATES}
+    run.log_params({**as_params(config), **wanted, "metric": metric})
+    if any(wanted[name] is not None for name in BUDGETS):
         candidate = measured(candidate, run)
         champion = measured(champion, run) if champion else None
     candidate = scored(candidate, metric, run)
     evidence = gather(candidate, champion, gates, metric, run)
-    asked = {name: float(value) for name, value in thresholds_given.items() if value is not None}
-    decision = decide(asked, evidence.figures, evidence.absent, candidate.task.directions[metric])
+    given = {name: float(value) for name, value in wanted.items() if value is not None}
+    decision = decide(given, evidence.figures, evidence.absent, candidate.judge.directions[metric])
     if decision.passes:  # a model that is refused anyway need not be loaded
         decision = Decision((*decision.gates, candidates.answers_as_made(candidate)))
     ruling = ruled(decision, run)
@@ -98,16 +98,16 @@ def _decided(
 
 def _show(decision: Decision, champion: Version | None, gates: GateOptions) -> None:
     table = RichTable(title="gates", title_justify="left")
-    for name in ("gate", "figure", "asked", "result", "what"):
-        table.add_column(name, justify="right" if name in ("figure", "asked") else "left")
+    for name in ("gate", "figure", "required", "result", "what"):
+        table.add_column(name, justify="right" if name in ("figure", "required") else "left")
     for gate in decision.gates:
         figure = "–" if gate.figure is None else f"{gate.figure:.4g}"
-        asked = f"{'≥' if gate.at_least else '≤'} {gate.threshold:g}"
+        required = f"{'≥' if gate.at_least else '≤'} {gate.threshold:g}"
         result = "–" if gate.passes and gate.figure is None else "pass" if gate.passes else "FAIL"
-        table.add_row(gate.name, figure, asked, result, gate.about)
+        table.add_row(gate.name, figure, required, result, gate.about)
     if decision.gates:
         console.print(table)
     if len(decision.gates) <= 1:
-        say("Warning: no gate was asked, so only its answers were checked: see --help for the gates")
+        say("Warning: no gate was given, so only its answers were checked: see --help for the gates")
     elif champion and gates.allowed_drop is None:
         say(f"Warning: no gate compares it with the champion, version {champion.number}: give allowed_drop, as in 0.01")

@@ -35,6 +35,6 @@ def rows_behind(record: RunRecord, named: str) -> tuple[RowOptions, Rows]:
 
 
 def score_test(uri: str, config: RowOptions, rows: Rows) -> pd.DataFrame:
-    """Return a registered model's predictions on the test rows, asked the way it is served."""
+    """Return a registered model's predictions on the test rows, in the way it is served."""
     answers = tracking.load_served(uri).predict(rows.task.requests(rows.splits.test))
     return predictions(config, rows.task, rows.splits.test, rows.task.from_served(pd.DataFrame(answers)))

@@ -41,7 +41,7 @@ def publish(
     Args:
         findings: tables, and what artifacts add to them.
         notes: what was left out.
-        config: what was asked.
+        config: options of the comparison.
         run: takes the artifacts.
         sections: what is said first.
     """
@@ -50,8 +50,8 @@ def publish(
     run.log_text("\n".join([*pages, *(f"Note: {note}" for note in notes)]), "comparison.md")
     run.log_text(as_json(findings, notes, inputs(config)), "comparison.json")
     run.log_text(as_csv(findings), "comparison.csv")
-    told = [line for table, _ in findings for line in (f"**{title(table)}**", *answer(table).splitlines())]
-    run.describe("\n\n".join([*told, f"Tables and pictures: Artifacts, {REPORT}."]))
+    lines = [line for table, _ in findings for line in (f"**{title(table)}**", *answer(table).splitlines())]
+    run.describe("\n\n".join([*lines, f"Tables and pictures: Artifacts, {REPORT}."]))
     drawings = []
     with tempfile.TemporaryDirectory() as scratch:
         for place, (table, details) in enumerate(findings):

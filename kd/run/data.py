@@ -101,7 +101,7 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
     )
     task = task.fitted(splits)
     splits = task.examples(splits)
-    _require_columns(config.slice_columns, splits, task.slices)
+    _require_columns(config.slice_columns, splits, task)
     train, rest = splits.train, None
     if config.labelled:
         train, rest = _with_labels(config, task, splits, seed)
@@ -146,9 +146,10 @@ def _with_labels(config: RowOptions, task: Task, splits: Splits, seed: int) -> t
     return chosen, rest if len(rest) else None
 
 
-def _require_columns(names: str, splits: Splits, own: tuple[str, ...]) -> None:
+def _require_columns(names: str, splits: Splits, task: Task) -> None:
+    taken = (*STANDARD_COLUMNS, *task.slices, *task.outcomes)
     for name in listed(names):
-        if name in (*STANDARD_COLUMNS, *own) or name.startswith("score:"):
+        if name in taken or (task.wide and name.startswith(task.wide)):
             raise UserError(
                 f"slice_columns={names!r}: predictions have a column {name!r} of their own; "
                 "leave it out, or give the column of your data another name"

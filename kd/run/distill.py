@@ -39,7 +39,7 @@ def plan(config: DistillConfig, rows: Rows) -> Plan:
         control,
         stage="distill",
         role="distilled",
-        title=control.title.replace("student ·", f"distill {built.words}{role}{in_words(config)} ·", 1),
+        method=f"distill {built.words}{role}{in_words(config)}",
         identity={**control.identity, **built.identity, **taught_as, **identity_of(more)},
         control=control.identity,
         objective=built.objective,

@@ -21,10 +21,9 @@ from kd.run.data import short_name
 from kd.run.fit import learn, log_model, score_test
 from kd.run.identity import code_digest
 from kd.run.plan import Plan
-from kd.serving.measure import measure_apart
+from kd.serving.measure import is_profiled, measure_apart
 
 REQUESTS_KEPT = 256
-LATENCY = "profile/latency_ms_p50"
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
     found = tracking.runs([where.experiment], f"tags.`kd.cache_key` = '{key}'") if where.reuse else []
     if found:
         outcome = Outcome(found[-1].run_id, tracking.model_of(found[-1].run_id), reused=True)
-        if where.profile and (budgets_of(config) or LATENCY not in found[-1].metrics):  # may have been others
+        if where.profile and (budgets_of(config) or not is_profiled(found[-1].metrics)):  # may have been others
             measure_apart(outcome.model, outcome.run_id, config)
     else:
         outcome = _carry_out(plan, config, where, key)
@@ -137,6 +136,7 @@ def _shape(plan: Plan) -> dict[str, Any]:
 def _tags(plan: Plan, config: FitOptions, key: str) -> dict[str, str]:
     tags = {
         "kd.stage": plan.stage,
+        "kd.label": plan.label,
         "kd.role": plan.role,
         "kd.task": config.task,
         "kd.metric": next(iter(plan.rows.task.directions)),

@@ -106,8 +106,8 @@ def score_test(plan: Plan, config: FitOptions, run: tracking.Run) -> dict[str, f
     task = plan.rows.task
     table = _scored(plan, config, "test")
     quality = task.quality(table)
-    metrics = {f"test/{name}": value for name, value in quality.items()} | task.calibration(table)
-    metrics |= task.tempered(tracking.table(run.run_id, VALIDATED), table)
+    metrics = {f"test/{name}": value for name, value in quality.items()}
+    metrics |= task.diagnostics(tracking.table(run.run_id, VALIDATED), table)
     if plan.signals is not None:
         metrics |= task.fidelity(table, plan.signals.predictions("test"))
     metrics |= inside(plan, config)

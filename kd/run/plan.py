@@ -49,7 +49,9 @@ class Plan:
     Attributes:
         stage: entry point's name.
         role: teacher, student or distilled.
-        title: run name.
+        method: how it is trained, in words, such as `distill soft T=2`.
+        start: what it starts from, and how many labels it sees, in words.
+        seed: of initialisation, order and dropout.
         model: as initialised.
         processor: the model's.
         rows: what it learns and is scored on.
@@ -65,7 +67,9 @@ class Plan:
 
     stage: str
     role: Role
-    title: str
+    method: str
+    start: str
+    seed: int
     model: PreTrainedModel
     processor: Processor
     rows: Rows
@@ -77,3 +81,18 @@ class Plan:
     signals: Signals | None = None
     explained: int = 0
     teacher_labels: str = ""
+
+    @property
+    def label(self) -> str:
+        """What a table calls the arm; tag `kd.label`."""
+        return f"{self.method} · {self.start}"
+
+    @property
+    def title(self) -> str:
+        """What people read as the run's name."""
+        return titled(self.label, self.seed)
+
+
+def titled(label: str, seed: int | str) -> str:
+    """Return the name of the run of an arm on one seed."""
+    return f"{label} · seed {seed}"

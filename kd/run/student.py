@@ -50,7 +50,9 @@ def plan(config: StudentConfig, rows: Rows, teacher: Teacher | None = None) -> P
     return Plan(
         stage="student",
         role="student",
-        title=f"student · {start.words}{labels} · seed {config.seed}",
+        method="student",
+        start=f"{start.words}{labels}",
+        seed=config.seed,
         model=start.model,
         processor=start.processor,
         rows=rows,

@@ -50,7 +50,9 @@ def plan(config: TeacherConfig, rows: Rows) -> Plan:
     return Plan(
         stage="teacher",
         role="teacher",
-        title=f"teacher {short} · {model.config.num_hidden_layers} layers{labels} · seed {config.seed}",
+        method=f"teacher {short}",
+        start=f"{model.config.num_hidden_layers} layers{labels}",
+        seed=config.seed,
         model=model,
         processor=processor,
         rows=rows,

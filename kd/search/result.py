@@ -1,6 +1,5 @@
 """The end of a search: the winner by fresh seeds on validation, scored once on test, compared and registered."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -17,17 +16,14 @@ from kd.run.baselines import log_baselines
 from kd.run.distill import planned
 from kd.run.execute import Outcome, Where
 from kd.run.fit import score_test
+from kd.run.plan import titled
 from kd.run.register import register
 from kd.search.leader import finalists
 from kd.search.result_tables import finalist_tables, told
 from kd.search.retries import counting
 from kd.search.study import Trial
 from kd.search.trial import Arm, Bench, options, rows_of
-from kd.serving.measure import measure_apart
-
-LATENCY = "profile/latency_ms_p95"
-ANEW = re.compile(r"^(trial \d+ anew · |tuned )")
-"""What a retraining is called in front of its plan's title, before and after it has been scored."""
+from kd.serving.measure import is_profiled, measure_apart
 
 
 @dataclass(frozen=True)
@@ -102,7 +98,7 @@ def _retrained(bench: Bench, arm: Arm) -> list[Finalist]:
             continue
         run_id = str(anew[0].notes["run_id"])
         known = tracking.record(run_id).metrics
-        if LATENCY not in known or budgets_of(bench.config):
+        if not is_profiled(known) or budgets_of(bench.config):
             say(f"Measuring trial {trial.attempt.number}, retrained, in a fresh process")
             measure_apart(str(anew[0].notes["model"]), run_id, bench.config)
         values = tuple(one.values[0] for one in anew)
@@ -128,7 +124,10 @@ def _score(bench: Bench, winner: Finalist, control: Finalist) -> None:
     for one in winner.anew:
         run = tracking.Run(str(one.notes["run_id"]))
         record = tracking.record(run.run_id)
-        tags = {"kd.stage": stage, "mlflow.runName": f"tuned {ANEW.sub('', record.name)}"}
+        tags = {"kd.stage": stage}
+        if record.tags["kd.stage"] == "trial":  # else it has been scored before
+            label = f"tuned {record.label}"
+            tags |= {"kd.label": label, "mlflow.runName": titled(label, record.tags["kd.seed"])}
         if winner is not control:
             tags |= {"kd.control_arm": control.record.tags["kd.arm"], "kd.tuned": "true"}  # and held against tuned
         if record.tags.get("kd.test_scored") != "true":
@@ -173,7 +172,7 @@ def _register(bench: Bench, winners: Sequence[Finalist], sign: int) -> str:
     _, best = max(scored, key=lambda pair: sign * pair[0])
     rows = rows_of(bench.config, bench.config.seed)
     outcome = Outcome(str(best.notes["run_id"]), str(best.notes["model"]), reused=True)
-    if LATENCY not in tracking.record(outcome.run_id).metrics:  # it is not the first of its finalist
+    if not is_profiled(tracking.record(outcome.run_id).metrics):  # it is not the first of its finalist
         measure_apart(outcome.model, outcome.run_id, bench.config)
     name, version = register(outcome, bench.config, rows)
     tracking.set_alias(name, "challenger", version)

@@ -127,11 +127,12 @@ def _train(bench: Bench, arm: Arm, claim: Claim, given: StudentConfig, show: Sho
     rows = rows_of(bench.config, given.seed)
     plan = planned(given, rows)
     name = f"trial {claim.inner.params['trial']} anew" if final else f"trial {claim.number}"
-    plan = replace(plan, title=f"{name} · {plan.title}")
+    label, plan = plan.label, replace(plan, method=f"{name} · {plan.method}")
     # of the slot, so that the next attempt goes on from the checkpoint of one that was killed
     key = fingerprint({**plan.identity, "seed": given.seed, "study": claim.study.name, "slot": claim.slot,
                        "rows": rows.train_digest, "code": code_digest(plan.rows.task)})  # fmt: skip
     tags = {"kd.stage": "trial", "kd.study": claim.study.name, "kd.trial": str(claim.number)}
+    tags |= {"kd.label": label} if final else {}
     first = next(iter(bench.directions))
 
     def watch(quality: Mapping[str, float], epoch: int) -> None:

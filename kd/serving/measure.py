@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from datasets import Dataset
@@ -22,6 +23,11 @@ def log_served(run: tracking.Run, task: Task, validation: Dataset, folder: Path)
     run.log_text(given.to_json(orient="records"), tracking.ANSWERS)
     needed = package.requirements(package.read_settings(folder)["format"])
     return tracking.log_model(task.served, folder, example, given, needed)
+
+
+def is_profiled(metrics: Mapping[str, float]) -> bool:
+    """Whether a run's model has been measured, on this machine or another."""
+    return "profile/latency_ms_p50" in metrics
 
 
 def measure_apart(model: str, run_id: str, budgets: FitOptions | None = None) -> None:

@@ -107,7 +107,7 @@ def _trained(
 ) -> tuple[Outcome, str]:
     """Train one student; returns its arm too, which all seeds share although their teachers differ."""
     plan = distill.planned(config, rows)
-    plan = replace(plan, title=f"{words} {plan.title}")
+    plan = replace(plan, method=f"{words} {plan.method}")
     ranked = config.initialisation == "importance"
     arm = _arm(plan, plan.identity, source, ranked)
     if source.arm:

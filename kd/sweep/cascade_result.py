@@ -4,23 +4,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-import pandas as pd
-
 from kd import tracking
-from kd.analysis.comparison import Table
+from kd.analysis.comparison import Pair, Table
 from kd.analysis.statistics import MIN_SEEDS, crossed_difference, paired_difference
 from kd.base.console import console, say
 from kd.base.types import RunRecord
 from kd.config import CascadeConfig, CompareConfig
 from kd.report.cascade import StepFound, section
-from kd.report.findings import differences, find
+from kd.report.findings import Stored, find
 from kd.report.publish import publish, show, where
 from kd.report.tables import rich_table
 from kd.report.words import answer
 from kd.run.data import Rows
-from kd.run.execute import LATENCY, Outcome
+from kd.run.execute import Outcome
 from kd.run.register import best_on_validation, register_best
-from kd.serving.measure import measure_apart
+from kd.serving.measure import is_profiled, measure_apart
 from kd.sweep.shared import ONCE, beside, profiled, with_costs
 
 SECONDS = "cost/train_s"
@@ -64,7 +62,7 @@ def conclude(routes: Sequence[Route], config: CascadeConfig, parent: tracking.Ru
     """
     ends = [student for route in routes[-2:] for student in route.students]
     best = best_on_validation(ends, rows)
-    if LATENCY not in tracking.record(best.run_id).metrics:
+    if not is_profiled(tracking.record(best.run_id).metrics):
         say("Measuring the best on validation, for all of its architecture, in a fresh process")
         measure_apart(best.model, best.run_id, config)
     trained = [outcome for route in routes for step in route.steps for outcome in (step.control, step.student)]
@@ -120,22 +118,14 @@ def _found(words: str, pairs: Pairs, scores: Mapping[str, float], table: Table, 
     if any(source not in scores for _, _, source in pairs):
         return StepFound(words, None, student, len(pairs))
     sign = 1 if table.higher_is_better else -1
-
-    def predictions(run_id: str) -> pd.DataFrame:
-        return tracking.table(run_id, f"predictions_{table.split}.parquet", without="score:")
-
-    try:
-        frames = [(seed, predictions(source), predictions(run_id)) for seed, run_id, source in pairs]
-        single = differences(frames, table.metric, type(rows.task))
-    except tracking.Gone:
-        single = None
+    single = Stored(table, type(rows.task)).differences([Pair(seed, source, run_id) for seed, run_id, source in pairs])
     if single is None:
         lost = paired_difference(
             {seed: sign * scores[source] for seed, _, source in pairs},
             {seed: sign * scores[run_id] for seed, run_id, _ in pairs},
         )
     else:
-        lost = crossed_difference(sign * single[0], single[1])
+        lost = crossed_difference(sign * single.values, single.groups)
     return StepFound(words, fmean(scores[source] for _, _, source in pairs), student, len(pairs), lost)
 
 

@@ -8,8 +8,7 @@ from kd.analysis.comparison import Table
 from kd.base.console import say
 from kd.base.types import RunRecord
 from kd.config import FitOptions
-from kd.run.execute import LATENCY
-from kd.serving.measure import measure_apart
+from kd.serving.measure import is_profiled, measure_apart
 
 ARCHITECTURE = "kd.architecture"
 COSTS = ("profile/", "model/")
@@ -29,7 +28,7 @@ def profiled(
     found: dict[str, dict[str, float]] = {}
     for shape in dict.fromkeys(record.tags[ARCHITECTURE] for record in records.values()):
         mine = [record for record in records.values() if record.tags[ARCHITECTURE] == shape]
-        known = next((record for record in mine if LATENCY in record.metrics), None)
+        known = next((record for record in mine if is_profiled(record.metrics)), None)
         if known is None:
             say(f"Measuring {mine[0].name}, for all of its architecture, in a fresh process")
             measure_apart(models[mine[0].run_id], mine[0].run_id, budgets)

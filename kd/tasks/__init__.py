@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+from kd.base.judge import Judge
 from kd.base.types import TaskName
 from kd.config import TaskOptions
 from kd.tasks.classification.options import ClassificationOptions
@@ -39,6 +40,11 @@ def task_named(name: str) -> type[Task]:
     """Return the task of that name; KeyError where there is none."""
     module, _, kind = TASKS[cast("TaskName", name)].place.partition(":")
     return cast("type[Task]", getattr(import_module(module), kind))
+
+
+def judge_of(name: str) -> type[Judge]:
+    """Return what judges the predictions of a task, by the tag `kd.task` of its runs; KeyError where there is none."""
+    return task_named(name)
 
 
 def options_of(name: str) -> type[TaskOptions]:

@@ -11,11 +11,30 @@ from scipy import special
 from scipy.optimize import minimize_scalar
 
 from kd.analysis.statistics import mcnemar
+from kd.base.judge import CKA, EXPLANATIONS, Figure
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 DIRECTIONS = {"accuracy": True, "macro_f1": True, "loss": False}
+COUNTS = "right and wrong count test examples"
+FIGURES = (
+    Figure("fidelity/agreement", "agreement", group="quality"),
+    Figure("calibration/ece", "ECE", group="quality", higher_is_better=False),
+    Figure("fidelity/kl", "KL", higher_is_better=False),
+    Figure(
+        "fidelity/right_where_teacher_wrong",
+        "right, teacher wrong",
+        "count",
+        about=COUNTS,
+    ),
+    Figure("fidelity/wrong_where_teacher_right", "wrong, teacher right", "count"),
+    CKA,
+    Figure("calibration/brier", "Brier", higher_is_better=False),
+    Figure("calibration/temperature", "temperature", ".2f", about="the temperature is fitted on validation"),
+    Figure("calibration/ece_tempered", "ECE tempered", higher_is_better=False),
+    *EXPLANATIONS,
+)
 SCORE = "score:"
 TINY = 1e-12
 COOLEST, HOTTEST = 0.01, 100.0
@@ -152,18 +171,23 @@ def churn(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
         ValueError: the two were not made on the same examples.
     """
     _require_same(before, after)
-    old, new, label = (
-        one.to_numpy(dtype=object) for one in (before["prediction"], after["prediction"], after["label"])
-    )
+    was, now = _right(before), _right(after)
+    same = np.asarray(before["prediction"].array == after["prediction"].array, dtype=bool)
     return {
-        "changed": float((old != new).mean()),
-        "to right": float(((old != label) & (new == label)).mean()),
-        "to wrong": float(((old == label) & (new != label)).mean()),
+        "changed": float((~same).mean()),
+        "to right": float((~was & now).mean()),
+        "to wrong": float((was & ~now).mean()),
     }
 
 
+def _right(predictions: pd.DataFrame) -> np.ndarray:
+    right: np.ndarray = np.asarray(predictions["label"].array == predictions["prediction"].array, dtype=bool)
+    return right
+
+
 def _require_same(one: pd.DataFrame, other: pd.DataFrame) -> None:
-    if list(one["example_id"]) != list(other["example_id"]):
+    ours, theirs = one["example_id"].array, other["example_id"].array
+    if len(ours) != len(theirs) or not np.all(ours == theirs):
         raise ValueError("fidelity and churn need predictions of the same examples in the same order")
 
 
@@ -199,8 +223,7 @@ def example_values(predictions: pd.DataFrame, metric: str) -> np.ndarray | None:
 
 def mcnemar_p(ours: pd.DataFrame, theirs: pd.DataFrame) -> float:
     """Two-sided p of McNemar's exact test on predictions of the same examples in the same order."""
-    mine = ours["label"].to_numpy() == ours["prediction"].to_numpy()
-    rival = theirs["label"].to_numpy() == theirs["prediction"].to_numpy()
+    mine, rival = _right(ours), _right(theirs)
     return mcnemar(int((mine & ~rival).sum()), int((rival & ~mine).sum()))
 
 

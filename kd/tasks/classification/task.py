@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from kd.base.judge import Figure
 from kd.base.task import Collate, Record
 from kd.base.types import (
     Batch,
@@ -58,7 +59,10 @@ class Classification:
     labels: tuple[str, ...] = ()
     name: ClassVar[TaskName] = "classification"
     directions: ClassVar[Mapping[str, bool]] = scores.DIRECTIONS
+    figures: ClassVar[tuple[Figure, ...]] = scores.FIGURES
     slices: ClassVar[tuple[str, ...]] = ("label", "words")
+    outcomes: ClassVar[tuple[str, ...]] = ("prediction", "loss")
+    wide: ClassVar[str] = scores.SCORE
     spaces: ClassVar[Mapping[str, Mapping[str, Any]]] = SPACES
     objectives: ClassVar[tuple[ObjectiveName, ...]] = ClassificationOptions.objectives
     per_token: ClassVar[bool] = False
@@ -264,14 +268,9 @@ class Classification:
         return scores.quality(predictions)
 
     @staticmethod
-    def calibration(predictions: pd.DataFrame) -> dict[str, float]:
-        """`calibration/ece` and `calibration/brier`."""
-        return scores.calibration(predictions)
-
-    @staticmethod
-    def tempered(validation: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
-        """`calibration/temperature` and `calibration/ece_tempered`."""
-        return scores.tempered(validation, predictions)
+    def diagnostics(validation: pd.DataFrame | None, test: pd.DataFrame) -> dict[str, float]:
+        """`calibration/ece` and `calibration/brier`; with validation also `temperature` and `ece_tempered`."""
+        return scores.calibration(test) | ({} if validation is None else scores.tempered(validation, test))
 
     @staticmethod
     def churn(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
