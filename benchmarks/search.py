@@ -37,7 +37,7 @@ from kd.base.types import Pruned
 from kd.config import HpoConfig
 from kd.config.commandline import parse
 from kd.run.fit import learn
-from kd.search.prepare import Setting, prepare
+from kd.search.prepare import SearchPlan, prepare
 from kd.search.retries import Attempt, counting
 from kd.search.trial import options, planned, rows_of
 
@@ -45,7 +45,7 @@ KILLS = 8
 TRIED, WAIT_S = 20, (8.0, 40.0)
 
 
-def seconds(setting: Setting, params: Mapping[str, Any], epochs: int, *, cached: bool) -> float:
+def seconds(setting: SearchPlan, params: Mapping[str, Any], epochs: int, *, cached: bool) -> float:
     """Train one distilled trial for its number of epochs, validation included; returns seconds, set-up included."""
     config = setting.config
     given = replace(options(config, "distill", params, config.seed), cache="auto" if cached else "off")

@@ -4,11 +4,11 @@ from kd import tracking
 from kd.base.console import say
 from kd.base.types import UserError
 from kd.config import HpoConfig
+from kd.search.leading import asked, elected, finished, join, lead, require_runs, tell_finished
 from kd.search.lease import Superseded
+from kd.search.optuna_study import Sampling
 from kd.search.prepare import prepare
-from kd.search.search import asked, elected, finished, join, lead, require_runs, tell_finished
 from kd.search.storage import open_study, unbroken
-from kd.search.study import Sampling
 
 
 def run(config: HpoConfig) -> None:
@@ -25,24 +25,24 @@ def run(config: HpoConfig) -> None:
                 f"storage={tracking.without_password(config.storage)!r} has a password, which MLflow has "
                 "written into this run: delete the run, and leave the password to PGPASSWORD or ~/.pgpass"
             )
-        setting = prepare(config, experiment)
-        with unbroken(setting.place):
-            arms = setting.arms()
+        plan = prepare(config, experiment)
+        with unbroken(plan.place):
+            arms = plan.arms()
             storage = arms[0].search.storage
-            office = open_study(storage, f"{setting.name}-lead", {"done": True}, {}, Sampling("random", "none", 1, 0))
-            say(f"Study {setting.name} in {tracking.without_password(setting.place)}")
+            leads = open_study(storage, f"{plan.name}-lead", {"done": True}, {}, Sampling("random", "none", 1, 0))
+            say(f"Study {plan.name} in {tracking.without_password(plan.place)}")
             label = asked(config)
-            require_runs(setting, office)
+            require_runs(plan, leads)
             while True:
-                if (done := finished(office, label)) is not None:
+                if (done := finished(leads, label)) is not None:
                     tell_finished(done)
                     return
-                if (claim := elected(office)) is not None:
+                if (claim := elected(leads)) is not None:
                     try:
-                        lead(setting, arms, office, claim)
+                        lead(plan, arms, leads, claim)
                         return
                     except Superseded:
                         say("This process was silent for so long that another one has taken the lead")
-                if join(setting, arms, office):
+                if join(plan, arms, leads):
                     say("The time of this search was up; the same command goes on with the trials that are missing")
                     return

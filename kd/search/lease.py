@@ -1,9 +1,6 @@
 """A trial that one process runs: signs of life, reports, and its one end."""
 
 import contextlib
-import multiprocessing
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +18,7 @@ from kd.base.types import Pruned
 from kd.search.retries import Reason
 
 if TYPE_CHECKING:
-    from kd.search.study import Study
+    from kd.search.optuna_study import Study
 
 HEARTBEAT_S = 10
 GRACE_S = 60
@@ -48,7 +45,7 @@ class Claim:
 
     @contextmanager
     def alive(self) -> Iterator[None]:
-        """Give signs of life meanwhile, and end this process where the one that started it is gone."""
+        """Give signs of life meanwhile."""
         self._beat()
         over = threading.Event()
         thread = threading.Thread(target=self._beat_until, args=(over,), daemon=True)
@@ -60,18 +57,11 @@ class Claim:
             thread.join()
 
     def _beat_until(self, over: threading.Event) -> None:
-        parent = multiprocessing.parent_process()
-        beaten = time.monotonic()
-        while not over.wait(1):
-            if parent is not None and not parent.is_alive():
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-            if time.monotonic() - beaten >= HEARTBEAT_S:
-                beaten = time.monotonic()
-                try:
-                    self._beat()
-                except Exception as error:  # it tries again; the trial itself will tell what is wrong with the storage
-                    say(f"Warning: no sign of life written for trial {self.number}: {error}")
+        while not over.wait(HEARTBEAT_S):
+            try:
+                self._beat()
+            except Exception as error:  # it tries again; the trial itself reports what is wrong with the storage
+                say(f"Warning: no sign of life written for trial {self.number}: {error}")
 
     def _beat(self) -> None:
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # told when it ends

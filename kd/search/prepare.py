@@ -17,9 +17,9 @@ from kd.run.data import Rows, describe, short_name
 from kd.run.distill import planned
 from kd.run.identity import fingerprint
 from kd.run.locate import Located
+from kd.search.optuna_study import Sampling
 from kd.search.storage import existing, open_storage, open_study, place_of, unbroken
-from kd.search.study import Sampling
-from kd.search.trial import Arm, Bench, options, rows_of
+from kd.search.trial import Arm, Context, options, rows_of
 from kd.space import OF_TEACHER, SEARCHABLE, Space, as_json, check_space, for_control, load_space, within
 from kd.space.parameters import combinations, ends, with_conditions
 from kd.tasks import TASKS
@@ -29,7 +29,7 @@ ARMS = {"distill": ("distill",), "control": ("control",), "both": ("control", "d
 
 
 @dataclass(frozen=True)
-class Setting:
+class SearchPlan:
     """A search; it can be sent to another process.
 
     Attributes:
@@ -76,15 +76,15 @@ class Setting:
 
 
 @contextmanager
-def at_work(setting: Setting, parent: str) -> Iterator[tuple[Bench, list[Arm]]]:
+def at_work(plan: SearchPlan, parent: str) -> Iterator[tuple[Context, list[Arm]]]:
     """Open everything that a process needs to run trials; `parent` is the id of the run they are nested in."""
-    with tracking.session(setting.experiment), unbroken(setting.place):
-        yield bench_of(setting, tracking.Run(parent)), setting.arms()
+    with tracking.session(plan.experiment), unbroken(plan.place):
+        yield context_of(plan, tracking.Run(parent)), plan.arms()
 
 
-def bench_of(setting: Setting, parent: tracking.Run) -> Bench:
+def context_of(plan: SearchPlan, parent: tracking.Run) -> Context:
     """Return where trials of this search are run."""
-    return Bench(setting.config, setting.directions, setting.experiment, parent)
+    return Context(plan.config, plan.directions, plan.experiment, parent)
 
 
 _ROWS = {
@@ -94,7 +94,7 @@ _ROWS = {
 """Options that say on what an arm is trained, where they are given."""
 
 
-def prepare(config: HpoConfig, experiment: str) -> Setting:
+def prepare(config: HpoConfig, experiment: str) -> SearchPlan:
     """Read the rows, find the teacher, and check the space.
 
     Raises:
@@ -114,7 +114,7 @@ def prepare(config: HpoConfig, experiment: str) -> Setting:
     identities = {arm: _identity(config, arm, each, rows, located) for arm, each in spaces.items()}
     shared = {**_identity(config, "distill", space, rows, located), "store": tracking.tracking_uri()}
     name = config.study_name or f"{short_name(config.dataset)}-{fingerprint({**shared, 'experiment': experiment})[:8]}"
-    return Setting(config, experiment, name, place_of(config.storage, name), directions, spaces, identities)
+    return SearchPlan(config, experiment, name, place_of(config.storage, name), directions, spaces, identities)
 
 
 def _space(config: HpoConfig, named: str) -> Space:
@@ -190,27 +190,30 @@ def _identity(config: HpoConfig, arm: str, space: Space, rows: Rows, teacher: Lo
     }
 
 
-def teach(bench: Bench) -> tuple[int, int]:
+def teach(context: Context) -> tuple[int, int]:
     """Have the teacher read the training rows, once for all trials here; returns (times it read, rows it read)."""
-    seeds = (bench.config.seed, *(bench.config.seed_list if bench.config.max_train else ()))  # each has its own subset
-    arm = "control" if bench.config.arm == "control" else "distill"
+    seeds = (
+        context.config.seed,
+        *(context.config.seed_list if context.config.max_train else ()),
+    )  # each has its own subset
+    arm = "control" if context.config.arm == "control" else "distill"
     passes = read = 0
     for seed in seeds:
-        rows = rows_of(bench.config, seed)
+        rows = rows_of(context.config, seed)
         with hushed():
-            plan = planned(options(bench.config, arm, {}, seed), rows)
+            plan = planned(options(context.config, arm, {}, seed), rows)
         if plan.signal is not None and (computed := plan.signal("train", plan.contents).computed):
             passes, read = passes + 1, read + computed
     return passes, read
 
 
-def first_tries(setting: Setting, arm: Arm) -> list[dict[str, Any]]:
+def first_tries(plan: SearchPlan, arm: Arm) -> list[dict[str, Any]]:
     """Return the parameters that `warm_start` names, as far as the space holds them, best first.
 
     Raises:
         UserError: there is no such study or version, or nothing of it fits.
     """
-    source = setting.config.warm_start
+    source = plan.config.warm_start
     if not source:
         return []
     if source.startswith("models:/"):
@@ -218,9 +221,9 @@ def first_tries(setting: Setting, arm: Arm) -> list[dict[str, Any]]:
     else:
         names = (f"{source}-control", source) if arm.name == "control" else (source,)
         elsewhere = place_of("", source)  # without `storage` each study is a file of its own
-        apart = not setting.config.storage and Path(elsewhere).exists()
+        apart = not plan.config.storage and Path(elsewhere).exists()
         found = existing(open_storage(elsewhere) if apart else arm.search.storage, names)
-        given = [trial.attempt.params for trial in found[: setting.config.top_k]]
+        given = [trial.attempt.params for trial in found[: plan.config.top_k]]
     fitting = [within(arm.space, params) for params in given]
     for left_out in sorted({word for _, words in fitting for word in words}):
         say(f"Note: warm_start={source!r}: {left_out}")

@@ -10,10 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from kd import tracking
 from kd.base.console import console, say
-from kd.search.leader import Course
 from kd.search.lease import Claim
+from kd.search.optuna_study import Study, Trial
 from kd.search.retries import ended
-from kd.search.study import Study, Trial
+from kd.search.schedule import Goal
 from kd.search.trial import Arm
 
 
@@ -38,14 +38,14 @@ class Follower:
 
     Attributes:
         arms: the studies.
-        course: what was asked.
+        goal: what was asked.
         names: of what is optimised.
         at_once: how many trials run at a time.
         parent: run that takes the curves; None where another process leads.
     """
 
     arms: Sequence[Arm]
-    course: Course
+    goal: Goal
     names: Sequence[str]
     at_once: int
     parent: tracking.Run | None
@@ -75,7 +75,7 @@ class Follower:
     def update(self) -> None:
         """Show what has ended since the last time."""
         for arm in self.arms:
-            slots = self.course.slots[arm.name]
+            slots = self.goal.slots[arm.name]
             self._tell(arm, len(slots))
             done = len(ended(slots, arm.search.attempts()))
             self._bar(arm.search, f"{arm.name}: trials", done, len(slots), self._outlook(arm, len(slots) - done))
@@ -118,7 +118,7 @@ class Follower:
                 self.parent.log_metrics(figure, step=trial.attempt.number)
 
     def _line(self, arm: Arm, trial: Trial, asked: int) -> str:
-        done = len(ended(self.course.slots[arm.name], arm.search.attempts()))
+        done = len(ended(self.goal.slots[arm.name], arm.search.attempts()))
         found = ", ".join(f"{name} {value:.4g}" for name, value in zip(self.names, trial.values, strict=False))
         state = found if trial.attempt.state == "complete" else trial.attempt.state
         if trial.attempt.state == "failed":

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from kd.search.optuna_study import Study
 from kd.search.progress import in_words
-from kd.search.study import Study
 
 if TYPE_CHECKING:
     from kd.search.result import Finalist

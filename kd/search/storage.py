@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from kd.base.home import home
 from kd.base.types import PrunerName, UserError
 from kd.search.lease import GRACE_S, HEARTBEAT_S
-from kd.search.study import IDENTITY, Sampling, Study, Trial
+from kd.search.optuna_study import IDENTITY, Sampling, Study, Trial
 from kd.tracking import without_password
 
 JOURNALS = "studies"

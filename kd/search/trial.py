@@ -22,7 +22,7 @@ from kd.run.fit import learn, log_model, save
 from kd.run.identity import code_digest, fingerprint
 from kd.run.plan import Plan
 from kd.search.lease import Claim, Superseded
-from kd.search.study import Study
+from kd.search.optuna_study import Study
 from kd.serving import profile
 from kd.serving.work import COUNTED, counted
 from kd.space import Space, draw
@@ -44,7 +44,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Context:
     """Where this process runs trials.
 
     Attributes:
@@ -73,23 +73,23 @@ def options(config: HpoConfig, arm: str, params: Mapping[str, Any], seed: int) -
     return narrowed(DistillConfig if arm == "distill" else StudentConfig, config, **{**params, "seed": seed})
 
 
-def search_trial(bench: Bench, arm: Arm, claim: Claim, show: Show) -> None:
+def search_trial(context: Context, arm: Arm, claim: Claim, show: Show) -> None:
     """Draw parameters, train, and tell the study how good they are on validation."""
 
     def carry_out() -> None:
-        given = options(bench.config, arm.name, draw(arm.space, claim.inner), bench.config.seed)
-        _train(bench, arm, claim, given, show)
+        given = options(context.config, arm.name, draw(arm.space, claim.inner), context.config.seed)
+        _train(context, arm, claim, given, show)
 
     _contained(claim, carry_out)
 
 
-def final_trial(bench: Bench, arm: Arm, claim: Claim, show: Show) -> None:
+def final_trial(context: Context, arm: Arm, claim: Claim, show: Show) -> None:
     """Train the parameters of an earlier trial on a fresh seed, and keep the model."""
 
     def carry_out() -> None:
         number, seed = (claim.inner.suggest_int(name, 0, 2**32 - 1) for name in ("trial", "seed"))
         params = next(one.attempt.params for one in arm.search.trials() if one.attempt.number == number)
-        _train(bench, arm, claim, options(bench.config, arm.name, params, seed), show, final=True)
+        _train(context, arm, claim, options(context.config, arm.name, params, seed), show, final=True)
 
     _contained(claim, carry_out)
 
@@ -122,8 +122,8 @@ def _agree(claim: Claim, reason: str) -> None:
         tracking.end(run_id, STATUS[state], reason if state == "failed" else state)
 
 
-def _train(bench: Bench, arm: Arm, claim: Claim, given: StudentConfig, show: Show, final: bool = False) -> None:
-    rows = rows_of(bench.config, given.seed)
+def _train(context: Context, arm: Arm, claim: Claim, given: StudentConfig, show: Show, final: bool = False) -> None:
+    rows = rows_of(context.config, given.seed)
     plan = planned(given, rows)
     name = f"trial {claim.inner.params['trial']} anew" if final else f"trial {claim.number}"
     plan = replace(plan, title=f"{name} · {plan.title}")
@@ -131,7 +131,7 @@ def _train(bench: Bench, arm: Arm, claim: Claim, given: StudentConfig, show: Sho
     key = fingerprint({**plan.identity, "seed": given.seed, "study": claim.study.name, "slot": claim.slot,
                        "rows": rows.train_digest, "code": code_digest()})  # fmt: skip
     tags = {"kd.stage": "trial", "kd.study": claim.study.name, "kd.trial": str(claim.number)}
-    first = next(iter(bench.directions))
+    first = next(iter(context.directions))
 
     def watch(quality: Mapping[str, float], epoch: int) -> None:
         show(claim, epoch, quality[first])
@@ -139,16 +139,16 @@ def _train(bench: Bench, arm: Arm, claim: Claim, given: StudentConfig, show: Sho
 
     folder = None
     try:
-        with started(plan, given, bench.parent, key, tags) as (run, folder):
+        with started(plan, given, context.parent, key, tags) as (run, folder):
             claim.note(run_id=run.run_id)
             quality = learn(plan, given, run, folder, watch)
-            cost = _cost(plan, given, {*bench.directions, *bench.config.limits})
+            cost = _cost(plan, given, {*context.directions, *context.config.limits})
             run.log_metrics({f"model/{name}": value for name, value in cost.items()})
             if final:
                 claim.note(model=log_model(plan, given, run))
             known = {**quality, **cost}
-            excess = {name: known[name] - limit for name, limit in bench.config.limits.items()}
-            claim.complete([known[name] for name in bench.directions], excess)
+            excess = {name: known[name] - limit for name, limit in context.config.limits.items()}
+            claim.complete([known[name] for name in context.directions], excess)
     except (Stopped, KeyboardInterrupt, Superseded, StorageInternalError, tracking.Away):
         raise
     except Exception:

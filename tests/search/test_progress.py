@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from kd.search.leader import Course
+from kd.search.optuna_study import Trial
 from kd.search.progress import Follower, duration, in_words
 from kd.search.result_tables import finalist_tables, told
 from kd.search.retries import Attempt, Slot
-from kd.search.study import Trial
+from kd.search.schedule import Goal
 from kd.search.trial import Arm
 from tests.search.studies import done, queue, study_at
 
@@ -29,7 +29,7 @@ class Parent:
 
 
 def follower(arm, parent=None, at_once=1):
-    return Follower([arm], Course({"distill": SIX}, float("inf")), ["quality"], at_once, parent)
+    return Follower([arm], Goal({"distill": SIX}, float("inf")), ["quality"], at_once, parent)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What many trainings of one comparison share: the costs of an architecture, the teacher, and the trivial baselines."""
+"""What an architecture costs, measured once for all its arms, and the runs that every comparison shows beside them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +13,12 @@ from kd.serving.measure import measure_apart
 
 ARCHITECTURE = "kd.architecture"
 COSTS = ("profile/", "model/")
-ONCE = "Latency and RAM were measured once for each architecture, on one of its trainings, and stand for all its arms."
+ONCE = "Latency and RAM were measured once for each architecture, on one of its trainings, and apply to all its arms."
+
+
+def is_profiled(record: RunRecord) -> bool:
+    """Whether a run's model has been profiled."""
+    return LATENCY in record.metrics
 
 
 def profiled(
@@ -29,7 +34,7 @@ def profiled(
     found: dict[str, dict[str, float]] = {}
     for shape in dict.fromkeys(record.tags[ARCHITECTURE] for record in records.values()):
         mine = [record for record in records.values() if record.tags[ARCHITECTURE] == shape]
-        known = next((record for record in mine if LATENCY in record.metrics), None)
+        known = next(filter(is_profiled, mine), None)
         if known is None:
             say(f"Measuring {mine[0].name}, for all of its architecture, in a fresh process")
             measure_apart(models[mine[0].run_id], mine[0].run_id, budgets)

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from kd.base.types import PrunerName, SamplerName
 from kd.search.lease import GRACE_S, LEASE, REASON, SLOT, TEXT, WORKER, Claim, beat, pulse
-from kd.search.processes import myself, vanished
+from kd.search.process_identity import myself, vanished
 from kd.search.retries import Attempt, Reason, Slot, State, again, due, failures, first_numbers
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -109,7 +109,7 @@ class Study:
         done = [trial for trial in trials if trial.attempt.state == "complete" and trial.feasible]
         return sorted(done, key=lambda trial: (sign * trial.values[0], queued[trial.attempt.slot]))
 
-    def ask_for(self, slots: Collection[str]) -> None:
+    def want(self, slots: Collection[str]) -> None:
         """Say which slots are to be run; none closes the study for now."""
         if self.inner.user_attrs.get(ASKED) != sorted(slots):
             self.inner.set_user_attr(ASKED, sorted(slots))
