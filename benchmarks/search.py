@@ -39,7 +39,8 @@ from kd.config.commandline import parse
 from kd.run.fit import learn
 from kd.search.prepare import SearchPlan, prepare
 from kd.search.retries import Attempt, counting
-from kd.search.trial import options, planned, rows_of
+from kd.search.trial import options, planned
+from kd.sweep.cells import rows_of
 
 KILLS = 8
 TRIED, WAIT_S = 20, (8.0, 40.0)

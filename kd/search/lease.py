@@ -31,7 +31,7 @@ class Superseded(Exception):
 
 
 @dataclass(frozen=True)
-class Claim:
+class RunningTrial:
     """A trial that this process runs."""
 
     study: "Study"
@@ -64,7 +64,7 @@ class Claim:
                 say(f"Warning: no sign of life written for trial {self.number}: {error}")
 
     def _beat(self) -> None:
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # told when it ends
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # reported when it ends
             beat(self.study.storage, self.inner._trial_id)
 
     @contextmanager
@@ -98,14 +98,14 @@ class Claim:
         """Report a validation.
 
         Raises:
-            Pruned: the trial is not worth going on with; it is told so to the study. The last step prunes nothing.
+            Pruned: the trial is not worth continuing, and has been ended so. The last step prunes nothing.
         """
         if len(self.study.inner.directions) > 1:
             return  # Optuna prunes with one direction only
         with self._held():
             self.inner.report(value, step)
         if not last and self.inner.should_prune():
-            self._tell(TrialState.PRUNED)
+            self._end(TrialState.PRUNED)
             raise Pruned(f"trial {self.number} at {value:.4g} after {step} epochs, when others had done better")
 
     def complete(self, values: Sequence[float], excess: Mapping[str, float]) -> None:
@@ -113,18 +113,18 @@ class Claim:
         with self._held():
             for name, value in excess.items():
                 self.inner.set_constraint(name, value)
-        self._tell(TrialState.COMPLETE, values)
+        self._end(TrialState.COMPLETE, values)
 
     def fail(self, reason: Reason, text: str) -> None:
         """End the trial as failed."""
         with contextlib.suppress(Superseded):  # it has failed already
             self.note(**{REASON: reason, TEXT: text})
-            self._tell(TrialState.FAIL)
+            self._end(TrialState.FAIL)
 
-    def _tell(self, state: TrialState, values: Sequence[float] | None = None) -> None:
+    def _end(self, state: TrialState, values: Sequence[float] | None = None) -> None:
         with self._held():
-            told = self.inner.study.tell(self.inner, values, state, skip_if_finished=True)
-            if told.state != state:
+            ended = self.inner.study.tell(self.inner, values, state, skip_if_finished=True)
+            if ended.state != state:
                 raise optuna.exceptions.UpdateFinishedTrialError
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from optuna.storages import BaseStorage
+
 from kd import tracking
 from kd.base.console import hushed, say
 from kd.base.types import UserError
@@ -17,11 +19,12 @@ from kd.run.data import Rows, describe, short_name
 from kd.run.distill import planned
 from kd.run.identity import fingerprint
 from kd.run.locate import Located
-from kd.search.optuna_study import Sampling
+from kd.search.optuna_study import Sampling, Study
 from kd.search.storage import existing, open_storage, open_study, place_of, unbroken
-from kd.search.trial import Arm, Context, options, rows_of
+from kd.search.trial import Arm, Context, options
 from kd.space import OF_TEACHER, SEARCHABLE, Space, as_json, check_space, for_control, load_space, within
 from kd.space.parameters import combinations, ends, with_conditions
+from kd.sweep.cells import rows_of
 from kd.tasks import TASKS
 from kd.tasks.base import Task
 
@@ -36,7 +39,7 @@ class SearchPlan:
         config: its options; the teacher resolved to a version.
         experiment: name of the experiment.
         name: of the study; those of the control, of retrainings and of the lead are named after it.
-        place: of the studies; may hold a password.
+        place: of the studies; it may contain a password.
         directions: what is optimised, and whether higher is better.
         spaces: by arm.
         identities: what each arm's search is, in JSON's types; commands that differ in it cannot share a study.
@@ -74,6 +77,10 @@ class SearchPlan:
             found.append(Arm(arm, space, search, finals))
         return found
 
+    def leads(self, storage: BaseStorage) -> Study:
+        """Open the study of who leads: each lead is a slot of its own."""
+        return open_study(storage, f"{self.name}-lead", {"done": True}, {}, Sampling("random", "none", 1, 0))
+
 
 @contextmanager
 def at_work(plan: SearchPlan, parent: str) -> Iterator[tuple[Context, list[Arm]]]:
@@ -98,7 +105,7 @@ def prepare(config: HpoConfig, experiment: str) -> SearchPlan:
     """Read the rows, find the teacher, and check the space.
 
     Raises:
-        UserError: whatever is wrong with them, before anything is trained.
+        UserError: one of them is wrong; nothing has been trained.
     """
     named = f"space={config.space!r}"
     space = _space(config, named)
@@ -208,7 +215,7 @@ def teach(context: Context) -> tuple[int, int]:
 
 
 def first_tries(plan: SearchPlan, arm: Arm) -> list[dict[str, Any]]:
-    """Return the parameters that `warm_start` names, as far as the space holds them, best first.
+    """Return the parameters that `warm_start` names, as far as the space has them, best first.
 
     Raises:
         UserError: there is no such study or version, or nothing of it fits.
@@ -229,5 +236,5 @@ def first_tries(plan: SearchPlan, arm: Arm) -> list[dict[str, Any]]:
         say(f"Note: warm_start={source!r}: {left_out}")
     first = [params for params, _ in fitting if params]
     if not first:
-        raise UserError(f"warm_start={source!r} has no parameters that the space of {arm.name} holds: leave it out")
+        raise UserError(f"warm_start={source!r} has no parameters that are in the space of {arm.name}: leave it out")
     return first

@@ -1,6 +1,5 @@
 """The end of a search: the winner by fresh seeds on validation, scored once on test, compared and registered."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -18,15 +17,14 @@ from kd.run.execute import Outcome, Where
 from kd.run.fit import score_test
 from kd.run.register import register
 from kd.search.optuna_study import Trial
-from kd.search.result_tables import finalist_tables, told
+from kd.search.result_tables import finalist_tables, winner_lines
 from kd.search.retries import counting
 from kd.search.schedule import finalists
-from kd.search.trial import Arm, Context, options, rows_of
+from kd.search.trial import Arm, Context, options
 from kd.serving.measure import measure_apart
+from kd.sweep.cells import rows_of
+from kd.sweep.costs import beside, is_profiled
 
-LATENCY = "profile/latency_ms_p95"
-ANEW = re.compile(r"^(trial \d+ anew · |tuned )")
-"""What a retraining is called in front of its plan's title, before and after it has been scored."""
 BUDGETS = ("latency_budget_ms", "ram_budget_mib", "size_budget_mib")
 
 
@@ -76,7 +74,7 @@ def conclude(context: Context, arms: Sequence[Arm]) -> None:
         console.print(table)
         if winner is None:
             raise Refused(f"none of the {len(field)} trials that were retrained keeps the budgets; nothing was scored")
-        lines = told(context.directions, arm.search, winner)
+        lines = winner_lines(context.directions, arm.search, winner)
         for line in lines:
             say(line)
         context.parent.log_metrics(_optimism(arm, winner, sign))
@@ -101,8 +99,9 @@ def _retrained(context: Context, arm: Arm) -> list[Finalist]:
             say(f"Note: trial {trial.attempt.number} failed on a fresh seed, and is left out")
             continue
         run_id = str(anew[0].notes["run_id"])
-        known = tracking.record(run_id).metrics
-        if LATENCY not in known or any(getattr(context.config, budget) for budget in BUDGETS):
+        if not is_profiled(tracking.record(run_id).metrics) or any(
+            getattr(context.config, budget) for budget in BUDGETS
+        ):
             say(f"Measuring trial {trial.attempt.number}, retrained, in a fresh process")
             measure_apart(str(anew[0].notes["model"]), run_id, context.config)
         values = tuple(one.values[0] for one in anew)
@@ -128,9 +127,9 @@ def _score(context: Context, winner: Finalist, control: Finalist) -> None:
     for one in winner.anew:
         run = tracking.Run(str(one.notes["run_id"]))
         record = tracking.record(run.run_id)
-        tags = {"kd.stage": stage, "mlflow.runName": f"tuned {ANEW.sub('', record.name)}"}
+        tags = {"kd.stage": stage}
         if winner is not control:
-            tags |= {"kd.control_arm": control.record.tags["kd.arm"], "kd.tuned": "true"}  # and held against tuned
+            tags |= {"kd.control_arm": control.record.tags["kd.arm"], "kd.tuned": "true"}  # as its control is
         if record.tags.get("kd.test_scored") != "true":
             seed = int(one.attempt.params["seed"])
             given = options(context.config, winner.arm, winner.trial.attempt.params, seed)
@@ -139,6 +138,7 @@ def _score(context: Context, winner: Finalist, control: Finalist) -> None:
             trained = rows.task.load_model(stored.folder, "model", finished=True)
             with hushed():
                 plan = planned(given, rows)
+            run.set_tags({"mlflow.runName": f"tuned {plan.title}"})
             score_test(replace(plan, model=trained), given, run)
             log_baselines(rows, given, Where(context.experiment, context.parent))
         run.set_tags(tags)
@@ -147,20 +147,12 @@ def _score(context: Context, winner: Finalist, control: Finalist) -> None:
 def _verdict(context: Context, winners: Sequence[Finalist]) -> list[str]:
     """Compare the winners' fresh seeds, with their teacher and the trivial baselines; returns the answers."""
     ids = [str(one.notes["run_id"]) for winner in winners for one in winner.anew]
-    digest = winners[0].record.tags["kd.test_digest"]
-    trivial = f"tags.`kd.role` = 'trivial' and tags.`kd.test_digest` = '{digest}'"
-    guide = context.config.teacher
-    records = [*map(tracking.record, ids)]
-    rows = {record.tags["kd.dataset_digest"] for record in records}
-    simple = [one for one in tracking.runs([context.experiment], trivial) if one.tags["kd.dataset_digest"] in rows]
+    records = {run_id: tracking.record(run_id) for run_id in ids}
     metric = next(iter(context.directions))
-    records += simple
-    if guide.startswith(("models:/", "runs:/")):
-        records.append(tracking.record(tracking.stored_model(guide, "teacher").run_id))
-    asked = CompareConfig(runs=",".join(record.run_id for record in records), metric=metric)
-    findings, notes = find(records, asked)
+    compared = CompareConfig(runs=",".join([*records, *beside(records, context.experiment)]), metric=metric)
+    findings, notes = find([*map(tracking.record, compared.runs.split(","))], compared)
     show(findings, notes)
-    publish(findings, notes, asked, context.parent)
+    publish(findings, notes, compared, context.parent)
     say(where(context.parent))
     if [winner.arm for winner in winners] == ["distill"]:
         say("Whether distillation helps is for a tuned control to say: the same command with --arm both adds it")
@@ -173,7 +165,7 @@ def _register(context: Context, winners: Sequence[Finalist], sign: int) -> str:
     _, best = max(scored, key=lambda pair: sign * pair[0])
     rows = rows_of(context.config, context.config.seed)
     outcome = Outcome(str(best.notes["run_id"]), str(best.notes["model"]), reused=True)
-    if LATENCY not in tracking.record(outcome.run_id).metrics:  # it is not the first of its finalist
+    if not is_profiled(tracking.record(outcome.run_id).metrics):  # it is not the first of its finalist
         measure_apart(outcome.model, outcome.run_id, context.config)
     name, version = register(outcome, context.config, rows)
     tracking.set_alias(name, "challenger", version)

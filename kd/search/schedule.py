@@ -17,10 +17,10 @@ from kd.space import grid
 
 @dataclass(frozen=True)
 class Goal:
-    """What is asked of a search.
+    """What is wanted of a search.
 
     Attributes:
-        slots: the trials asked for, by arm.
+        slots: the wanted trials, by arm.
         deadline: monotonic seconds after which no trial is begun.
         reconciled: ended attempts whose runs have been looked at, as (study, number).
     """
@@ -36,7 +36,7 @@ class Goal:
 
 
 def search_slots(config: HpoConfig, arm: Arm, first: Sequence[dict[str, Any]]) -> list[Slot]:
-    """Return the trials asked for: points of a grid in random order, or samples, after the points to `first` try."""
+    """Return the wanted trials: points of a grid in random order, or samples, after the points to `first` try."""
     if config.sampler == "grid":
         points = grid(arm.space, f"space={config.space!r}")
         random.Random(config.seed).shuffle(points)  # noqa: S311
@@ -84,7 +84,7 @@ def advance(context: Context, arms: Sequence[Arm], goal: Goal) -> bool:
     """Queue what is missing; returns whether all trials and all retrainings have ended.
 
     Raises:
-        UserError: as many trials failed as were asked for, or no trial can be retrained.
+        UserError: as many trials failed as are wanted, or no trial can be retrained.
     """
     searched = [_settled(context, arm.search, goal.slots[arm.name], goal, closed=goal.late) for arm in arms]
     if not all(searched):
@@ -128,8 +128,8 @@ def _complete(study: Study, slots: Sequence[Slot], attempts: Sequence[Attempt]) 
     if len(blamed) >= len(slots) > len(ended(slots, attempts)):
         last = next(trial for trial in study.trials() if trial.attempt == blamed[-1])
         raise UserError(
-            f"study {study.name!r}: {len(blamed)} trials failed, as many as were asked for; the last: {last.why}; "
-            "when the cause is mended, a larger n_trials goes on, and another study_name begins anew"
+            f"study {study.name!r}: {len(blamed)} trials failed, as many as are wanted; the last: {last.why}; "
+            "when the cause is mended, a larger n_trials continues it, and another study_name begins anew"
         )
     for slot in again(slots, attempts):
         study.add(slot)

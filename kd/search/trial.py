@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,22 @@ from kd import tracking
 from kd.base.console import hushed, say
 from kd.base.types import CALLER_ONLY, Pruned, Stopped, UserError
 from kd.config import DistillConfig, FitOptions, HpoConfig, StudentConfig, narrowed
-from kd.run.data import Rows, load_rows
 from kd.run.distill import planned
 from kd.run.execute import started
 from kd.run.fit import learn, log_model, save
 from kd.run.identity import code_digest, fingerprint
 from kd.run.plan import Plan
-from kd.search.lease import Claim, Superseded
+from kd.search.lease import RunningTrial, Superseded
 from kd.search.optuna_study import Study
 from kd.serving import profile
 from kd.serving.work import COUNTED, counted
 from kd.space import Space, draw
+from kd.sweep.cells import rows_of
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 """The state in MLflow of a trial's run, by its state in Optuna."""
-Show = Callable[[Claim, int, float], None]
-"""Is told (trial, epochs done, value) of each validation."""
+Show = Callable[[RunningTrial, int, float], None]
+"""Shows (trial, epochs done, value) of each validation."""
 
 
 @dataclass(frozen=True)
@@ -60,21 +60,13 @@ class Context:
     parent: tracking.Run
 
 
-def rows_of(config: HpoConfig, seed: int) -> Rows:
-    """Return the rows as that seed has them; read once a process, unless each seed has its own subset."""
-    return _rows(replace(config, teacher=""), seed if config.max_train else config.seed)
-
-
-_rows = lru_cache(maxsize=4)(load_rows)
-
-
 def options(config: HpoConfig, arm: str, params: Mapping[str, Any], seed: int) -> StudentConfig:
     """Return what `distill` or `student` would be given for these parameters."""
     return narrowed(DistillConfig if arm == "distill" else StudentConfig, config, **{**params, "seed": seed})
 
 
-def search_trial(context: Context, arm: Arm, claim: Claim, show: Show) -> None:
-    """Draw parameters, train, and tell the study how good they are on validation."""
+def search_trial(context: Context, arm: Arm, claim: RunningTrial, show: Show) -> None:
+    """Draw parameters, train, and report to the study how good they are on validation."""
 
     def carry_out() -> None:
         given = options(context.config, arm.name, draw(arm.space, claim.inner), context.config.seed)
@@ -83,7 +75,7 @@ def search_trial(context: Context, arm: Arm, claim: Claim, show: Show) -> None:
     _contained(claim, carry_out)
 
 
-def final_trial(context: Context, arm: Arm, claim: Claim, show: Show) -> None:
+def final_trial(context: Context, arm: Arm, claim: RunningTrial, show: Show) -> None:
     """Train the parameters of an earlier trial on a fresh seed, and keep the model."""
 
     def carry_out() -> None:
@@ -94,7 +86,7 @@ def final_trial(context: Context, arm: Arm, claim: Claim, show: Show) -> None:
     _contained(claim, carry_out)
 
 
-def _contained(claim: Claim, carry_out: Callable[[], None]) -> None:
+def _contained(claim: RunningTrial, carry_out: Callable[[], None]) -> None:
     """Run a trial, so that its failure ends the trial and not the search."""
     try:
         with claim.alive(), hushed():
@@ -114,7 +106,7 @@ def _contained(claim: Claim, carry_out: Callable[[], None]) -> None:
         say(f"Trial {claim.number} failed: {text.splitlines()[0]}")
 
 
-def _agree(claim: Claim, reason: str) -> None:
+def _agree(claim: RunningTrial, reason: str) -> None:
     """Give the run of a trial the trial's state: what broke off may have come after it had ended."""
     trial = next(one for one in claim.study.trials() if one.attempt.number == claim.number)
     run_id, state = str(trial.notes.get("run_id", "")), trial.attempt.state
@@ -122,12 +114,14 @@ def _agree(claim: Claim, reason: str) -> None:
         tracking.end(run_id, STATUS[state], reason if state == "failed" else state)
 
 
-def _train(context: Context, arm: Arm, claim: Claim, given: StudentConfig, show: Show, final: bool = False) -> None:
+def _train(
+    context: Context, arm: Arm, claim: RunningTrial, given: StudentConfig, show: Show, final: bool = False
+) -> None:
     rows = rows_of(context.config, given.seed)
     plan = planned(given, rows)
     name = f"trial {claim.inner.params['trial']} anew" if final else f"trial {claim.number}"
     plan = replace(plan, title=f"{name} · {plan.title}")
-    # of the slot, so that the next attempt goes on from the checkpoint of one that was killed
+    # of the slot, so that the next attempt continues from the checkpoint of one that was killed
     key = fingerprint({**plan.identity, "seed": given.seed, "study": claim.study.name, "slot": claim.slot,
                        "rows": rows.train_digest, "code": code_digest()})  # fmt: skip
     tags = {"kd.stage": "trial", "kd.study": claim.study.name, "kd.trial": str(claim.number)}
@@ -153,16 +147,16 @@ def _train(context: Context, arm: Arm, claim: Claim, given: StudentConfig, show:
         raise
     except Exception:
         if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)  # nobody goes on from here
+            shutil.rmtree(folder, ignore_errors=True)  # nobody continues from here
         raise
 
 
-def _cost(plan: Plan, given: FitOptions, asked: set[str]) -> dict[str, float]:
-    """Measure what of a student's cost a limit or a direction asks for; its number of parameters always."""
+def _cost(plan: Plan, given: FitOptions, wanted: set[str]) -> dict[str, float]:
+    """Measure what of a student's cost limits and directions need; its number of parameters always."""
     cost = {"parameters": float(plan.model.num_parameters())}
-    if "gflops" in asked:
+    if "gflops" in wanted:
         cost["gflops"] = _gflops(plan, given)
-    if "size_mib" in asked:
+    if "size_mib" in wanted:
         with tempfile.TemporaryDirectory() as scratch:
             save(plan, given, Path(scratch) / "weights")
             cost["size_mib"] = profile.folder_size_mib(Path(scratch) / "weights")

@@ -37,7 +37,7 @@ def as_number(value: Any) -> float:
     """Read a finite number, also from text: `5e-5` is text in YAML 1.1, and MLflow logs all as text.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is no finite number.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError
@@ -51,7 +51,11 @@ def as_number(value: Any) -> float:
 
 
 def as_whole(value: Any) -> int:
-    """Read a whole number, also from text; ValueError where it is none, or past those that a float holds exactly."""
+    """Read a whole number, also from text.
+
+    Raises:
+        ValueError: it is no whole number, or larger than those that a float has exactly.
+    """
     number = as_number(value)
     if number != int(number) or abs(number) > 2**53:
         raise ValueError

@@ -65,7 +65,7 @@ def conclude(routes: Sequence[Route], config: CascadeConfig, parent: tracking.Ru
     """
     ends = [student for route in routes[-2:] for student in route.students]
     best = best_on_validation(ends, rows)
-    if not is_profiled(tracking.record(best.run_id)):
+    if not is_profiled(tracking.record(best.run_id).metrics):
         say("Measuring the best on validation, for all of its architecture, in a fresh process")
         measure_apart(best.model, best.run_id, config)
     trained = [outcome for route in routes for step in route.steps for outcome in (step.control, step.student)]

@@ -125,7 +125,7 @@ def with_teachers(config: StudyConfig, todo: Sequence[Cell], where: Where) -> li
 
 
 def _teacher(cell: Cell) -> tuple[object, ...]:
-    """Return what tells a cell's teacher from others: its name, and the rows that it has seen."""
+    """Return what distinguishes a cell's teacher from others: its name, and the rows that it has seen."""
     return (cell.config.teacher, *(getattr(cell.config, name) for name in OF_ROWS))
 
 

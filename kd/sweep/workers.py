@@ -20,7 +20,7 @@ from kd.base.types import Stopped, UserError
 
 PATIENCE_S = 60
 """How long a process may take to write its checkpoint after SIGTERM."""
-LAST_S = 10
+LAST_S = 30
 """How long one may take to close its last run when all is done."""
 SAID_WHY = 2
 """Exit code of a worker that printed a mistake the user can mend: another one in its place would make it too."""

@@ -15,7 +15,7 @@ from kd.search.schedule import Goal
 from tests.search.studies import queue, study_at
 
 CONFIG = HpoConfig(dataset="d", arm="control", space="x.yaml", n_trials=1)
-ASKED = leading.asked(CONFIG)
+ASKED = leading.wanted_of(CONFIG)
 
 
 @pytest.fixture
@@ -79,10 +79,10 @@ def test_a_leader_that_slept_tells_what_became_of_the_search(leads, plan, monkey
         claim.require()
 
     plan.arms = lambda: [SimpleNamespace(search=leads)]
+    plan.leads = lambda _: leads
     monkeypatch.setattr(hpo, "prepare", lambda *_: plan)
-    monkeypatch.setattr(hpo, "open_study", lambda *_: leads)
-    monkeypatch.setattr(hpo, "lead", lead)
-    monkeypatch.setattr(hpo, "tell_finished", told.append)
+    monkeypatch.setattr(leading, "lead", lead)
+    monkeypatch.setattr(leading, "report_finished", told.append)
     hpo.run(CONFIG)
     assert len(told) == 1
 

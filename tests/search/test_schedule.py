@@ -210,8 +210,8 @@ def test_as_many_failures_as_trials_end_the_search_with_the_last_reason_in_one_l
     with pytest.raises(UserError) as caught:
         advance(context(), [arm], asked)
     first, _, what_to_do = str(caught.value).rpartition("; ")
-    assert first == "study 's': 5 trials failed, as many as were asked for; the last: reason 4"
-    assert "a larger n_trials goes on" in what_to_do
+    assert first == "study 's': 5 trials failed, as many as are wanted; the last: reason 4"
+    assert "a larger n_trials continues" in what_to_do
     more = replace(CONFIG, n_trials=6)
     assert not advance(context(more), [arm], goal(arm, more))
     assert arm.search.claim() is not None
@@ -235,7 +235,7 @@ def test_the_reason_of_a_search_that_only_died_is_told(journal, space, reconcile
         claim = arm.search.claim()
         claim.inner.suggest_int("a", 0, 1000)
         sign(claim, dead)
-    with pytest.raises(UserError, match="1 trials failed, as many as were asked for; the last: its process is gone"):
+    with pytest.raises(UserError, match="1 trials failed, as many as are wanted; the last: its process is gone"):
         advance(context(one), [arm], asked)
 
 
@@ -274,7 +274,7 @@ def test_a_grid_of_which_every_point_fails_says_so(arm, reconciled):
     for _ in range(4):
         assert not advance(context(config), [arm], asked)
         arm.search.claim().fail("error", "out of memory")
-    with pytest.raises(UserError, match="2 trials failed, as many as were asked for; the last: out of memory"):
+    with pytest.raises(UserError, match="2 trials failed, as many as are wanted; the last: out of memory"):
         advance(context(config), [arm], asked)
 
 
