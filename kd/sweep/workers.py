@@ -13,8 +13,6 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, NoReturn
 
-import torch
-
 from kd.base.console import log_plainly
 from kd.base.types import Stopped, UserError
 
@@ -111,6 +109,8 @@ def all_done(pipe: Connection, seconds: float = 0.0) -> bool:
 
 def share(place: int, count: int) -> dict[str, str]:
     """Return the environment of one of `count` workers: its share of CPU threads, and its GPU."""
+    import torch  # not in workers, before their share is known
+
     threads = max(torch.get_num_threads() // count, 1)
     share = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     known = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
