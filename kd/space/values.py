@@ -28,7 +28,7 @@ SEARCHABLE = (
     "initialisation",
 )
 """Options of `distill` that may be searched."""
-HINTS: Mapping[str, Any] = options_in(DistillConfig)
+HINTS: Mapping[str, Any] = {name: option.kind for name, option in options_in(DistillConfig).items()}
 """Option -> its type."""
 Value: TypeAlias = str | int | float
 

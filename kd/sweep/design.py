@@ -178,9 +178,12 @@ class _Reader:
     """Reads the parts of a design; errors say where it comes from."""
 
     def __init__(self, named: str, own: type | None) -> None:
-        self.named, self.own = named, own
-        self.kinds = options_in(DistillConfig, own)
-        self.axes = (*(one for one in self.kinds if one not in REFUSED), GUIDE)
+        more = (own,) if own else ()
+        known = options_in(StudyConfig, *more)
+        self.named = named
+        self.kinds = {name: option.kind for name, option in known.items()}
+        self.defaults = {name: option.default for name, option in known.items()}
+        self.axes = (*(one for one in options_in(DistillConfig, *more) if one not in REFUSED), GUIDE)
 
     def options(self, given: Mapping[str, Any], key: str) -> Mapping[str, Any]:
         """Return the mapping at a key, its options checked."""
@@ -203,9 +206,8 @@ class _Reader:
                 allowed = joined(get_args(GuideName))
                 raise UserError(f"{self.named}: {key}: {option}={shown(value)}: give one of {allowed}")
             return str(value)
-        default = getattr(StudyConfig, option, getattr(self.own, option, 0))
-        if value in ("", None) and value == default:
-            return default
+        if value in ("", None) and value == self.defaults[option]:
+            return None if value is None else ""
         try:
             return typed(option, value, self.kinds)
         except ValueError:

@@ -17,10 +17,10 @@ from kd.run.execute import Where
 from kd.run.identity import fingerprint
 from kd.run.locate import locate
 from kd.run.plan import Plan
-from kd.space.options import defaults_in, value_of, with_options
+from kd.space.options import default_of, value_of, with_options
 from kd.space.values import Value
 from kd.sweep.cells import Cell, cell_of, rows_of, taught_by
-from kd.sweep.design import Design, cells, in_words, load_design
+from kd.sweep.design import GUIDE, Design, cells, in_words, load_design
 
 OF_START = ("student", "student_layers", "student_config", "initialisation")
 """Options that say what a student starts from."""
@@ -57,14 +57,13 @@ def planned(config: StudyConfig) -> tuple[StudyConfig, Design, list[Cell]]:
 
 def with_base(config: StudyConfig, design: Design) -> StudyConfig:
     """Return the options with the design's base; what the command line gives otherwise than by default comes first."""
-    defaults = defaults_in(config)
     for name in design.axes:
-        if name in defaults and value_of(config, name) not in (defaults[name], None):
+        if name != GUIDE and value_of(config, name) not in (default_of(config, name), None):
             raise UserError(
                 f"{name}={value_of(config, name)!r} is given, but {name} is an axis of design={config.design!r}: "
                 "leave it out, or take it from the axes"
             )
-    taken = {name: value for name, value in design.base.items() if value_of(config, name) == defaults[name]}
+    taken = {name: value for name, value in design.base.items() if value_of(config, name) == default_of(config, name)}
     for name in design.base.keys() - taken.keys():
         say(f"{name}={value_of(config, name)}: the command line comes before the design's {design.base[name]}")
     return with_options(config, **taken)
