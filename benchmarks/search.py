@@ -37,15 +37,16 @@ from kd.base.types import Pruned
 from kd.commands import read
 from kd.config import HpoConfig
 from kd.run.fit import learn
-from kd.search.prepare import Setting, prepare
+from kd.search.prepare import SearchPlan, prepare
 from kd.search.retries import Attempt, counting
-from kd.search.trial import options, planned, rows_of
+from kd.search.trial import options, planned
+from kd.sweep.cells import rows_of
 
 KILLS = 8
 TRIED, WAIT_S = 20, (8.0, 40.0)
 
 
-def seconds(setting: Setting, params: Mapping[str, Any], epochs: int, *, cached: bool) -> float:
+def seconds(setting: SearchPlan, params: Mapping[str, Any], epochs: int, *, cached: bool) -> float:
     """Train one distilled trial for its number of epochs, validation included; returns seconds, set-up included."""
     config = setting.config
     given = replace(options(config, "distill", params, config.seed), cache="auto" if cached else "off")

@@ -1,11 +1,12 @@
 """What a distilled student minimises beside its own loss: the terms of its objective, built for two models."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from transformers import PreTrainedModel
 
+from kd.base.task import Processor
 from kd.base.types import Objective, ObjectiveTerm, Setting, Shape, UserError
 from kd.config import DistillConfig
 from kd.config.objective import parse_match, plays_a_part
@@ -13,6 +14,7 @@ from kd.models.activations import check
 from kd.models.load import same_tokens
 from kd.models.matching import layer_pairs, without_last
 from kd.objectives import OBJECTIVES
+from kd.run.data import Rows
 from kd.run.plan import Plan, Teacher
 
 
@@ -43,12 +45,9 @@ def objective_of(config: DistillConfig, control: Plan, teacher: Teacher) -> Desc
     if not terms:
         return Described(Objective(), {}, "")
     deep = [term for term in terms if term.needs.teacher]
-    if compared := terms if control.rows.task.per_token else tuple(deep):
-        _require_same_tokens(config, control, teacher, ",".join(term.name for term in compared))
-    if deep:
-        inputs = control.rows.task.collate(control.processor)(control.features("validation").__getitems__([0])).inputs
-        check(control.model, inputs, [name for term in deep for name in term.needs.student], "student")
-        check(teacher.model, inputs, [name for term in deep for name in term.needs.teacher], "teacher")
+    ours = Read(control.model, control.processor, config.student)
+    require_comparable(config, control.rows, terms, ours, Read(teacher.model, teacher.processor, teacher.located.uri))
+    deep = [term for term in terms if term.needs.teacher]
     tempered, jsd = plays_a_part("temperature", config.weights), plays_a_part("beta", config.weights)
     identity: dict[str, Any] = {"temperature": config.temperature} if tempered else {}
     identity |= {"beta": config.beta} if jsd else {}
@@ -97,17 +96,46 @@ def terms_between(config: DistillConfig, student: Shape, teacher: Shape) -> tupl
     return tuple(term for term in built if term is not None)
 
 
-def _require_same_tokens(config: DistillConfig, control: Plan, teacher: Teacher, names: str) -> None:
-    """Refuse to compare token by token what different tokenizers have cut."""
-    ours, theirs = control.processor, teacher.processor
+@dataclass(frozen=True)
+class Read:
+    """A model, its processor, and what both are called in errors."""
+
+    model: PreTrainedModel
+    processor: Processor
+    name: str
+
+
+def require_comparable(
+    config: DistillConfig, rows: Rows, terms: Sequence[ObjectiveTerm], student: Read, teacher: Read
+) -> None:
+    """Check that two models cut examples alike where that is compared, and give the layers that are compared.
+
+    Raises:
+        UserError: they do not.
+    """
+    deep = [term for term in terms if term.needs.teacher]
+    if compared := terms if rows.task.per_token else deep:
+        _require_same_tokens(config, rows, ",".join(term.name for term in compared), student, teacher)
+    if deep:
+        inputs = _first_inputs(rows, student.processor)
+        check(student.model, inputs, [name for term in deep for name in term.needs.student], "student")
+        check(teacher.model, inputs, [name for term in deep for name in term.needs.teacher], "teacher")
+
+
+def _first_inputs(rows: Rows, processor: Processor) -> Mapping[str, Any]:
+    features = rows.task.encode(rows.splits.validation.select([0]), processor)
+    return rows.task.collate(processor)([{**features[0], "feature": 0}]).inputs
+
+
+def _require_same_tokens(config: DistillConfig, rows: Rows, names: str, student: Read, teacher: Read) -> None:
+    ours, theirs = student.processor, teacher.processor
     if ours is None or theirs is None or same_tokens(ours, theirs):
         return
-    task = control.rows.task
-    other = "" if task.per_token else " give an objective that compares answers, such as soft, or"
+    other = "" if rows.task.per_token else " give an objective that compares answers, such as soft, or"
     raise UserError(
         f"objective={config.objective!r}: {names} compares token by token, but the student's tokenizer "
-        f"({_named(ours)}, of {config.student!r}) is not the teacher's ({_named(theirs)}, of "
-        f"{teacher.located.uri!r}):{other} give a student with that tokenizer"
+        f"({_named(ours)}, of {student.name!r}) is not the teacher's ({_named(theirs)}, of {teacher.name!r}):{other} "
+        "give a student with that tokenizer"
     )
 
 

@@ -10,7 +10,6 @@ import pytest
 from kd.analysis.gates import Drop
 from kd.base.types import RunRecord
 from kd.registry.parity import figures, report_drop, show
-from kd.tasks.classification import Classification
 from kd.tasks.classification.task import Classification
 
 RISING = Classification("text", "", "label", ("bad", "good"))

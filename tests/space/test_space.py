@@ -112,10 +112,10 @@ def test_every_searchable_option_is_one_of_distill_and_can_be_read():
         ("", "empty"),
         ("# nothing", "empty"),
         ("{}", "empty"),
-        ("- alpha", "must hold lines"),
-        ("alpha", "must hold lines"),
-        ("false", "must hold lines"),
-        ("&a [*a]", "must hold lines"),
+        ("- alpha", "must have lines"),
+        ("alpha", "must have lines"),
+        ("false", "must have lines"),
+        ("&a [*a]", "must have lines"),
         ("alpha: {", "no YAML"),
         ("alpha: !!python/object/apply:os.system [echo]", "no YAML"),
         ("alpha: !!int ''", "no YAML"),
@@ -250,7 +250,7 @@ def test_conditions_that_never_hold_together_are_refused_for_the_parameter_would
         "batch_size": {"type": "categorical", "choices": [16, 32], "when": {"objective": "soft"}},
         "alpha": numeric(when=conditions),
     }
-    assert "alpha: its conditions (when) never hold" in refusal(read_space, given, NAMED)
+    assert "alpha: its conditions (when) are never met" in refusal(read_space, given, NAMED)
     conditions["objective"] = "soft"
     assert len(read_space(given, NAMED)) == 3
 
@@ -456,10 +456,14 @@ def test_every_point_of_a_space_is_kept_whole_also_as_the_text_that_was_logged()
         ({"objective": "hard", "alpha": "nan"}, ("objective",), ("alpha='nan' is not a finite number",)),
         ({"objective": "hard", "alpha": 0.1 + 0.2}, ("objective", "alpha"), ()),
         ({"objective": "mxied", "alpha": 0.1}, (), ("objective='mxied' is not", "alpha=0.1 depends on objective")),
-        ({"objective": "mixed", "alpha": 0.1}, (), ("objective='mixed' is none of", "alpha=0.1 depends on objective")),
+        (
+            {"objective": "mixed", "alpha": 0.1},
+            (),
+            ("objective='mixed' is not among", "alpha=0.1 depends on objective"),
+        ),
         ({"alpha": 0.1}, (), ("alpha=0.1 depends on objective",)),
         ({"student_layers": "", "initialisation": "None"}, (), ("student_layers=''", "initialisation='None'")),
-        ({"student_layers": "3"}, (), ("student_layers='3' is none of 2, 0,5",)),
+        ({"student_layers": "3"}, (), ("student_layers='3' is not among 2, 0,5",)),
         ({"student_layers": "0,5", "initialisation": "None"}, ("student_layers",), ()),
         ({"patience": "3.5"}, (), ("patience='3.5' is not a whole number",)),
         ({"patience": True}, (), ("patience=True is not a whole number",)),

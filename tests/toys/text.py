@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from kd.base.judge import CKA, Figure
 from kd.base.types import UserError
 from kd.models.load import load_tokenizer, tokenizer_digest
 
@@ -12,9 +13,12 @@ class TextToy:
     """A task whose processor is a tokenizer; rows are examples."""
 
     balance = ""
+    wide = ""
+    outcomes = ("answer", "right")
+    figures = (Figure("fidelity/same", "same answers", higher_is_better=True), CKA)
 
     @classmethod
-    def from_columns(cls, columns, max_length=32):
+    def from_options(cls, options):
         """Make the task; its columns have fixed names."""
         return cls()
 
@@ -46,13 +50,8 @@ class TextToy:
         return tokenizer_digest(processor)
 
     @staticmethod
-    def calibration(predictions):
+    def diagnostics(validation, test):
         """Nothing is read as a probability."""
-        return {}
-
-    @staticmethod
-    def tempered(validation, predictions):
-        """Likewise."""
         return {}
 
     @staticmethod

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from kd.base.types import Batch
+from tests.toys.options import EchoOptions
 from tests.toys.text import TextToy
 
 NONE = -100
@@ -28,7 +29,7 @@ class Echo(TextToy):
     directions: ClassVar = {"exact": True}
     slices: ClassVar = ("text_words",)
     spaces: ClassVar = {"default": {"learning_rate": {"type": "float", "low": 1e-3, "high": 1e-2, "log": True}}}
-    objectives: ClassVar = ("soft", "none", "hidden", "cosine", "jsd")
+    objectives: ClassVar = EchoOptions.objectives
     per_token: ClassVar = True
     formats: ClassVar = ("safetensors",)
     inputs: ClassVar = ("text",)

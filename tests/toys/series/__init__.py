@@ -10,20 +10,27 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from kd.base.judge import CKA, Figure
 from kd.base.types import Batch, Splits, UserError
+from tests.toys.options import SeriesOptions
 
-WINDOW, HORIZON = 8, 2
+FORECAST = "forecast_"
 
 
 @dataclass(frozen=True)
 class Series:
     """Forecasting by a BERT without embeddings, on windows of one series each."""
 
+    window: int = 8
+    horizon: int = 2
     name: ClassVar[str] = "series"
     directions: ClassVar = {"rmse": False, "mae": False}
     slices: ClassVar = ("group",)
     spaces: ClassVar = {"default": {"learning_rate": {"type": "float", "low": 1e-3, "high": 1e-2, "log": True}}}
-    objectives: ClassVar = ("mse", "none", "hidden", "attention", "cosine", "relation", "patient")
+    objectives: ClassVar = SeriesOptions.objectives
+    figures: ClassVar = (Figure("fidelity/rmse", "RMSE to teacher", higher_is_better=False), CKA)
+    outcomes: ClassVar = ("se", "ae")
+    wide: ClassVar = FORECAST
     per_token: ClassVar = False
     formats: ClassVar = ("safetensors",)
     inputs: ClassVar = ("value", "step")
@@ -32,9 +39,9 @@ class Series:
     content: ClassVar = ("window", "horizon")
 
     @classmethod
-    def from_columns(cls, columns, max_length=0):
+    def from_options(cls, options):
         """Make the task; its columns have fixed names."""
-        return cls()
+        return cls(options.window, options.horizon)
 
     def fitted(self, splits):
         """Nothing is learned from the rows."""
@@ -50,19 +57,19 @@ class Series:
             found = []
             for group, own in table.groupby("group", sort=True):
                 values = own.sort_values("step")["value"].to_list()
-                for start in range(len(values) - WINDOW - HORIZON + 1):
-                    end = start + WINDOW
+                for start in range(len(values) - self.window - self.horizon + 1):
+                    end = start + self.window
                     found.append({"example_id": f"{group}:{start}", "group": group, "window": values[start:end],
-                                  "horizon": values[end : end + HORIZON]})  # fmt: skip
+                                  "horizon": values[end : end + self.horizon]})  # fmt: skip
             if not found:
-                raise UserError(f"no series has {WINDOW + HORIZON} steps")
+                raise UserError(f"no series has {self.window + self.horizon} steps")
             return Dataset.from_list(found)
 
         return Splits(windows(splits.train), windows(splits.validation), windows(splits.test), splits.notes)
 
     def identity(self):
         """The shapes."""
-        return {"task": {"task": self.name, "window": WINDOW, "horizon": HORIZON}}
+        return {"task": {"task": self.name, "window": self.window, "horizon": self.horizon}}
 
     def load(self, folder: Path, option: str, *, finished: bool):
         """Load weights; there is no processor."""
@@ -97,7 +104,7 @@ class Series:
                 "values": examples["window"][:],
                 "horizon": examples["horizon"][:],
                 "example": list(range(count)),
-                "length": [WINDOW] * count,
+                "length": [self.window] * count,
             }
         )
 
@@ -136,7 +143,7 @@ class Series:
                 "group": examples["group"][:],
                 "se": ((forecast - truth) ** 2).mean(axis=1),
                 "ae": np.abs(forecast - truth).mean(axis=1),
-                **{f"forecast_{i}": forecast[:, i] for i in range(HORIZON)},
+                **{f"{FORECAST}{i}": forecast[:, i] for i in range(self.horizon)},
             }
         )
 
@@ -146,25 +153,20 @@ class Series:
         return {"rmse": float(np.sqrt(predictions["se"].mean())), "mae": float(predictions["ae"].mean())}
 
     @staticmethod
-    def calibration(predictions):
+    def diagnostics(validation, test):
         """Nothing is read as a probability."""
         return {}
 
     @staticmethod
-    def tempered(validation, predictions):
-        """Likewise."""
-        return {}
-
-    @staticmethod
     def churn(before, after):
-        """How far forecasts move, as a share of the examples that move by 0.1 and more."""
-        moved = np.abs(before["forecast_0"].to_numpy() - after["forecast_0"].to_numpy())
+        """Share of the examples whose error moves by 0.1 and more."""
+        moved = np.abs(before["ae"].to_numpy() - after["ae"].to_numpy())
         return {"changed": float((moved >= 0.1).mean())}
 
     @staticmethod
     def fidelity(student, teacher):
         """RMSE between the two."""
-        columns = [f"forecast_{i}" for i in range(HORIZON)]
+        columns = [name for name in teacher.columns if name.startswith(FORECAST)]
         gap = student[columns].to_numpy() - teacher[columns].to_numpy()
         return {"fidelity/rmse": float(np.sqrt((gap**2).mean()))}
 
@@ -186,7 +188,7 @@ class Series:
         tables = {}
         for name in ("validation", "test"):
             examples = getattr(splits, name)
-            last = [[{"forecast": np.repeat(window[-1], HORIZON)}] for window in examples["window"][:]]
+            last = [[{"forecast": np.repeat(window[-1], self.horizon)}] for window in examples["window"][:]]
             tables[name] = self.predictions(examples, last)
         yield "persistence", tables
 
@@ -205,7 +207,7 @@ class Series:
 
     def serving(self):
         """The shapes."""
-        return {"task": self.name, "window": WINDOW, "horizon": HORIZON}
+        return {"task": self.name, "window": self.window, "horizon": self.horizon}
 
 
 def collate(features: list[dict[str, Any]]) -> Batch:

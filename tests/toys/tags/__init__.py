@@ -1,4 +1,4 @@
-"""Every word of a text gets a tag, in overlapping windows: several features an example, outputs that belong to tokens."""
+"""Every word of a text gets a tag, in overlapping windows: an example has several features, outputs belong to tokens."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from kd.base.types import Batch
 from kd.models.tokens import token_fill
+from tests.toys.options import TagsOptions
 from tests.toys.text import TextToy
 
 WINDOW, STRIDE = 8, 3
@@ -30,7 +31,7 @@ class Tags(TextToy):
     directions: ClassVar = {"right": True}
     slices: ClassVar = ("words",)
     spaces: ClassVar = {"default": {"learning_rate": {"type": "float", "low": 1e-3, "high": 1e-2, "log": True}}}
-    objectives: ClassVar = ("soft", "none", "hard", "hidden", "attention", "relation", "cosine", "jsd", "dkd")
+    objectives: ClassVar = TagsOptions.objectives
     per_token: ClassVar = True
     formats: ClassVar = ("safetensors",)
     inputs: ClassVar = ("text",)
