@@ -167,6 +167,15 @@ def test_an_edit_in_one_task_leaves_what_is_kept_of_others_valid(config, tmp_pat
     assert code_digest(task) != whole
 
 
+@pytest.mark.parametrize("file", ["predict.py", "run.py", "tokens.py", "scores.py"])
+def test_code_that_decides_what_the_teacher_answers_is_part_of_the_key(config, tmp_path, monkeypatch, file):
+    """Else a mended `answers` would go on serving the predictions of the broken one."""
+    task, real = load_rows(config, 0).task, type(tmp_path).read_bytes
+    before = identity.teaching_code(task)
+    monkeypatch.setattr(type(tmp_path), "read_bytes", lambda path: real(path) + b"#" * (path.name == file))
+    assert identity.teaching_code(task) != before
+
+
 def test_a_digest_of_code_that_names_no_folder_fails_instead_of_naming_nothing(config):
     with pytest.raises(FileNotFoundError, match="signals"):
         code_digest(load_rows(config, 0).task, ("data", "signals"))
