@@ -102,7 +102,7 @@ def test_the_teacher_gives_on_train_what_is_compared_and_no_layer_that_is_not(ba
     )
     plain = found.signals.train()(np.arange(2))
     assert set(plain.outputs) == {"logits"}
-    assert not plain.hidden and not plain.attention and not plain.relation
+    assert not any((plain.hidden, plain.attention, plain.relation))
 
 
 def refusal(base, rows, **changes):
@@ -143,7 +143,8 @@ def test_where_tokens_are_compared_student_and_teacher_must_cut_texts_alike(base
     name = other("cased", words)
     text = refusal(base, rows, student=name, objective=objective)
     assert objective.partition(":")[0] in text
-    assert all(told in text for told in (name, base.teacher, "tokenizer", "give an objective that compares answers, such as soft"))
+    advice = "give an objective that compares answers, such as soft"
+    assert all(told in text for told in (name, base.teacher, "tokenizer", advice))
     distill.plan(replace(base, student=name, objective="soft,hard,jsd,dkd"), rows)
 
 
