@@ -9,7 +9,7 @@ from benchmarks.results import Settings
 from kd.config import DistillConfig
 from kd.data.splits import subset
 from kd.models.layers import layer_map
-from kd.models.load import fetch_weights, load_tokenizer
+from kd.models.load import fetch_weights
 from kd.models.students import build_student
 from kd.run.data import load_rows
 from kd.tasks.classification.options import ClassificationOptions
@@ -33,13 +33,12 @@ def make(settings: Settings, folder: Path, examples: int, epochs: int) -> Path:
     train = subset(rows.splits.train, examples, config.seed, task.target)
     set_seed(config.seed)
     source = fetch_weights(TEACHER, "teacher")
-    teacher = task.load_model(source, "teacher", finished=False)
+    teacher, tokenizer = task.load(source, "teacher", finished=False)
     student = build_student(teacher, len(LAYERS), layer_map(LAYERS, "spaced", 6), config.seed)
-    tokenizer = load_tokenizer(source, "teacher")
     for name, model in (("teacher", teacher), ("student", student)):
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
-    encoded = {name: task.encode(part, tokenizer, 16) for name, part in (("train", train), ("test", rows.splits.test))}
+    encoded = {name: task.encode(part, tokenizer) for name, part in (("train", train), ("test", rows.splits.test))}
     told = {
         "texts": list(map(str, train[settings.text_column])),
         "labels": list(encoded["train"]["labels"]),

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from kd import tracking
@@ -73,8 +74,8 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
     features: Features = plan.features("train")
     used = {"labelled_rows": len(plan.rows.train)}
     if plan.rows.transfer is not None:
-        kept = trusted_features(plan, config.seed)
-        features, used = ChosenRows(features, kept), {**used, "transfer_rows": len(kept) - len(plan.rows.train)}
+        features = ChosenRows(features, trusted_features(plan, config.seed))
+        used["transfer_rows"] = len(np.unique(features["example"])) - len(plan.rows.train)
     run.log_params(used)
     job = Job(
         model=plan.model,

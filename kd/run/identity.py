@@ -12,8 +12,8 @@ from kd.models.precision import resolve_precision
 from kd.run.data import Rows
 
 DECIDING_CODE = ("data", "evaluation", "models", "objectives", "teacher", "training")
-TEACHING_CODE = ("data", "models", "teacher")
-"""What decides the teacher's outputs, and how they are kept."""
+TEACHING_CODE = ("data", "evaluation", "models", "teacher")
+"""What decides the teacher's outputs and predictions, and how they are kept."""
 TEACHING_LIBRARIES = ("torch", "transformers", "tokenizers")
 
 

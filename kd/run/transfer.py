@@ -117,5 +117,6 @@ def trusted_features(plan: Plan, seed: int) -> np.ndarray:
             f"transfer_confidence={asked.confidence}: the teacher is as sure as that of none of the {asked.count} "
             "transfer rows: lower it"
         )
-    say(f"{kept.sum()} of {asked.count} transfer rows are kept by the teacher's answers to them")
+    rows = len(np.unique(of_example[first:][kept]))
+    say(f"{rows} of {asked.count} transfer rows are kept by the teacher's answers to them")
     return np.concatenate([np.arange(first), first + np.flatnonzero(kept)])

@@ -152,11 +152,9 @@ def _require_step(
         depth = shape(loaded[config.student].model).layers if config.student else theirs.layers
         chosen = config.initialisation or "spaced"
         layer_map(after.layers, chosen, depth, "student" if config.student else "teacher", lambda: (0.0,) * depth)
-    student, teacher = (loaded[member.source] for member in (after, before))
-    terms = terms_between(config, ours, theirs)
-    require_comparable(
-        config, rows, terms, *(Read(one.model, one.processor, one.located.uri) for one in (student, teacher))
-    )
+    sides = (loaded[member.source] for member in (after, before))
+    student, teacher = (Read(one.model, one.processor, one.located.uri) for one in sides)
+    require_comparable(config, rows, terms_between(config, ours, theirs), student, teacher)
 
 
 def _shape(member: Member, loaded: Mapping[str, Teacher]) -> Shape:

@@ -10,7 +10,7 @@ from kd.registry import card as cards
 from kd.registry import evidence
 from kd.registry.card import Ruling, card
 from kd.registry.evidence import Version, gather, weakest
-from kd.tasks.classification import Classification
+from kd.tasks.classification.task import Classification
 from kd.tracking import Run
 
 TAGS = {"kd.task": "classification", "kd.role": "distilled", "kd.test_digest": "d1", "kd.seed": "0", "kd.dataset": "d"}

@@ -12,7 +12,7 @@ from kd import tracking
 from kd.base.types import UserError
 from kd.commands import compare
 from kd.config import CompareConfig
-from kd.tasks.classification import Classification
+from kd.tasks.classification.task import Classification
 
 ROWS = 80
 LABELS = ["good", "bad"] * (ROWS // 2)

@@ -30,7 +30,8 @@ def options(data, **more):
 def table(config):
     rows = load_rows(config, 0)
     test = rows.splits.test
-    return predictions(config, rows.task, test, np.zeros((len(test), 2), dtype=np.float32)), test
+    records = [[{"logits": np.zeros(2, dtype=np.float32)}]] * len(test)
+    return predictions(config, rows.task, test, records), test
 
 
 def test_columns_to_slice_by_stand_beside_the_prediction_of_their_own_row(data):

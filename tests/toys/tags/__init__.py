@@ -1,4 +1,4 @@
-"""Every word of a text gets a tag, in overlapping windows: an example has several features, outputs belong to tokens."""
+"""Every word of a text gets a tag, in overlapping windows: several features an example, outputs of tokens."""
 
 from __future__ import annotations
 
