@@ -4,6 +4,6 @@ from kd.teacher import signal
 
 
 @pytest.fixture(autouse=True)
-def told_anew():
-    """What is told once a process is told once a test."""
+def warned_anew():
+    """What is warned of once a process is warned of once a test."""
     signal._warn.cache_clear()
