@@ -120,7 +120,7 @@ class TeacherPass:
         found: dict[str, torch.Tensor] = {}
         for name, values in self.task.outputs(raw, batch).items():
             named = f"{OUTPUTS}.{name}"
-            if values.shape[-1] < MANY_OPTIONS:
+            if values.dim() < 2 or values.shape[-1] < MANY_OPTIONS:
                 found[named] = values.float()
                 continue
             top = top_log_probs(values.float(), TOP_K)

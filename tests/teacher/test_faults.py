@@ -29,16 +29,15 @@ def small(monkeypatch):
     monkeypatch.setattr(index, "SHARD_ROWS", SHARD)
 
 
-def open_cache(contents=("logits",), teacher=None, mode="on"):
+def open_cache(contents=("outputs",), teacher=None, mode="on"):
     teacher = teacher or Teacher(contents)
     return teacher_signal(wanted(contents), lambda: teacher, Caching(mode)), teacher
 
 
-def assert_right(signal, contents=("logits",), seed=0):
-    found = signal(torch.arange(ROWS))
-    torch.testing.assert_close(
-        found.logits, torch.stack([outputs(row, contents, seed)["logits"] for row in range(ROWS)]), rtol=0, atol=0
-    )
+def assert_right(signal, contents=("outputs",), seed=0):
+    found = signal(np.arange(ROWS))
+    logits = torch.cat([outputs(row, contents, seed)["outputs.logits"] for row in range(ROWS)])
+    torch.testing.assert_close(found.outputs["logits"], logits, rtol=0, atol=0)
     if "hidden.1" in contents:
         for row in range(ROWS):
             own = outputs(row, contents, seed)["hidden.1"]
@@ -334,7 +333,7 @@ def test_a_file_system_without_locks_means_the_online_teacher(monkeypatch, caplo
 def test_a_cache_deleted_while_it_is_read_means_the_online_teacher(kd_home, monkeypatch, caplog):
     monkeypatch.setattr(reader, "OPEN_SHARDS", 1)
     signal, _ = open_cache(BOTH)
-    signal(torch.arange(3))
+    signal(np.arange(3))
     shutil.rmtree(kd_home)
     assert_right(signal, BOTH)
     assert "is gone" in caplog.text

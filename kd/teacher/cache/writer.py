@@ -141,7 +141,7 @@ def _computed(
     for part in parts:
         for name, rows in part.items():
             packed.setdefault(name, []).append(shard.pack(rows, half[name]))
-            if name == "logits.tail":
+            if name.endswith(".tail"):
                 rest.append(float(torch.cat([row[..., -1].reshape(-1) for row in rows]).exp().mean()))
         done(len(next(iter(part.values()))))
     tensors: dict[str, np.ndarray] = {}
