@@ -9,19 +9,21 @@ from contextvars import ContextVar
 from rich.console import Console
 from rich.table import Table
 
+from kd.base.ranks import is_main
+
 console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 140)
 _HUSHED = ContextVar("hushed", default=False)
 
 
 def say(text: str) -> None:
     """Print one line for the user."""
-    if not _HUSHED.get():
+    if is_main() and not _HUSHED.get():
         console.print(text, soft_wrap=True)
 
 
 def lay(table: Table) -> None:
     """Print a table for the user."""
-    if not _HUSHED.get():
+    if is_main() and not _HUSHED.get():
         console.print(table)
 
 

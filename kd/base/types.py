@@ -64,6 +64,14 @@ class Stopped(BaseException):
     """
 
 
+class Lost(BaseException):
+    """Another process of the same training has ended, so that this one cannot continue. Exit code 143."""
+
+
+class Followed(BaseException):
+    """This process has done its part of a training that the main process concludes. Exit code 0."""
+
+
 class Pruned(Exception):
     """A trial was stopped early, because others did better at the same point. No failure."""
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from kd.base.console import log_plainly
-from kd.base.types import Refused, Stopped, UserError
+from kd.base.ranks import is_main, join, world
+from kd.base.types import Followed, Lost, Refused, Stopped, UserError
 from kd.config import (
     CacheConfig,
     CascadeConfig,
@@ -61,6 +62,8 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 
+SHARED = ("teacher", "student", "distill")
+"""Commands that several processes can carry out together, started by torchrun."""
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG)
 """Errors of a file system that the user can mend."""
 
@@ -84,13 +87,19 @@ def start(command: str, arguments: Sequence[str] | None = None) -> None:
             os.environ.setdefault("TQDM_MININTERVAL", "30")  # a log file needs no moving bar
         signal.signal(signal.SIGTERM, _stop)
         log_plainly()
+        _join(command)
         importlib.import_module(f"kd.commands.{command}").run(options)
+    except Followed:
+        sys.exit(0)
     except UserError as error:
         _leave(f"error: {error}", 2)
     except Refused as refusal:
         _leave(f"refused: {refusal}", 3)
     except Stopped as stop:
         _leave(f"stopped: {stop}", 143)
+    except Lost as loss:  # the main process may be the one that is gone
+        sys.stderr.write(f"stopped: {loss}\n")
+        os._exit(143)  # what libraries do at exit would wait for it
     except OSError as error:
         if error.errno not in DENIED:
             raise
@@ -99,8 +108,19 @@ def start(command: str, arguments: Sequence[str] | None = None) -> None:
         _leave("stopped: interrupted", 130)
 
 
+def _join(command: str) -> None:
+    """Meet the other processes of the training, where there are any."""
+    if world() > 1 and command not in SHARED:
+        raise UserError(
+            f"{command} runs in one process, and {world()} were started: start it without torchrun, which is for "
+            f"{', '.join(SHARED)}"
+        )
+    join()
+
+
 def _leave(message: str, code: int) -> NoReturn:
-    print(message, file=sys.stderr)
+    if is_main():
+        print(message, file=sys.stderr)
     sys.exit(code)
 
 

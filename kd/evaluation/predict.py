@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from kd.base.ranks import from_all, rank, world
 from kd.base.task import Record
 from kd.base.types import Batch, Features
 
@@ -31,14 +32,18 @@ def answers(
         batch_size: features a pass.
         autocast: bfloat16 or float16; None computes in the model's own precision.
 
+    The examples are shared out among the processes of a training; each returns all answers.
+
     Returns:
         For each example the records of its features, in their order.
     """
     device = next(model.parameters()).device
+    examples = np.asarray(features["example"])
     order = np.argsort(-np.asarray(features["length"]), kind="stable")
+    order = order[examples[order] % world() == rank() % world()]
     was_training = model.training
     model.eval()
-    found: list[Record | None] = [None] * len(order)
+    found: dict[int, Record] = {}
     mixed = torch.autocast(device.type, dtype=autocast) if autocast else nullcontext()
     with torch.inference_mode(), mixed:
         for start in range(0, len(order), batch_size):
@@ -47,7 +52,8 @@ def answers(
             for place, record in zip(taken, answer(model, batch), strict=True):
                 found[place] = record
     model.train(was_training)
-    return by_example(found, features["example"])
+    every = {place: record for part in from_all(found) for place, record in part.items()}
+    return by_example([every[place] for place in range(len(examples))], examples)
 
 
 def by_example(records: Sequence[Any], examples: np.ndarray) -> list[list[Record]]:

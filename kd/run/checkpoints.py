@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from kd import tracking
 from kd.base.console import say
 from kd.base.home import home
+from kd.base.ranks import from_main, is_main
 from kd.base.types import ResumeName, UserError
 
 
@@ -24,6 +25,8 @@ class Checkpoints:
 
     def belong_to(self, run_id: str) -> None:
         """Note which run writes here, so that a later process can continue it."""
+        if not is_main():
+            return
         record = {"run_id": run_id, "store": tracking.tracking_uri()}
         (self.folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
 
@@ -40,7 +43,18 @@ def checkpoints(key: str, resume: ResumeName) -> Iterator[Checkpoints]:
         UserError: another process is at the same training, or the folder cannot be written.
     """
     folder = home() / "checkpoints" / key
+    if not is_main():
+        yield from_main(lambda: Checkpoints(folder, ""))
+        return
     lock = FileLock(folder.with_suffix(".lock"))
+    try:
+        yield from_main(lambda: _begin(lock, folder, resume))
+    finally:
+        lock.release()
+
+
+def _begin(lock: BaseFileLock, folder: Path, resume: ResumeName) -> Checkpoints:
+    """Take the lock, and look for an interrupted run."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -50,10 +64,7 @@ def checkpoints(key: str, resume: ResumeName) -> Iterator[Checkpoints]:
         raise UserError(
             f"KD_HOME={str(home())!r} cannot be written ({error.strerror}): set KD_HOME to a folder that can"
         ) from error
-    try:
-        yield Checkpoints(folder, _interrupted_run(folder, resume))
-    finally:
-        lock.release()
+    return Checkpoints(folder, _interrupted_run(folder, resume))
 
 
 def _interrupted_run(folder: Path, resume: ResumeName) -> str:

@@ -10,7 +10,8 @@ import pandas as pd
 
 from kd import tracking
 from kd.base.console import say
-from kd.base.types import Features, SplitName
+from kd.base.ranks import is_main, leave
+from kd.base.types import Features, Followed, SplitName
 from kd.config import FitOptions
 from kd.data.encoded import ChosenRows
 from kd.evaluation.predict import answers
@@ -40,8 +41,14 @@ def learn(
 
     Returns:
         The task's metrics on validation, by their own names.
+
+    Raises:
+        Followed: this is not the main process of the training, which alone continues.
     """
     fitted = _fit(plan, config, run, folder, watch)
+    if not is_main():
+        raise Followed
+    leave()
     metrics = {f"cost/{name}": value for name, value in fitted.peaks.items()}
     if fitted.examples_per_s is not None:
         metrics["cost/examples_per_s"] = fitted.examples_per_s

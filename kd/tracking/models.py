@@ -11,6 +11,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
+from kd.base.ranks import shared
 from kd.base.types import UserError
 from kd.tracking.registry import model_version
 from kd.tracking.store import Gone, client, failed, first_line, tracking_uri
@@ -70,6 +71,7 @@ def load_served(uri: str) -> Any:
         raise UserError(f"model={uri!r} cannot be loaded: {first_line(error)}") from error
 
 
+@shared
 def stored_model(uri: str, option: str) -> StoredModel:
     """Find `models:/...` or `runs:/...` and bring its files here.
 
@@ -86,6 +88,7 @@ def stored_model(uri: str, option: str) -> StoredModel:
     return StoredModel(uri, run_id, inside)
 
 
+@shared
 def maker(uri: str, option: str) -> str:
     """Return the run that made `models:/...` or `runs:/...`; empty where none did.
 
@@ -117,6 +120,7 @@ def _resolved(uri: str, option: str) -> tuple[str, str]:
     return f"models:/{version.name}/{version.version}", version.run_id
 
 
+@shared
 def model_of(run_id: str) -> str:
     """Return the URI of the model a run logged."""
     outputs = client().get_run(run_id).outputs.model_outputs

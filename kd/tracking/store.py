@@ -12,6 +12,7 @@ from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import SQLAlchemyError
 
+from kd.base.ranks import from_main, shared
 from kd.base.types import Pruned, Refused, Stopped, UserError
 
 DEFAULT_EXPERIMENT = "kd"
@@ -65,7 +66,7 @@ def session(experiment: str) -> Iterator[str]:
     os.environ["MLFLOW_TRACKING_URI"] = mlflow.get_tracking_uri()  # for the processes this one starts
     try:
         with unbroken():
-            yield _experiment(experiment, adopted)
+            yield from_main(lambda: _experiment(experiment, adopted))
     except BaseException as error:
         if adopted and not isinstance(error, Away):
             with suppressed():
@@ -206,6 +207,7 @@ def _opens_as_training(experiment: Experiment) -> None:
         client().set_experiment_tag(experiment.experiment_id, KIND, "custom_model_development")
 
 
+@shared
 def status(run_id: str | None) -> str:
     """Return a run's status; empty where the store does not have it."""
     try:

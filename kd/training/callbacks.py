@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import ProgressCallback, TrainerCallback
 
+from kd.base.ranks import world
 from kd.base.types import UserError
 from kd.training.sampler import LengthGroups
 
@@ -27,7 +28,7 @@ class Reporter(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         """Pass on; UserError where the loss is no number."""
-        if not state.is_world_process_zero or not logs:
+        if not logs:
             return
         if not math.isfinite(logs.get("loss", 0.0)):
             raise UserError(
@@ -69,23 +70,34 @@ class Progress(ProgressCallback):
 
 
 class Stopper(TrainerCallback):
-    """Asks for a checkpoint and an end when a signal has come."""
+    """Has a training end with a checkpoint when a signal has come, in all its processes at the same step.
+
+    Attributes:
+        asked: whether a signal has come to this process.
+        agreed: of several processes, whether one said so before this step.
+        agree: tells whether any process says so.
+        stopped: whether the training was ended.
+    """
 
     def __init__(self) -> None:
-        """Nothing has been asked yet."""
+        """No signal has come yet."""
         self.asked = threading.Event()
+        self.agreed = False
+        self.agree: Callable[[bool], bool] = bool
+        self.stopped = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Save and stop within an epoch."""
-        if self.asked.is_set() and state.epoch % 1:
+        wanted = self.agreed if world() > 1 else self.asked.is_set()
+        if wanted and state.epoch % 1:
             control.should_save = True
-            control.should_training_stop = True
+            control.should_training_stop = self.stopped = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stop, having saved already."""
-        if not self.asked.is_set():
+        if not self.stopped and not self.agree(self.asked.is_set()):
             return
-        control.should_training_stop = True
+        control.should_training_stop = self.stopped = True
         if state.epoch % 1:  # a validation within an epoch would enter the choice of the best checkpoint
             control.should_evaluate = False
             control.should_save = False

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PreTrainedModel, ProgressCallback, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, TrainerControl
 
+from kd.base.ranks import lost, world
 from kd.base.types import Batch, Features, Objective, Stopped, TeacherOutputs
 from kd.config import FitOptions
 from kd.models.precision import resolve_precision
@@ -20,7 +23,7 @@ from kd.training.activations import gathered, looked_into
 from kd.training.callbacks import Progress, Reporter, Stopper
 from kd.training.loss import Learned, StepLoss
 from kd.training.memory import Peaks
-from kd.training.sampler import LengthGroups
+from kd.training.sampler import Batches, Filled, LengthGroups
 
 Watch = Callable[[Mapping[str, float], int], None]
 BEST = "best.safetensors"
@@ -93,17 +96,18 @@ class _Trainer(Trainer):
         job: Job,
         options: FitOptions,
         arguments: TrainingArguments,
-        stopping: Callable[[], bool],
+        stopper: Stopper,
         switches: Mapping[str, bool],
     ) -> None:
         group = options.batch_size * options.gradient_accumulation * arguments.world_size
         self.job = job
         self.sampler = LengthGroups(job.features["length"], group, options.seed, options.epoch_rows)
+        self.batches = Batches(self.sampler, options.batch_size, arguments.world_size)
         self.step_loss = StepLoss(job.task, job.objective, job.transfer)
         self.switches = switches
         self.features_seen = 0
         self.checkpoint_every_s = options.checkpoint_every_s
-        self.stopping = stopping
+        self.stopper = stopper
         self.best: dict[str, torch.Tensor] | None = None
         self.saved_s = time.perf_counter()
         self.validation_s = 0.0
@@ -118,8 +122,15 @@ class _Trainer(Trainer):
         )
         self.loss_is_scaled_for_ga = True  # we divide by the counts of the whole step ourselves
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroups:
-        return self.sampler
+    def get_train_dataloader(self) -> Any:
+        """Return our batches, of which each process gets its own."""
+        loader: DataLoader[Any] = DataLoader(
+            Filled(self.job.features),  # type: ignore[arg-type]
+            batch_sampler=self.batches,
+            collate_fn=self.job.collate,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return self.accelerator.prepare(loader)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Count none: `model/gflops` is measured on the served model."""
@@ -131,7 +142,8 @@ class _Trainer(Trainer):
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], None]:
         """Fetch the step's micro-batches and count each term's valid positions over all of them and all ranks."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self.step_loss.begin(batches, lambda count: self._total(count.to(device)))
+        stops = self.step_loss.begin(batches, lambda count: self._total(count.to(device)), self.stopper.asked.is_set())
+        self.stopper.agreed = world() > 1 and bool(stops)
         return batches, None
 
     def _total(self, value: torch.Tensor) -> torch.Tensor:
@@ -143,9 +155,10 @@ class _Trainer(Trainer):
         """Return a micro-batch's part of the step's loss; see `StepLoss`."""
         batch: Batch = inputs
         self.features_seen += len(batch) * self.accelerator.num_processes
+        numbers = np.maximum(batch.features, 0)
         raw, layers = gathered(model(**batch.inputs, **self.switches), self.job.objective.terms)
         terms = self.job.objective.terms
-        teacher = self.job.teacher(batch.features, self.args.device) if terms and self.job.teacher else None
+        teacher = self.job.teacher(numbers, self.args.device) if terms and self.job.teacher else None
         # DDP averages the ranks' gradients; the counts are already over all ranks.
         return self.step_loss(raw, layers, batch, teacher) * self.accelerator.num_processes
 
@@ -167,7 +180,7 @@ class _Trainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint where much would be lost without it: it takes as long as many steps of a small model."""
-        waited = self.stopping() or time.perf_counter() - self.saved_s >= self.checkpoint_every_s
+        waited = self.stopper.asked.is_set() or time.perf_counter() - self.saved_s >= self.checkpoint_every_s
         if not self._total(torch.tensor(float(waited), device=self.args.device)):
             return
         if self.state.best_global_step == self.state.global_step:
@@ -218,13 +231,14 @@ def fit(job: Job, options: FitOptions) -> Fitted:
 
 def _fit(job: Job, options: FitOptions, switches: Mapping[str, bool]) -> Fitted:
     stopper, peaks = Stopper(), Peaks()
-    trainer = _Trainer(job, options, _arguments(job, options), stopper.asked.is_set, switches)
+    trainer = _Trainer(job, options, _arguments(job, options), stopper, switches)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(Reporter(job.report, trainer.sampler))
     progress = Progress(job.title, job.metric[0])
     if job.title:
         trainer.add_callback(progress)
+    stopper.agree = lambda asked: bool(trainer._total(torch.tensor(float(asked), device=trainer.args.device)))
     trainer.add_callback(stopper)
     if options.patience:
         trainer.add_callback(EarlyStoppingCallback(options.patience))
@@ -232,14 +246,17 @@ def _fit(job: Job, options: FitOptions, switches: Mapping[str, bool]) -> Fitted:
     if checkpoint and (checkpoint / BEST).exists():
         trainer.best = load_file(checkpoint / BEST)
     start = time.perf_counter()
-    with stopper.listening(), closing(progress):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        with stopper.listening(), closing(progress):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except RuntimeError as error:
+        raise lost(error) from error
     seconds = time.perf_counter() - start
     # accelerate leaves autocast around `forward`; the model would go on computing in bf16, unlike the served one.
     model = trainer.accelerator.unwrap_model(job.model, keep_fp32_wrapper=False)
     if trainer.best is not None:
         model.load_state_dict(trainer.best)
-    if stopper.asked.is_set():
+    if stopper.stopped:
         raise Stopped(f"stopped at step {trainer.state.global_step}; checkpoint kept, the same command continues")
     return Fitted(
         best=float(trainer.state.best_metric),
@@ -267,6 +284,7 @@ def _arguments(job: Job, options: FitOptions) -> TrainingArguments:
         bf16=precision == "bf16",
         fp16=precision == "fp16",
         use_cpu=not torch.cuda.is_available(),
+        accelerator_config={"even_batches": False},
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,

@@ -36,6 +36,11 @@ def labelled(masks: Mapping[MaskName, torch.Tensor]) -> torch.Tensor:
     return masks["target"].reshape(len(masks["target"]), -1).any(dim=1)
 
 
+def is_filler(batch: Batch) -> bool:
+    """Whether a batch stands in for features that a rank has not got."""
+    return bool(batch.features[0] < 0)
+
+
 class StepLoss:
     """alpha x weighted sum of the teacher's terms + (1 - alpha) x task loss, each a mean over the step.
 
@@ -61,15 +66,24 @@ class StepLoss:
         self.parts: dict[str, torch.Tensor] = {}
         self.shares: dict[str, float] = {}
 
-    def begin(self, batches: Sequence[Batch], total: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Count the step's valid positions over its micro-batches and, by `total`, over the ranks."""
-        masks = [self.task.masks(batch) for batch in batches]
-        for term, mask in self.mask_of.items():
-            self.counts[term] = total(torch.stack([each[mask].sum() for each in masks]).sum())
-        if self.transfer:
-            known = torch.cat([labelled(each) for each in masks])
-            having, features = total(torch.stack([known.sum(), torch.ones_like(known).sum()]))
-            self.share = having / features
+    def begin(
+        self, batches: Sequence[Batch], total: Callable[[torch.Tensor], torch.Tensor], stopping: bool = False
+    ) -> torch.Tensor:
+        """Count the step's valid positions over its micro-batches and, by `total`, over the ranks.
+
+        Returns:
+            How many ranks are `stopping`.
+        """
+        masks = [self.task.masks(batch) for batch in batches if not is_filler(batch)]
+        zero = next(iter(batches[0].inputs.values())).new_zeros((), dtype=torch.int64)
+        found = [torch.stack([zero, *(each[mask].sum() for each in masks)]).sum() for mask in self.mask_of.values()]
+        known = [labelled(each) for each in masks] if self.transfer else []
+        having = torch.stack([zero, *(each.sum() for each in known)]).sum()
+        ranks = total(torch.stack([*found, having, zero + sum(map(len, known)), zero + int(stopping)]))
+        *counts, labels, features, stops = ranks.unbind()
+        self.counts = dict(zip(self.mask_of, counts, strict=True))
+        self.share = labels / features if self.transfer else None
+        return stops
 
     def __call__(
         self, raw: Any, layers: Mapping[str, StudentOutputs], batch: Batch, teacher: TeacherOutputs | None
@@ -92,6 +106,8 @@ class StepLoss:
                 if term.name in self.added:
                     alone[term.name] = term(student, teacher, _valid(term, masks, ~labelled(masks)))[0]
         total = torch.zeros((), device=sums[TASK].device)
+        if is_filler(batch):  # nothing of it counts, but all weights take part, as the ranks' gradients are joined
+            return total + 0.0 * torch.stack([*sums.values(), *alone.values()]).sum()
         for name, value in sums.items():
             count = self.counts[name].clamp(min=1)
             part = self.weights[name] * (value / count)

@@ -1,9 +1,15 @@
 """In which order the rows are trained on."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Sampler
+
+from kd.base.types import Features
+
+FILLER = -1
+"""Stands for a feature where a process has none left."""
 
 
 class LengthGroups(Sampler[int]):
@@ -45,3 +51,55 @@ class LengthGroups(Sampler[int]):
             yield from whole[place].tolist()
         for batch in rest:
             yield from batch.tolist()
+
+
+class Batches(Sampler[list[int]]):
+    """The order cut into micro-batches, in turn for each process of a training; all get equally many.
+
+    The last step of an epoch may have fewer features than the others. Several processes share them evenly; one that
+    gets none gets a batch of FILLER, which counts nothing.
+    """
+
+    def __init__(self, order: LengthGroups, batch_size: int, processes: int) -> None:
+        """Cut `order`, whose groups are the features of a step over all processes."""
+        self.order = order
+        self.batch_size = batch_size
+        self.processes = processes
+
+    def __len__(self) -> int:  # noqa: D105
+        whole, rest = divmod(len(self.order), self.order.group)
+        return whole * (self.order.group // self.batch_size) + self._parts(rest)
+
+    def _parts(self, rest: int) -> int:
+        """Return how many micro-batches the last step has."""
+        return -(-rest // (self.batch_size * self.processes)) * self.processes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the micro-batches of each step, process by process."""
+        step: list[int] = []
+        for feature in self.order:
+            step.append(feature)
+            if len(step) == self.order.group:
+                yield from (step[at : at + self.batch_size] for at in range(0, len(step), self.batch_size))
+                step = []
+        if step and self.processes == 1:
+            yield from (step[at : at + self.batch_size] for at in range(0, len(step), self.batch_size))
+        elif step:
+            yield from (part.tolist() or [FILLER] for part in np.array_split(step, self._parts(len(step))))
+
+
+class Filled:
+    """Features, and one of no account at the place FILLER: a copy of the first, whose number is FILLER."""
+
+    def __init__(self, features: Features) -> None:
+        """Add it to `features`."""
+        self._features = features
+
+    def __len__(self) -> int:  # noqa: D105
+        return len(self._features)
+
+    def __getitems__(self, places: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the features at these positions."""
+        if FILLER not in places:
+            return self._features.__getitems__(places)
+        return [{**one, "feature": FILLER} for one in self._features.__getitems__([0])]

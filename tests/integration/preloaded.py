@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 
+import tests.toys.register  # noqa: F401
 from kd.commands import QUIET, start
 
 

@@ -6,7 +6,6 @@ import json
 import pytest
 import torch
 from datasets import Dataset
-from kd.tasks.base import padded
 
 from kd.models.importance import Importance, measure, remembered
 from kd.models.layers import layer_map, layer_stack
