@@ -113,6 +113,13 @@ def refusal(base, rows, **changes):
     return text
 
 
+def test_an_objective_that_the_task_has_no_use_for_is_refused_by_name(base, rows):
+    """Its squared error of logits would train, and mean nothing."""
+    text = refusal(base, rows, objective="soft,mse")
+    assert all(words in text for words in ("objective='soft,mse'", "mse means nothing", "task='classification'"))
+    assert text.endswith(", ".join(rows.task.objectives))
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
