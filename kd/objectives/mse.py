@@ -23,9 +23,9 @@ def squared_error(student: torch.Tensor, teacher: torch.Tensor | TopLogProbs, ma
         (sum over valid positions, their number), >= 0, and 0 where the two agree; computed in float32.
     """
     assert isinstance(teacher, torch.Tensor)  # a distribution over many options is no number
-    difference = student.float() - teacher.detach().float()
-    squares = difference.square().reshape(*mask.shape, -1).mean(dim=-1)
-    return masked_sum(torch.where(mask.bool(), squares, 0.0), mask)
+    masked = (~mask.bool()).reshape(*mask.shape, *[1] * (student.dim() - mask.dim()))
+    difference = (student.float() - teacher.detach().float()).masked_fill(masked, 0.0)
+    return masked_sum(difference.square().unsqueeze(-1).flatten(mask.dim()).mean(dim=-1), mask)
 
 
 @dataclass(frozen=True)
