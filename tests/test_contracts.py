@@ -489,7 +489,8 @@ def prepared(name):
 
 
 def made(name, max_length=16):
-    return TASKS[name].from_columns(CASES[name].columns, max_length).fitted(CASES[name].splits)
+    options = options_of(name)(**CASES[name].columns, max_length=max_length)
+    return task_named(name).from_options(options).fitted(CASES[name].splits)
 
 
 def features_of(task, rows):
@@ -730,10 +731,8 @@ def test_a_student_that_says_what_its_teacher_says_is_faithful(name):
 @every_task
 def test_the_figures_a_report_shows_are_those_that_runs_log(name):
     got = prepared(name)
-    table = got.task.predictions(got.case.splits.test, got.outputs.logits.numpy())
-    sure = got.task.predictions(
-        got.case.splits.test, 5.0 * np.sign(got.case.right(got.task, got.case.splits.test) - 25)
-    )
+    table = got.table()
+    sure = got.said(5)
     logged = {*got.task.fidelity(table, table), *got.task.diagnostics(table, sure)}
     common = {figure.key for figure in (CKA, *EXPLANATIONS)}
     assert {figure.key for figure in got.task.figures} - common <= logged
@@ -743,7 +742,7 @@ def test_the_figures_a_report_shows_are_those_that_runs_log(name):
 
 @every_task
 def test_the_objectives_of_a_task_are_known_and_the_default_comes_first(name):
-    known = TASKS[name].objectives
+    known = task_named(name).objectives
     assert len(set(known)) == len(known) > 0
     assert set(known) <= set(OBJECTIVES)
     assert "none" not in known
@@ -752,7 +751,7 @@ def test_the_objectives_of_a_task_are_known_and_the_default_comes_first(name):
 @every_task
 def test_every_metric_is_judged_over_examples_or_groups_and_its_values_average_to_it(name):
     got = prepared(name)
-    table = got.task.predictions(got.case.splits.test, got.outputs.logits.numpy())
+    table = got.table()
     for metric, value in got.task.quality(table).items():
         found = values_of(table, metric, type(got.task))
         assert found.values.mean() == pytest.approx(value), metric

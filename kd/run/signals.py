@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from kd.base.hashing import fingerprint
+from kd.base.home import home
 from kd.base.types import OUTPUTS, SplitName
 from kd.config import StudentConfig
 from kd.evaluation.predict import answers
@@ -68,7 +69,7 @@ class TeacherSignals:
 
         if self.config.cache == "off":
             return made()
-        return kept_table(self._key(name, "fp32"), made)
+        return kept_table(home() / "predictions", self._key(name, "fp32"), made)
 
     @cached_property
     def _features(self) -> FeaturesOf:
