@@ -22,7 +22,7 @@ from kd.evaluation.predict import answers, by_example
 from kd.models.layers import LAYER_MAPS, layer_map
 from kd.objectives import OBJECTIVES
 from kd.serving import package
-from kd.tasks import TASKS, task_named
+from kd.tasks import TASKS, options_of, task_named
 from kd.teacher.run import top_log_probs
 from tests.tiny import bert, tokenizer
 
@@ -805,7 +805,7 @@ def test_content_is_what_the_rows_say_and_neither_padding_nor_special_tokens(nam
     words = tokenizer()
     if not hasattr(got.task, "content"):
         return
-    content = got.task.content(got.batch, words)
+    content = got.task.explained(got.batch, words)
     tokens = got.batch.inputs[content.key]
     assert content.mask.shape == tokens.shape
     assert content.mask.any(dim=1).all()

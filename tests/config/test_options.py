@@ -140,7 +140,7 @@ def test_the_edge_outside_each_range_is_refused(config, option, value):
     ],
 )
 def test_the_edge_inside_each_range_is_taken(config, option, value):
-    assert getattr(parse(config, [*NEEDED[config], f"--{option}", value]), option) == float(value)
+    assert value_of(parse(config, [*NEEDED[config], f"--{option}", value]), option) == float(value)
 
 
 def test_a_gate_that_is_not_given_asks_for_nothing_and_is_not_a_threshold_of_0():

@@ -19,6 +19,7 @@ from kd.config import FitOptions
 from kd.models.precision import resolve_precision
 from kd.objectives.soft import Soft
 from kd.training import loop
+from kd.training.callbacks import Stopper
 from kd.training.loop import Job, fit, last_checkpoint
 from kd.training.sampler import LengthGroups
 from tests import tiny
@@ -180,7 +181,7 @@ def test_accumulated_gradients_equal_the_mean_over_all_valid_positions_of_the_st
 
     work = job(tmp_path, model=tiny.bert(layers=2, seed=7, dropout=0.0), alpha=0.3)
     recipe = replace(RECIPE, batch_size=4, gradient_accumulation=ROWS // 4, epochs=1)
-    trainer = loop._Trainer(work, recipe, loop._arguments(work, recipe), lambda: False, {})
+    trainer = loop._Trainer(work, recipe, loop._arguments(work, recipe), Stopper(), {})
     seen = {}
 
     class Keep(TrainerCallback):
