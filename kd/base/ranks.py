@@ -7,7 +7,6 @@ training is done.
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -17,15 +16,10 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-@dataclass
-class _State:
-    """Whether this process has left the others, and whether it makes a value for them."""
-
-    left: bool = False
-    sharing: bool = False
-
-
-_state = _State()
+ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "ROLE_WORLD_SIZE")
+"""What tells a process that it has peers."""
+_making: list[bool] = []
+"""Not empty while the main process makes a value for all: what it calls meanwhile is not shared again."""
 
 
 def rank() -> int:
@@ -34,8 +28,8 @@ def rank() -> int:
 
 
 def world() -> int:
-    """Return how many processes run the training, at least 1: `WORLD_SIZE`; 1 for one that has left the others."""
-    return 1 if _state.left else int(os.environ.get("WORLD_SIZE") or 1)
+    """Return how many processes run the training, at least 1: `WORLD_SIZE`."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
 
 
 def is_main() -> bool:
@@ -53,12 +47,13 @@ def join() -> None:
 
 
 def leave() -> None:
-    """Part from the other processes: nothing is agreed on any more."""
+    """Part from the other processes: nothing is agreed on any more, and what this one starts has no peers."""
     if world() > 1:
         import torch
 
         torch.distributed.destroy_process_group()
-        _state.left = True
+        for name in ENVIRONMENT:
+            os.environ.pop(name, None)
 
 
 def from_main(make: Callable[[], T]) -> T:
@@ -67,17 +62,17 @@ def from_main(make: Callable[[], T]) -> T:
     Raises:
         Lost: another process has ended.
     """
-    if world() == 1 or _state.sharing:
+    if world() == 1 or _making:
         return make()
     box: list[Any] = [None, None]
     if is_main():
-        _state.sharing = True
+        _making.append(True)
         try:
             box[0] = make()
         except Exception as error:
             box[1] = error
         finally:
-            _state.sharing = False
+            _making.clear()
     with_peers(lambda torch: torch.distributed.broadcast_object_list(box, src=0))
     if box[1] is not None:
         raise box[1]

@@ -102,8 +102,8 @@ class DistillConfig(StudentConfig):
     heading: ClassVar[str] = "distillation"
     objective: str = ""
     """How student and teacher are compared: none, soft, hard, hidden, attention, relation, cosine, patient, jsd, dkd,
-    mse, a weighted sum such as soft:0.5,hidden:0.1, or mixed for soft,hidden,attention; a weight left out is 1; the task says
-    which of them it has, and its first is the default."""
+    mse, a weighted sum such as soft:0.5,hidden:0.1, or mixed for soft,hidden,attention; a weight left out is 1; the
+    task says which of them it has, and its first is the default."""
     alpha: float = 0.5
     """Weight of the objective, 0 to 1; the labels' loss has 1 - alpha."""
     temperature: float = 2.0

@@ -5,21 +5,20 @@ import sys
 
 import pytest
 
-from kd.base.ranks import is_main, local_rank, rank, world
+from kd.base.ranks import is_main, rank, world
 
 
 @pytest.mark.parametrize("absent", [None, ""])
 def test_without_a_launcher_one_process_speaks_for_itself(monkeypatch, absent):
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+    for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False) if absent is None else monkeypatch.setenv(name, absent)
-    assert (rank(), local_rank(), world(), is_main()) == (0, 0, 1, True)
+    assert (rank(), world(), is_main()) == (0, 1, True)
 
 
 def test_of_several_processes_the_first_of_all_machines_alone_speaks(monkeypatch):
     monkeypatch.setenv("RANK", "2")
-    monkeypatch.setenv("LOCAL_RANK", "0")  # the first of the second machine
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert (rank(), local_rank(), world(), is_main()) == (2, 0, 4, False)
+    assert (rank(), world(), is_main()) == (2, 4, False)
     monkeypatch.setenv("RANK", "0")
     assert is_main()
 

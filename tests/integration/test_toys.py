@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 OBJECTIVE = {"series": "mse,hidden", "tags": "soft,hidden", "echo": "soft,hidden"}
 USELESS = {"series": "soft", "tags": "mse", "echo": "attention"}
 METRIC = {"series": "rmse", "tags": "right", "echo": "exact"}
-SPACE = "learning_rate: {type: float, low: 0.001, high: 0.01, log: true}\n"
+SPACE = "weight_decay: {type: float, low: 0.001, high: 0.1, log: true}\n"
 
 
 @dataclass(frozen=True)
