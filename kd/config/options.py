@@ -89,7 +89,7 @@ def options_in(kind: type[Options], task: type[TaskOptions] = TaskOptions) -> Ma
     return found
 
 
-def _fields_of(kind: type[Options]) -> list[Option]:
+def _fields_of(kind: type[Options]) -> tuple[Option, ...]:
     hints, found = get_type_hints(kind), []
     for field in fields(kind):
         bases = [base for base in kind.__mro__ if issubclass(base, Options)]
@@ -97,7 +97,7 @@ def _fields_of(kind: type[Options]) -> list[Option]:
         first, last = declaring[0], declaring[-1]  # the one says it anew, the other has introduced it
         text = _texts(first.__module__).get(first.__name__, {}).get(field.name, "")
         found.append(Option(field.name, hints[field.name], field.default, text, last.heading))
-    return found
+    return tuple(found)
 
 
 @cache

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
@@ -17,9 +17,9 @@ OF_TRANSFER = ("transfer_confidence", "transfer_balance")
 """Options that choose among transfer rows."""
 GUIDE = "guide"
 """An axis that is no option: who teaches, the teacher or, for self-training, the student's own control."""
-GUIDANCE = (GUIDE, *{one.name for one in fields(DistillConfig)} - {one.name for one in fields(StudentConfig)})
+GUIDANCE = (GUIDE, *options_in(DistillConfig).keys() - options_in(StudentConfig).keys())
 """What a student without a teacher does not have."""
-SCORED = {one.name for one in fields(RowOptions)} - {"max_train", "labelled"}
+SCORED = options_in(RowOptions).keys() - {"max_train", "labelled"}
 """Options that choose which rows are read and scored."""
 KEPT = (
     *("experiment", "resume", "checkpoint_every_s", "cache", "cache_budget_gib"),
@@ -34,6 +34,8 @@ REFUSED = {
     **dict.fromkeys(EVALUATED, "it changes the evaluation, and no training"),
 }
 """Options that cannot be an axis, and why."""
+DECIDING = {name: options_in(DistillConfig)[name].default for name in ("objective", "alpha", "transfer")}
+"""Options that say whether a cell learns from a teacher, and their defaults."""
 KEYS = ("title", "base", "axes", "exclude")
 Levels = dict[str, Value | None]
 """A cell: option -> its value there, for the axes that play a part in it."""
@@ -155,10 +157,7 @@ def _levels(design: Design, point: Levels, control: Levels) -> Levels:
     That is under the objective none, and where alpha is 0 without transfer rows. The temperature, say, plays no part
     under `hard`, and what chooses among transfer rows none where there are none.
     """
-    objective, alpha, transfer = (
-        point.get(name, design.base.get(name, options_in(DistillConfig)[name].default))
-        for name in ("objective", "alpha", "transfer")
-    )
+    objective, alpha, transfer = (point.get(name, design.base.get(name, DECIDING[name])) for name in DECIDING)
     spelt, idle = _objective(str(objective))
     if spelt == "none" or (alpha == 0 and not transfer):
         return control

@@ -7,7 +7,7 @@ from datasets import Dataset
 from tokenizers import processors
 
 from kd.base.types import UserError
-from kd.config import StudentConfig
+from kd.config import StudentConfig, with_options
 from kd.models.load import load_tokenizer, tokenizer_digest
 from kd.run import encode as encoding
 from kd.run import student
@@ -15,6 +15,7 @@ from kd.run.data import load_rows
 from kd.run.encode import encoder
 from kd.run.locate import locate
 from kd.run.signals import TeacherSignals
+from kd.tasks.classification.options import ClassificationOptions
 from kd.tasks.classification.task import Classification
 from tests.run.test_signals import WORDS
 from tests.tiny import saved_bert, tokenizer
@@ -26,7 +27,12 @@ def config(tmp_path):
     lines = [f"{WORDS[i % 6]} {WORDS[i % 5]} film {chr(97 + i % 26)} {i},{('bad', 'good')[i % 2]}" for i in range(40)]
     (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines]) + "\n")
     saved_bert(tmp_path / "weights", layers=2)
-    return StudentConfig(dataset=str(tmp_path / "rows.csv"), teacher=str(tmp_path / "weights"), precision="fp32")
+    return StudentConfig(
+        dataset=str(tmp_path / "rows.csv"),
+        teacher=str(tmp_path / "weights"),
+        precision="fp32",
+        task_options=ClassificationOptions(),
+    )
 
 
 @pytest.fixture
@@ -115,7 +121,7 @@ def test_what_was_tokenised_before_the_change_is_not_read(change, config, asked,
 
 def test_another_length_is_another_encoding(config, asked):
     for length in (5, 6, 5):
-        shorter = replace(config, max_length=length)
+        shorter = with_options(config, max_length=length)
         assert max(encoder(shorter, load_rows(shorter, 0), tokenizer())("train")["length"]) == length
     assert asked == [32, 32]
 

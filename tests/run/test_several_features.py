@@ -15,7 +15,8 @@ from kd.run.data import load_rows
 from kd.run.fidelity import inside
 from kd.run.fit import _fit
 from kd.run.transfer import trusted_features
-from kd.tasks import TASKS
+from kd.tasks import TASKS, TaskEntry
+from kd.tasks.classification.options import ClassificationOptions
 from kd.tasks.classification.task import UNLABELLED, Classification
 from tests.tiny import WORDS, bert, saved_bert, tokenizer
 
@@ -44,7 +45,8 @@ class Windows(Classification):
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     """Forty texts of one to nine words, encoded seven at a time, and a teacher in a folder."""
-    monkeypatch.setitem(TASKS, "classification", Windows)
+    windows = TaskEntry(ClassificationOptions, f"{__name__}:Windows")
+    monkeypatch.setitem(TASKS, "classification", windows)
     monkeypatch.setattr(encoded, "CHUNK", 7)
     draw = np.random.default_rng(0)
     texts = [f"{' '.join(draw.choice(WORDS, i % 9))} {chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(40)]

@@ -8,14 +8,15 @@ import pandas as pd
 import pytest
 import torch
 
+from kd.base.files import is_whole
 from kd.base.types import TopLogProbs, UserError
-from kd.config import StudentConfig
+from kd.config import StudentConfig, with_options
 from kd.run import identity, signals, student
 from kd.run.data import load_rows
 from kd.run.identity import code_digest
 from kd.run.signals import TeacherSignals
+from kd.tasks.classification.options import ClassificationOptions
 from kd.teacher import run
-from kd.teacher.cache import shard
 from kd.teacher.cache.inventory import entries
 from tests.tiny import saved_bert
 
@@ -28,7 +29,9 @@ def config(tmp_path):
     lines = [f"{WORDS[i % 6]} {WORDS[i % 5]} film {chr(97 + i % 26)} {i},{('bad', 'good')[i % 2]}" for i in range(40)]
     (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines]) + "\n")
     folder = saved_bert(tmp_path / "weights", layers=2)
-    return StudentConfig(dataset=str(tmp_path / "rows.csv"), teacher=str(folder), precision="fp32")
+    return StudentConfig(
+        dataset=str(tmp_path / "rows.csv"), teacher=str(folder), precision="fp32", task_options=ClassificationOptions()
+    )
 
 
 def opened(config):
@@ -95,14 +98,14 @@ def test_what_the_teacher_said_before_the_change_is_not_read(config, change, tmp
 def test_options_that_change_what_the_teacher_sees_make_another_cache(config, option):
     """Predictions are those of the served teacher, float32 whatever the training computes in."""
     assert (computed(config), answered(config)) == (32, 4)
-    assert computed(replace(config, **option)) == 32
-    assert answered(replace(config, **option)) == (0 if "precision" in option else 4)
+    assert computed(with_options(config, **option)) == 32
+    assert answered(with_options(config, **option)) == (0 if "precision" in option else 4)
 
 
 @pytest.mark.parametrize("option", [{"seed": 3}, {"learning_rate": 0.1}, {"epochs": 9}, {"batch_size": 2}], ids=str)
 def test_options_of_the_student_share_one_cache(config, option):
     assert (computed(config), answered(config)) == (32, 4)
-    assert (computed(replace(config, **option)), answered(replace(config, **option))) == (0, 0)
+    assert (computed(with_options(config, **option)), answered(with_options(config, **option))) == (0, 0)
 
 
 def test_every_split_has_its_own(config):
@@ -194,7 +197,7 @@ def test_of_many_options_training_keeps_the_most_probable_and_scoring_has_them_a
 
 def test_what_is_told_of_a_cache_is_where_it_came_from(config):
     computed(config)
-    entry = entries(shard.is_whole)[0]
+    entry = entries(is_whole)[0]
     assert entry.about == {
         "teacher": config.teacher,
         "data": config.dataset,

@@ -8,7 +8,7 @@ from kd.sweep.cascade_run import StepTeacher, arm_of
 
 
 def arm(digest, layers, ranked, teacher_arm="a"):
-    plan = SimpleNamespace(teacher=SimpleNamespace(digest=digest))
+    plan = SimpleNamespace(teacher=SimpleNamespace(located=SimpleNamespace(digest=digest)))
     identity = {"source": digest, "layers": layers, "epochs": 3}
     return arm_of(plan, identity, StepTeacher("m", "r", teacher_arm), ranked)
 

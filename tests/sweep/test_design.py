@@ -1,14 +1,14 @@
 """A design becomes exactly the cells it asks for, each with its control, and what it cannot mean is told at once."""
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import pytest
 
 from kd.base.types import UserError
-from kd.config import DistillConfig
+from kd.config import DistillConfig, TaskOptions, options_in
 from kd.sweep.design import REFUSED, cells, control_of, load_design, read_design
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
@@ -119,11 +119,11 @@ def test_what_changes_no_training_may_be_in_the_base():
 
 
 def test_any_option_that_changes_a_training_is_an_axis_and_every_option_is_an_axis_or_refused_with_a_reason():
-    known = {field.name for field in fields(DistillConfig)}
-    assert set(REFUSED) <= known
-    for option in known - set(REFUSED):
+    known = options_in(DistillConfig)
+    assert set(REFUSED) <= set(known)
+    for option in set(known) - set(REFUSED):
         given = {"teacher": "models:/t/1", "student_layers": 2, "initialisation": "first"}
-        value = given.get(option, getattr(DistillConfig, option))
+        value = given.get(option, known[option].default)
         assert read(axes={option: [value]}).axes
 
 
@@ -143,8 +143,8 @@ def test_an_axis_may_leave_an_option_as_it_is_by_default_so_that_axes_which_excl
 
 
 def test_the_options_of_a_task_are_axes_and_their_types_are_checked():
-    @dataclass(frozen=True)
-    class Own:
+    @dataclass(frozen=True, kw_only=True)
+    class Own(TaskOptions):
         horizon: int = 4
         quantile: float | None = None
 
