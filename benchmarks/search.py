@@ -36,10 +36,11 @@ from kd.base.console import hushed
 from kd.base.types import Pruned
 from kd.commands import read
 from kd.config import HpoConfig
+from kd.run.distill import planned
 from kd.run.fit import learn
 from kd.search.prepare import SearchPlan, prepare
 from kd.search.retries import Attempt, counting
-from kd.search.trial import options, planned
+from kd.search.trial import options
 from kd.sweep.cells import rows_of
 
 KILLS = 8

@@ -49,7 +49,7 @@ def make(settings: Settings, folder: Path, examples: int, epochs: int) -> Path:
         "learning_rate": config.learning_rate,
         "warmup_ratio": config.warmup_ratio,
         "weight_decay": config.weight_decay,
-        "max_length": config.max_length,
+        "max_length": columns.max_length,
         "temperature": config.temperature,
         "alpha": config.alpha,
         "seed": config.seed,

@@ -38,6 +38,7 @@ from kd.run.encode import encoder
 from kd.run.locate import Located, locate
 from kd.run.plan import Plan, Signals, Teacher
 from kd.run.signals import TeacherSignals
+from kd.tasks.classification.options import ClassificationOptions
 from kd.tasks.classification.task import Classification
 from kd.teacher.signal import TeacherSignal
 from kd.training.loop import Fitted, Job, fit
@@ -54,7 +55,7 @@ def config_of(workload: Workload, teacher: str, precision: str) -> DistillConfig
         learning_rate=workload.learning_rate,
         warmup_ratio=workload.warmup_ratio,
         weight_decay=workload.weight_decay,
-        max_length=workload.max_length,
+        task_options=ClassificationOptions(max_length=workload.max_length),
         temperature=workload.temperature,
         alpha=workload.alpha,
         seed=workload.seed,
@@ -70,7 +71,7 @@ def plan_of(config: DistillConfig, workload: Workload, trio: Trio, located: Loca
     columns = {"text": workload.texts, "label": [names[i] for i in workload.labels]}
     train = Dataset.from_dict({**columns, "example_id": numbers, "group": numbers})
     few = train.select(range(2))
-    task = Classification("text", "", "label", config.max_length, names)
+    task = Classification("text", "", "label", workload.max_length, names)
     all_of, few_of = (digest(part, ("text", "label")) for part in (train, few))
     rows = Rows(task, Splits(train, few, few, ()), train, all_of, all_of, few_of, few_of)
     teacher = Teacher(located, trio.teacher, trio.tokenizer)

@@ -18,7 +18,6 @@ from kd.models.tokens import token_fill
 from tests.toys.options import TagsOptions
 from tests.toys.text import TextToy
 
-WINDOW, STRIDE = 8, 3
 NONE = -100
 
 
@@ -28,6 +27,8 @@ class Tags(TextToy):
 
     tags: tuple[str, ...] = ()
     name: ClassVar[str] = "tags"
+    window: ClassVar[int] = 8
+    stride: ClassVar[int] = 3
     directions: ClassVar = {"right": True}
     slices: ClassVar = ("words",)
     spaces: ClassVar = {"default": {"learning_rate": {"type": "float", "low": 1e-3, "high": 1e-2, "log": True}}}
@@ -55,15 +56,15 @@ class Tags(TextToy):
 
     def identity(self):
         """The tags, and how texts are cut."""
-        return {"task": {"task": self.name, "tags": list(self.tags), "window": WINDOW, "stride": STRIDE}}
+        return {"task": {"task": self.name, "tags": list(self.tags), "window": self.window, "stride": self.stride}}
 
     def encode(self, examples, processor):
-        """Cut into windows of WINDOW pieces, of which STRIDE are in the next one too."""
+        """Cut into windows of pieces, of which `stride` are in the next one too."""
         from datasets import Dataset
 
         words = [text.split() for text in examples["text"][:]]
-        cut = processor(words, is_split_into_words=True, truncation=True, max_length=WINDOW, stride=STRIDE,
-                        return_overflowing_tokens=True)  # fmt: skip
+        cut = processor(words, is_split_into_words=True, truncation=True, max_length=self.window,
+                        stride=self.stride, return_overflowing_tokens=True)  # fmt: skip
         index = {tag: i for i, tag in enumerate(self.tags)}
         targets = examples["tags"][:]
         table = {"input_ids": cut["input_ids"], "attention_mask": cut["attention_mask"], "labels": [], "word": []}
@@ -161,7 +162,7 @@ class Tags(TextToy):
 
     def serving(self):
         """How texts are cut."""
-        return {"task": self.name, "window": WINDOW, "stride": STRIDE}
+        return {"task": self.name, "window": self.window, "stride": self.stride}
 
 
 def collate(features, fill):
