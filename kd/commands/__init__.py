@@ -99,7 +99,7 @@ def start(command: str, arguments: Sequence[str] | None = None) -> None:
     except Stopped as stop:
         _leave(f"stopped: {stop}", 143)
     except Lost as loss:  # the main process may be the one that is gone
-        sys.stderr.write(f"stopped: {loss}\n")
+        sys.stderr.write(f"\nstopped: {loss}\n")  # below a progress bar that nobody ends
         os._exit(143)  # what libraries do at exit would wait for it
     except OSError as error:
         if error.errno not in DENIED:

@@ -106,6 +106,9 @@ class StepLoss:
                 if term.name in self.added:
                     alone[term.name] = term(student, teacher, _valid(term, masks, ~labelled(masks)))[0]
         total = torch.zeros((), device=sums[TASK].device)
+        for name in sums:  # also of a filler, as all ranks report the same terms
+            self.means.setdefault(name, total)
+            self.parts.setdefault(name, total)
         if is_filler(batch):  # nothing of it counts, but all weights take part, as the ranks' gradients are joined
             return total + 0.0 * torch.stack([*sums.values(), *alone.values()]).sum()
         for name, value in sums.items():
@@ -116,8 +119,8 @@ class StepLoss:
             elif name == TASK and self.share is not None:
                 part = part * self.share
             total = total + part
-            self.means[name] = self.means.get(name, 0.0) + (value / count).detach()
-            self.parts[name] = self.parts.get(name, 0.0) + part.detach()
+            self.means[name] = self.means[name] + (value / count).detach()
+            self.parts[name] = self.parts[name] + part.detach()
         return total
 
     def reported(self, steps: int, total: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.integration
 
 ROWS = 49
 """The last step of an epoch has one row, so that one of two processes has none."""
-LAUNCH = ("torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "-m")
+LAUNCH = ("torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m")
 STARTED = "train/loss"
 
 
