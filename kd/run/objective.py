@@ -44,7 +44,6 @@ def objective_of(config: DistillConfig, control: Plan, teacher: Teacher) -> Desc
     terms = terms_between(config, shape(control.model), shape(teacher.model))
     if not terms:
         return Described(Objective(), {}, "")
-    deep = [term for term in terms if term.needs.teacher]
     ours = Read(control.model, control.processor, config.student)
     require_comparable(config, control.rows, terms, ours, Read(teacher.model, teacher.processor, teacher.located.uri))
     deep = [term for term in terms if term.needs.teacher]

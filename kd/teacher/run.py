@@ -9,8 +9,11 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from kd.base.types import OUTPUTS, Batch, Features, MaskName, TopLogProbs
+from kd.base.types import OUTPUTS, Batch, Features, LayerKind, MaskName, TopLogProbs
 from kd.models.activations import EAGER, look_into
+
+PADDED_AXES: Mapping[LayerKind, tuple[int, ...]] = {"hidden": (0,), "attention": (1, 2), "relation": (1,)}
+"""Axes of a feature's content along which it is padded."""
 
 MANY_OPTIONS = 30_000
 """From this many options on, the most probable ones are kept and the rest as a whole."""
@@ -69,7 +72,7 @@ class TeacherPass:
     def __post_init__(self) -> None:
         """Raises UserError where the model has none of what is wanted."""
         self.lengths = np.asarray(self.features["length"])
-        self._inside = look_into(self.model, [name for name in self.contents if name != OUTPUTS], "teacher")
+        self._inside = look_into(self.model, self.contents, "teacher")
         if "attention" in self._inside.kinds:
             self.model.set_attn_implementation(EAGER)  # SDPA has no maps to give
         self.model.eval()
@@ -112,8 +115,7 @@ class TeacherPass:
         result = {name: list(torch.split(values, counts)) for name, values in found.items()}
         tokens = masks["tokens"].cpu().numpy()
         for name, part in self._inside.picked(raw, heard).items():
-            kind = name.partition(".")[0]
-            result[name] = _unpadded(part, tokens, {"hidden": (0,), "attention": (1, 2), "relation": (1,)}[kind])
+            result[name] = _unpadded(part, tokens, PADDED_AXES[self._inside.contents[name].kind])
         return result
 
     def _outputs(self, raw: Any, batch: Batch) -> dict[str, torch.Tensor]:

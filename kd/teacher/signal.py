@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -18,12 +19,11 @@ import torch
 from kd.base.files import locked, warn_once
 from kd.base.hashing import fingerprint
 from kd.base.home import home
-from kd.base.types import OUTPUTS, CacheName, TeacherOutputs, TopLogProbs, UserError
+from kd.base.types import OUTPUTS, CacheName, LayerContent, LayerKind, TeacherOutputs, TopLogProbs, UserError
 from kd.teacher.cache.index import Index, Teacher, plan, read_index, write_index
 from kd.teacher.cache.reader import Piece, Reader
 from kd.teacher.cache.writer import clear, fill, planning, shard_files, size_of
 
-KINDS = ("hidden", "attention", "relation")
 GIB = 2**30
 CONTENTS = "contents"
 """Key of what is kept, among what an index says about itself."""
@@ -79,14 +79,13 @@ class TeacherSignal:
 
     def __call__(self, features: np.ndarray, device: torch.device | None = None) -> TeacherOutputs:
         """Return the teacher's outputs for the features at these positions `(batch,)`, on `device` or on the CPU."""
-        layers: dict[str, dict[int, torch.Tensor]] = {kind: {} for kind in KINDS}
+        layers: dict[str, dict[int, torch.Tensor]] = {kind: {} for kind in get_args(LayerKind)}
         parts: dict[str, torch.Tensor] = {}
         for name, pieces in self._pieces(features).items():
-            kind, _, rest = name.partition(".")
-            if kind == OUTPUTS:
-                parts[rest] = _in_a_row(pieces).to(device or "cpu")
+            if (content := LayerContent.parse(name)) is None:
+                parts[name.removeprefix(f"{OUTPUTS}.")] = _in_a_row(pieces).to(device or "cpu")
             else:
-                layers[kind][int(rest)] = _padded(pieces, self._wanted.left).to(device or "cpu")
+                layers[content.kind][content.layer] = _padded(pieces, self._wanted.left).to(device or "cpu")
         return TeacherOutputs(_named_outputs(parts), **layers)
 
     def all_outputs(self) -> Mapping[str, np.ndarray]:
@@ -226,7 +225,7 @@ def _whole(wanted: Wanted) -> Reader | None:
 
 def _is_of(name: str, contents: Sequence[str]) -> bool:
     """Whether what is stored under `name` belongs to one of `contents`: `outputs.logits.tail` belongs to `outputs`."""
-    return name in contents or name.partition(".")[0] in contents
+    return name in contents or (OUTPUTS in contents and name.startswith(f"{OUTPUTS}."))
 
 
 def _written(

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from kd.base.types import ObjectiveTerm, StudentOutputs
+from kd.base.types import LayerContent, LayerKind, ObjectiveTerm, StudentOutputs
 from kd.models.activations import look_into, with_maps
 
 RAW = "raw"
@@ -62,14 +62,15 @@ def _projections(terms: Sequence[ObjectiveTerm], seed: int) -> nn.ModuleDict:
 
 def gathered(returned: Any, terms: Sequence[ObjectiveTerm]) -> tuple[Any, dict[str, StudentOutputs]]:
     """Take apart what the student returns in training: its own output, and what each term takes of its layers."""
-    if not any(term.needs.student for term in terms):
+    deep = [term for term in terms if term.needs.student]
+    if not deep:
         return returned, {}
     found = {}
-    for term in terms:
-        layers: dict[str, dict[int, torch.Tensor]] = {"hidden": {}, "attention": {}, "relation": {}}
+    for term in deep:
+        layers: dict[str, dict[int, torch.Tensor]] = {kind: {} for kind in get_args(LayerKind)}
         for name in term.needs.student:
-            kind, _, layer = name.partition(".")
-            layers[kind][int(layer)] = returned[f"{term.name}/{name}"]
-        if term.needs.student:
-            found[term.name] = StudentOutputs({}, **layers)
+            content = LayerContent.parse(name)
+            assert content is not None
+            layers[content.kind][content.layer] = returned[f"{term.name}/{name}"]
+        found[term.name] = StudentOutputs({}, **layers)
     return returned[RAW], found

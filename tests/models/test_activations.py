@@ -67,7 +67,7 @@ def test_attention_is_put_back_also_after_an_error(former):
 @pytest.mark.parametrize("make", [bert, distilbert])
 def test_a_model_that_gives_all_passes_and_stays_as_it_was(make):
     model = make().train()
-    check(model, ("hidden.1", "attention.0", "relation.1"), "student")
+    check(model, INPUTS, ("hidden.1", "attention.0", "relation.1"), "student")
     assert model.training
     assert model.config._attn_implementation == "sdpa"
     assert not any(part._forward_hooks for name, part in model.named_modules() if name.endswith(("query", "q_lin")))
@@ -91,7 +91,7 @@ def silent():
 
 
 @pytest.mark.parametrize(
-    ("model", "asked", "whose", "told"),
+    ("model", "content", "whose", "message"),
     [
         (silent, "hidden.1", "teacher", "it gives no hidden of layer 1"),
         (fnet, "attention.0", "teacher", "gives no attention"),
@@ -99,9 +99,9 @@ def silent():
         (funnel, "attention.0", "student", "before dropout"),
     ],
 )
-def test_what_a_model_does_not_give_is_told_in_one_line_before_training(model, asked, whose, told):
-    with pytest.raises(UserError, match=f"^{whose}: .*{told}.*another objective") as caught:
-        check(model(), (asked,), whose)
+def test_what_a_model_does_not_give_is_reported_in_one_line_before_training(model, content, whose, message):
+    with pytest.raises(UserError, match=f"^{whose}: .*{message}.*another objective") as caught:
+        check(model(), {"input_ids": INPUTS["input_ids"]}, (content,), whose)
     assert "\n" not in str(caught.value)
 
 

@@ -37,6 +37,8 @@ FIGURES = (
 )
 SCORE = "score:"
 TINY = 1e-12
+BINS = 15
+"""Bins of the calibration error."""
 COOLEST, HOTTEST = 0.01, 100.0
 """Bounds of a fitted temperature."""
 FLAT = 1e-9
@@ -110,7 +112,7 @@ def trusted(probabilities: np.ndarray, confidence: float, balanced: bool, seed: 
     return np.isin(np.arange(len(kept)), chosen)
 
 
-def calibration(predictions: pd.DataFrame, bins: int = 15) -> dict[str, float]:
+def calibration(predictions: pd.DataFrame) -> dict[str, float]:
     """Expected calibration error and Brier score, both 0 at best.
 
     ECE is over 15 bins of equal width of the highest probability (Guo et al. 2017, equation 3,
@@ -119,16 +121,16 @@ def calibration(predictions: pd.DataFrame, bins: int = 15) -> dict[str, float]:
     """
     columns, probabilities = _probabilities(predictions)
     return {
-        "calibration/ece": _ece(predictions, probabilities, bins),
+        "calibration/ece": _ece(predictions, probabilities),
         "calibration/brier": float(((probabilities - _truth(predictions, columns)) ** 2).sum(axis=1).mean()),
     }
 
 
-def _ece(predictions: pd.DataFrame, probabilities: np.ndarray, bins: int = 15) -> float:
+def _ece(predictions: pd.DataFrame, probabilities: np.ndarray) -> float:
     confidence = probabilities.max(axis=1)
     right = (predictions["label"] == predictions["prediction"]).to_numpy(dtype=float)
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs(right[bin_of == b].sum() - confidence[bin_of == b].sum()) for b in range(bins)]
+    bin_of = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = [abs(right[bin_of == b].sum() - confidence[bin_of == b].sum()) for b in range(BINS)]
     return float(sum(gaps) / len(predictions))
 
 
