@@ -1,4 +1,4 @@
-"""What is kept on this machine of teachers' outputs and of encoded rows, for people to look at and to prune."""
+"""What is kept on this machine of teachers' outputs and of encoded features, for people to look at and to prune."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ class Entry:
     """One teacher's outputs over one split, or one split encoded.
 
     Attributes:
-        folder: where they are; of encoded rows the file.
+        folder: where they are; of encoded features the file.
         about: teacher, data, split, precision, contents, as far as they apply; empty where it cannot be read.
         rows: number of rows; None where the index cannot be read.
         size: bytes on disk.
@@ -65,7 +65,7 @@ def _encoded(path: Path) -> Entry:
     whole = finished and is_whole(path)
     about = encoded.about_of(path) if whole else {}
     state = WHOLE if whole else "damaged" if finished else "unfinished"
-    described = {"teacher": "", "precision": "", "contents": "encoded rows", **about}
+    described = {"teacher": "", "precision": "", "contents": "encoded features", **about}
     rows = int(about["rows"]) if about else None
     return Entry(path, described, rows, path.stat().st_size, path.stat().st_mtime, state)
 
