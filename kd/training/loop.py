@@ -239,7 +239,7 @@ def _fit(job: Job, options: FitOptions, switches: Mapping[str, bool]) -> Fitted:
     progress = Progress(job.title, job.metric[0])
     if job.title:
         trainer.add_callback(progress)
-    stopper.agree = lambda asked: bool(trainer._total(torch.tensor(float(asked), device=trainer.args.device)))
+    stopper.agree = lambda flag: bool(trainer._total(torch.tensor(float(flag), device=trainer.args.device)))
     trainer.add_callback(stopper)
     if options.patience:
         trainer.add_callback(EarlyStoppingCallback(options.patience))
