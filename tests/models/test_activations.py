@@ -91,7 +91,7 @@ def silent():
 
 
 @pytest.mark.parametrize(
-    ("model", "content", "whose", "message"),
+    ("model", "asked", "whose", "told"),
     [
         (silent, "hidden.1", "teacher", "it gives no hidden of layer 1"),
         (fnet, "attention.0", "teacher", "gives no attention"),
@@ -99,9 +99,9 @@ def silent():
         (funnel, "attention.0", "student", "before dropout"),
     ],
 )
-def test_what_a_model_does_not_give_is_reported_in_one_line_before_training(model, content, whose, message):
-    with pytest.raises(UserError, match=f"^{whose}: .*{message}.*another objective") as caught:
-        check(model(), {"input_ids": INPUTS["input_ids"]}, (content,), whose)
+def test_what_a_model_does_not_give_is_told_in_one_line_before_training(model, asked, whose, told):
+    with pytest.raises(UserError, match=f"^{whose}: .*{told}.*another objective") as caught:
+        check(model(), INPUTS, (asked,), whose)
     assert "\n" not in str(caught.value)
 
 
