@@ -12,21 +12,20 @@ MOST_BLOCKS = 200
 Metric = Callable[[pd.DataFrame], float]
 
 
-def blocks_of(groups: npt.NDArray[np.int64], most: int = MOST_BLOCKS, seed: int = 0) -> npt.NDArray[np.int64]:
-    """Return each example's block, numbered from 0: its group, or one of `most` random blocks of whole groups.
+def blocks_of(groups: npt.NDArray[np.int64], seed: int = 0) -> npt.NDArray[np.int64]:
+    """Return each example's block, numbered from 0: its group, or one of 200 random blocks of whole groups.
 
-    Where there are more groups than `most`, each block has nearly the same number of them (delete-d jackknife over
+    Where there are more groups than 200, each block has nearly the same number of them (delete-d jackknife over
     disjoint blocks; Shao and Tu 1995, The Jackknife and Bootstrap, section 2.3).
 
     Args:
         groups: `(examples,)`, numbers from 0.
-        most: blocks at most, at least 2.
         seed: of the draw; the same groups give the same blocks, so that runs can be compared by block.
     """
     count = int(groups.max()) + 1
-    if count <= most:
+    if count <= MOST_BLOCKS:
         return groups
-    block_of_group: npt.NDArray[np.int64] = np.random.default_rng(seed).permutation(count) % most
+    block_of_group: npt.NDArray[np.int64] = np.random.default_rng(seed).permutation(count) % MOST_BLOCKS
     return block_of_group[groups]
 
 

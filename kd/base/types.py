@@ -265,9 +265,11 @@ class Setting:
     pairs: LayerPairs
     inner: LayerPairs
 
-    def needs(self, kind: str, pairs: LayerPairs, joined: bool = False) -> Needs:
-        """Say that `kind` of these layers is compared; `joined`: by a projection where widths differ."""
-        student, teacher = (tuple(dict.fromkeys(f"{kind}.{pair[side]}" for pair in pairs)) for side in (0, 1))
+    def needs(self, kind: LayerKind, pairs: LayerPairs, joined: bool = False) -> Needs:
+        """Return what is compared: `kind` of these layers; `joined`: by a projection where widths differ."""
+        student, teacher = (
+            tuple(dict.fromkeys(str(LayerContent(kind, pair[side])) for pair in pairs)) for side in (0, 1)
+        )
         widths = (self.student.width, self.teacher.width)
         return Needs(student, teacher, widths if joined and widths[0] != widths[1] else None)
 

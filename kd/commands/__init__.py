@@ -1,4 +1,4 @@
-"""What a user does, one command a file; COMMANDS names them all."""
+"""The commands, one a file; COMMANDS lists them all."""
 
 import errno
 import importlib
@@ -43,14 +43,14 @@ COMMANDS: dict[str, type[Options]] = {
     "export": ExportConfig,
     "cache": CacheConfig,
 }
-"""Each command, which is a module of this folder with a function `run`, and its options."""
+"""Options of each command; a command is a module of this folder with a function `run`."""
 
 QUIET = {
     # Busy-waiting OpenMP threads were measured to make two processes on two cores five times slower.
     "GOMP_SPINCOUNT": "0",
     "OMP_WAIT_POLICY": "PASSIVE",
     "TOKENIZERS_PARALLELISM": "false",
-    "TORCH_CPP_LOG_LEVEL": "ERROR",  # several processes are warned of what makes no difference
+    "TORCH_CPP_LOG_LEVEL": "ERROR",  # its warnings about several processes make no difference here
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
@@ -58,32 +58,32 @@ QUIET = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # A server that is away is reported within seconds, not after seven retries.
+    # A server that does not answer is reported within seconds, not after seven retries.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 
 SHARED = ("teacher", "student", "distill")
-"""Commands that several processes can carry out together, started by torchrun."""
+"""Commands that torchrun may start as several processes of one training."""
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG)
-"""Errors of a file system that the user can mend."""
+"""Errors of a file system that the user can fix."""
 
 
 def read(command: str, arguments: Sequence[str] | None = None) -> Options:
-    """Return the options of a command from words, those of this process where none are given. Raises UserError."""
+    """Return the options of a command from `arguments`, by default this process's own. Raises UserError."""
     return parse(COMMANDS[command], {name: options_of(name) for name in TASKS}, arguments)
 
 
 def start(command: str, arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line, then run the command; heavy imports come after parsing.
+    """Parse the command line, then run the command; heavy imports happen after parsing.
 
-    Exit codes: 2 the user's mistake (one line on stderr), 3 refused by a gate, 143 stopped and resumable.
+    Exit codes: 2 a mistake in the input (one line on stderr), 3 refused by a gate, 143 stopped and resumable.
     """
     try:
         options = read(command, arguments)
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
-        os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # whoever made the model
+        os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # anyone may have made the model
         if not sys.stderr.isatty():
             os.environ.setdefault("TQDM_MININTERVAL", "30")  # a log file needs no moving bar
         signal.signal(signal.SIGTERM, _stop)
@@ -98,9 +98,9 @@ def start(command: str, arguments: Sequence[str] | None = None) -> None:
         _leave(f"refused: {refusal}", 3)
     except Stopped as stop:
         _leave(f"stopped: {stop}", 143)
-    except Lost as loss:  # the main process may be the one that is gone
+    except Lost as loss:  # every process reports it: the main one may be what ended
         sys.stderr.write(f"\nstopped: {loss}\n")  # below a progress bar that nobody ends
-        os._exit(143)  # what libraries do at exit would wait for it
+        os._exit(143)  # exit handlers of libraries would wait for that process
     except OSError as error:
         if error.errno not in DENIED:
             raise
@@ -110,7 +110,7 @@ def start(command: str, arguments: Sequence[str] | None = None) -> None:
 
 
 def _join(command: str) -> None:
-    """Meet the other processes of the training, where there are any."""
+    """Join the other processes of the training, where there are any."""
     if world() > 1 and command not in SHARED:
         raise UserError(
             f"{command} runs in one process, and {world()} were started: start it without torchrun, which is for "

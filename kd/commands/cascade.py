@@ -15,8 +15,8 @@ def run(config: CascadeConfig) -> None:
     """Train the teacher once, then on every seed each step and the direct route, and report.
 
     Raises:
-        UserError: bad input, or a chain that cannot be: before anything is trained.
-        Stopped: a signal came; the same command continues with what is missing.
+        UserError: bad input or an impossible chain, before anything is trained.
+        Stopped: a signal arrived; the same command continues with what is missing.
     """
     with tracking.session(config.experiment) as experiment:
         rows = load_rows(config, config.seed)

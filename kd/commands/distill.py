@@ -1,4 +1,4 @@
-"""Train a student on the labels and on what the teacher says."""
+"""Train a student on the labels and on the teacher's outputs."""
 
 import shlex
 
@@ -23,7 +23,7 @@ def run(config: DistillConfig) -> None:
 
 
 def _point_to_control(config: DistillConfig, run_id: str, experiment: str) -> None:
-    """Say how to compare the student with its control, and how to train the control where there is no such run."""
+    """Print how to compare the student with its control, and how to train the control where there is no such run."""
     tags = tracking.record(run_id).tags
     if "kd.control_arm" in tags:
         query = f"tags.`kd.arm` = '{tags['kd.control_arm']}' and tags.`kd.seed` = '{config.seed}'"

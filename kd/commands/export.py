@@ -23,8 +23,8 @@ def run(config: ExportConfig) -> None:
     """Export a version.
 
     Raises:
-        UserError: no such version, one that is itself exported, rows that are not to be had or have changed, a model
-            that ONNX cannot express, or an output that is not empty.
+        UserError: no such version, an exported version, rows that are missing or have changed, a model that ONNX cannot
+            express, or an output folder that is not empty.
     """
     with tracking.session(config.experiment):
         source = find(config.model)
@@ -72,7 +72,7 @@ def _export(config: ExportConfig, source: Source) -> None:
 
 
 def _write_plain(config: ExportConfig, source: Source) -> None:
-    """Write the version's folder as it is, and check that what was written answers as the version does."""
+    """Write the version's folder as it is, and check that the written model answers as the version does."""
     tags = {"kd.stage": "export", "kd.format": config.format, "kd.exported_from": source.uri}
     with tracking.run(f"export {source.uri} · {config.format}", tags) as run:
         run.log_params(as_params(config))
@@ -85,7 +85,7 @@ def _write_plain(config: ExportConfig, source: Source) -> None:
         difference = largest_difference(*(pd.DataFrame(answers).to_dict("records") for answers in (before, after)))
         run.log_metrics({"export/max_difference": difference})
         if difference > TOLERANCE:
-            raise Refused(f"output={config.output!r}: what was written answers otherwise, by up to {difference:.2g}")
+            raise Refused(f"output={config.output!r}: the written model's answers differ by up to {difference:.2g}")
     kind = json.loads((source.folder / "config.json").read_text(encoding="utf-8"))["architectures"][0]
     say(
         f"Written to {config.output}: its answers to {len(requests)} real inputs differ from those of {source.uri} by "

@@ -1,4 +1,4 @@
-"""Search hyper-parameters with Optuna: on one process, on several, or on several machines that share a storage."""
+"""Search hyper-parameters with Optuna: in one process, in several, or on several machines that share a storage."""
 
 from kd import tracking
 from kd.base.console import say
@@ -14,8 +14,8 @@ def run(config: HpoConfig) -> None:
 
     Raises:
         UserError: bad input, or all trials failed.
-        Refused: no finalist keeps the budgets.
-        Stopped: a signal came; the same command continues.
+        Refused: no finalist meets the budgets.
+        Stopped: a signal arrived; the same command continues.
     """
     with tracking.session(config.experiment) as experiment:
         _require_no_password(config)

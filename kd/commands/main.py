@@ -42,7 +42,7 @@ def _students(config: MainConfig, guide: str, where: Where) -> list[Outcome]:
 
 
 def _compare(experiment: str, rows: Rows, parent: tracking.Run) -> None:
-    """Show and keep the comparison of all that the experiment has on these test rows, as `compare` would."""
+    """Show and log the comparison of all runs of the experiment on these test rows, as `compare` would."""
     tested = f"tags.`kd.test_digest` = '{rows.test_digest}' and tags.`kd.stage` != 'trial'"
     question = CompareConfig(experiments=experiment, filter=tested)
     findings, notes = find(tracking.runs([experiment], question.filter), question)

@@ -22,11 +22,11 @@ from kd.serving.profile import machine, profile_callable, resident_mib
 from kd.serving.work import COUNTED, counted
 
 NOISY = 1.25
-"""Rounds of requests whose medians differ by more than this factor were disturbed by something else."""
+"""Rounds of requests whose medians differ by more than this factor were disturbed by other work."""
 
 
 def run(config: MeasureConfig) -> None:
-    """Measure, and log into a run of its own or, for a training stage, into the run that trained the model."""
+    """Measure, and log into a new run or, for a training stage, into the run that trained the model."""
     if config.into_run:
         with tracking.unbroken(f"measure {config.model}"):
             _measure(config, tracking.Run(config.into_run))
@@ -82,7 +82,7 @@ def _measure(config: MeasureConfig, run: tracking.Run) -> None:
 
 
 def _import_libraries(folder: Path, trained: bool) -> None:
-    """Import what serves the model: lazily imported parts of the libraries are not its RAM."""
+    """Import what serves the model first: lazily imported parts of libraries are not the model's RAM."""
     if not trained:
         importlib.import_module("onnxruntime")
         importlib.import_module("tokenizers")

@@ -1,4 +1,4 @@
-"""Give a registered version the alias champion, if it passes the gates, with evidence and a way back."""
+"""Give a registered version the alias champion, if it passes the gates, with evidence; or roll back."""
 
 import shlex
 
@@ -17,15 +17,15 @@ from kd.registry.evidence import Version, gather, measured, require_same_service
 from kd.registry.thresholds import GATES, thresholds
 
 STALE = ("kd.gate.", "kd.rolled_back")
-"""Tags that an earlier decision left on a version."""
+"""Tags of an earlier decision on a version."""
 
 
 def run(config: PromoteConfig) -> None:
     """Decide on a candidate and move the alias, or roll back.
 
     Raises:
-        UserError: no such version or alias, figures that cannot be had, or another promotion at the same time.
-        Refused: a gate was not passed.
+        UserError: no such version or alias, figures that cannot be obtained, or another promotion at the same time.
+        Refused: a gate did not pass.
     """
     target = config.to_model or config.model
     with tracking.session(config.experiment), alone(target):
@@ -82,7 +82,7 @@ def _decided(
     evidence = gather(candidate, champion, gates, metric, run)
     given = {name: float(value) for name, value in wanted.items() if value is not None}
     decision = decide(given, evidence.figures, evidence.absent, candidate.judge.directions[metric])
-    if decision.passes:  # a model that is refused anyway need not be loaded
+    if decision.passes:  # a refused model need not be loaded
         decision = Decision((*decision.gates, candidates.answers_as_made(candidate)))
     ruling = ruled(decision, run)
     text = card(candidate, champion, metric, ruling)

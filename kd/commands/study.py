@@ -1,4 +1,4 @@
-"""Train the same student under every condition of a design, with its controls, and say what mattered."""
+"""Train the same student under every condition of a design, with its controls, and report what mattered."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ def run(config: StudyConfig) -> None:
     """Train each teacher once for each number of labels, then every cell that is not finished yet, and report.
 
     Raises:
-        UserError: bad input, or a cell that cannot be: before anything but teachers is trained.
-        Stopped: a signal came; the same command continues with what is missing.
+        UserError: bad input or an impossible cell, before anything but teachers is trained.
+        Stopped: a signal arrived; the same command continues with what is missing.
     """
     config, design, todo = planned(config)
     announce(design, todo)

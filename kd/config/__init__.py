@@ -9,7 +9,6 @@ from kd.config.cascade import CascadeConfig
 from kd.config.finished import CompareConfig, ExportConfig, GateOptions, MeasureConfig, PromoteConfig
 from kd.config.hpo import HpoConfig
 from kd.config.options import (
-    Option,
     as_params,
     default_of,
     narrowed,
@@ -32,7 +31,6 @@ __all__ = [
     "HpoConfig",
     "MainConfig",
     "MeasureConfig",
-    "Option",
     "Options",
     "PromoteConfig",
     "RowOptions",

@@ -69,7 +69,7 @@ class ArrowRows:
 
 
 class ChosenRows:
-    """Some of the encoded rows; each keeps the number that it has among all, in the column `feature`."""
+    """Some of the encoded features; each keeps the number that it has among all, in the column `feature`."""
 
     def __init__(self, rows: Features, positions: np.ndarray) -> None:
         """Take those at `positions`, in this order."""
@@ -119,14 +119,14 @@ def encoded(
                 path = _found(folder, key) or _written(folder, key, _chunks(rows, encode), about)
         return ArrowRows(pa.ipc.open_stream(pa.memory_map(str(path))).read_all())
     except (OSError, NotImplementedError) as error:
-        warn_once(f"encoded rows are not kept in {folder} ({error}): they are in memory")
+        warn_once(f"encoded features are not kept in {folder} ({error}): they are in memory")
     sink = pa.BufferOutputStream()
     _stream(sink, _chunks(rows, encode), about)
     return ArrowRows(pa.ipc.open_stream(sink.getvalue()).read_all())
 
 
 def kept() -> list[Path]:
-    """Return all files of encoded rows on this machine, also what a killed writer left; that has another suffix."""
+    """Return all files of encoded features on this machine, also what a killed writer left; that has another suffix."""
     folder = home() / "encoded"
     return sorted([*folder.glob(f"*{SUFFIX}"), *folder.glob(".*")])
 
@@ -161,7 +161,7 @@ def _found(folder: Path, key: str) -> Path | None:
 def _written(folder: Path, key: str, chunks: Iterator[pa.Table], about: Mapping[str, str]) -> Path:
     """Write a file in one step, or not at all; the caller has the lock. Raises OSError."""
     for damaged in folder.glob(f"{key}-*{SUFFIX}"):
-        log.warning("encoded rows %s are damaged: they are encoded again", damaged.name)
+        log.warning("encoded features %s are damaged: they are encoded again", damaged.name)
 
     def fill(path: Path) -> None:
         with pa.OSFile(str(path), "wb") as sink:

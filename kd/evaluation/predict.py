@@ -22,17 +22,17 @@ def answers(
     batch_size: int,
     autocast: torch.dtype | None = None,
 ) -> list[list[Record]]:
-    """Have `model` answer all features once, the longest first, without gradient and without dropout.
+    """Let `model` answer all features once, the longest first, without gradient and without dropout.
 
     Args:
-        model: on the device to be used; its mode is put back afterwards.
+        model: on the device to be used; its mode is restored afterwards.
         features: with columns `length` and `example`.
         collate: pads a list of features.
         answer: returns a record for each feature of a batch.
-        batch_size: features a pass.
+        batch_size: features in a forward.
         autocast: bfloat16 or float16; None computes in the model's own precision.
 
-    The examples are shared out among the processes of a training; each returns all answers.
+    The examples are divided among the processes of a training; each returns all answers.
 
     Returns:
         For each example the records of its features, in their order.
@@ -57,7 +57,7 @@ def answers(
 
 
 def by_example(records: Sequence[Any], examples: np.ndarray) -> list[list[Record]]:
-    """Put together the records of each example's features; the last example has one at least."""
+    """Group the records of each example's features; the last example has at least one."""
     grouped: list[list[Record]] = [[] for _ in range(int(np.max(examples)) + 1)]
     for record, example in zip(records, np.asarray(examples).tolist(), strict=True):
         grouped[example].append(record)

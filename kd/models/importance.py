@@ -1,4 +1,4 @@
-"""How far a model's loss moves without each of its layers: measured once, and kept as a small file."""
+"""Importance of layers: how far a model's loss moves without each of them, measured once and kept on disk."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -22,10 +22,10 @@ SUFFIX = ".json"
 
 @dataclass(frozen=True)
 class Importance:
-    """A model's mean loss over the same rows, with all its layers and without each of them, by index.
+    """A model's mean loss over the same features, with all its layers and without each of them.
 
     Attributes:
-        rows: how many.
+        rows: number of features.
         loss: with all layers.
         without: without layer 0, 1, ...
     """
@@ -36,7 +36,7 @@ class Importance:
 
     @property
     def moved(self) -> tuple[float, ...]:
-        """How far the loss moves without each layer, up or down, >= 0: a layer that changes nothing has 0."""
+        """Absolute change of the loss without each layer, >= 0."""
         return tuple(abs(each - self.loss) for each in self.without)
 
 
@@ -47,14 +47,14 @@ def measure(
     collate: Callable[[list[dict[str, Any]]], Batch],
     loss: Callable[[Any, Batch], Term],
 ) -> Importance:
-    """Leave out each layer in turn: its output is its input. Without gradient and dropout; the model is not changed.
+    """Measure the loss without each layer in turn: its output is its input. The model is not changed.
 
     Args:
         model: on the device to be used.
         features: with a column `length`.
-        positions: the features to measure on.
+        positions: of the features to measure on.
         collate: pads a list of features.
-        loss: of the model's output and a batch, as (sum, count).
+        loss: of the model's output and a batch, as (sum, count); without gradient and dropout.
 
     Raises:
         UserError: the model has no single list of layers.
@@ -94,10 +94,10 @@ def _mean_loss(model: PreTrainedModel, batches: Sequence[Batch], loss: Callable[
 
 
 def remembered(parts: Mapping[str, str], measured: Callable[[], Importance]) -> Importance:
-    """Return what was measured before under these `parts`, or measure it now and keep it.
+    """Return an earlier measurement for these `parts`, or measure now and keep the result.
 
     Args:
-        parts: everything that the result depends on; hashed to the name of a file below `KD_HOME/importance`.
+        parts: everything that the result depends on; hashed to the name of a file in `KD_HOME/importance`.
         measured: measures it.
     """
     key, folder = fingerprint(parts), home() / "importance"
@@ -115,7 +115,7 @@ def remembered(parts: Mapping[str, str], measured: Callable[[], Importance]) -> 
 
 
 def _read(path: Path | None) -> Importance | None:
-    """Return the importance in a whole file, if there is one."""
+    """Return the importance in a file, if there is one."""
     if path is None:
         return None
     kept = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Where weights come from: packaged, a folder, or the Hugging Face hub. Safetensors only, never a model's own code."""
+"""Find weights in a package, a folder, or on the Hugging Face hub. Safetensors only, never a model's own code."""
 
 import importlib.util
 import json
@@ -32,10 +32,10 @@ WHAT_A_MODEL_MAY_BE = (
 )
 
 VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model")
-"""Files that a tokenizer's words are in; without one, a class default would read every word as unknown."""
+"""Files with a tokenizer's words; without one, a default tokenizer would read every word as unknown."""
 
 PROBE_TIMEOUT_S = 8.0
-"""Seconds for the one request that shows whether the hub answers; `snapshot_download` alone waits without limit."""
+"""Seconds for a request that checks whether the hub answers; `snapshot_download` would wait without limit."""
 
 
 def fetch_weights(name: str, option: str) -> Path:
@@ -43,7 +43,7 @@ def fetch_weights(name: str, option: str) -> Path:
 
     Args:
         name: `builtin:NAME`, a folder, or a hub id.
-        option: the option that named it, for the error text.
+        option: name of the option, for errors.
 
     Raises:
         UserError: absent, unreachable, damaged, or only available as code or pickled weights that cannot be converted.
@@ -62,7 +62,7 @@ def load_tokenizer(folder: Path, option: str) -> PreTrainedTokenizerBase:
     """Load the tokenizer beside a model's weights.
 
     Raises:
-        UserError: there is no tokenizer, or it needs code of its own.
+        UserError: there is no tokenizer, or it needs its own code.
     """
     if not any(path for pattern in VOCABULARIES for path in folder.glob(pattern)):
         raise UserError(f"{option}: there is no tokenizer beside the weights in {folder.name}; save one there")
@@ -74,7 +74,7 @@ def load_tokenizer(folder: Path, option: str) -> PreTrainedTokenizerBase:
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the sha256 of all that a tokenizer would save, but for how its last call cut and padded."""
+    """Return the sha256 of everything a tokenizer would save, except truncation and padding of its last call."""
     lines = []
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer.save_pretrained(scratch)
@@ -97,10 +97,10 @@ def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) ->
 
 
 def fit_together(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, option: str, max_length: int) -> None:
-    """Let model and tokenizer agree on the padding token (a decoder's is its end token, where it has none of its own).
+    """Make model and tokenizer agree on the padding token (the end token, where there is no padding token).
 
     Raises:
-        UserError: no token to pad with, or `max_length` is more than the model has positions for.
+        UserError: there is no such token, or `max_length` is more than the model has positions for.
     """
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:

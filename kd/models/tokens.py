@@ -19,14 +19,13 @@ NUMBERS = ("feature", "example", "length")
 def padded(
     features: Sequence[Mapping[str, Any]], fill: Mapping[str, int], left: bool, truth: Collection[str] = ()
 ) -> Batch:
-    """Make a batch of features, without Python for each token.
+    """Pad features into a batch, without a Python loop over tokens.
 
     Args:
         features: numbers, or arrays of integers, by column.
-        fill: the columns of a value a token, and what shorter features are filled up with; a feature has as many in
-            each.
-        left: whether they are filled up on the left.
-        truth: the columns that are not the model's.
+        fill: padding value of each column that has a value for each token; these columns have equal lengths.
+        left: whether to pad on the left.
+        truth: columns that are not inputs of the model.
 
     Returns:
         int64: `(batch, length)` for the columns of `fill`, stacked numbers for the others.
@@ -51,7 +50,7 @@ def padded(
 
 
 def content_of(batch: Batch, tokenizer: PreTrainedTokenizerBase) -> Content:
-    """Return the tokens of a text: all but special ones and padding; the padding token stands for nothing."""
+    """Return the content tokens of a text: all except special ones and padding; the padding token is the blank."""
     import torch
 
     ids = batch.inputs["input_ids"]
@@ -61,7 +60,7 @@ def content_of(batch: Batch, tokenizer: PreTrainedTokenizerBase) -> Content:
 
 
 def token_fill(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """Return what a tokenizer fills up each of its columns with."""
+    """Return the padding value of each column of a tokenizer."""
     return {
         "input_ids": tokenizer.pad_token_id,
         "attention_mask": 0,

@@ -27,4 +27,4 @@ OBJECTIVES: dict[ObjectiveName, Callable[[Setting], ObjectiveTerm | None]] = {
     "dkd": lambda setting: Dkd(setting.temperature),
     "mse": lambda setting: Mse(),
 }
-"""Each objective's term. `none` has no term: the student learns from the labels alone."""
+"""Builder of each objective's term. `none` has no term: the student learns from the labels alone."""

@@ -1,4 +1,4 @@
-"""Attention maps: the student's tokens look where the teacher's do."""
+"""Attention maps: the student attends to the same tokens as the teacher."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from kd.base.types import LayerPairs, MaskName, Needs, Setting, StudentOutputs, 
 from kd.objectives.base import masked_sum, mean_term
 
 LEAST = 1e-8
-"""Probabilities count as no less, so that the logarithm of one that is rounded to 0 is finite."""
+"""Lower bound of probabilities, so that the logarithm of one that is rounded to 0 is finite."""
 
 
 def attention_kl(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> Term:

@@ -1,4 +1,4 @@
-"""Decoupled distillation: how sure the teacher is, apart from how it ranks what it did not choose."""
+"""Decoupled distillation: the teacher's confidence, apart from its distribution over the other options."""
 
 from dataclasses import dataclass
 
@@ -18,8 +18,8 @@ def decoupled_kl(
     """T^2 * (1 TCKD + 8 NCKD) at each valid position (Zhao et al. 2022, https://arxiv.org/abs/2203.08679).
 
     TCKD is the KL divergence of [p(target), 1 - p(target)], NCKD that of the distributions over all other options; the
-    plain one is TCKD + (1 - p(target)) NCKD, which hushes NCKD where the teacher is sure. The paper's target is the
-    label; here it is the teacher's most probable option, because what is distilled may have no labels.
+    plain KL is TCKD + (1 - p(target)) NCKD, which suppresses NCKD where the teacher is sure. The paper's target is the
+    label; here it is the teacher's most probable option, because transfer rows have no labels.
 
     Args:
         student_logits: `(..., options)`.

@@ -1,4 +1,4 @@
-"""Hidden states: the student's layers put out what the teacher's do."""
+"""Hidden states: the student's layers have the same outputs as the teacher's."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Generalised Jensen-Shannon divergence: from forward over symmetric to reverse KL."""
+"""Generalised Jensen-Shannon divergence: between forward and reverse KL."""
 
 import math
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ def generalised_jsd(
     """T^2 * (beta KL(P || M) + (1 - beta) KL(Q || M)), M = beta P + (1 - beta) Q, at each valid position.
 
     P is the teacher's distribution at T, Q the student's. At beta 0 it is defined as KL(P || Q), at 1 as KL(Q || P):
-    divided by beta or 1 - beta, the formula tends to them, while itself it tends to 0 (Agarwal et al. 2024, On-Policy
-    Distillation of Language Models, https://arxiv.org/abs/2306.13649). T^2 as in `soft`.
+    the formula itself tends to 0 there, but divided by beta or 1 - beta it tends to these (Agarwal et al. 2024,
+    On-Policy Distillation of Language Models, https://arxiv.org/abs/2306.13649). T^2 as in `soft`.
 
     Args:
         student_logits: `(..., options)`.

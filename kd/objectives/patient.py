@@ -30,9 +30,9 @@ def patient_distance(student: torch.Tensor, teacher: torch.Tensor, mask: torch.T
 
 @dataclass(frozen=True)
 class Patient:
-    """`patient`: distance of normalised hidden states of mapped layers; the mean over pairs, of which the paper sums.
+    """`patient`: distance of normalised hidden states of mapped layers; the mean over pairs, where the paper sums.
 
-    The last layers are no pair unless pairs are given, for their states decide the logits: with `match=spaced` or
+    The last layers, whose states decide the logits, are compared only if `match` gives pairs: with `match=spaced` or
     `skip` it is PKD-Skip, with `last` PKD-Last.
     """
 
@@ -50,7 +50,7 @@ def patient(setting: Setting) -> Patient:
     """Build the term.
 
     Raises:
-        UserError: no pair is left without that of the last layers.
+        UserError: the last layers are the only pair.
     """
     if not setting.inner:
         raise UserError(

@@ -14,7 +14,7 @@ def soft_kl(
 ) -> Term:
     """T^2 * KL(softmax(teacher / T) || softmax(student / T)) at each valid position.
 
-    T^2 keeps the gradient's size the same whatever T is (Hinton, Vinyals and Dean 2015, section 2.1,
+    T^2 makes the gradient's size independent of T (Hinton, Vinyals and Dean 2015, section 2.1,
     https://arxiv.org/abs/1503.02531).
 
     Args:

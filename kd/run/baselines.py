@@ -1,4 +1,4 @@
-"""Trivial baselines: what any model must beat, logged once for each test set and training data."""
+"""Trivial baselines, which any model must beat: logged once for each test set and training data."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The checkpoints of one training: where they lie, whose they are, and that one process alone writes them."""
+"""The checkpoints of one training: their folder, the run they belong to, and the lock of the process that writes."""
 
 import json
 import shutil
@@ -18,29 +18,29 @@ from kd.base.types import ResumeName, UserError
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The folder of one training, and the interrupted run that it continues (empty: none)."""
+    """The folder of one training, and the interrupted run that it continues, or empty."""
 
     folder: Path
     run_id: str
 
     def belong_to(self, run_id: str) -> None:
-        """Note which run writes here, so that a later process can continue it."""
+        """Record which run writes here, so that a later process can continue it."""
         if not is_main():
             return
         record = {"run_id": run_id, "store": tracking.tracking_uri()}
         (self.folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
 
     def discard(self) -> None:
-        """Delete them: the training is done."""
+        """Delete them, once the training is done."""
         shutil.rmtree(self.folder)
 
 
 @contextmanager
 def checkpoints(key: str, resume: ResumeName) -> Iterator[Checkpoints]:
-    """Hold the checkpoint folder of a training.
+    """Lock the checkpoint folder of a training.
 
     Raises:
-        UserError: another process is at the same training, or the folder cannot be written.
+        UserError: another process runs the same training, or the folder cannot be written.
     """
     folder = home() / "checkpoints" / key
     if not is_main():

@@ -1,4 +1,4 @@
-"""The rows of a stage: read, checked by the task, selected, and named by their digests."""
+"""The data of a training: rows read, checked by the task, selected, and identified by their digests."""
 
 import re
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ from kd.tasks import options_of, task_named
 
 @dataclass(frozen=True)
 class Transfer:
-    """Rows without a target, to learn from the teacher on.
+    """Examples without a target, on which a student learns from its teacher alone.
 
     Attributes:
-        rows: the training rows after selection, and behind them those without a target.
+        rows: the training examples after selection, and behind them those without a target.
         digest: of all of them.
         count: how many have no target.
-        own: digest of these alone.
-        confidence: by the teacher, of those that are kept, at least.
-        balanced: whether they are evened out by what the teacher says of them.
+        own: digest of those without a target.
+        confidence: least probability, by the teacher, of the most probable outcome of those that are kept.
+        balanced: whether each outcome that the teacher predicts keeps the same number of them.
     """
 
     rows: Dataset
@@ -40,18 +40,18 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Rows:
-    """What a training stage works on.
+    """The data of a training.
 
     Attributes:
-        task: knows the data's outcomes.
+        task: fitted to the data.
         splits: whole splits, as the task's examples.
         train: training examples after selection; all have a target.
-        full_digest: of the training rows before selection.
-        train_digest: of the training rows after selection; tag `kd.dataset_digest`.
-        validation_digest: of the validation rows.
-        test_digest: of the test rows and ids; tables are keyed by it.
-        rest: training rows whose targets `labelled` leaves out, without them; None where it leaves out none.
-        transfer: rows without a target that are learned from beside `train`.
+        full_digest: of the training examples before selection.
+        train_digest: of the training examples after selection; tag `kd.dataset_digest`.
+        validation_digest: of the validation examples.
+        test_digest: of the test examples and ids; tables are keyed by it.
+        rest: inputs of the training examples whose targets `labelled` leaves out; None where it leaves out none.
+        transfer: examples without a target that are trained on beside `train`.
     """
 
     task: Task
@@ -65,25 +65,25 @@ class Rows:
     transfer: Transfer | None = None
 
     def split(self, name: SplitName) -> Dataset:
-        """Return the rows of a split; of train those that are learned from, with transfer rows behind the selected."""
+        """Return the examples of a split; of train those that are trained on, transfer rows last."""
         if name == "train":
             return self.transfer.rows if self.transfer else self.train
         return getattr(self.splits, name)
 
     def digest(self, name: SplitName) -> str:
-        """Return the digest of what `split` returns."""
+        """Return the digest of `split(name)`."""
         digests = {"train": self.train_digest, "validation": self.validation_digest, "test": self.test_digest}
         return self.transfer.digest if self.transfer and name == "train" else digests[name]
 
 
 def load_rows(config: RowOptions, seed: int) -> Rows:
-    """Read and check the rows; `seed` chooses the subset where `max_train` asks for one.
+    """Read and check the data; `seed` chooses the subset that `max_train` limits it to.
 
-    Where `labelled` says how many rows have their labels used, `split_seed` chooses them: teacher and students of all
-    seeds see the same labels, and `seed` only the text beside them.
+    With `labelled`, `split_seed` chooses the rows whose labels are used, so that teacher and students of all seeds see
+    the same labels; `seed` then chooses only the text beside them.
 
     Raises:
-        UserError: whatever is wrong with the data, before anything is trained.
+        UserError: the data cannot be used; nothing has been trained then.
     """
     given, kind = config.task_options, options_of(config.task)
     task = task_named(config.task).from_options(given if isinstance(given, kind) else kind())
@@ -107,7 +107,7 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
         train, rest = _with_labels(config, task, splits, seed)
     elif config.max_train:
         train = subset(splits.train, config.max_train, seed, task.balance)
-        task.fitted(replace(splits, train=train))  # a subset too small to learn from is refused here
+        task.fitted(replace(splits, train=train))  # refuses a subset that is too small to learn from
     full_digest = digest(splits.train, task.content)
     return Rows(
         task=task,
@@ -122,7 +122,7 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
 
 
 def _with_labels(config: RowOptions, task: Task, splits: Splits, seed: int) -> tuple[Dataset, Dataset | None]:
-    """Return the rows whose targets may be learned, and the inputs of the others, so many that `max_train` is kept."""
+    """Return the examples whose labels are used, and the inputs of the others, at most `max_train` in all."""
     named, train = f"labelled={config.labelled}", splits.train
     if not task.target:
         raise UserError(f"{named} means nothing for task={config.task!r}, which has no column of labels: leave it out")
@@ -161,13 +161,13 @@ def _require_columns(names: str, splits: Splits, task: Task) -> None:
 
 
 def predictions(config: RowOptions, task: Task, examples: Dataset, records: Sequence[Sequence[Record]]) -> pd.DataFrame:
-    """Return the task's predictions with the columns of `slice_columns` beside them."""
+    """Return the task's predictions together with the columns of `slice_columns`."""
     table = task.predictions(examples, records)
     return table.assign(**{name: list(map(str, examples[name])) for name in listed(config.slice_columns)})
 
 
 def describe(config: RowOptions, rows: Rows) -> None:
-    """Tell the user how many rows there are, and what was done to get them."""
+    """Print how many rows there are, and how the splits were made."""
     for note in rows.splits.notes:
         say(note)
     counts = (len(rows.train), len(rows.splits.validation), len(rows.splits.test))
@@ -177,7 +177,7 @@ def describe(config: RowOptions, rows: Rows) -> None:
 
 
 def model_name(config: RowOptions, test_digest: str) -> str:
-    """Return the registered model's name, `kd-<task>-<dataset>`; the digest keeps two data sets of one name apart."""
+    """Return the registered model's name, `kd-<task>-<dataset>`; the digest separates two data sets of one name."""
     return f"kd-{config.task.replace('_', '-')}-{short_name(config.dataset)}-{test_digest[:6]}"
 
 

@@ -1,4 +1,4 @@
-"""Train a student on the labels and on what the teacher says."""
+"""The plan of a distilled student: trained on the labels and on the teacher's outputs."""
 
 from dataclasses import replace
 
@@ -15,12 +15,12 @@ from kd.run.transfer import identity_of, in_words, with_transfer
 
 
 def planned(config: StudentConfig, rows: Rows) -> Plan:
-    """Decide the training that options of `distill` or of `student` ask for."""
+    """Plan the training that options of `distill` or of `student` describe."""
     return plan(config, rows) if isinstance(config, DistillConfig) else student.plan(config, rows)
 
 
 def plan(config: DistillConfig, rows: Rows) -> Plan:
-    """Decide the training of a distilled student: its control's plan, with the teacher's terms added.
+    """Plan the training of a distilled student: its control's plan, with the teacher's terms added.
 
     Raises:
         UserError: as for a control, or the objective does not suit task, student and teacher.
@@ -47,9 +47,9 @@ def plan(config: DistillConfig, rows: Rows) -> Plan:
 
 
 def _taught_as(teacher: Located, seed: int) -> tuple[str, dict[str, str]]:
-    """Return what a title and an arm say of a teacher that is a student itself, as in self-training; else nothing.
+    """Return words and identity of a teacher that is itself a student, as in self-training; else nothing.
 
-    Where it was trained with the same seed, the arm has its arm in place of its weights: each seed has its own teacher.
+    A teacher of the same seed is identified by its arm instead of its weights, because each seed has its own teacher.
     """
     tags = tracking.record(teacher.run_id).tags if teacher.run_id else {}
     if tags.get("kd.role") not in ("student", "distilled"):

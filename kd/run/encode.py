@@ -1,4 +1,4 @@
-"""The splits as features, which teacher, student, trials and seeds share where their processors are the same."""
+"""The splits as features, shared by teacher, student, trials and seeds whose processors are the same."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -18,13 +18,13 @@ from kd.run.identity import code_digest
 ENCODING_CODE = ("data", "models")
 ENCODING_LIBRARIES = ("transformers", "tokenizers")
 FeaturesOf: TypeAlias = Callable[[SplitName], ArrowRows]
-"""Gives a split as features."""
+"""Returns a split as features."""
 
 
 def encoder(config: RowOptions, rows: Rows, processor: Processor) -> FeaturesOf:
-    """Return what gives each split as features of this processor; a split is encoded once, by the first who needs it.
+    """Return a function that gives a split as features of this processor, each encoded once, when it is first needed.
 
-    What it returns raises UserError where an example comes to nothing.
+    That function raises UserError where an example has no token.
     """
     task = rows.task
     shared = {
@@ -49,12 +49,12 @@ def _require_content(name: SplitName, found: ArrowRows) -> None:
     if len(empty):
         raise UserError(
             f"{name} row {found['example'][empty[0]]} and {len(empty) - 1} others have no token: "
-            "the tokenizer knows nothing of their text and marks no beginning; remove these rows or use another model"
+            "the tokenizer knows no word of their text and adds none; remove these rows or use another model"
         )
 
 
 def sample(count: int, most: int, seed: int) -> Sequence[int]:
-    """Return the positions of `most` of `count` features, chosen by seed, rising; all where there are no more."""
+    """Return the positions of at most `most` of `count` features, chosen by seed, in rising order."""
     if count <= most:
         return list(range(count))
     return sorted(np.random.default_rng(seed).choice(count, most, replace=False).tolist())

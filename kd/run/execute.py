@@ -1,4 +1,4 @@
-"""What teacher, student and distill have in common: train, evaluate, log, profile."""
+"""Carry out a plan, whether of a teacher, a student or a distilled student: train, evaluate, log, profile."""
 
 import gc
 import json
@@ -28,7 +28,7 @@ REQUESTS_KEPT = 256
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training left behind: its run, its model, and whether it had been done before."""
+    """The result of a training: its run, its model, and whether it had been done before."""
 
     run_id: str
     model: str
@@ -37,14 +37,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Where:
-    """Where runs go.
+    """Where runs are logged.
 
     Attributes:
         experiment: its name.
         parent: run they are nested in.
-        reuse: whether a finished run of the same plan will do.
-        profile: whether each is profiled.
-        tags: besides those of every training.
+        reuse: whether a finished run of the same plan is used instead of training again.
+        profile: whether each model is profiled.
+        tags: in addition to those of every training.
     """
 
     experiment: str
@@ -58,20 +58,20 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
     """Carry out a plan: fit, evaluate, log, profile.
 
     Raises:
-        UserError: the training diverged, or another process is at the same training.
-        Stopped: a signal came; a checkpoint is kept.
+        UserError: the training diverged, or another process runs the same training.
+        Stopped: a signal arrived; a checkpoint is kept.
     """
     data = {"rows": plan.rows.train_digest, "test": plan.rows.test_digest, "kept": config.slice_columns}
     if plan.explained:
         data["explained"] = str(plan.explained)
     if plan.control is not None and plan.teacher is not None:
-        # of a teacher that is a student itself, the arm may name its arm alone
+        # the arm may identify a teacher that is itself a student by its arm alone
         data["teacher"] = plan.teacher.located.digest
     key = fingerprint({**plan.identity, **data, "seed": config.seed, "code": code_digest(plan.rows.task)})
     found = tracking.runs([where.experiment], f"tags.`kd.cache_key` = '{key}'") if where.reuse else []
     if found:
         outcome = Outcome(found[-1].run_id, tracking.model_of(found[-1].run_id), reused=True)
-        if where.profile and (budgets_of(config) or not is_profiled(found[-1].metrics)):  # may have been others
+        if where.profile and (budgets_of(config) or not is_profiled(found[-1].metrics)):  # budgets may differ
             measure_apart(outcome.model, outcome.run_id, config)
     else:
         outcome = _carry_out(plan, config, where, key)
@@ -82,7 +82,7 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
 def _carry_out(plan: Plan, config: FitOptions, where: Where, key: str) -> Outcome:
     with started(plan, config, where.parent, key, where.tags) as (run, folder):
         for name in get_args(SplitName):
-            plan.features(name)  # what cannot be read is refused before anything is trained
+            plan.features(name)  # features that cannot be made are refused before anything is trained
         validation = learn(plan, config, run, folder)
         test = score_test(plan, config, run)
         say(f"{plan.title}: " + ", ".join([*_shown("val", validation), *_shown("test", test)]))
@@ -100,16 +100,16 @@ def _shown(split: str, quality: Mapping[str, float]) -> list[str]:
 def started(
     plan: Plan, config: FitOptions, parent: tracking.Run | None, key: str, tags: Mapping[str, str] | None = None
 ) -> Iterator[tuple[tracking.Run, Path]]:
-    """Open the run of a training, or go on with an interrupted one; yields it and the folder for checkpoints.
+    """Open the run of a training, or continue an interrupted one; yields it and the folder for checkpoints.
 
     Args:
         plan: the training.
         config: its options.
         parent: run it is nested in.
-        key: names the training; another process at the same key is refused.
-        tags: besides those of every training, or instead of them.
+        key: identifies the training; a second process with the same key is refused.
+        tags: in addition to those of every training, or in their place.
     """
-    gc.collect()  # the last Trainer is a circle of references, which would keep its model and optimiser
+    gc.collect()  # the last Trainer is a cycle of references, which would keep its model and optimiser
     with (
         checkpoints(key, config.resume) as kept,
         tracking.run(plan.title, {**_tags(plan, config, key), **(tags or {})}, parent, kept.run_id) as run,
@@ -122,15 +122,15 @@ def started(
 
 
 def _layers(plan: Plan) -> dict[str, str]:
-    """Return the source layers (0-based) the student started from, as a parameter."""
+    """Return the source layers (0-based) that the student starts from, as a parameter."""
     layers = plan.identity.get("layers")
     return {} if layers is None else {"layers": ",".join(map(str, layers)) if isinstance(layers, list) else str(layers)}
 
 
 def _shape(plan: Plan) -> dict[str, Any]:
-    """Return a model's configuration without where it came from: models of one shape cost the same."""
-    told: dict[str, Any] = json.loads(plan.model.config.to_json_string(use_diff=False))
-    return {name: value for name, value in told.items() if name not in ("_name_or_path", "transformers_version")}
+    """Return a model's configuration without its origin: models of one shape cost the same."""
+    config: dict[str, Any] = json.loads(plan.model.config.to_json_string(use_diff=False))
+    return {name: value for name, value in config.items() if name not in ("_name_or_path", "transformers_version")}
 
 
 def _tags(plan: Plan, config: FitOptions, key: str) -> dict[str, str]:

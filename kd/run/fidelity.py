@@ -1,4 +1,4 @@
-"""How like its teacher a student is inside: layers (CKA) and what decisions rest on (integrated gradients)."""
+"""Compare the inside of student and teacher: their layers (CKA) and their explanations (integrated gradients)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Reader:
-    """A model and the validation features as it is fed them."""
+    """A model and the validation split as its features."""
 
     model: PreTrainedModel
     processor: Processor
@@ -32,7 +32,7 @@ class Reader:
     collate: Callable[[list[dict[str, Any]]], Batch]
 
     def batch(self, position: int) -> Batch:
-        """Return one feature."""
+        """Return a batch of one feature."""
         return self.collate(self.features.__getitems__([position]))
 
 
@@ -55,7 +55,7 @@ def inside(plan: Plan, config: FitOptions) -> dict[str, float]:
 def _alike(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> dict[str, float]:
     """Return `fidelity/cka`, the mean over the student's layers, each with the teacher's at the same depth.
 
-    Features are matched by number: where the two models cut examples into another number of them, there is no figure.
+    Features are matched by number: where the two models make different numbers of them, there is no figure.
     """
     if len(student.features) != len(teacher.features):
         return {}
@@ -73,7 +73,7 @@ def _alike(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> 
 
 
 def _explained(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> dict[str, float]:
-    """Return the figures `fidelity/attribution_...`, each also for a student with random weights (`..._floor`)."""
+    """Return figures `fidelity/attribution_...`, each also for a student with random weights (`..._floor`)."""
     task = cast(Explainable, plan.rows.task)
     same = student.processor.get_vocab() == teacher.processor.get_vocab()
     examples = _examples(plan, config, student, teacher) if same else None
@@ -89,7 +89,7 @@ def _explained(plan: Plan, config: FitOptions, student: Reader, teacher: Reader)
         ours, theirs = (one.batch(position).to(student.model.device) for one in (student, teacher))
         with torch.inference_mode():
             decided = task.decided(teacher.model(**theirs.inputs))
-        decided = decided.clone()  # a tensor of inference mode takes no part in gradients
+        decided = decided.clone()  # autograd refuses a tensor of inference mode
         for kept, model, batch in zip(
             explanations, (student.model, teacher.model, floor), (ours, theirs, ours), strict=True
         ):
@@ -108,7 +108,7 @@ def _figures(student: list[Explanation], teacher: list[Explanation], floor: list
 
 
 def _examples(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> list[int] | None:
-    """Return features with enough content tokens, chosen by `split_seed`; None where the two read them differently."""
+    """Return features with enough content tokens, chosen by `split_seed`; None where the models' tokens differ."""
     task = cast(Explainable, plan.rows.task)
     chosen: list[int] = []
     for position in np.random.default_rng(config.split_seed).permutation(len(student.features)).tolist():

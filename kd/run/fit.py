@@ -1,4 +1,4 @@
-"""What is done with a plan: train it, score it, and log its model."""
+"""The steps of a plan: train the model, score it, and log it."""
 
 import tempfile
 import time
@@ -35,15 +35,15 @@ def learn(
     Args:
         plan: the training.
         config: its options.
-        run: takes curves, cost and predictions.
+        run: receives curves, cost and predictions.
         folder: for checkpoints.
-        watch: is called with each validation within the training, and may end it by raising; there is no bar then.
+        watch: called with each validation during the training, which it ends by raising; there is no progress bar then.
 
     Returns:
         The task's metrics on validation, by their own names.
 
     Raises:
-        Followed: this is not the main process of the training, which alone continues.
+        Followed: this is not the main process, which alone continues after the training.
     """
     fitted = _fit(plan, config, run, folder, watch)
     if not is_main():
@@ -52,7 +52,7 @@ def learn(
     metrics = {f"cost/{name}": value for name, value in fitted.peaks.items()}
     if fitted.examples_per_s is not None:
         metrics["cost/examples_per_s"] = fitted.examples_per_s
-    if not fitted.resumed_step:  # what an interrupted process had spent was not measured
+    if not fitted.resumed_step:  # the time of an interrupted process is unknown
         metrics["cost/train_s"] = fitted.seconds
     table = _scored(plan, config, "validation")
     quality = plan.rows.task.quality(table)
@@ -109,7 +109,7 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
 def score_test(plan: Plan, config: FitOptions, run: tracking.Run) -> dict[str, float]:
     """Score test once with the trained `plan.model`, in float32 as it is served, also against its teacher.
 
-    How far its scores should be tempered is fitted on the predictions on validation that `run` has.
+    Diagnostics that need fitting, such as a temperature, are fitted on the predictions on validation that `run` has.
     """
     task = plan.rows.task
     table = _scored(plan, config, "test")

@@ -1,4 +1,4 @@
-"""What makes two trainings the same: arms, controls and cache keys are hashes of it."""
+"""Everything that decides what a training learns: arms, controls and cache keys are hashes of it."""
 
 import inspect
 from importlib.metadata import version
@@ -13,12 +13,12 @@ from kd.run.data import Rows
 
 DECIDING_CODE = ("data", "evaluation", "models", "objectives", "teacher", "training")
 TEACHING_CODE = ("data", "evaluation", "models", "teacher")
-"""What decides the teacher's outputs and predictions, and how they are kept."""
+"""Folders that decide the teacher's outputs and predictions, and how they are kept."""
 TEACHING_LIBRARIES = ("torch", "transformers", "tokenizers")
 
 
 def shared_identity(config: FitOptions, rows: Rows) -> dict[str, Any]:
-    """Return the options that change what is learned and that arm and control share."""
+    """Return the options that change what is learned and that an arm shares with its control."""
     names = (
         "epochs",
         "batch_size",
@@ -51,9 +51,9 @@ def library_versions() -> list[str]:
 
 
 def code_digest(task: Task, parts: tuple[str, ...] = DECIDING_CODE) -> str:
-    """Return a digest of the source that decides what is learned; a commit would not tell a changed tree apart.
+    """Return a digest of the source that decides what is learned; a commit's id would ignore uncommitted changes.
 
-    Of the tasks only this one's folder counts: an edit in one task leaves what is kept of others valid.
+    Of the tasks only this one's folder counts: an edit in one task leaves the caches of others valid.
     """
     folders = [*(Path(__file__).parents[1] / part for part in parts), Path(inspect.getfile(type(task))).parent]
     if absent := [folder.name for folder in folders if not folder.is_dir()]:

@@ -1,4 +1,4 @@
-"""The teacher's layers ranked by how far its validation loss moves without each of them."""
+"""Rank the teacher's layers by how far its validation loss moves without each of them."""
 
 from functools import cache
 
@@ -21,8 +21,8 @@ RANKING_CODE = ("data", "models")
 def moved(config: StudentConfig, rows: Rows, teacher: Teacher) -> tuple[float, ...]:
     """Return how far the teacher's validation loss moves without each layer; measured once, then kept on disk.
 
-    It is measured in float32 on all validation features, or on 1,024 of them that `split_seed` chooses: whatever their
-    seed, all students of a teacher start from the same layers.
+    It is measured in float32 on all validation features, or on 1,024 of them that `split_seed` chooses, so that
+    students of all seeds start from the same layers.
     """
     features = encoder(config, rows, teacher.processor)("validation")
     chosen = sample(len(features), MOST_FEATURES, config.split_seed)
@@ -46,8 +46,8 @@ def moved(config: StudentConfig, rows: Rows, teacher: Teacher) -> tuple[float, .
 
 @cache
 def _show(found: Importance, teacher: str) -> None:
-    """Show the ranking, once a process: all seeds and arms ask for it."""
-    say(f"Validation loss of {teacher} without each layer in turn ({found.loss:.4f} with all, {found.rows} rows):")
+    """Show the ranking, once a process: all seeds and arms use it."""
+    say(f"Validation loss of {teacher} without each layer in turn ({found.loss:.4f} with all; {found.rows} features):")
     table = Table()
     for name in ("layer (0-based)", "loss without it", "moved by"):
         table.add_column(name, justify="right")

@@ -1,4 +1,4 @@
-"""Where a model named by an option lies on this machine, and the digest of its weights."""
+"""Find the folder of a model that an option names, and the digest of its weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +11,9 @@ from kd.models.load import fetch_weights
 
 @dataclass(frozen=True)
 class Located:
-    """A model's folder; its name with an alias resolved to a version; the sha256 of weights, settings and words.
+    """A model's folder, its name with an alias resolved to a version, and the sha256 of weights, settings and words.
 
-    Its run is empty where none made it.
+    `run_id` is empty for a model that no run logged.
     """
 
     folder: Path
@@ -26,7 +26,7 @@ def locate(name: str, option: str) -> Located:
     """Find `models:/...`, `runs:/...`, `builtin:...`, a folder or a hub id.
 
     Raises:
-        UserError: it is not there, or is no model this project can load safely.
+        UserError: it does not exist, or is no model this project can load safely.
     """
     if name.startswith(("models:/", "runs:/")):
         stored = tracking.stored_model(name, option)

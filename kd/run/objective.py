@@ -1,4 +1,4 @@
-"""What a distilled student minimises beside its own loss: the terms of its objective, built for two models."""
+"""Build the objective of a distilled student: the terms that it minimises beside its own loss, for two models."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ from kd.run.plan import Plan, Teacher
 
 @dataclass(frozen=True)
 class Described:
-    """An objective built.
+    """An objective, and how it is identified.
 
     Attributes:
         objective: without terms where the student learns from the truth alone.
-        identity: what of the options and the teacher makes the learned weights what they are.
+        identity: options and digests that decide the learned weights.
         words: the same in short, for a title.
     """
 
@@ -37,21 +37,20 @@ def objective_of(config: DistillConfig, control: Plan, teacher: Teacher) -> Desc
     """Build the objective for a control's student and its teacher.
 
     Raises:
-        UserError: an objective that means nothing for the task, layers that cannot be mapped, processors that differ
-            where tokens are compared, or a model that does not give what is compared.
+        UserError: the task cannot use the objective, layers cannot be mapped, processors differ where tokens are
+            compared, or a model does not give what is compared.
     """
     _require_meaning(config, control)
     terms = terms_between(config, shape(control.model), shape(teacher.model))
     if not terms:
         return Described(Objective(), {}, "")
-    deep = [term for term in terms if term.needs.teacher]
     ours = Read(control.model, control.processor, config.student)
     require_comparable(config, control.rows, terms, ours, Read(teacher.model, teacher.processor, teacher.located.uri))
     deep = [term for term in terms if term.needs.teacher]
     tempered, jsd = plays_a_part("temperature", config.weights), plays_a_part("beta", config.weights)
     identity: dict[str, Any] = {"temperature": config.temperature} if tempered else {}
     identity |= {"beta": config.beta} if jsd else {}
-    if deep:  # by layers: two maps that say the same are the same
+    if deep:  # by layers: two maps of the same pairs are the same
         identity["layers compared"] = {term.name: [term.needs.student, term.needs.teacher] for term in deep}
     identity |= {"objective": config.objective, "alpha": config.alpha, "teacher": teacher.located.digest}
     matched = plays_a_part("match", config.weights) and config.match != "spaced"
@@ -65,7 +64,7 @@ def objective_of(config: DistillConfig, control: Plan, teacher: Teacher) -> Desc
 
 
 def _require_meaning(config: DistillConfig, control: Plan) -> None:
-    """Refuse an objective that the task has no use for."""
+    """Refuse an objective that the task cannot use."""
     known = control.rows.task.objectives
     if strange := [name for name in config.weights if name not in ("none", *known)]:
         raise UserError(
@@ -75,7 +74,7 @@ def _require_meaning(config: DistillConfig, control: Plan) -> None:
 
 
 def shape(model: PreTrainedModel) -> Shape:
-    """Return what terms must know of a model; 0 where it has no such number."""
+    """Return the sizes of a model that terms need; 0 where it has no such number."""
     return Shape(
         *(getattr(model.config, name, 0) for name in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
     )
@@ -98,7 +97,7 @@ def terms_between(config: DistillConfig, student: Shape, teacher: Shape) -> tupl
 
 @dataclass(frozen=True)
 class Read:
-    """A model, its processor, and what both are called in errors."""
+    """A model, its processor, and the name of both in errors."""
 
     model: PreTrainedModel
     processor: Processor
@@ -108,7 +107,7 @@ class Read:
 def require_comparable(
     config: DistillConfig, rows: Rows, terms: Sequence[ObjectiveTerm], student: Read, teacher: Read
 ) -> None:
-    """Check that two models cut examples alike where that is compared, and give the layers that are compared.
+    """Check that two models read the same tokens where tokens are compared, and give the layers that are compared.
 
     Raises:
         UserError: they do not.

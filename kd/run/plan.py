@@ -1,4 +1,4 @@
-"""A training, decided, before it is carried out."""
+"""The plan of a training, made before anything is trained."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Teacher:
 
 
 class Signals(Protocol):
-    """What a teacher says about a training's splits; computed where it is first needed, and kept on disk."""
+    """A teacher's outputs on a training's splits, computed where they are first needed and kept on disk."""
 
     def train(self, contents: tuple[str, ...] = (OUTPUTS,)) -> TeacherSignal:
         """Return its outputs over the training features."""
@@ -44,7 +44,7 @@ class Signals(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """One training, decided.
+    """The plan of one training.
 
     Attributes:
         stage: entry point's name.
@@ -54,15 +54,15 @@ class Plan:
         seed: of initialisation, order and dropout.
         model: as initialised.
         processor: the model's.
-        rows: what it learns and is scored on.
+        rows: the data it is trained and scored on.
         features: the splits of `rows` as the model is fed.
-        identity: what makes the learned weights what they are, seed left out; hashed to the arm.
+        identity: everything but the seed that decides the learned weights; hashed to the arm.
         control: the same for the arm's control; None where the arm is a control or a teacher.
         objective: comparisons with the teacher; without terms for a teacher and a control.
         teacher: None for a teacher.
-        signals: what the teacher says; None for a teacher.
-        explained: examples on which attributions are compared with the teacher's.
-        teacher_labels: how many labels the teacher has seen, where they are others than the student's; else empty.
+        signals: the teacher's outputs; None for a teacher.
+        explained: number of examples on which attributions are compared with the teacher's.
+        teacher_labels: number of labels the teacher has seen, where they are not the student's; else empty.
     """
 
     stage: str
@@ -84,12 +84,12 @@ class Plan:
 
     @property
     def label(self) -> str:
-        """What a table calls the arm; tag `kd.label`."""
+        """Name of the arm in tables; tag `kd.label`."""
         return f"{self.method} · {self.start}"
 
     @property
     def title(self) -> str:
-        """What people read as the run's name."""
+        """Name of the run, for people."""
         return titled(self.label, self.seed)
 
 

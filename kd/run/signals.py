@@ -1,4 +1,4 @@
-"""What a finished teacher says about the splits of a training: run once, kept on disk, shared by every student."""
+"""A finished teacher's outputs on the splits of a training: computed once, kept on disk, shared by every student."""
 
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -22,15 +22,15 @@ from kd.teacher.signal import Caching, TeacherSignal, Wanted, teacher_signal
 from kd.teacher.tables import kept_table
 
 TOKENS_CPU, TOKENS_CUDA = 2048, 2**17
-"""Greatest length of a forward of the teacher. On a CPU more is slower: features pad one another, and layers outgrow
-the processor's cache. On a GPU it is halved until it fits."""
+"""Most tokens in a forward of the teacher, padding included. On a CPU more are slower: features pad one another, and
+layers outgrow the processor's cache. On a GPU it is halved until it fits."""
 BATCH = 64
-"""Features a pass where the teacher answers."""
+"""Features in a forward where the teacher answers."""
 
 
 @dataclass(frozen=True)
 class TeacherSignals:
-    """See `Signals`; training follows the training's precision, predictions are float32, as the teacher is served."""
+    """See `Signals`. Outputs for training have the training's precision; predictions are float32, as is served."""
 
     config: StudentConfig
     rows: Rows
@@ -59,7 +59,7 @@ class TeacherSignals:
         return teacher_signal(wanted, reading, Caching(self.config.cache, self.config.cache_budget_gib))
 
     def predictions(self, name: SplitName) -> pd.DataFrame:
-        """Return the teacher's predictions on a split, from disk or by having it answer once."""
+        """Return the teacher's predictions on a split, from disk or by running it once."""
 
         def made() -> pd.DataFrame:
             task = self.rows.task

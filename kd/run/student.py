@@ -1,4 +1,4 @@
-"""Train a student on the labels alone: the control of every distilled student."""
+"""The plan of a student that is trained on the labels alone: the control of every distilled student."""
 
 import json
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ DEFAULT_LAYERS = "2"
 
 @dataclass(frozen=True)
 class Start:
-    """A student as initialised: model, processor, what it came from, in words and as a hash."""
+    """A student as initialised: model, processor, and its origin in words and as an identity."""
 
     model: PreTrainedModel
     processor: Processor
@@ -38,10 +38,10 @@ class Start:
 
 
 def plan(config: StudentConfig, rows: Rows, teacher: Teacher | None = None) -> Plan:
-    """Decide the training of a control; `teacher` is given where it is loaded already.
+    """Plan the training of a control; `teacher` is given where it is loaded already.
 
     Raises:
-        UserError: teacher or student are not there, know other labels, or have too few layers.
+        UserError: teacher or student do not exist, know other labels, or have too few layers.
     """
     teacher = teacher or find_teacher(config, rows)
     _require_explainable(config, rows)
@@ -84,9 +84,9 @@ def find_teacher(config: StudentConfig, rows: Rows) -> Teacher:
 
 
 def _newest(config: StudentConfig, rows: Rows) -> str:
-    """Return the URI of the newest version as trained, of those that have seen just these labels, or all, or any.
+    """Return the URI of the newest teacher that has seen exactly these labels, else all of them, else any.
 
-    Where `labelled` restricts the labels, no others will do. An exported version cannot be learned from.
+    Where `labelled` restricts the labels, only the first counts. Exported versions are left out: they cannot be loaded.
     """
     name = f"{model_name(config, rows.test_digest)}-teacher"
     trained = [one for one in tracking.versions(name) if "kd.exported_from" not in one.tags]
@@ -99,10 +99,10 @@ def _newest(config: StudentConfig, rows: Rows) -> str:
 
 
 def further_labels(config: StudentConfig, rows: Rows, teacher: Located) -> str:
-    """Return how many labels a teacher has seen where they are others than its student has, else "".
+    """Return how many labels a teacher has seen where they are not its student's, and warn once; else "".
 
-    Labels that the teacher's own teacher had seen count. `unknown` where its run does not say. A teacher of fewer
-    labels by the same `labelled` draw has seen some of the same: they are nested. It is warned of, once.
+    Labels that the teacher's own teacher had seen count. `unknown` where its run has no such parameter. A teacher of
+    fewer labels by the same `labelled` draw counts as one of the student's labels: the draws are nested.
     """
     if not (config.labelled or config.max_train) or not teacher.run_id:
         return ""
@@ -121,7 +121,7 @@ def further_labels(config: StudentConfig, rows: Rows, teacher: Located) -> str:
 
 @cache
 def _warn_of_labels(teacher: str, seen: str, count: int) -> None:
-    """Warn once a process: all seeds and arms come here."""
+    """Warn once a process: all seeds and arms check their teacher."""
     say(
         f"Warning: the teacher {teacher} was trained on other labels ({seen}) than the {count} of its student: what it "
         "adds is not distillation alone; train both with the same labelled, which is the same rows for every seed"
@@ -129,7 +129,7 @@ def _warn_of_labels(teacher: str, seen: str, count: int) -> None:
 
 
 def initialise(config: StudentConfig, rows: Rows, teacher: Teacher) -> Start:
-    """Build the student: some of the teacher's layers, or of another model's. Arm and control start the same."""
+    """Build the student from layers of the teacher or of another model; arm and control start the same."""
     set_seed(config.seed)
     if config.student_config:
         return _configured(config, rows, teacher)
@@ -144,7 +144,7 @@ def initialise(config: StudentConfig, rows: Rows, teacher: Teacher) -> Start:
 
 
 def _cut(config: StudentConfig, rows: Rows, teacher: Teacher, source: Teacher, wanted: str) -> Start:
-    """Build a student of some of the layers of `source`: the teacher, or another model."""
+    """Build a student from some layers of `source`: the teacher, or another model."""
     whose = f" {called(config.student)}" if config.student else ""
     depth, initialisation = source.model.config.num_hidden_layers, config.initialisation or "spaced"
     layers = parse_layers(wanted)
@@ -161,7 +161,7 @@ def _cut(config: StudentConfig, rows: Rows, teacher: Teacher, source: Teacher, w
 
 
 def called(source: str) -> str:
-    """Return the last part of a model's name; of a registered one its name's end and version, as `teacher 6`."""
+    """Return the last part of a model's name; of a registered one the end of its name and its version: `teacher 6`."""
     name, _, last = source.rstrip("/").removeprefix("models:/").rpartition("/")
     return f"{name.rpartition('-')[2]} {last}" if name and source.startswith("models:/") else last
 
@@ -181,7 +181,7 @@ def _configured(config: StudentConfig, rows: Rows, teacher: Teacher) -> Start:
 
 
 def require_shape(config: StudentConfig, teacher: PreTrainedModel) -> None:
-    """Check, before a teacher is trained, that the student can be made of it.
+    """Check, before a teacher is trained, that the student can be made from it.
 
     Raises:
         UserError: the teacher has too few layers, or `student_config` cannot be built.

@@ -1,4 +1,4 @@
-"""Fine-tune pretrained weights: the teacher."""
+"""The plan of a teacher: pretrained weights, fine-tuned."""
 
 from transformers import set_seed
 
@@ -16,9 +16,9 @@ from kd.run.register import register
 
 
 def finished(config: TeachingOptions, rows: Rows, where: Where) -> str:
-    """Return the URI of the teacher: the finished one given, or one trained here and registered."""
+    """Return the URI of the teacher: a finished one that is given, or one that is trained now and registered."""
     if config.teacher_is_finished:
-        return tracking.stored_model(config.teacher, "teacher").uri  # an alias moved meanwhile changes nothing
+        return tracking.stored_model(config.teacher, "teacher").uri  # resolved: its alias may move meanwhile
     options = narrowed(
         TeacherConfig,
         config,
@@ -37,10 +37,10 @@ def finished(config: TeachingOptions, rows: Rows, where: Where) -> str:
 
 
 def plan(config: TeacherConfig, rows: Rows) -> Plan:
-    """Decide the training of a teacher.
+    """Plan the training of a teacher.
 
     Raises:
-        UserError: the weights are not there or not safe to load.
+        UserError: the weights do not exist or are not safe to load.
     """
     source = locate(config.teacher, "teacher")
     set_seed(config.seed)

@@ -71,7 +71,7 @@ def search_trial(context: Context, arm: Arm, claim: RunningTrial, show: Show) ->
 
     def carry_out() -> None:
         given = options(context.config, arm.name, draw(arm.space, claim.inner), context.config.seed)
-        _train(context, arm, claim, given, show)
+        _train(context, claim, given, show)
 
     _contained(claim, carry_out)
 
@@ -82,7 +82,7 @@ def final_trial(context: Context, arm: Arm, claim: RunningTrial, show: Show) -> 
     def carry_out() -> None:
         number, seed = (claim.inner.suggest_int(name, 0, 2**32 - 1) for name in ("trial", "seed"))
         params = next(one.attempt.params for one in arm.search.trials() if one.attempt.number == number)
-        _train(context, arm, claim, options(context.config, arm.name, params, seed), show, final=True)
+        _train(context, claim, options(context.config, arm.name, params, seed), show, final=True)
 
     _contained(claim, carry_out)
 
@@ -115,9 +115,7 @@ def _agree(claim: RunningTrial, reason: str) -> None:
         tracking.end(run_id, STATUS[state], reason if state == "failed" else state)
 
 
-def _train(
-    context: Context, arm: Arm, claim: RunningTrial, given: StudentConfig, show: Show, final: bool = False
-) -> None:
+def _train(context: Context, claim: RunningTrial, given: StudentConfig, show: Show, final: bool = False) -> None:
     rows = rows_of(context.config, given.seed)
     plan = planned(given, rows)
     name = f"trial {claim.inner.params['trial']} anew" if final else f"trial {claim.number}"

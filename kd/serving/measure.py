@@ -1,4 +1,4 @@
-"""A model is logged as it is served, and measured as it is served."""
+"""Log a model as it is served, and measure it as it is served."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ from kd.serving import package
 
 
 def log_served(run: tracking.Run, task: Task, validation: Dataset, folder: Path) -> str:
-    """Log the model in `folder` into the active run, with its answers to an example of real inputs; returns its URI."""
+    """Log the model in `folder` into `run`, with its answers to an example of real inputs; returns its URI."""
     example = task.requests(validation.select(range(min(3, len(validation)))))
     given = package.answer(task.served, folder, example)
     run.log_text(given.to_json(orient="records"), tracking.ANSWERS)
@@ -26,7 +26,7 @@ def log_served(run: tracking.Run, task: Task, validation: Dataset, folder: Path)
 
 
 def is_profiled(metrics: Mapping[str, float]) -> bool:
-    """Whether a run's model has been measured, on this machine or another."""
+    """Whether a run's model has been measured, on any machine."""
     return "profile/latency_ms_p50" in metrics
 
 
@@ -35,6 +35,7 @@ def measure_apart(model: str, run_id: str, budgets: FitOptions | None = None) ->
 
     Raises:
         UserError: the model or its store cannot be used.
+        RuntimeError: profiling failed for another reason.
     """
     words = [sys.executable, "-m", "kd", "measure", "--model", model, "--into_run", run_id]
     for name, value in budgets_of(budgets).items():

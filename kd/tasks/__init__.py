@@ -1,6 +1,6 @@
-"""What is learned. A new task is one file or folder here and one line in TASKS.
+"""The tasks. A new task is one folder here and one line in TASKS.
 
-The tasks themselves are imported when they are first needed; their options are light, and `--help` reads them.
+A task is imported when it is first needed; its options import nothing heavy, because `--help` reads them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """A task that can be named as `task`.
+    """A value of the option `task`.
 
     Attributes:
         options: the dataclass of its own options.
@@ -37,16 +37,16 @@ TASKS: dict[TaskName, TaskEntry] = {
 
 
 def task_named(name: str) -> type[Task]:
-    """Return the task of that name; KeyError where there is none."""
+    """Return the task of that name; raises KeyError for an unknown name."""
     module, _, kind = TASKS[cast("TaskName", name)].place.partition(":")
     return cast("type[Task]", getattr(import_module(module), kind))
 
 
 def judge_of(name: str) -> type[Judge]:
-    """Return what judges the predictions of a task, by the tag `kd.task` of its runs; KeyError where there is none."""
+    """Return the judge of a task's predictions, by the tag `kd.task` of its runs; KeyError for an unknown name."""
     return task_named(name)
 
 
 def options_of(name: str) -> type[TaskOptions]:
-    """Return the dataclass of a task's own options; KeyError where there is no such task."""
+    """Return the dataclass of a task's own options; raises KeyError for an unknown name."""
     return TASKS[cast("TaskName", name)].options

@@ -1,4 +1,4 @@
-"""One pass of a teacher over features: what it says about each, without a trace of the others in its batch."""
+"""One pass of a teacher over features: its outputs for each, independent of the others in its batch."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -9,22 +9,25 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from kd.base.types import OUTPUTS, Batch, Features, MaskName, TopLogProbs
+from kd.base.types import OUTPUTS, Batch, Features, LayerKind, MaskName, TopLogProbs
 from kd.models.activations import EAGER, look_into
 
+PADDED_AXES: Mapping[LayerKind, tuple[int, ...]] = {"hidden": (0,), "attention": (1, 2), "relation": (1,)}
+"""Axes of a feature's content along which it is padded."""
+
 MANY_OPTIONS = 30_000
-"""From this many options on, the most probable ones are kept and the rest as a whole."""
+"""From this many options, only the most probable ones are kept, and the rest as a whole."""
 TOP_K = 64
 TAIL_POINTS = 8
-"""A tail is known at the temperatures 8/1, 8/2, ... 8/8; see `TopLogProbs`."""
+"""A tail is exact at the temperatures 8/1, 8/2, ... 8/8; see `TopLogProbs`."""
 
 
 def top_log_probs(logits: torch.Tensor, k: int) -> TopLogProbs:
-    """Keep the `k` most probable options, and of the rest the sums that say how much they weigh at any temperature.
+    """Keep the `k` most probable options, and of the rest sums that give their mass at any temperature.
 
     Args:
         logits: `(..., options)`, float32.
-        k: number of options kept; all of them where there are no more.
+        k: number of options kept, at most all.
     """
     log_probabilities = torch.log_softmax(logits, dim=-1)
     values, indices = log_probabilities.topk(min(k, logits.shape[-1]), dim=-1)
@@ -37,7 +40,7 @@ def top_log_probs(logits: torch.Tensor, k: int) -> TopLogProbs:
 
 
 class Compared(Protocol):
-    """What of a task a pass needs; see `kd.base.task.Task`."""
+    """The part of a task that a pass needs; see `kd.base.task.Task`."""
 
     def masks(self, batch: Batch) -> Mapping[MaskName, torch.Tensor]: ...  # noqa: D102
 
@@ -49,13 +52,13 @@ class TeacherPass:
     """A teacher's outputs for given features, one by one without padding, without gradient and without dropout.
 
     Attributes:
-        model: on the device to be used; is put into evaluation mode, and out of fused attention for attention maps.
+        model: on the device to be used; is set to evaluation mode, and to plain attention for attention maps.
         features: with a column `length`.
         collate: pads a list of features.
-        task: says where a batch is valid, and what of the model's output is compared.
+        task: gives the valid positions of a batch, and the outputs that are compared.
         contents: `outputs`, and `hidden.3`, `attention.3` or `relation.3` of layer 3 (0-based), say.
         autocast: bfloat16 or float16; None computes in the model's own precision.
-        tokens: greatest length of a forward, padding included; halved where a GPU's memory runs out.
+        tokens: most tokens in a forward, padding included; halved where a GPU's memory runs out.
     """
 
     model: PreTrainedModel
@@ -67,9 +70,9 @@ class TeacherPass:
     tokens: int = 8192
 
     def __post_init__(self) -> None:
-        """Raises UserError where the model has none of what is wanted."""
+        """Find the contents in the model. Raises UserError where it does not have them."""
         self.lengths = np.asarray(self.features["length"])
-        self._inside = look_into(self.model, [name for name in self.contents if name != OUTPUTS], "teacher")
+        self._inside = look_into(self.model, self.contents, "teacher")
         if "attention" in self._inside.kinds:
             self.model.set_attn_implementation(EAGER)  # SDPA has no maps to give
         self.model.eval()
@@ -77,13 +80,12 @@ class TeacherPass:
     def __call__(self, features: np.ndarray) -> Iterator[dict[str, list[torch.Tensor]]]:
         """Yield outputs for the features at these positions, in their order, as many at a time as fit.
 
-        A tensor a feature: of each of the task's outputs `outputs.NAME` `(positions, ...)`, hidden states
-        `(length, width)`, attention maps `(heads, length, length)`, relations `(3, length, width)`: queries, keys,
-        values. Of 30,000 options or more, `outputs.NAME.values`, `.indices` `(positions, 64)` and `.tail`
-        `(positions, 8)`.
+        A tensor a feature: the task's outputs `outputs.NAME` `(positions, ...)`, hidden states `(length, width)`,
+        attention maps `(heads, length, length)`, relations `(3, length, width)`: queries, keys, values. Outputs of
+        30,000 options or more are `outputs.NAME.values`, `.indices` `(positions, 64)` and `.tail` `(positions, 8)`.
 
         Raises:
-            UserError: the model does not give what is wanted.
+            UserError: the model does not give a content.
         """
         start = 0
         while start < len(features):
@@ -112,8 +114,7 @@ class TeacherPass:
         result = {name: list(torch.split(values, counts)) for name, values in found.items()}
         tokens = masks["tokens"].cpu().numpy()
         for name, part in self._inside.picked(raw, heard).items():
-            kind = name.partition(".")[0]
-            result[name] = _unpadded(part, tokens, {"hidden": (0,), "attention": (1, 2), "relation": (1,)}[kind])
+            result[name] = _unpadded(part, tokens, PADDED_AXES[self._inside.contents[name].kind])
         return result
 
     def _outputs(self, raw: Any, batch: Batch) -> dict[str, torch.Tensor]:
@@ -129,7 +130,7 @@ class TeacherPass:
 
 
 def _unpadded(values: torch.Tensor, valid: np.ndarray, axes: tuple[int, ...]) -> list[torch.Tensor]:
-    """Split a batch into features, and cut the axes (counted without the batch's) along which it is padded."""
+    """Split a batch into features, and remove the padding along `axes` (counted without the batch's)."""
     features = []
     for feature, mask in zip(values, valid, strict=True):
         start, count = int(mask.argmax()), int(mask.sum())

@@ -1,8 +1,8 @@
-"""The teacher as a signal: its outputs over a fixed data set, computed once and read from disk ever after.
+"""The teacher as a signal: its outputs over a fixed data set, computed once and then read from disk.
 
-`KD_HOME/signals/KEY/CONTENTS` holds shards of rows. The key names everything the outputs depend on; another key is
-another folder. Whatever is damaged is computed again, and it alone. Where there can be no cache, the teacher runs on
-every batch instead, saying so.
+`KD_HOME/signals/KEY/CONTENTS` contains shards. The key is a hash of everything the outputs depend on, so other outputs
+are in another folder. Only damaged shards are computed again. Where nothing can be cached, the teacher runs on every
+batch instead, with a warning.
 """
 
 import os
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -18,27 +19,26 @@ import torch
 from kd.base.files import locked, warn_once
 from kd.base.hashing import fingerprint
 from kd.base.home import home
-from kd.base.types import OUTPUTS, CacheName, TeacherOutputs, TopLogProbs, UserError
+from kd.base.types import OUTPUTS, CacheName, LayerContent, LayerKind, TeacherOutputs, TopLogProbs, UserError
 from kd.teacher.cache.index import Index, Teacher, plan, read_index, write_index
 from kd.teacher.cache.reader import Piece, Reader
 from kd.teacher.cache.writer import clear, fill, planning, shard_files, size_of
 
-KINDS = ("hidden", "attention", "relation")
 GIB = 2**30
 CONTENTS = "contents"
-"""Key of what is kept, among what an index says about itself."""
+"""Key of the kept contents in `Index.about`."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked of a teacher.
+    """Outputs that are wanted from a teacher.
 
     Attributes:
-        key: from `signal_key`.
-        features: number of features the data set has.
+        key: hash of everything they depend on.
+        features: number of features in the data set.
         contents: `outputs`, and `hidden.3`, `attention.3` or `relation.3` of layer 3, say.
         about: teacher, data and split, for people who look at the cache.
-        left: whether shorter features are filled up on the left, as the processor does.
+        left: whether shorter features are padded on the left, as the processor does.
     """
 
     key: str
@@ -50,7 +50,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Caching:
-    """Whether to keep outputs on disk (`auto`: up to the budget; `off`: neither written nor read), and GiB of them."""
+    """Whether outputs are kept on disk (`auto`: within the budget; `off`: neither written nor read), and the budget."""
 
     mode: CacheName = "auto"
     budget_gib: float = float("inf")
@@ -60,7 +60,7 @@ class TeacherSignal:
     """The teacher's outputs for any features of one data set: from disk, or by running it on them.
 
     Attributes:
-        computed: number of features that the teacher ran over to fill the cache; 0 where all of it was there.
+        computed: number of features that the teacher ran over to fill the cache; 0 where it was complete.
     """
 
     def __init__(
@@ -79,14 +79,13 @@ class TeacherSignal:
 
     def __call__(self, features: np.ndarray, device: torch.device | None = None) -> TeacherOutputs:
         """Return the teacher's outputs for the features at these positions `(batch,)`, on `device` or on the CPU."""
-        layers: dict[str, dict[int, torch.Tensor]] = {kind: {} for kind in KINDS}
+        layers: dict[str, dict[int, torch.Tensor]] = {kind: {} for kind in get_args(LayerKind)}
         parts: dict[str, torch.Tensor] = {}
         for name, pieces in self._pieces(features).items():
-            kind, _, rest = name.partition(".")
-            if kind == OUTPUTS:
-                parts[rest] = _in_a_row(pieces).to(device or "cpu")
+            if (content := LayerContent.parse(name)) is None:
+                parts[name.removeprefix(f"{OUTPUTS}.")] = _in_a_row(pieces).to(device or "cpu")
             else:
-                layers[kind][int(rest)] = _padded(pieces, self._wanted.left).to(device or "cpu")
+                layers[content.kind][content.layer] = _padded(pieces, self._wanted.left).to(device or "cpu")
         return TeacherOutputs(_named_outputs(parts), **layers)
 
     def all_outputs(self) -> Mapping[str, np.ndarray]:
@@ -121,7 +120,7 @@ class TeacherSignal:
 
 
 def _named_outputs(parts: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor | TopLogProbs]:
-    """Put together what is kept apart of a distribution over many options: `NAME.values`, `.indices`, `.tail`."""
+    """Combine the parts of a distribution over many options: `NAME.values`, `.indices`, `.tail`."""
     found: dict[str, torch.Tensor | TopLogProbs] = {}
     for name in parts:
         plain, _, field_name = name.rpartition(".")
@@ -134,7 +133,7 @@ def _named_outputs(parts: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor 
 
 
 def _in_a_row(pieces: Sequence[Piece]) -> torch.Tensor:
-    """Put features' positions one after the other, `(positions, ...)`, in the features' order; always a copy."""
+    """Concatenate features' positions, `(positions, ...)`, in the features' order; always a copy."""
     first = pieces[0].values
     counts = torch.zeros(sum(len(piece.values) for piece in pieces), dtype=torch.int64)
     for piece in pieces:
@@ -152,7 +151,7 @@ def _in_a_row(pieces: Sequence[Piece]) -> torch.Tensor:
 
 
 def _padded(pieces: Sequence[Piece], left: bool) -> torch.Tensor:
-    """Put features in their places, filling up with 0 what is shorter than the longest; always a copy of its own."""
+    """Stack features in their order, padded with 0 to the longest; always a copy."""
     first = pieces[0].values
     shapes = {piece.values.shape[1:] for piece in pieces}
     size = tuple(map(max, zip(*shapes, strict=True)))
@@ -174,11 +173,11 @@ def _padded(pieces: Sequence[Piece], left: bool) -> torch.Tensor:
 
 
 def teacher_signal(wanted: Wanted, teacher: Callable[[], Teacher], caching: Caching | None = None) -> TeacherSignal:
-    """Open the teacher's outputs; what of them is not on disk is computed and kept first, where it may be.
+    """Open the teacher's outputs; those that are not on disk are first computed and kept, where that is possible.
 
     Args:
         wanted: which outputs.
-        teacher: makes the teacher, which is not needed where all is on disk.
+        teacher: loads the teacher; not called where all outputs are on disk.
         caching: see `Caching`.
     """
     caching = caching or Caching()
@@ -203,12 +202,12 @@ def folder_of(wanted: Wanted) -> Path:
 
 
 def key_of(folder: Path) -> str:
-    """Return what the shards in a folder must be made for."""
+    """Return the key that the shards in a folder must have."""
     return f"{folder.parent.name}/{folder.name}"
 
 
 def _whole(wanted: Wanted) -> Reader | None:
-    """Return a reader of these outputs, kept alone or among others of the same teacher and rows, if all is whole."""
+    """Return a reader of these outputs, kept alone or with others of the same teacher and data, if all are whole."""
     own = folder_of(wanted)
     for folder in [own, *sorted({*own.parent.glob("*/")} - {own})]:
         index = read_index(folder, key_of(folder))
@@ -225,14 +224,14 @@ def _whole(wanted: Wanted) -> Reader | None:
 
 
 def _is_of(name: str, contents: Sequence[str]) -> bool:
-    """Whether what is stored under `name` belongs to one of `contents`: `outputs.logits.tail` belongs to `outputs`."""
-    return name in contents or name.partition(".")[0] in contents
+    """Whether the stored tensor `name` belongs to one of `contents`: `outputs.logits.tail` belongs to `outputs`."""
+    return name in contents or (OUTPUTS in contents and name.startswith(f"{OUTPUTS}."))
 
 
 def _written(
     folder: Path, wanted: Wanted, teacher: Callable[[], Teacher], caching: Caching
 ) -> tuple[Reader | None, int]:
-    """Compute what is missing, and open it: the number of features computed here, too. Raises OSError."""
+    """Compute what is missing, and open it; also returns the number of features computed here. Raises OSError."""
     key = key_of(folder)
     with locked(planning(folder)):
         if (reader := _whole(wanted)) is not None:  # another process has written it meanwhile
@@ -254,7 +253,7 @@ def _written(
 
 
 def _fits(folder: Path, index: Index, caching: Caching) -> bool:
-    """Whether outputs are within the budget, and what is missing of them has room on the disk; says so if not."""
+    """Whether outputs are within the budget and the missing ones fit on the disk; warns if not."""
     needed = index.size - size_of(folder)
     budget = caching.budget_gib if caching.mode == "auto" else float("inf")
     free = shutil.disk_usage(folder.parent).free

@@ -12,14 +12,14 @@ SUFFIX = ".parquet"
 
 
 def kept_table(folder: Path, key: str, made: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """Return a table from `folder`, or make it and keep it there where that can be.
+    """Return a table from `folder`, or make it and keep it there if possible.
 
     Args:
         folder: of all such tables.
-        key: fingerprint of everything that the table depends on.
+        key: hash of everything that the table depends on.
         made: makes it.
     """
-    with suppress(OSError):  # gone meanwhile, or may not be read
+    with suppress(OSError):  # deleted meanwhile, or not readable
         if (path := files.find(folder, key, SUFFIX)) is not None:
             return pd.read_parquet(path)
     table = made()

@@ -1,28 +1,28 @@
-"""What the terms compare of the student's layers, gathered while it trains."""
+"""Gather what objective terms compare of a student's layers, while it trains."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from kd.base.types import ObjectiveTerm, StudentOutputs
+from kd.base.types import LayerContent, LayerKind, ObjectiveTerm, StudentOutputs
 from kd.models.activations import look_into, with_maps
 
 RAW = "raw"
 PROJECTIONS = "distillation"
-"""Name of the projections within the student, while it trains: so optimiser, ranks and checkpoints know them."""
+"""Name of the projections within the student while it trains, so that optimiser, ranks and checkpoints include them."""
 
 
 @contextmanager
 def looked_into(model: PreTrainedModel, terms: Sequence[ObjectiveTerm], seed: int) -> Iterator[dict[str, bool]]:
-    """Have a student in training give what terms need, joined to the teacher's width; afterwards no trace is left.
+    """Make a student in training return what terms need, projected to the teacher's width; afterwards it is as before.
 
     Yields:
-        What the student must be called with. In training it then returns a dict: `raw`, what it would have returned,
-        and for each term `hidden/hidden.1`, say, which `gathered` takes apart. Without needs nothing is changed.
+        Keyword arguments to call the student with. In training it then returns a dict: `raw`, its own output, and for
+        each term entries such as `hidden/hidden.1`, which `gathered` takes apart. Without needs nothing is changed.
     """
     contents = list(dict.fromkeys(name for term in terms for name in term.needs.student))
     if not contents:
@@ -36,7 +36,7 @@ def looked_into(model: PreTrainedModel, terms: Sequence[ObjectiveTerm], seed: in
         found = inside.picked(outputs, heard)
         heard.clear()
         given: dict[str, Any] = {RAW: outputs}
-        for term in terms:  # within the forward, or the ranks' gradients would not be brought together
+        for term in terms:  # within the forward, so that DDP reduces the projections' gradients
             join = projections[term.name] if term.needs.widths else nn.Identity()
             given |= {f"{term.name}/{name}": join(found[name].float()) for name in term.needs.student}
         return given
@@ -61,15 +61,16 @@ def _projections(terms: Sequence[ObjectiveTerm], seed: int) -> nn.ModuleDict:
 
 
 def gathered(returned: Any, terms: Sequence[ObjectiveTerm]) -> tuple[Any, dict[str, StudentOutputs]]:
-    """Take apart what the student returns in training: its own output, and what each term takes of its layers."""
-    if not any(term.needs.student for term in terms):
+    """Separate what the student returns in training: its own output, and the layers that each term compares."""
+    deep = [term for term in terms if term.needs.student]
+    if not deep:
         return returned, {}
     found = {}
-    for term in terms:
-        layers: dict[str, dict[int, torch.Tensor]] = {"hidden": {}, "attention": {}, "relation": {}}
+    for term in deep:
+        layers: dict[str, dict[int, torch.Tensor]] = {kind: {} for kind in get_args(LayerKind)}
         for name in term.needs.student:
-            kind, _, layer = name.partition(".")
-            layers[kind][int(layer)] = returned[f"{term.name}/{name}"]
-        if term.needs.student:
-            found[term.name] = StudentOutputs({}, **layers)
+            content = LayerContent.parse(name)
+            assert content is not None
+            layers[content.kind][content.layer] = returned[f"{term.name}/{name}"]
+        found[term.name] = StudentOutputs({}, **layers)
     return returned[RAW], found

@@ -1,4 +1,4 @@
-"""What happens around the steps of a training: reports, the bar, and an orderly stop."""
+"""Callbacks of a training: reports, the progress bar, and an orderly stop."""
 
 import math
 import signal
@@ -15,19 +15,19 @@ from kd.training.sampler import LengthGroups
 
 
 class Reporter(TrainerCallback):
-    """Passes on what the Trainer logs under this project's names; stops on a loss that is no number."""
+    """Reports what the Trainer logs under this project's names; stops on a loss that is not finite."""
 
     def __init__(self, report: Callable[[dict[str, float], int], None], sampler: LengthGroups) -> None:
-        """Report to `report`, which takes (metrics, step); tell `sampler` the epoch."""
+        """Report to `report`, which takes (metrics, step); set the epoch of `sampler`."""
         self.report = report
         self.sampler = sampler
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Tell the sampler which epoch begins."""
+        """Set the sampler's epoch."""
         self.sampler.epoch = int(state.epoch or 0)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        """Pass on; UserError where the loss is no number."""
+        """Report; UserError where the loss is not finite."""
         if not logs:
             return
         if not math.isfinite(logs.get("loss", 0.0)):
@@ -43,7 +43,7 @@ class Reporter(TrainerCallback):
 
 
 class Progress(ProgressCallback):
-    """The bar alone, with the title and the last validation metric; numbers go to the tracking store."""
+    """The progress bar, with the title and the last validation metric; numbers go to the tracking store."""
 
     def __init__(self, title: str, metric: str) -> None:
         """Show `title`, and the validation metric `metric`."""
@@ -64,23 +64,23 @@ class Progress(ProgressCallback):
             self.training_bar.set_postfix_str(f"val {self.metric} {value:.3f}")
 
     def close(self) -> None:
-        """End the bar's line, also where an error ends the training: what is said next starts a line."""
+        """End the bar's line, also after an error, so that the next message starts a line."""
         if self.training_bar is not None:
             self.training_bar.close()
 
 
 class Stopper(TrainerCallback):
-    """Has a training end with a checkpoint when a signal has come, in all its processes at the same step.
+    """Ends a training with a checkpoint after a signal, in all its processes at the same step.
 
     Attributes:
-        asked: whether a signal has come to this process.
-        agreed: of several processes, whether one said so before this step.
-        agree: tells whether any process says so.
+        asked: set when this process receives a signal.
+        agreed: of several processes, whether one had received a signal before this step.
+        agree: reduces a flag over the processes: whether it is true in any.
         stopped: whether the training was ended.
     """
 
     def __init__(self) -> None:
-        """No signal has come yet."""
+        """Start without a signal."""
         self.asked = threading.Event()
         self.agreed = False
         self.agree: Callable[[bool], bool] = bool
@@ -94,7 +94,7 @@ class Stopper(TrainerCallback):
             control.should_training_stop = self.stopped = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stop, having saved already."""
+        """Stop; the checkpoint is saved already."""
         if not self.stopped and not self.agree(self.asked.is_set()):
             return
         control.should_training_stop = self.stopped = True
@@ -104,7 +104,7 @@ class Stopper(TrainerCallback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Catch SIGTERM and Ctrl-C while training; elsewhere than the main thread there is nothing to catch."""
+        """Catch SIGTERM and Ctrl-C while training; only the main thread receives them."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

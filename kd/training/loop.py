@@ -27,25 +27,25 @@ from kd.training.sampler import Batches, Filled, LengthGroups
 
 Watch = Callable[[Mapping[str, float], int], None]
 BEST = "best.safetensors"
-"""In a checkpoint: the best weights, where they are of an earlier epoch that has no checkpoint."""
+"""File in a checkpoint: the best weights, where they are of an earlier epoch that has no checkpoint."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to train, on what, against what.
+    """Everything that a training needs.
 
     Attributes:
-        model: trained in place; ends as the best checkpoint.
+        model: trained in place; has the best checkpoint's weights at the end.
         features: to train on.
         collate: pads a list of features into a batch.
         task: masks, outputs and the task's own loss.
-        objective: comparisons with the teacher; without terms the task's loss alone is trained on.
+        objective: comparisons with the teacher; without terms the task's loss alone is minimised.
         teacher: the teacher's outputs for features by number, on a device; None without terms.
         validate: metrics of the model on validation.
-        metric: of these, the one that picks the best checkpoint, and whether higher is better.
+        metric: the one of them that selects the best checkpoint, and whether higher is better.
         report: takes (metrics, step).
-        watch: takes (metrics, epochs done) of each validation once reported; what it raises ends the training.
-        folder: where checkpoints go; one that is there is continued.
+        watch: takes (metrics, epochs done) of each validation once reported; an exception from it ends the training.
+        folder: of checkpoints; the training continues from the newest in it.
         title: of the progress bar; empty shows none.
         transfer: whether features without a target take part, to learn from the teacher alone.
     """
@@ -67,12 +67,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Fitted:
-    """How a training went.
+    """The result of a training.
 
     Attributes:
         best: the best validation metric.
         steps: weight updates in all.
-        seconds: spent here, validation included.
+        seconds: taken by this process, validation included.
         examples_per_s: features a second without validation; None where a resumed training had nothing left to do.
         resumed_step: updates before a resume.
         peaks: `ram_peak_mib` and `gpu_peak_mib` of this process during the training, where they can be measured.
@@ -112,7 +112,7 @@ class _Trainer(Trainer):
         self.saved_s = time.perf_counter()
         self.validation_s = 0.0
         self.control: TrainerControl
-        # The Trainer insists on an eval_dataset; `evaluate` below never reads it.
+        # The Trainer requires an eval_dataset; `evaluate` below never reads it.
         super().__init__(
             model=job.model,
             args=arguments,
@@ -120,10 +120,10 @@ class _Trainer(Trainer):
             train_dataset=job.features,
             eval_dataset=job.features,
         )
-        self.loss_is_scaled_for_ga = True  # we divide by the counts of the whole step ourselves
+        self.loss_is_scaled_for_ga = True  # `StepLoss` divides by the counts of the whole step
 
     def get_train_dataloader(self) -> Any:
-        """Return our batches, of which each process gets its own."""
+        """Return the micro-batches of `Batches`, each process its own."""
         loader: DataLoader[Any] = DataLoader(
             Filled(self.job.features),  # type: ignore[arg-type]
             batch_sampler=self.batches,
@@ -133,11 +133,11 @@ class _Trainer(Trainer):
         return self.accelerator.prepare(loader)
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """Count none: `model/gflops` is measured on the served model."""
+        """Count nothing: `model/gflops` is measured on the served model."""
         return 0
 
     def _get_num_items_in_batch(self, batch_samples: Any, device: torch.device) -> None:
-        """Count none: `StepLoss` counts what each term is divided by."""
+        """Count nothing: `StepLoss` counts the positions that each term is divided by."""
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], None]:
         """Fetch the step's micro-batches and count each term's valid positions over all of them and all ranks."""
@@ -147,7 +147,7 @@ class _Trainer(Trainer):
         return batches, None
 
     def _total(self, value: torch.Tensor) -> torch.Tensor:
-        """Add up over the ranks."""
+        """Sum over the ranks."""
         total: torch.Tensor = self.accelerator.reduce(value, reduction="sum")
         return total
 
@@ -179,7 +179,7 @@ class _Trainer(Trainer):
         return best
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint where much would be lost without it: it takes as long as many steps of a small model."""
+        """Write a checkpoint if much would be lost without it: it takes as long as many steps of a small model."""
         waited = self.stopper.asked.is_set() or time.perf_counter() - self.saved_s >= self.checkpoint_every_s
         if not self._total(torch.tensor(float(waited), device=self.args.device)):
             return
@@ -206,7 +206,7 @@ class _Trainer(Trainer):
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest whole checkpoint; the Trainer writes `trainer_state.json` last, so a torn one lacks it."""
+    """Return the newest whole checkpoint; the Trainer writes `trainer_state.json` last, so a torn one has none."""
 
     def whole(path: Path) -> bool:
         try:
@@ -219,11 +219,12 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def fit(job: Job, options: FitOptions) -> Fitted:
-    """Train `job.model`, keep the checkpoint that is best on validation, and continue a checkpoint that is there.
+    """Train `job.model`, from its newest checkpoint if there is one, and keep the weights that are best on validation.
 
     Raises:
-        UserError: the loss became infinite or no number.
-        Stopped: a signal came; the checkpoint is saved.
+        UserError: the loss is not finite.
+        Stopped: a signal arrived; a checkpoint is saved.
+        Lost: another process of the training ended.
     """
     with looked_into(job.model, job.objective.terms, options.seed) as switches:
         return _fit(job, options, switches)
@@ -238,7 +239,7 @@ def _fit(job: Job, options: FitOptions, switches: Mapping[str, bool]) -> Fitted:
     progress = Progress(job.title, job.metric[0])
     if job.title:
         trainer.add_callback(progress)
-    stopper.agree = lambda asked: bool(trainer._total(torch.tensor(float(asked), device=trainer.args.device)))
+    stopper.agree = lambda flag: bool(trainer._total(torch.tensor(float(flag), device=trainer.args.device)))
     trainer.add_callback(stopper)
     if options.patience:
         trainer.add_callback(EarlyStoppingCallback(options.patience))
@@ -252,7 +253,7 @@ def _fit(job: Job, options: FitOptions, switches: Mapping[str, bool]) -> Fitted:
     except RuntimeError as error:
         raise lost(error) from error
     seconds = time.perf_counter() - start
-    # accelerate leaves autocast around `forward`; the model would go on computing in bf16, unlike the served one.
+    # accelerate leaves autocast around `forward`, and the model would compute in bf16, unlike the served one.
     model = trainer.accelerator.unwrap_model(job.model, keep_fp32_wrapper=False)
     if trainer.best is not None:
         model.load_state_dict(trainer.best)

@@ -1,4 +1,4 @@
-"""What a training step minimises: the teacher's terms and the task's own loss, as means over the whole step."""
+"""The loss of a training step: the teacher's terms and the task's own loss, as means over the whole step."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ TASK = "task"
 
 
 class Learned(Protocol):
-    """What of a task a training needs; see `kd.base.task.Task`."""
+    """The part of a task that a training needs; see `kd.base.task.Task`."""
 
     def masks(self, batch: Batch) -> Mapping[MaskName, torch.Tensor]: ...  # noqa: D102
 
@@ -37,21 +37,21 @@ def labelled(masks: Mapping[MaskName, torch.Tensor]) -> torch.Tensor:
 
 
 def is_filler(batch: Batch) -> bool:
-    """Whether a batch stands in for features that a rank has not got."""
+    """Whether a batch is a placeholder, for a rank that has no features left."""
     return bool(batch.features[0] < 0)
 
 
 class StepLoss:
     """alpha x weighted sum of the teacher's terms + (1 - alpha) x task loss, each a mean over the step.
 
-    A step may be several micro-batches on several ranks: `begin` counts over all of them what each term is divided by,
-    so that neither changes the value. A feature without a target has the teacher's terms alone, with weight 1: then a
-    term's mean is over all features, weighted alpha where there is a target and 1 elsewhere, and the task's mean counts
-    by the share of the features that have one.
+    A step may be several micro-batches on several ranks: `begin` counts each term's positions over all of them, so that
+    the value does not depend on how the step is split. A feature without a target has the teacher's terms alone, with
+    weight 1: then a term's mean is over all features, weighted alpha where there is a target and 1 elsewhere, and the
+    task's mean is weighted by the share of features with a target.
     """
 
     def __init__(self, task: Learned, objective: Objective, transfer: bool) -> None:
-        """Take `objective`; `transfer`: features without a target take part."""
+        """Minimise `objective`; `transfer`: whether features without a target take part."""
         self.task = task
         self.terms = objective.terms
         alpha = objective.alpha if self.terms else 0.0
@@ -91,10 +91,10 @@ class StepLoss:
         """Return a micro-batch's part of the step's loss.
 
         Args:
-            raw: what the model returned.
-            layers: what each term that compares layers takes of the student, by the term's name.
+            raw: the model's output.
+            layers: the student's layers that each term compares, by the term's name.
             batch: on the same device.
-            teacher: None where there are no terms.
+            teacher: the teacher's outputs; None where there are no terms.
         """
         sums, alone = {TASK: self.task.loss(raw, batch)[0]}, {}
         if teacher is not None:
@@ -109,7 +109,7 @@ class StepLoss:
         for name in sums:  # also of a filler, as all ranks report the same terms
             self.means.setdefault(name, total)
             self.parts.setdefault(name, total)
-        if is_filler(batch):  # nothing of it counts, but all weights take part, as the ranks' gradients are joined
+        if is_filler(batch):  # it counts nothing, but DDP needs a gradient of all weights on every rank
             return total + 0.0 * torch.stack([*sums.values(), *alone.values()]).sum()
         for name, value in sums.items():
             count = self.counts[name].clamp(min=1)
@@ -134,7 +134,7 @@ class StepLoss:
         return found
 
     def warnings(self) -> tuple[str, ...]:
-        """Say which terms hardly count."""
+        """Return a warning for each term that is a negligible part of the total."""
         whole = sum(self.shares.values())
         return tuple(
             f"the loss term {name!r} made up {share / whole:.2%} of the total: at this weight it teaches little"
@@ -146,7 +146,7 @@ class StepLoss:
 def _valid(
     term: ObjectiveTerm, masks: Mapping[MaskName, torch.Tensor], chosen: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Return where a term counts, in the shape of what it compares; `chosen` features alone where that is given."""
+    """Return where a term counts, in the shape of what it compares; only in `chosen` features where they are given."""
     mask = masks[term.mask]
     if chosen is not None:
         mask = mask & chosen.reshape(-1, *[1] * (mask.dim() - 1))

@@ -1,4 +1,4 @@
-"""How much memory this process takes at most from now on."""
+"""Peak memory of this process during a training."""
 
 import re
 from contextlib import suppress
@@ -11,19 +11,19 @@ PROCESS = Path("/proc/self")
 
 
 class Peaks:
-    """The greatest RAM and GPU memory from construction on; earlier peaks of the process do not count."""
+    """The greatest RAM and GPU memory since construction; earlier peaks of the process do not count."""
 
     def __init__(self) -> None:
-        """Begin to watch. Linux resets a process's peak on request; elsewhere there is no figure."""
+        """Reset the peaks. Only Linux can reset a process's peak RAM; elsewhere there is no figure."""
         self._resets = False
-        with suppress(OSError):  # no such file off Linux, or the system does not let it be written
+        with suppress(OSError):  # not Linux, or the file may not be written
             (PROCESS / "clear_refs").write_text("5")
             self._resets = True
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
 
     def read(self) -> dict[str, float]:
-        """Return `ram_peak_mib`, and on a GPU `gpu_peak_mib` (reserved by torch); what cannot be measured is absent."""
+        """Return `ram_peak_mib` and, on a GPU, `gpu_peak_mib` (reserved by torch); unmeasured figures are absent."""
         found: dict[str, float] = {}
         if self._resets:
             peak = re.search(r"^VmHWM:\s+(\d+) kB", (PROCESS / "status").read_text(), re.MULTILINE)

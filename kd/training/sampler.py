@@ -1,4 +1,4 @@
-"""In which order the rows are trained on."""
+"""The order in which features are trained on."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,18 +9,18 @@ from torch.utils.data import Sampler
 from kd.base.types import Features
 
 FILLER = -1
-"""Stands for a feature where a process has none left."""
+"""Number of a placeholder, where a process has no feature left."""
 
 
 class LengthGroups(Sampler[int]):
-    """Rows in random order, but rows of like length share a batch.
+    """Features in random order, but features of similar length share a batch.
 
-    The order is a function of (seed, epoch) alone, so a resumed training sees the rows it would have seen.
-    Within each stretch of 50 global batches the rows are sorted by length; the batches are then shuffled.
+    The order is a function of (seed, epoch) alone, so a resumed training sees the features it would have seen.
+    Within each stretch of 50 global batches the features are sorted by length; the batches are then shuffled.
     """
 
     def __init__(self, lengths: Sequence[int], group: int, seed: int, rows: int = 0) -> None:
-        """Group `lengths` (tokens a row) by the global batch size `group`; `rows` an epoch, 0 for each row once."""
+        """Group features of these `lengths` by the global batch size `group`; `rows` an epoch, 0 for each once."""
         self.lengths = np.asarray(lengths)
         self.group = group
         self.seed = seed
@@ -31,7 +31,7 @@ class LengthGroups(Sampler[int]):
         return self.rows
 
     def __iter__(self) -> Iterator[int]:
-        """Go through all rows, and through them again, each time anew, until there are as many as asked."""
+        """Yield all features in random order, and again in a new order, until the epoch has enough."""
         generator = np.random.default_rng((self.seed, self.epoch))
         left = self.rows
         while left > 0:
@@ -54,14 +54,14 @@ class LengthGroups(Sampler[int]):
 
 
 class Batches(Sampler[list[int]]):
-    """The order cut into micro-batches, in turn for each process of a training; all get equally many.
+    """The order split into micro-batches, in turn for each process of a training, equally many for each.
 
-    The last step of an epoch may have fewer features than the others. Several processes share them evenly; one that
-    gets none gets a batch of FILLER, which counts nothing.
+    The last step of an epoch may have fewer features than the others. Processes share them evenly; one that gets none
+    gets a batch of FILLER, which counts nothing.
     """
 
     def __init__(self, order: LengthGroups, batch_size: int, processes: int) -> None:
-        """Cut `order`, whose groups are the features of a step over all processes."""
+        """Split `order`, whose groups are the features of a step over all processes."""
         self.order = order
         self.batch_size = batch_size
         self.processes = processes
@@ -89,10 +89,10 @@ class Batches(Sampler[list[int]]):
 
 
 class Filled:
-    """Features, and one of no account at the place FILLER: a copy of the first, whose number is FILLER."""
+    """Features, with a placeholder at position FILLER: a copy of the first, whose number is FILLER."""
 
     def __init__(self, features: Features) -> None:
-        """Add it to `features`."""
+        """Add the placeholder to `features`."""
         self._features = features
 
     def __len__(self) -> int:  # noqa: D105

@@ -179,7 +179,7 @@ def test_encoded_rows_are_shown_checked_and_pruned_too(kept, kd_home):
     (folder / ".0123abcd").write_bytes(b"of a killed writer")
     shown = said()
     line = next(line for line in shown.splitlines() if "the good set" in line)
-    for word in ("test", "3", "encoded rows", "whole"):
+    for word in ("test", "3", "encoded features", "whole"):
         assert f" {word} " in line
     assert "the bad set" not in shown
     assert (shown.count("damaged"), shown.count("unfinished")) == (1, 1)

@@ -73,7 +73,7 @@ def test_of_many_rows_as_many_as_said_are_taken_and_the_table_tells(config, meas
     started(config)
     assert len(measured[0]) == 5
     out = capsys.readouterr().out
-    assert "5 rows" in out
+    assert "5 features" in out
     assert "loss without it" in out
 
 

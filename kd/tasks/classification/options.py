@@ -1,4 +1,4 @@
-"""Options of text classification. Nothing heavy is imported: `--help` reads this file."""
+"""Options of text classification. Nothing heavy is imported, because `--help` reads this file."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -25,7 +25,7 @@ class ClassificationOptions(TaskOptions):
     """Longest input in tokens, >= 4; longer ones are cut."""
 
     def __post_init__(self) -> None:
-        """Refuse two columns of one name."""
+        """Refuse a column that is named twice."""
         super().__post_init__()
         require(self.max_length >= 4, "max_length", self.max_length, "a number of tokens >= 4")
         named = [column for column in (self.text_column, self.text_pair_column, self.label_column) if column]

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 UNLABELLED = -100
-"""Stands for a label where there is none."""
+"""Label of a feature without a label."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Classification:
         text: column of the text.
         text_pair: column of the second text, or empty.
         label: column of the label.
-        max_length: longest input in tokens; longer ones are cut.
-        labels: label names in the order of the model's logits; known after `fitted`.
+        max_length: longest input in tokens; longer ones are truncated.
+        labels: label names in the order of the model's logits; set by `fitted`.
     """
 
     text: str
@@ -98,7 +98,7 @@ class Classification:
         return (*self.inputs, self.label)
 
     def identity(self) -> Mapping[str, Any]:
-        """The columns read, the labels, and where a text is cut."""
+        """The input columns, the labels, and the length at which texts are truncated."""
         return {
             "task": {"task": self.name, "inputs": list(self.inputs), "labels": list(self.labels)},
             "max_length": self.max_length,
@@ -108,7 +108,7 @@ class Classification:
         """Learn the label names from train.
 
         Raises:
-            UserError: fewer than two classes, labels that look like no classes, or a label that train has not.
+            UserError: fewer than two classes, values that do not look like classes, or a label that is not in train.
         """
         from datasets import ClassLabel
 
@@ -120,16 +120,16 @@ class Classification:
             raise UserError(
                 f"label_column={self.label!r}: train has one class only ({distinct[0]!r}); give data with at least two"
             )
-        if not self.labels and len(distinct) > max(20, len(seen) / 2):  # of what is known, a few rows may be used
+        if not self.labels and len(distinct) > max(20, len(seen) / 2):  # with known labels, a few rows may be used
             raise UserError(
                 f"label_column={self.label!r}: {len(distinct)} different values in {len(seen)} training rows are not "
-                f"classes (such as {distinct[0]!r}); name the column that holds the label"
+                f"classes (such as {distinct[0]!r}); give the name of the label's column"
             )
         names: tuple[SplitName, ...] = ("validation", "test")
         for name in names:
             if unseen := sorted(set(_label_names(getattr(splits, name), self.label)) - set(distinct)):
                 raise UserError(
-                    f"label_column={self.label!r}: {name} has labels that train has not: {_listed(unseen)}; "
+                    f"label_column={self.label!r}: {name} has labels that train lacks: {_listed(unseen)}; "
                     f"train has {_listed(distinct)}"
                 )
         return replace(self, labels=declared or tuple(distinct))
@@ -144,13 +144,13 @@ class Classification:
         return model, tokenizer
 
     def require_fit(self, model: PreTrainedModel, processor: PreTrainedTokenizerBase, option: str) -> None:
-        """Have the two agree on the padding token; the model must have positions for `max_length` tokens."""
+        """Make the two agree on the padding token; the model must have positions for `max_length` tokens."""
         from kd.models.load import fit_together
 
         fit_together(model, processor, option, self.max_length)
 
     def processor_digest(self, processor: PreTrainedTokenizerBase) -> str:
-        """Name all that the tokenizer would save."""
+        """Return a digest of everything that the tokenizer would save."""
         from kd.models.load import tokenizer_digest
 
         return tokenizer_digest(processor)
@@ -197,7 +197,7 @@ class Classification:
         return result
 
     def encode(self, examples: Dataset, processor: PreTrainedTokenizerBase) -> Dataset:
-        """Tokenise, truncated to `max_length` tokens; labels become indices, and -100 where there is none."""
+        """Tokenise, truncated to `max_length` tokens; labels become indices, and a missing label -100."""
         from datasets import Dataset
 
         encoded = dict(processor(*self._texts(examples), truncation=True, max_length=self.max_length))
@@ -226,7 +226,7 @@ class Classification:
         return {"logits": raw.logits}
 
     def loss(self, raw: Any, batch: Batch) -> Term:
-        """Cross-entropy in nats of logits `(batch, classes)`, summed over labelled rows."""
+        """Cross-entropy in nats of logits `(batch, classes)`, summed over labelled features."""
         import torch.nn.functional as F
 
         labels = batch.truth["labels"]
@@ -247,12 +247,12 @@ class Classification:
         return decided
 
     def evidence(self, raw: Any, decided: torch.Tensor) -> torch.Tensor:
-        """Log-probability in nats of the class: unlike a logit, it says nothing that all classes have in common."""
+        """Log-probability in nats of the class: unlike a logit, it leaves out what all classes have in common."""
         known: torch.Tensor = raw.logits.float().log_softmax(dim=-1)
         return known.gather(-1, decided.unsqueeze(-1)).squeeze(-1)
 
     def trusted(self, outputs: Mapping[str, np.ndarray], confidence: float, balanced: bool, seed: int) -> np.ndarray:
-        """By the probability of the most probable class, and as many rows of each class that is predicted."""
+        """Choose by the probability of the most probable class; balanced, equally many of each predicted class."""
         return scores.trusted(scores.softmax(outputs["logits"]), confidence, balanced, seed)
 
     def predictions(self, examples: Dataset, records: Sequence[Sequence[Record]]) -> pd.DataFrame:
@@ -274,7 +274,7 @@ class Classification:
 
     @staticmethod
     def churn(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
-        """`changed`, and of it `to right` and `to wrong`; the rest went from one wrong class to another."""
+        """`changed`, and of it `to right` and `to wrong`; the rest changed from one wrong class to another."""
         return scores.churn(before, after)
 
     @staticmethod
@@ -327,7 +327,7 @@ class Classification:
         return Path(__file__).with_name("served.py")
 
     def serving(self) -> dict[str, Any]:
-        """The text columns' names, needed for pairs, the labels, and where a text is cut."""
+        """The text columns' names, needed for pairs, the labels, and the length at which texts are truncated."""
         return {"task": self.name, "inputs": list(self.inputs), "labels": list(self.labels),
                 "max_length": self.max_length}  # fmt: skip
 
@@ -335,7 +335,7 @@ class Classification:
         return [" ".join(texts) for texts in zip(*self._texts(rows), strict=True)]
 
     def _texts(self, rows: Dataset) -> list[list[str]]:
-        """Return each input column, read at once: row by row takes twenty times as long."""
+        """Return each input column, read in one go: row by row takes twenty times as long."""
         return [list(map(str, rows[column][:])) for column in self.inputs]
 
 

@@ -1,7 +1,7 @@
-"""How the teacher's outputs over a data set are cut into shards, planned from a few before the rest is computed.
+"""How the teacher's outputs over a data set are split into shards, planned from a few before the rest is computed.
 
-Rows lie longest first, so that the teacher pads little and a training batch, whose rows are of like length, touches few
-shards. A row's place is one uint32 in a memory-mapped file; which shard a place belongs to is a few starts.
+Rows, one a feature, are stored longest first, so that the teacher pads little and a training batch, whose features have
+similar lengths, touches few shards. A row's place is one uint32 in a memory-mapped file; each shard has a first place.
 """
 
 import json
@@ -18,18 +18,18 @@ from kd.base.hashing import SHORT, bytes_digest
 from kd.teacher.cache import shard
 
 SHARD_BYTES = 64 * 2**20
-"""Size of a shard, of which a killed writer loses at most two, and writing takes a few in RAM."""
+"""Size of a shard. A killed writer loses at most two, and a few are in RAM while writing."""
 SHARD_ROWS, SHARDS = 512, 64
-"""Outputs may be small where the teacher is slow: there are at least 64 shards, unless they had less than 512 rows. So
-a killed writer loses little, processes share the work evenly, and a reader can keep all of them open."""
+"""There are at least 64 shards, unless they would have fewer than 512 rows: outputs may be small where the teacher is
+slow. So a killed writer loses little, processes share the work evenly, and a reader can keep all shards open."""
 SMALL = 1024
-"""A content with up to this many values a row on average is kept in float32: 4 KiB a row are no more than the text's
-own tokens take with all their columns, and half of it is not worth a rounding. Larger ones are float16 with a scale."""
+"""A content with up to this many values a row on average is kept in float32: its 4 KiB a row are no more than the
+encoded text takes, and halving them is not worth a rounding. Larger ones are float16 with a scale."""
 INDEX = "index"
 SAMPLE = 16
-"""Features that a plan is made from."""
+"""Features from which the plan is made."""
 Part = Mapping[str, Sequence[torch.Tensor]]
-"""Some rows' outputs by content: a tensor a row, without padding, on any device."""
+"""Outputs of some rows by content: a tensor for each row, without padding, on any device."""
 
 
 class Teacher(Protocol):
@@ -47,15 +47,15 @@ class Teacher(Protocol):
 
 @dataclass(frozen=True)
 class Index:
-    """Where each row lies.
+    """Where each row is stored.
 
     Attributes:
         places: `(rows,)`, position of each row in the order of the shards; may be memory-mapped.
         starts: `(shards + 1,)`, first place of each shard, and the number of rows.
-        half: by content, whether float16 was planned for.
-        size: bytes of all shards, as estimated.
+        half: by content, whether float16 is planned.
+        size: estimated bytes of all shards.
         about: for people: teacher, data, split, contents.
-        digest: of `places` and `starts`: a shard made for another cut of the rows is foreign.
+        digest: of `places` and `starts`; a shard made for another split of the rows is foreign.
     """
 
     places: np.ndarray
@@ -72,11 +72,10 @@ class Index:
 
 
 def plan(teacher: Teacher, about: Mapping[str, str]) -> Index:
-    """Run the teacher over a few features of all lengths, and plan the rest: no axis is assumed to mean anything.
+    """Run the teacher over a few features of all lengths, and plan the shards; no axis is assumed to mean anything.
 
-    Along each axis sizes are taken to grow linearly with the length, as far as these features show it; values
-    themselves are stored with each feature's true shape, so a wrong guess makes shards larger or smaller and nothing
-    else.
+    Each axis is assumed to grow linearly with the length, as fitted on these features. Values are stored with each
+    feature's true shape, so a wrong estimate only makes shards larger or smaller.
     """
     lengths = np.asarray(teacher.lengths, dtype=np.int64)
     order = np.argsort(-lengths, kind="stable")
@@ -109,7 +108,7 @@ def _linear(lengths: np.ndarray, sizes: np.ndarray, wanted: np.ndarray) -> np.nd
 
 
 def _cut(filled: np.ndarray) -> np.ndarray:
-    """Cut rows into shards, given the bytes up to and including each row."""
+    """Split rows into shards, given the bytes up to and including each row."""
     starts, most = [0], max(SHARD_ROWS, -(-len(filled) // SHARDS))
     while starts[-1] < len(filled):
         start = starts[-1]
@@ -124,7 +123,7 @@ def _digest(places: np.ndarray, starts: np.ndarray) -> str:
 
 
 def write_index(folder: Path, key: str, index: Index) -> None:
-    """Write an index in the place of any other; the caller has the lock. Raises OSError."""
+    """Write an index, replacing any other; the caller has the lock. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     facts: dict[str, Any] = {"half": dict(index.half), "size": index.size, "about": dict(index.about)}
     tensors = {"places": index.places, "starts": index.starts}

@@ -1,8 +1,8 @@
-"""The teacher's outputs on disk: who writes, what is whole, and what must be computed again.
+"""Write the teacher's outputs to disk: compute what is missing, once, and again what is damaged.
 
-A process that wants outputs that are not there computes some of the missing shards: ranks, trials and other commands
-share the work without talking to one another. Each shard has a lock that the system takes back when its owner ends,
-however it ends; then another computes that shard. What has been published stays. No decision looks at a clock.
+A process that needs outputs that are not on disk computes some of the missing shards: ranks, trials and other commands
+share the work without communication. Each shard has a lock, which the system releases when its owner ends in any way;
+another process then computes that shard. Published shards stay. Nothing depends on a clock.
 """
 
 import logging
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def planning(folder: Path) -> Path:
-    """Return the lock of what one process does for all: planning, and clearing away; it lies beside the folder."""
+    """Return the lock, beside the folder, for what one process does for all: planning and clearing."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     return folder.with_suffix(".lock")
 
@@ -35,7 +35,7 @@ def planning(folder: Path) -> Path:
 def shard_files(
     folder: Path, key: str, index: Index, check: Callable[[Path], bool] = files.stays_whole
 ) -> tuple[dict[int, Path], list[Path]]:
-    """Return the whole shards of a cache, and what is damaged, of another cache, or misplaced."""
+    """Return the whole shards of a cache, and files that are damaged, of another cache, or duplicate."""
     whole: dict[int, Path] = {}
     wrong = []
     for path in sorted(folder.glob(f"*{shard.SUFFIX}")):
@@ -73,7 +73,7 @@ def size_of(folder: Path) -> int:
 
 
 def clear(folder: Path, key: str, index: Index) -> None:
-    """Delete all files that are not a shard as planned; the caller has the lock."""
+    """Delete all files that are no planned shard; the caller has the lock."""
     wrong = shard_files(folder, key, index)[1]
     if wrong:
         log.warning("teacher cache %s: %d shards are damaged: the teacher runs over their rows again", key, len(wrong))
@@ -82,14 +82,14 @@ def clear(folder: Path, key: str, index: Index) -> None:
 
 
 def fill(folder: Path, key: str, index: Index, teacher: Teacher, title: str) -> int:
-    """Have the teacher compute what is missing and nobody else is at, then wait for the others.
+    """Compute the missing shards that no other process computes, then wait for the others.
 
     Returns:
         The number of rows computed here.
 
     Raises:
-        OSError: the disk is full, a quota is reached, or nothing can be written. Of what was written here nothing is
-            left then, so that checkpoints find room.
+        OSError: the disk is full, a quota is reached, or nothing can be written. All that was written here is deleted
+            first, so that there is room for checkpoints.
     """
     order = np.argsort(index.places, kind="stable")
     missing = sorted({*range(index.shards)} - {*shard_files(folder, key, index)[0]})
@@ -97,7 +97,7 @@ def fill(folder: Path, key: str, index: Index, teacher: Teacher, title: str) -> 
     mine: list[int] = []
     bar = tqdm(total=sum(map(len, rows.values())), desc=title, disable=not title, dynamic_ncols=True, leave=False)
     try:
-        # the teacher runs on while a shard is hashed and written
+        # the teacher keeps running while a shard is hashed and written
         with bar, ThreadPoolExecutor(1) as disk, ExitStack() as pending:
             for number, wait in [(number, wait) for wait in (False, True) for number in missing]:
                 if wait:
@@ -120,7 +120,10 @@ def fill(folder: Path, key: str, index: Index, teacher: Teacher, title: str) -> 
 
 @contextmanager
 def _claimed(folder: Path, number: int, wait: bool) -> Iterator[bool]:
-    """Take the right to compute a shard that is not there; without `wait` only where no other process has it."""
+    """Lock a missing shard in order to compute it; yields whether it is still missing, False if it is locked.
+
+    With `wait`, wait for the process that has locked it.
+    """
     path = folder / f".{_label(number)}.lock"
     with ExitStack() as locks:
         try:
@@ -129,13 +132,13 @@ def _claimed(folder: Path, number: int, wait: bool) -> Iterator[bool]:
             yield False
             return
         yield not any(folder.glob(f"{_label(number)}-*"))
-        path.unlink(missing_ok=True)  # before it is released; a process that waited for it sees that it is gone
+        path.unlink(missing_ok=True)  # before its release; a process that waited for it sees that it is deleted
 
 
 def _computed(
     parts: Iterator[Part], half: Mapping[str, bool], done: Callable[[int], object]
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return the content of a shard, and the mean mass of the options that are not kept, where some are not."""
+    """Return the tensors of a shard and its notes: the mean mass of the options that are not kept, if there are any."""
     rest: list[float] = []
     packed: dict[str, list[Packed]] = {}
     for part in parts:
@@ -157,14 +160,14 @@ def remove(folder: Path) -> None:
 
     Raises:
         Timeout: it is being written.
-        OSError: it may not be deleted.
+        OSError: it cannot be deleted.
     """
     lock = planning(folder)
     with ExitStack() as locks:
         for path in [lock, *folder.glob(".*.lock")]:
             locks.enter_context(locked(path, wait=False))
-        with suppress(FileNotFoundError):  # another process was quicker
+        with suppress(FileNotFoundError):  # another process was faster
             shutil.rmtree(folder)
         lock.unlink(missing_ok=True)
-    with suppress(OSError):  # other outputs of this teacher are there
+    with suppress(OSError):  # it has other outputs of this teacher
         folder.parent.rmdir()
