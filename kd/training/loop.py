@@ -232,6 +232,7 @@ def fit(job: Job, options: FitOptions) -> Fitted:
 
 def _fit(job: Job, options: FitOptions, switches: Mapping[str, bool]) -> Fitted:
     stopper, peaks = Stopper(), Peaks()
+    configured = dict(vars(job.model.config))
     trainer = _Trainer(job, options, _arguments(job, options), stopper, switches)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
@@ -255,6 +256,9 @@ def _fit(job: Job, options: FitOptions, switches: Mapping[str, bool]) -> Fitted:
     seconds = time.perf_counter() - start
     # accelerate leaves autocast around `forward`, and the model would compute in bf16, unlike the served one.
     model = trainer.accelerator.unwrap_model(job.model, keep_fp32_wrapper=False)
+    vars(model.config).update(configured)  # Trainer turns use_cache off, and the saved model would generate slowly
+    for name in vars(model.config).keys() - configured.keys():
+        delattr(model.config, name)
     if trainer.best is not None:
         model.load_state_dict(trainer.best)
     if stopper.stopped:

@@ -205,6 +205,16 @@ class Watched:
         return validation_loss(model)
 
 
+def test_training_changes_weights_and_leaves_the_configuration_as_it_was(tmp_path):
+    """Trainer turns `use_cache` off, which would make a saved model generate slowly and look like another shape."""
+    work = job(tmp_path)
+    work.model.config.use_cache = True
+    before, told = weights(work.model), work.model.config.to_json_string(use_diff=False)
+    fit(work, RECIPE)
+    assert difference(before, work.model.state_dict()) > 0
+    assert work.model.config.to_json_string(use_diff=False) == told
+
+
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
     """Weights after three epochs of three updates with dropout, uninterrupted, and those of the best checkpoint."""
