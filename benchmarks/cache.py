@@ -17,24 +17,25 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from datasets import Dataset
+import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from benchmarks.results import Result, Settings, fresh
-from kd.base.types import CALLER_ONLY, PrecisionName
+from kd.base.types import OUTPUTS, Batch, Features, PrecisionName
+from kd.data.encoded import encoded
 from kd.data.sources import DataRequest, load
-from kd.models.load import fetch_weights, load_tokenizer
+from kd.models.load import fetch_weights
 from kd.models.precision import autocast_dtype, resolve_precision
 from kd.models.students import build_student
 from kd.objectives.soft import soft_kl
-from kd.run.student import TOKENS_CPU
-from kd.tasks.classification import Classification
+from kd.run.signals import TOKENS_CPU
+from kd.tasks.classification.task import Classification
 from kd.teacher.run import TeacherPass
 from kd.teacher.signal import Caching, TeacherSignal, Wanted, teacher_signal
 from kd.training.sampler import LengthGroups
 
 WRITING, READING = "Teacher cache: writing", "Teacher cache: reading"
-CONTENTS = {"logits": ("logits",), "logits and 2 hidden layers": ("logits", "hidden.2", "hidden.5")}
+CONTENTS = {"logits": (OUTPUTS,), "logits and 2 hidden layers": (OUTPUTS, "hidden.2", "hidden.5")}
 Told = tuple[list[dict[str, float]], str]
 """Figures of each repeat, and what a reader must know."""
 ROWS, STEPS, BATCH, SEED = 1024, 60, 32, 0
@@ -50,18 +51,18 @@ def measure(settings: Settings) -> list[Result]:
 
 
 def work(settings: Settings, contents: tuple[str, ...], precision: PrecisionName) -> TeacherPass:
-    """Make a MiniLM-L6 that is to be asked about texts of the data."""
+    """Make a MiniLM-L6 with texts of the data."""
     task = Classification(settings.text_column, "", settings.label_column)
     splits = load(DataRequest(settings.dataset, task.inputs, task.target))
     task = task.fitted(splits)
     order = np.random.default_rng(SEED).permutation(len(splits.train))[:ROWS]
     folder = fetch_weights("builtin:minilm-l6", "teacher")
-    tokenizer = load_tokenizer(folder, "teacher")
+    model, tokenizer = task.load(folder, "teacher", finished=False)
     return TeacherPass(
-        task.load_model(folder, "teacher", finished=False),
-        task.encode(splits.train.select(order), tokenizer, 128),
+        model,
+        encoded(splits.train.select(order), lambda part: task.encode(part, tokenizer), {}, {}),
         task.collate(tokenizer),
-        task.masks,
+        task,
         contents,
         autocast_dtype(precision),
         tokens=TOKENS_CPU,
@@ -94,7 +95,7 @@ def ticked() -> tuple[float, float]:
 
 
 def token_batches(teacher: TeacherPass) -> Iterator[np.ndarray]:
-    """Yield rows, longest first, as many at a time as the teacher takes."""
+    """Yield features, longest first, as many at a time as the teacher takes."""
     order = np.argsort(-teacher.lengths, kind="stable")
     start = 0
     while start < len(order):
@@ -109,9 +110,8 @@ def bare(teacher: TeacherPass, batches: list[np.ndarray]) -> list[torch.Tensor]:
     found = []
     with torch.inference_mode(), autocast:
         for taken in batches:
-            batch = teacher.collate(teacher.rows.__getitems__(taken.tolist()))
-            inputs = {name: value for name, value in batch.items() if name not in CALLER_ONLY}
-            found.append(teacher.model(**inputs).logits.float().cpu())
+            batch = teacher.collate(teacher.features.__getitems__(taken.tolist()))
+            found.append(teacher.model(**batch.inputs).logits.float().cpu())
     return found
 
 
@@ -132,11 +132,11 @@ def read(settings: Settings, contents: tuple[str, ...], precision: PrecisionName
         signal = cached(teacher, "read")
         opening = time.perf_counter() - start
         reading, whole = [], []
-        for batch in batches_of(teacher.rows, teacher.collate, turn):
+        for batch in batches_of(teacher.features, teacher.collate, turn):
             start = time.perf_counter()
-            outputs = signal(batch["row"])
+            target = signal(batch.features).outputs["logits"]
             reading.append(time.perf_counter() - start)
-            step(student, optimiser, batch, outputs.logits, teacher.autocast)
+            step(student, optimiser, batch, cast(torch.Tensor, target), teacher.autocast)
             whole.append(time.perf_counter() - start)
         rest = sum(whole) - sum(reading)
         figures = {"read_ms": 1000 * sum(reading) / len(reading), "step_ms": 1000 * rest / len(reading)}
@@ -144,20 +144,19 @@ def read(settings: Settings, contents: tuple[str, ...], precision: PrecisionName
     return repeats, f"batch {BATCH}, {len(reading)} steps, rows of like length together"
 
 
-def batches_of(rows: Dataset, collate: Any, seed: int) -> Iterator[dict[str, torch.Tensor]]:
+def batches_of(features: Features, collate: Any, seed: int) -> Iterator[Batch]:
     """Yield training batches in the order of a training."""
-    order = [*LengthGroups(rows["length"], BATCH, seed)]
+    order = [*LengthGroups(features["length"], BATCH, seed)]
     for start in range(0, min(len(order), STEPS * BATCH), BATCH):
-        yield collate([rows[row] for row in order[start : start + BATCH]])
+        yield collate(features.__getitems__(order[start : start + BATCH]))
 
 
-def step(student: Any, optimiser: Any, batch: Any, target: torch.Tensor, dtype: torch.dtype | None) -> None:
+def step(student: Any, optimiser: Any, batch: Batch, target: torch.Tensor, dtype: torch.dtype | None) -> None:
     """Do one update towards labels and teacher."""
-    inputs = {name: value for name, value in batch.items() if name != "row"}
     with torch.autocast("cpu", dtype=dtype) if dtype else nullcontext():
-        outputs = student(**inputs)
-    total, count = soft_kl(outputs.logits.float(), target, torch.ones(len(target), dtype=torch.bool), 2.0)
-    (outputs.loss + total / count).backward()
+        logits = student(**batch.inputs).logits.float()
+    total, count = soft_kl(logits, target, torch.ones(len(target), dtype=torch.bool), 2.0)
+    (F.cross_entropy(logits, batch.truth["labels"]) + total / count).backward()
     optimiser.step()
     optimiser.zero_grad()
 

@@ -20,6 +20,7 @@ from benchmarks.results import QUIET, REPOSITORY, Result, Settings, fresh
 from kd.config import StudentConfig
 from kd.data.splits import subset
 from kd.run.data import load_rows
+from kd.tasks.classification.options import ClassificationOptions
 
 SECTION = "Fixed costs"
 ROWS = {"train": 256, "validation": 128, "test": 128}
@@ -107,7 +108,7 @@ class Made:
 def few(settings: Settings, folder: Path) -> list[str]:
     """Write so few rows of the data that what a stage takes besides is fixed; returns the options that name them."""
     columns = {"text_column": settings.text_column, "label_column": settings.label_column}
-    rows = load_rows(StudentConfig(dataset=settings.dataset, **columns), 0)
+    rows = load_rows(StudentConfig(dataset=settings.dataset, task_options=ClassificationOptions(**columns)), 0)
     folder.mkdir()
     for name, count in ROWS.items():
         part = subset(rows.split(name), count, 0, settings.label_column)  # type: ignore[arg-type]

@@ -209,8 +209,9 @@ def main() -> None:
     """Load a model for every contender; then run a round for each line read, and print its figures."""
     import argparse
 
-    from kd.config import StudentConfig
+    from kd.config import StudentConfig, options_from
     from kd.run.data import load_rows
+    from kd.tasks import options_of
 
     parser = argparse.ArgumentParser()
     parser.add_argument("uri")
@@ -221,7 +222,7 @@ def main() -> None:
     with redirect_stdout(sys.stderr):
         connection = http.client.HTTPConnection("127.0.0.1", options.pop("port"))
         contenders = _contenders(options.pop("uri"), connection)
-        rows = load_rows(StudentConfig(**options), 0)
+        rows = load_rows(options_from(StudentConfig, options_of("classification"), options), 0)
     texts = list(map(str, rows.splits.test[options["text_column"]]))
     for _ in sys.stdin:
         connection.close()  # the server closes it in the others' turns

@@ -24,7 +24,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 from unittest.mock import create_autospec
 
 import psutil
@@ -34,18 +34,20 @@ from mlflow import MlflowClient
 from kd import tracking
 from kd.base.console import hushed
 from kd.base.types import Pruned
+from kd.commands import read
 from kd.config import HpoConfig
-from kd.config.commandline import parse
+from kd.run.distill import planned
 from kd.run.fit import learn
-from kd.search.prepare import Setting, prepare
+from kd.search.prepare import SearchPlan, prepare
 from kd.search.retries import Attempt, counting
-from kd.search.trial import options, planned, rows_of
+from kd.search.trial import options
+from kd.sweep.cells import rows_of
 
 KILLS = 8
 TRIED, WAIT_S = 20, (8.0, 40.0)
 
 
-def seconds(setting: Setting, params: Mapping[str, Any], epochs: int, *, cached: bool) -> float:
+def seconds(setting: SearchPlan, params: Mapping[str, Any], epochs: int, *, cached: bool) -> float:
     """Train one distilled trial for its number of epochs, validation included; returns seconds, set-up included."""
     config = setting.config
     given = replace(options(config, "distill", params, config.seed), cache="auto" if cached else "off")
@@ -149,7 +151,7 @@ def kill(config: HpoConfig, words: list[str]) -> dict[str, str]:
 def main() -> None:
     """Print a table of figures."""
     kind, words = sys.argv[1], sys.argv[2:]
-    config = parse(HpoConfig, words)
+    config = cast("HpoConfig", read("hpo", words))
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     figures = {"cost": cost, "kill": kill}[kind](config, words)
     print("| figure | value |\n| --- | --- |")

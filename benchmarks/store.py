@@ -74,11 +74,11 @@ def arms(count: int) -> Iterator[Run]:
     yield parent
     nested = {"mlflow.parentRunId": parent.run_id}
     for role, name in (("trivial", "baseline majority"), ("trivial", "baseline bag of words"), ("teacher", "teacher")):
-        yield Run(0, name, {**_tags(role, name, 0), **nested})
+        yield Run(0, name, {**_tags(role, name, 0), **nested, "kd.label": name})
     for position in range(4, count):
         arm, seed = divmod(position - 4, SEEDS)
         role, name = ("distilled", f"distill soft T={arm}") if arm else ("student", "student")
-        tags = {**_tags(role, name, seed), **nested}
+        tags = {**_tags(role, name, seed), **nested, "kd.label": name}
         if arm:
             tags["kd.control_arm"] = _hash("student")
         yield Run(position, f"{name} · seed {seed}", tags)

@@ -9,9 +9,10 @@ from benchmarks.results import Settings
 from kd.config import DistillConfig
 from kd.data.splits import subset
 from kd.models.layers import layer_map
-from kd.models.load import fetch_weights, load_tokenizer
+from kd.models.load import fetch_weights
 from kd.models.students import build_student
 from kd.run.data import load_rows
+from kd.tasks.classification.options import ClassificationOptions
 
 LAYERS = (0, 5)
 TEACHER = "builtin:minilm-l6"
@@ -25,21 +26,19 @@ def make(settings: Settings, folder: Path, examples: int, epochs: int) -> Path:
     Raises:
         UserError: the data cannot be read.
     """
-    config = DistillConfig(
-        dataset=settings.dataset, text_column=settings.text_column, label_column=settings.label_column, epochs=epochs
-    )
+    columns = ClassificationOptions(text_column=settings.text_column, label_column=settings.label_column)
+    config = DistillConfig(dataset=settings.dataset, task_options=columns, epochs=epochs)
     rows = load_rows(config, config.seed)
     task = rows.task
     train = subset(rows.splits.train, examples, config.seed, task.target)
     set_seed(config.seed)
     source = fetch_weights(TEACHER, "teacher")
-    teacher = task.load_model(source, "teacher", finished=False)
+    teacher, tokenizer = task.load(source, "teacher", finished=False)
     student = build_student(teacher, len(LAYERS), layer_map(LAYERS, "spaced", 6), config.seed)
-    tokenizer = load_tokenizer(source, "teacher")
     for name, model in (("teacher", teacher), ("student", student)):
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
-    encoded = {name: task.encode(part, tokenizer, 16) for name, part in (("train", train), ("test", rows.splits.test))}
+    encoded = {name: task.encode(part, tokenizer) for name, part in (("train", train), ("test", rows.splits.test))}
     told = {
         "texts": list(map(str, train[settings.text_column])),
         "labels": list(encoded["train"]["labels"]),
@@ -50,7 +49,7 @@ def make(settings: Settings, folder: Path, examples: int, epochs: int) -> Path:
         "learning_rate": config.learning_rate,
         "warmup_ratio": config.warmup_ratio,
         "weight_decay": config.weight_decay,
-        "max_length": config.max_length,
+        "max_length": columns.max_length,
         "temperature": config.temperature,
         "alpha": config.alpha,
         "seed": config.seed,

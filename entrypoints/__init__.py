@@ -1,1 +1,1 @@
-"""One thin script an entry point: parse, then call the stage."""
+"""One thin script an entry point: parse, then run the command."""

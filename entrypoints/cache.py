@@ -1,7 +1,6 @@
 """Entry point `cache`; see `python -m entrypoints.cache --help`."""
 
 from kd.commands import start
-from kd.config import CacheConfig
 
 if __name__ == "__main__":
-    start("cache", CacheConfig)
+    start("cache")

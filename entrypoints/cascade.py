@@ -1,7 +1,6 @@
 """Entry point `cascade`; see `python -m entrypoints.cascade --help`."""
 
 from kd.commands import start
-from kd.config import CascadeConfig
 
 if __name__ == "__main__":
-    start("cascade", CascadeConfig)
+    start("cascade")

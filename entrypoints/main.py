@@ -1,7 +1,6 @@
 """Entry point `main`; see `python -m entrypoints.main --help`."""
 
 from kd.commands import start
-from kd.config import MainConfig
 
 if __name__ == "__main__":
-    start("main", MainConfig)
+    start("main")

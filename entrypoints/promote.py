@@ -1,7 +1,6 @@
 """Entry point `promote`; see `python -m entrypoints.promote --help`."""
 
 from kd.commands import start
-from kd.config import PromoteConfig
 
 if __name__ == "__main__":
-    start("promote", PromoteConfig)
+    start("promote")

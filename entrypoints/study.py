@@ -1,7 +1,6 @@
 """Entry point `study`; see `python -m entrypoints.study --help`."""
 
 from kd.commands import start
-from kd.config import StudyConfig
 
 if __name__ == "__main__":
-    start("study", StudyConfig)
+    start("study")

@@ -1,7 +1,6 @@
 """Entry point `teacher`; see `python -m entrypoints.teacher --help`."""
 
 from kd.commands import start
-from kd.config import TeacherConfig
 
 if __name__ == "__main__":
-    start("teacher", TeacherConfig)
+    start("teacher")

@@ -28,7 +28,11 @@ FLOORS = (
 FLOOR = {folder: number for number, floor in enumerate(FLOORS) for folder in floor}
 LOOSE = {"kd", "kd.__main__", "kd.api"}
 # library -> the only modules that may import it
-ONLY_IN = {"mlflow": ("kd.tracking", "kd.tracking.*", "kd.tasks.*.served"), "optuna": ("kd.search.*",)}
+ONLY_IN = {
+    "mlflow": ("kd.tracking", "kd.tracking.*", "kd.tasks.*.served"),
+    "optuna": ("kd.search.*",),
+    "hashlib": ("kd.base.hashing",),
+}
 # library -> how many modules at most may import it
 AT_MOST = {"peft": 1}
 # folders whose files are strategies: a file imports of its siblings only `base`

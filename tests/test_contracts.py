@@ -13,14 +13,16 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset
 
-from kd.base.types import MaskName, Setting, Shape, StudentOutputs, TeacherOutputs, UserError
+from kd.analysis.verdicts import values_of
+from kd.base.judge import CKA, EXPLANATIONS
+from kd.base.types import Batch, MaskName, Setting, Shape, Splits, StudentOutputs, TeacherOutputs, UserError
 from kd.config.objective import USED_BY
-from kd.data.splits import Splits
 from kd.data.unlabelled import joined
+from kd.evaluation.predict import answers, by_example
 from kd.models.layers import LAYER_MAPS, layer_map
 from kd.objectives import OBJECTIVES
 from kd.serving import package
-from kd.tasks import TASKS
+from kd.tasks import TASKS, options_of, task_named
 from kd.teacher.run import top_log_probs
 from tests.tiny import bert, tokenizer
 
@@ -30,8 +32,11 @@ STUDENT, TEACHER = Shape(2, 8, 2), Shape(3, 8, 2)
 OTHER = Shape(3, 12, 3)
 """A teacher of other width and heads than the student's."""
 SHAPES = {"classes": (6, 3), "tokens": (4, 5, 11)}
+NUMBERS = {"a number a position": (6,), "windows of numbers": (6, 4, 2)}
+"""Outputs that are no scores of options, for terms that compare numbers."""
 LAYERS = {"hidden": (4, 5, 8), "attention": (4, 2, 5, 5), "relation": (4, 3, 5, 8)}
-TOKEN_AXES = {"logits": (1,), "hidden": (1,), "attention": (2, 3), "relation": (2,)}
+TOKEN_AXES = {"hidden": (1,), "attention": (2, 3), "relation": (2,)}
+"""Of outputs, which a task may name as it likes, it is the first after the batch's."""
 
 
 def setting(temperature=2.0, beta=0.5, teacher=TEACHER):
@@ -58,6 +63,10 @@ def cases():
                 continue
             for kind, shape in SHAPES.items():
                 found[f"{name}, {words}, {kind}"] = Compared(term, shape, {"logits": shape}, {"logits": shape})
+            two = {"start": (6, 3), "end": (6, 3)}
+            found[f"{name}, {words}, two outputs"] = Compared(term, (6, 3), two, two)
+            for kind, shape in NUMBERS.items() if name == "mse" else ():
+                found[f"{name}, {kind}"] = Compared(term, (6, 0), {"values": shape}, {"values": shape})
         for words, teacher in {"same shape": TEACHER, "other shape": OTHER}.items():
             term = build(setting(teacher=teacher))
             if term is None or not term.needs.teacher:
@@ -78,6 +87,11 @@ def cases():
 
 def kind_of(name):
     return name.partition(".")[0]
+
+
+def is_output(name):
+    """Whether it is an output of the task and no layer."""
+    return kind_of(name) not in LAYERS
 
 
 CASES_OF_TERMS = cases()
@@ -113,9 +127,9 @@ def sample(case):
 def outputs(kind, given):
     layers = {one: {} for one in LAYERS}
     for name, value in given.items():
-        if name != "logits":
+        if not is_output(name):
             layers[kind_of(name)][int(name.partition(".")[2])] = value
-    return kind(given["logits"], **layers)
+    return kind({name: value for name, value in given.items() if is_output(name)}, **layers)
 
 
 def compare(case, student, teacher, mask):
@@ -125,7 +139,7 @@ def compare(case, student, teacher, mask):
 
 
 def used(case):
-    return case.term.needs.student or ("logits",)
+    return case.term.needs.student or tuple(case.student)
 
 
 def gradient(case, student, teacher, mask):
@@ -141,10 +155,10 @@ def masked(name, value, mask):
         where = ~(mask.unsqueeze(-1) & mask.unsqueeze(-2)).unsqueeze(1)
     elif kind_of(name) == "relation":
         where = ~mask[:, None, :, None]
-    elif name == "logits" and value.dim() - 1 != mask.dim():
+    elif is_output(name) and value.shape[: mask.dim()] != mask.shape:
         where = torch.zeros(value.shape, dtype=torch.bool)  # of the row, and the mask of its tokens
     else:
-        where = ~mask.unsqueeze(-1)
+        where = (~mask).reshape(*mask.shape, *[1] * (value.dim() - mask.dim()))
     return where.expand(value.shape)
 
 
@@ -155,7 +169,8 @@ def filled(given, mask, filling):
 def equal(case, teacher):
     """A student that says what its teacher says."""
     pairs = zip(case.term.needs.student, case.term.needs.teacher, strict=True)
-    return {"logits": teacher["logits"].clone()} | {mine: teacher[its].clone() for mine, its in pairs}
+    said = {name: value.clone() for name, value in teacher.items() if is_output(name)}
+    return said | {mine: teacher[its].clone() for mine, its in pairs}
 
 
 def assert_close(one, other, **tolerance):
@@ -217,6 +232,17 @@ def test_an_all_masked_batch_gives_exactly_nothing_and_no_gradient(case):
 
 
 @every_term
+def test_a_batch_whose_features_have_no_position_at_all_gives_nothing_and_no_error(case):
+    student, teacher, mask = sample(case)
+    if case.term.needs.student:
+        return  # every feature has tokens
+    nothing = [{name: value[:0] for name, value in given.items()} for given in (student, teacher)]
+    total, count = compare(case, *nothing, mask[:0])
+    assert (total.item(), count.item()) == (0.0, 0)
+    assert all(value.shape[0] == 0 for value in gradient(case, *nothing, mask[:0]).values())
+
+
+@every_term
 @pytest.mark.parametrize("whose", ["student", "teacher", "both"])
 @pytest.mark.parametrize("filling", [float("nan"), float("inf"), 1e30])
 def test_what_stands_at_masked_positions_reaches_neither_loss_nor_gradient(case, whose, filling):
@@ -267,7 +293,7 @@ def test_padding_changes_neither_loss_nor_count_nor_gradient(case, side):
     steps = gradient(case, student, teacher, mask)
 
     def padded(name, value, fill):
-        for axis in TOKEN_AXES[kind_of(name)] if mask.dim() > 1 and value.dim() > mask.dim() else ():
+        for axis in TOKEN_AXES.get(kind_of(name), (1,)) if mask.dim() > 1 and value.dim() > mask.dim() else ():
             extra = draw([*value.shape[:axis], 3, *value.shape[axis + 1 :]], 5) if fill is None else fill
             if fill is not None:
                 extra = torch.full([*value.shape[:axis], 3, *value.shape[axis + 1 :]], fill)
@@ -297,8 +323,9 @@ def test_steps_against_the_gradient_bring_the_student_nearer_to_its_teacher(case
         total.backward()
         optimizer.step()
     assert values[-1] < 0.2 * values[0]
-    if used(case) == ("logits",):
-        assert (raw["logits"].argmax(-1) == teacher["logits"].argmax(-1)).all()
+    for name in filter(is_output, used(case)):
+        if raw[name].dim() > mask.dim():
+            assert (raw[name].argmax(-1) == teacher[name].argmax(-1)).all()
 
 
 @every_term
@@ -312,7 +339,7 @@ def test_the_student_that_equals_its_teacher_loses_nothing(case):
         assert same == pytest.approx(0, abs=1e-5)
         found = gradient(case, equal(case, teacher), teacher, mask)
         assert_close(found, {name: torch.zeros_like(value) for name, value in found.items()}, atol=1e-5, rtol=0)
-    worse = fed(case.student, 1) | {"logits": -teacher["logits"]}
+    worse = fed(case.student, 1) | {name: -value for name, value in teacher.items() if is_output(name)}
     assert same < compare(case, worse, teacher, mask)[0]
 
 
@@ -338,6 +365,22 @@ def test_what_is_said_to_play_no_part_plays_none_for_arms_do_not_tell_it_apart(n
     )
 
 
+def said_by(kind, values):
+    return kind({"logits": values})
+
+
+@every_term
+def test_of_several_outputs_each_is_compared_with_its_namesake_and_weighs_the_same(case):
+    """Start with end, say, would be a loss of its own, which no law above sees."""
+    student, teacher, mask = sample(case)
+    if case.term.needs.student or len(student) < 2:
+        return
+    total, count = compare(case, student, dict(reversed(teacher.items())), mask)
+    alone = [compare(case, {name: student[name]}, {name: teacher[name]}, mask) for name in student]
+    torch.testing.assert_close(total, torch.stack([each for each, _ in alone]).mean())
+    assert all(counted == count for _, counted in alone)
+
+
 @pytest.mark.parametrize("name", [*USED_BY["temperature"], "hard"])
 @pytest.mark.parametrize("kept", [11, 4])
 def test_the_most_probable_options_and_the_rest_stand_for_all_of_a_teachers_logits(name, kept):
@@ -346,8 +389,8 @@ def test_the_most_probable_options_and_the_rest_stand_for_all_of_a_teachers_logi
         term = OBJECTIVES[name](setting(temperature=2.0, beta=beta))
         student, teacher, mask = draw((4, 5, 11), 1), draw((4, 5, 11), 2), holes((4, 5, 11))
         leaf = student.clone().requires_grad_()
-        exact, _ = term(StudentOutputs(student), TeacherOutputs(teacher), mask)
-        found, count = term(StudentOutputs(leaf), TeacherOutputs(top_log_probs(teacher, kept)), mask)
+        exact, _ = term(said_by(StudentOutputs, student), said_by(TeacherOutputs, teacher), mask)
+        found, count = term(said_by(StudentOutputs, leaf), said_by(TeacherOutputs, top_log_probs(teacher, kept)), mask)
         found.backward()
         assert count == mask.sum()
         assert leaf.grad.isfinite().all()
@@ -355,7 +398,7 @@ def test_the_most_probable_options_and_the_rest_stand_for_all_of_a_teachers_logi
             torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-4)
         elif name != "dkd":  # its second part is taken over other options
             assert 0 < found < exact
-        same, _ = term(StudentOutputs(teacher), TeacherOutputs(top_log_probs(teacher, kept)), mask)
+        same, _ = term(said_by(StudentOutputs, teacher), said_by(TeacherOutputs, top_log_probs(teacher, kept)), mask)
         assert name == "hard" or same.abs() < 1e-4
 
 
@@ -378,8 +421,8 @@ class Case:
     columns: dict[str, str]
     splits: Splits
     model: Callable[[object], torch.nn.Module]
-    right: Callable[[object, Dataset], np.ndarray]
-    """Logits that say the truth with near certainty."""
+    said: Callable[[object, Dataset, object], list]
+    """Records by example that say the truth, as sure as given, by example or all alike; below 0 its opposite."""
 
 
 def labelled(name, start):
@@ -394,8 +437,9 @@ def labelled(name, start):
     ).cast_column("label", ClassLabel(names=["bad", "good"]))
 
 
-def truth_of_labels(task, rows):
-    return 50.0 * np.eye(len(task.labels), dtype=np.float32)[rows["label"]]
+def said_of_labels(task, rows, sure):
+    logits = np.multiply(np.eye(len(task.labels), dtype=np.float32)[rows["label"]], np.reshape(sure, (-1, 1)))
+    return [[{"logits": row}] for row in logits]
 
 
 CASES = {
@@ -403,7 +447,7 @@ CASES = {
         columns={"text_column": "text", "text_pair_column": "", "label_column": "label"},
         splits=Splits(labelled("train", 0), labelled("validation", 2), labelled("test", 4), ()),
         model=lambda task: bert(task.labels).eval(),
-        right=truth_of_labels,
+        said=said_of_labels,
     ),
 }
 every_task = pytest.mark.parametrize("name", TASKS)
@@ -413,9 +457,18 @@ every_task = pytest.mark.parametrize("name", TASKS)
 class Prepared:
     task: object
     case: Case
+    rows: Dataset
     encoded: Dataset
-    batch: dict[str, torch.Tensor]
-    outputs: object
+    batch: Batch
+    raw: object
+    records: list
+
+    def table(self, records=None):
+        """Predictions on the test rows; of the model's own answers where no records are given."""
+        return self.task.predictions(self.rows, self.records if records is None else records)
+
+    def said(self, sure):
+        return self.table(self.case.said(self.task, self.rows, sure))
 
 
 PREPARED = {}
@@ -424,17 +477,36 @@ PREPARED = {}
 def prepared(name):
     if name not in PREPARED:
         case = CASES[name]
-        task = TASKS[name].from_columns(case.columns).fitted(case.splits)
-        encoded = task.encode(case.splits.test, tokenizer(), 16)
+        task = made(name)
+        rows = case.splits.test
+        encoded = features_of(task, rows)
         batch = task.collate(tokenizer())(list(encoded))
         with torch.no_grad():
-            outputs = case.model(task)(**inputs_of(batch))
-        PREPARED[name] = Prepared(task, case, encoded, batch, outputs)
+            raw = case.model(task)(**batch.inputs)
+            records = by_example(task.answer(case.model(task), batch), np.array(encoded["example"]))
+        PREPARED[name] = Prepared(task, case, rows, encoded, batch, raw, records)
     return PREPARED[name]
 
 
-def inputs_of(batch):
-    return {key: value for key, value in batch.items() if key not in ("labels", "row")}
+def made(name, max_length=16):
+    options = options_of(name)(**CASES[name].columns, max_length=max_length)
+    return task_named(name).from_options(options).fitted(CASES[name].splits)
+
+
+def features_of(task, rows):
+    """What a model is fed, numbered as where it is kept."""
+    encoded = task.encode(rows, tokenizer())
+    return encoded.add_column("feature", list(range(len(encoded))))
+
+
+def part_of(batch, places):
+    """Some features of a batch, as padded."""
+    inputs, truth = ({name: value[places] for name, value in each.items()} for each in (batch.inputs, batch.truth))
+    return Batch(inputs, truth, batch.features[places])
+
+
+def opposite(records):
+    return [[{name: -value for name, value in one.items()} for one in own] for own in records]
 
 
 def test_every_task_has_a_tiny_data_set_here():
@@ -444,40 +516,93 @@ def test_every_task_has_a_tiny_data_set_here():
 @every_task
 def test_encoding_keeps_the_order_of_the_rows_and_counts_their_tokens(name):
     got = prepared(name)
-    rows = got.case.splits.test
-    assert list(got.encoded["row"]) == list(range(len(rows)))
+    owners = list(got.encoded["example"])
+    assert owners == sorted(owners)
+    assert {*owners} == {*range(len(got.rows))}
     assert list(got.encoded["length"]) == [len(ids) for ids in got.encoded["input_ids"]]
-    alone = [got.task.encode(rows.select([i]), tokenizer(), 16)[0]["input_ids"] for i in range(len(rows))]
-    assert list(got.encoded["input_ids"]) == alone
+    alone = [got.task.encode(got.rows.select([i]), tokenizer()) for i in range(len(got.rows))]
+    assert list(got.encoded["input_ids"]) == [ids for own in alone for ids in own["input_ids"]]
+    assert owners == [i for i, own in enumerate(alone) for _ in own["example"]]
+    assert all({*own["example"]} == {0} for own in alone)
 
 
 @every_task
 def test_no_encoded_row_is_longer_than_asked(name):
     got = prepared(name)
     assert max(got.encoded["length"]) > 5
-    assert max(got.task.encode(got.case.splits.test, tokenizer(), 5)["length"]) == 5
+    assert max(features_of(made(name, max_length=5), got.rows)["length"]) == 5
 
 
 @every_task
 def test_collation_pads_to_the_longest_and_keeps_every_row_in_place(name):
     got = prepared(name)
-    assert got.batch["input_ids"].shape == (len(got.encoded), max(got.encoded["length"]))
-    assert got.batch["attention_mask"].sum(1).tolist() == list(got.encoded["length"])
-    assert got.batch["row"].tolist() == list(range(len(got.encoded)))
-    for ids, padded, length in zip(
-        got.encoded["input_ids"], got.batch["input_ids"], got.encoded["length"], strict=True
-    ):
+    tokens = got.batch.inputs["input_ids"]
+    assert tokens.shape == (len(got.encoded), max(got.encoded["length"]))
+    assert got.batch.inputs["attention_mask"].sum(1).tolist() == list(got.encoded["length"])
+    assert got.batch.features.tolist() == list(range(len(got.encoded)))
+    assert len(got.batch) == len(got.encoded)
+    for ids, padded, length in zip(got.encoded["input_ids"], tokens, got.encoded["length"], strict=True):
         assert padded[:length].tolist() == ids
+
+
+@every_task
+def test_collation_is_a_function_of_the_features_alone(name):
+    """What is drawn from a global generator, masking say, would differ between student and teacher, and on resume."""
+    got = prepared(name)
+    collate = got.task.collate(tokenizer())
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        found.append(collate([got.encoded[2], got.encoded[0]]))
+    one, other = found
+    assert one.features.tolist() == other.features.tolist() == [2, 0]
+    for ours, theirs in ((one.inputs, other.inputs), (one.truth, other.truth)):
+        assert_close(dict(ours), dict(theirs), rtol=0, atol=0)
+
+
+@every_task
+def test_the_model_is_fed_no_truth_and_no_number_of_a_feature(name):
+    batch = prepared(name).batch
+    assert not {*batch.inputs} & ({*batch.truth} | {"feature", "example", "length"})
+
+
+@every_task
+def test_a_record_is_given_for_each_feature_and_joined_to_its_own_example(name):
+    got = prepared(name)
+    model = got.case.model(got.task)
+    found = answers(model, Listed(got.encoded), got.task.collate(tokenizer()), got.task.answer, batch_size=2)
+    assert [len(own) for own in found] == [len(own) for own in got.records]
+    for own, at_once in zip(found, got.records, strict=True):
+        for one, other in zip(own, at_once, strict=True):
+            assert one.keys() == other.keys()
+            assert all(np.allclose(one[key], other[key], atol=1e-5) for key in one)
+
+
+class Listed:
+    """Features as the rest reads them."""
+
+    def __init__(self, encoded):
+        self.encoded = encoded
+
+    def __len__(self):
+        return len(self.encoded)
+
+    def __getitem__(self, column):
+        return np.array(self.encoded[column])
+
+    def __getitems__(self, places):
+        return [self.encoded[place] for place in places]
 
 
 @every_task
 def test_padding_does_not_change_what_the_model_says(name):
     got = prepared(name)
     shortest = int(np.argmin(got.encoded["length"]))
-    alone = inputs_of(got.task.collate(tokenizer())([got.encoded[shortest]]))
+    alone = got.task.collate(tokenizer())([got.encoded[shortest]])
     with torch.no_grad():
-        logits = got.case.model(got.task)(**alone).logits
-    padded = got.outputs.logits[shortest : shortest + 1, : logits.shape[1]]
+        logits = got.case.model(got.task)(**alone.inputs).logits
+    padded = got.raw.logits[shortest : shortest + 1, : logits.shape[1]]
     torch.testing.assert_close(logits, padded, atol=1e-5, rtol=1e-4)
 
 
@@ -487,20 +612,37 @@ def test_every_mask_fits_what_it_masks(name):
     masks = got.task.masks(got.batch)
     assert set(masks) == set(get_args(MaskName))
     assert all(mask.dtype == torch.bool for mask in masks.values())
-    assert masks["positions"].shape == got.outputs.logits.shape[:-1]
-    assert torch.equal(masks["tokens"], got.batch["attention_mask"].bool())
+    assert masks["positions"].shape == masks["target"].shape
+    assert torch.equal(masks["tokens"], got.batch.inputs["attention_mask"].bool())
+    outputs = got.task.outputs(got.raw, got.batch)
+    assert outputs
+    assert {len(values) for values in outputs.values()} == {int(masks["positions"].sum())}
+
+
+@every_task
+def test_outputs_are_the_same_whatever_else_is_in_the_batch(name):
+    """They are kept one feature at a time, and compared a batch at a time."""
+    got = prepared(name)
+    collate, model = got.task.collate(tokenizer()), got.case.model(got.task)
+    whole, parts = got.task.outputs(got.raw, got.batch), []
+    with torch.no_grad():
+        for feature in got.encoded:
+            alone = collate([feature])
+            parts.append(got.task.outputs(model(**alone.inputs), alone))
+    found = {key: torch.cat([each[key] for each in parts]) for key in whole}
+    assert_close(found, dict(whole), atol=1e-5, rtol=1e-4)
 
 
 @every_task
 def test_the_loss_counts_its_target_mask_and_does_not_depend_on_how_a_batch_is_split(name):
     got = prepared(name)
-    whole, count = got.task.loss(got.outputs, got.batch)
+    whole, count = got.task.loss(got.raw, got.batch)
     assert whole.isfinite()
     assert count == got.task.masks(got.batch)["target"].sum()
     total, counted = 0.0, 0
     for part in (slice(0, 1), slice(1, None)):
-        outputs = SimpleNamespace(logits=got.outputs.logits[part])
-        sums = got.task.loss(outputs, {key: value[part] for key, value in got.batch.items()})
+        raw = SimpleNamespace(logits=got.raw.logits[part])
+        sums = got.task.loss(raw, part_of(got.batch, part))
         total, counted = total + sums[0], counted + sums[1]
     assert counted == count
     torch.testing.assert_close(total, whole)
@@ -509,57 +651,58 @@ def test_the_loss_counts_its_target_mask_and_does_not_depend_on_how_a_batch_is_s
 @every_task
 def test_a_row_without_a_target_counts_in_no_loss_and_is_valid_otherwise(name):
     got = prepared(name)
-    rows, task = got.case.splits.test, got.task
+    rows, task = got.rows, got.task
     known, blank = rows.select(range(3)), rows.select(range(3, len(rows)))
     mixed = joined(known, blank.remove_columns([task.target]), task.inputs, task.target)
-    batch = task.collate(tokenizer())(list(task.encode(mixed, tokenizer(), 16)))
+    batch = task.collate(tokenizer())(list(features_of(task, mixed)))
     with torch.no_grad():
-        outputs = got.case.model(task)(**inputs_of(batch))
+        raw = got.case.model(task)(**batch.inputs)
     masks, whole = task.masks(batch), task.masks(got.batch)
     assert not masks["target"][3:].any()
     assert torch.equal(masks["target"][:3], whole["target"][:3])
     assert all(torch.equal(masks[one], whole[one]) for one in ("positions", "tokens"))
-    assert torch.equal(batch["input_ids"], got.batch["input_ids"])
-    logits = SimpleNamespace(logits=got.outputs.logits[:3])
-    first = {key: value[:3] for key, value in got.batch.items()}
-    for one, other in zip(task.loss(outputs, batch), task.loss(logits, first), strict=True):
+    assert torch.equal(batch.inputs["input_ids"], got.batch.inputs["input_ids"])
+    logits = SimpleNamespace(logits=got.raw.logits[:3])
+    first = part_of(got.batch, slice(3))
+    for one, other in zip(task.loss(raw, batch), task.loss(logits, first), strict=True):
         torch.testing.assert_close(one, other)
 
 
 @every_task
 def test_what_is_trusted_is_at_least_as_sure_as_asked_and_balanced_where_asked(name):
-    task = prepared(name).task
-    logits = np.random.default_rng(0).normal(size=(200, *prepared(name).outputs.logits.shape[1:])).astype(np.float32)
-    shares = [task.trusted(logits, sure, False, 0).mean() for sure in (0.0, 0.6, 0.9, 1.0)]
+    got = prepared(name)
+    task, draw = got.task, np.random.default_rng(0)
+    if not hasattr(task, "trusted"):
+        return
+    shapes = {key: values.shape[1:] for key, values in task.outputs(got.raw, got.batch).items()}
+    said = {key: draw.normal(size=(200, *shape)).astype(np.float32) for key, shape in shapes.items()}
+    none = {key: values[:0] for key, values in said.items()}
+    shares = [task.trusted(said, sure, False, 0).mean() for sure in (0.0, 0.6, 0.9, 1.0)]
     assert shares[0] == 1
     assert shares == sorted(shares, reverse=True)
     assert 0 < shares[2] < shares[1] < 1
-    assert not task.trusted(logits[:0], 0.5, True, 0).any()
-    kept = [task.trusted(logits, 0.6, True, seed) for seed in (0, 0, 1)]
+    assert not task.trusted(none, 0.5, True, 0).any()
+    kept = [task.trusted(said, 0.6, True, seed) for seed in (0, 0, 1)]
     assert np.array_equal(kept[0], kept[1])
     assert not np.array_equal(kept[0], kept[2])
-    assert all(not (one & ~task.trusted(logits, 0.6, False, 0)).any() for one in kept)
+    assert all(not (one & ~task.trusted(said, 0.6, False, 0)).any() for one in kept)
 
 
 @every_task
 def test_predictions_carry_the_ids_of_their_rows_and_what_reports_read(name):
     got = prepared(name)
-    rows = got.case.splits.test
-    table = got.task.predictions(rows, got.outputs.logits.numpy())
-    assert list(table["example_id"]) == list(rows["example_id"])
-    assert list(table["group"]) == list(rows["group"])
-    assert {"label", "prediction", "loss"} <= set(table.columns)
+    table = got.table()
+    assert list(table["example_id"]) == list(got.rows["example_id"])
+    assert list(table["group"]) == list(got.rows["group"])
+    assert {*got.task.slices, *got.task.outcomes} <= set(table.columns)
+    assert not got.task.wide or any(name.startswith(got.task.wide) for name in table.columns)
     assert not table.isna().any().any()
 
 
 @every_task
 def test_the_truth_scores_best_in_each_metrics_own_direction(name):
     got = prepared(name)
-    rows = got.case.splits.test
-    right = got.case.right(got.task, rows)
-    best, worst, some = (
-        got.task.quality(got.task.predictions(rows, logits)) for logits in (right, -right, got.outputs.logits.numpy())
-    )
+    best, worst, some = (got.task.quality(table) for table in (got.said(50), got.said(-50), got.table()))
     assert list(best) == list(got.task.directions)
     for metric, rises in got.task.directions.items():
         order = [worst[metric], some[metric], best[metric]]
@@ -570,9 +713,7 @@ def test_the_truth_scores_best_in_each_metrics_own_direction(name):
 @every_task
 def test_the_truth_is_well_calibrated_and_its_opposite_is_not(name):
     got = prepared(name)
-    rows = got.case.splits.test
-    right = got.case.right(got.task, rows)
-    best, worst = (got.task.calibration(got.task.predictions(rows, logits)) for logits in (right, -right))
+    best, worst = (got.task.diagnostics(None, got.said(sure)) for sure in (50, -50))
     assert all(key.startswith("calibration/") for key in best)
     assert all(best[key] < 1e-6 < worst[key] for key in best)
 
@@ -580,9 +721,7 @@ def test_the_truth_is_well_calibrated_and_its_opposite_is_not(name):
 @every_task
 def test_a_student_that_says_what_its_teacher_says_is_faithful(name):
     got = prepared(name)
-    rows = got.case.splits.test
-    own = got.task.predictions(rows, got.outputs.logits.numpy())
-    other = got.task.predictions(rows, -got.outputs.logits.numpy())
+    own, other = got.table(), got.table(opposite(got.records))
     same, different = got.task.fidelity(own, own), got.task.fidelity(other, own)
     assert same["fidelity/agreement"] == 1.0
     assert different["fidelity/agreement"] < 1.0
@@ -590,24 +729,50 @@ def test_a_student_that_says_what_its_teacher_says_is_faithful(name):
 
 
 @every_task
+def test_the_figures_a_report_shows_are_those_that_runs_log(name):
+    got = prepared(name)
+    table = got.table()
+    sure = got.said(5)
+    logged = {*got.task.fidelity(table, table), *got.task.diagnostics(table, sure)}
+    common = {figure.key for figure in (CKA, *EXPLANATIONS)}
+    assert {figure.key for figure in got.task.figures} - common <= logged
+    assert all(figure.key.startswith(("fidelity/", "calibration/")) for figure in got.task.figures)
+    assert len({figure.title for figure in got.task.figures}) == len(got.task.figures)
+
+
+@every_task
+def test_the_objectives_of_a_task_are_known_and_the_default_comes_first(name):
+    known = task_named(name).objectives
+    assert len(set(known)) == len(known) > 0
+    assert set(known) <= set(OBJECTIVES)
+    assert "none" not in known
+
+
+@every_task
+def test_every_metric_is_judged_over_examples_or_groups_and_its_values_average_to_it(name):
+    got = prepared(name)
+    table = got.table()
+    for metric, value in got.task.quality(table).items():
+        found = values_of(table, metric, type(got.task))
+        assert found.values.mean() == pytest.approx(value), metric
+        assert len(found.groups) == len(found.values) > 1
+
+
+@every_task
 def test_examples_of_which_one_model_alone_is_right_are_counted_on_the_right_side(name):
     got = prepared(name)
-    rows = got.case.splits.test
-    right = got.case.right(got.task, rows)
-    best, worst = (got.task.predictions(rows, logits) for logits in (right, -right))
+    best, worst = got.said(50), got.said(-50)
     found = got.task.fidelity(best, worst)
-    assert found["fidelity/right_where_teacher_wrong"] == len(rows)
+    assert found["fidelity/right_where_teacher_wrong"] == len(got.rows)
     assert found["fidelity/wrong_where_teacher_right"] == 0
-    assert got.task.fidelity(worst, best)["fidelity/wrong_where_teacher_right"] == len(rows)
+    assert got.task.fidelity(worst, best)["fidelity/wrong_where_teacher_right"] == len(got.rows)
     assert got.task.fidelity(best, best)["fidelity/right_where_teacher_wrong"] == 0
 
 
 @every_task
 def test_churn_is_nothing_between_equals_and_goes_the_way_it_went(name):
     got = prepared(name)
-    rows = got.case.splits.test
-    right = got.case.right(got.task, rows)
-    best, worst = (got.task.predictions(rows, logits) for logits in (right, -right))
+    best, worst = got.said(50), got.said(-50)
     assert set(got.task.churn(best, best).values()) == {0.0}
     better, poorer = got.task.churn(worst, best), got.task.churn(best, worst)
     first = next(iter(better))
@@ -621,26 +786,27 @@ def test_churn_is_nothing_between_equals_and_goes_the_way_it_went(name):
 def test_tempering_is_fitted_on_validation_alone_and_helps_who_is_too_sure(name):
     """A temperature fitted on test would be tuned on it."""
     got = prepared(name)
-    rows = got.case.splits.test
-    sure = 5.0 * np.sign(got.case.right(got.task, rows) - 25)
+    sure = np.full(len(got.rows), 10.0)
     sure[0] *= -1  # one mistake, as sure as the rest
-    table = got.task.predictions(rows, sure)
-    found = got.task.tempered(table, table)
+    table = got.said(sure)
+    found = got.task.diagnostics(table, table)
     assert all(key.startswith("calibration/") for key in found)
     assert found["calibration/temperature"] > 1
-    other = got.task.tempered(table, got.task.predictions(rows, -sure))
+    other = got.task.diagnostics(table, got.said(-sure))
     assert other["calibration/temperature"] == found["calibration/temperature"]
-    assert got.task.tempered(got.task.predictions(rows, got.case.right(got.task, rows)), table) == {}
+    without = got.task.diagnostics(None, table)
+    assert without == {key: found[key] for key in without}
+    assert got.task.diagnostics(got.said(50), table) == without
 
 
 @every_task
 def test_content_is_what_the_rows_say_and_neither_padding_nor_special_tokens(name):
     got = prepared(name)
     words = tokenizer()
-    content = got.task.content(got.batch, words)
-    if content is None:
+    if not hasattr(got.task, "content"):
         return
-    tokens = got.batch[content.key]
+    content = got.task.explained(got.batch, words)
+    tokens = got.batch.inputs[content.key]
     assert content.mask.shape == tokens.shape
     assert content.mask.any(dim=1).all()
     assert not set(tokens[content.mask].tolist()) & set(words.all_special_ids)
@@ -651,7 +817,9 @@ def test_content_is_what_the_rows_say_and_neither_padding_nor_special_tokens(nam
 @every_task
 def test_the_evidence_for_what_was_decided_is_the_greatest_and_carries_a_gradient(name):
     got = prepared(name)
-    logits = got.outputs.logits.detach().clone().requires_grad_()
+    if not hasattr(got.task, "evidence"):
+        return
+    logits = got.raw.logits.detach().clone().requires_grad_()
     decided = got.task.decided(SimpleNamespace(logits=logits))
     evidence = got.task.evidence(SimpleNamespace(logits=logits), decided)
     assert decided.shape == evidence.shape == (len(logits),)
@@ -676,30 +844,27 @@ def test_trivial_baselines_predict_every_example_of_validation_and_test(name):
 @every_task
 def test_what_predictions_say_of_themselves_needs_no_fitted_task_so_that_any_run_can_be_compared(name):
     got = prepared(name)
-    table = got.task.predictions(got.case.splits.test, got.outputs.logits.numpy())
-    kind = TASKS[name]
+    table = got.table()
+    kind = task_named(name)
     assert kind.quality(table) == got.task.quality(table)
-    assert kind.calibration(table) == got.task.calibration(table)
     assert kind.fidelity(table, table) == got.task.fidelity(table, table)
     assert kind.churn(table, table) == got.task.churn(table, table)
-    assert kind.tempered(table, table) == got.task.tempered(table, table)
+    assert kind.diagnostics(table, table) == got.task.diagnostics(table, table)
     assert kind.paired_test(table, table) == got.task.paired_test(table, table)
 
 
 @every_task
 def test_the_columns_to_slice_by_are_there(name):
     got = prepared(name)
-    table = got.task.predictions(got.case.splits.test, got.outputs.logits.numpy())
-    assert set(TASKS[name].slices) <= set(table.columns)
-    assert not set(TASKS[name].slices) & {"example_id", "prediction", "loss"}  # these are outcomes
+    table = got.table()
+    assert set(task_named(name).slices) <= set(table.columns)
+    assert not set(task_named(name).slices) & {"example_id", *task_named(name).outcomes}
 
 
 @every_task
 def test_the_paired_test_shows_nothing_between_equals_and_less_doubt_the_more_two_differ(name):
     got = prepared(name)
-    rows = got.case.splits.test
-    right = got.case.right(got.task, rows)
-    tables = [got.task.predictions(rows, logits) for logits in (right, -right, got.outputs.logits.numpy())]
+    tables = [got.said(50), got.said(-50), got.table()]
     for table in tables:
         assert got.task.paired_test(table, table)[1] == 1.0
     found = {(i, j): got.task.paired_test(tables[i], tables[j]) for i in range(3) for j in range(3)}
@@ -712,32 +877,30 @@ def test_the_paired_test_shows_nothing_between_equals_and_less_doubt_the_more_tw
 
 @pytest.fixture(scope="module")
 def answered(tmp_path_factory):
-    """Logits of a model for the test rows, and what its pyfunc answers to them."""
-    made = {}
+    """Records of a model for the test rows, and what its pyfunc answers to them."""
+    kept = {}
 
-    def answers(name):
-        if name not in made:
+    def served(name):
+        if name not in kept:
             got = prepared(name)
             model = got.case.model(got.task)
             with torch.no_grad():
                 for weight in model.parameters():
                     weight *= 8 if weight.dim() > 1 else 1  # random weights answer nearly the same to all rows
-                logits = model(**inputs_of(got.batch)).logits.numpy()
+                found = by_example(got.task.answer(model, got.batch), np.array(got.encoded["example"]))
             folder = tmp_path_factory.mktemp(name)
-            package.save(folder, model, tokenizer(), {**got.task.serving(), "max_length": 16})
-            made[name] = logits, package.answer(got.task.served, folder, got.task.requests(got.case.splits.test))
-        return made[name]
+            package.save(folder, model, tokenizer(), got.task.serving())
+            kept[name] = found, package.answer(got.task.served, folder, got.task.requests(got.rows))
+        return kept[name]
 
-    return answers
+    return served
 
 
 @every_task
 def test_what_is_served_scores_as_what_was_evaluated(name, answered):
     got = prepared(name)
-    rows = got.case.splits.test
-    logits, answers = answered(name)
-    evaluated = got.task.predictions(rows, logits)
-    served = got.task.predictions(rows, got.task.from_served(answers))
+    records, answers = answered(name)
+    evaluated, served = got.table(records), got.table(got.task.from_served(answers))
     assert np.diff(np.sort(evaluated["loss"])).max() > 0.01  # else rows could change places unseen
     assert list(served.columns) == list(evaluated.columns)
     for column in evaluated.columns:
@@ -750,10 +913,9 @@ def test_what_is_served_scores_as_what_was_evaluated(name, answered):
 @every_task
 def test_what_was_served_can_be_kept_as_json_and_still_scores_the_same(name, answered):
     got = prepared(name)
-    rows = got.case.splits.test
     answers = answered(name)[1]
     kept = pd.read_json(io.StringIO(answers.to_json(orient="records")), orient="records")
-    once, again = (got.task.predictions(rows, got.task.from_served(one)) for one in (answers, kept))
+    once, again = (got.table(got.task.from_served(one)) for one in (answers, kept))
     assert list(once["prediction"]) == list(again["prediction"])
     np.testing.assert_allclose(once["loss"], again["loss"], atol=1e-6)
 
@@ -761,8 +923,8 @@ def test_what_was_served_can_be_kept_as_json_and_still_scores_the_same(name, ans
 @every_task
 def test_what_is_served_can_be_written_down(name):
     got = prepared(name)
-    requests = got.task.requests(got.case.splits.test)
-    assert len(requests) == len(got.case.splits.test)
+    requests = got.task.requests(got.rows)
+    assert len(requests) == len(got.rows)
     assert got.task.served.is_file()
     assert json.loads(json.dumps(got.task.serving())) == got.task.serving()
 

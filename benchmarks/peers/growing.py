@@ -23,13 +23,13 @@ import torch
 from datasets import load_from_disk
 
 from benchmarks.peers.common import Workload, load_models, peak_mib
-from kd.base.types import Stopped
+from kd.base.types import Objective, Stopped
+from kd.config import FitOptions
 from kd.data.encoded import encoded
-from kd.models.precision import resolve_precision
 from kd.objectives.soft import Soft
-from kd.tasks.classification import Classification
+from kd.tasks.classification.task import Classification
 from kd.teacher.signal import Wanted, teacher_signal
-from kd.training.loop import Job, Recipe, fit
+from kd.training.loop import Job, fit
 
 SETTLED = 10
 """Steps before the clock starts."""
@@ -42,10 +42,10 @@ class StandIn:
     lengths: np.ndarray
     options: int
 
-    def __call__(self, rows: np.ndarray) -> Iterator[dict[str, list[torch.Tensor]]]:
-        """Yield logits for these rows."""
-        for start in range(0, len(rows), 64):
-            yield {"logits": list(torch.randn(len(rows[start : start + 64]), self.options))}
+    def __call__(self, features: np.ndarray) -> Iterator[dict[str, list[torch.Tensor]]]:
+        """Yield logits for these features, one position each."""
+        for start in range(0, len(features), 64):
+            yield {"outputs.logits": list(torch.randn(len(features[start : start + 64]), 1, self.options))}
 
 
 def main() -> None:
@@ -61,14 +61,14 @@ def main() -> None:
     trio.teacher = None
     with tempfile.TemporaryDirectory() as home:
         os.environ["KD_HOME"] = home
-        task = Classification("text", "", "label", names)
+        task = Classification("text", "", "label", workload.max_length, names)
         clock = [time.perf_counter()]
-        how = partial(task.encode, tokenizer=trio.tokenizer, max_length=workload.max_length)
-        rows = encoded(load_from_disk(options.rows), how, {}, {})
+        how = partial(task.encode, processor=trio.tokenizer)
+        features = encoded(load_from_disk(options.rows), how, {}, {})
         clock.append(time.perf_counter())
         encoded_mib = peak_mib()
-        teacher = StandIn(np.asarray(rows["length"]), len(names))
-        cached = teacher_signal(Wanted("0" * 32, len(rows)), lambda: teacher)
+        teacher = StandIn(np.asarray(features["length"]), len(names))
+        cached = teacher_signal(Wanted("0" * 32, len(features)), lambda: teacher)
         clock.append(time.perf_counter())
         seen: list[tuple[int, float]] = []
 
@@ -77,46 +77,42 @@ def main() -> None:
             if step >= options.steps:
                 os.kill(os.getpid(), signal.SIGTERM)  # a checkpoint, and an end
 
-        epochs = -(-options.steps * workload.batch_size // len(rows))
-        recipe = Recipe(
+        epochs = -(-options.steps * workload.batch_size // len(features))
+        settings = FitOptions(
+            dataset="bench",
             epochs=epochs,
             batch_size=workload.batch_size,
-            accumulation=1,
             learning_rate=workload.learning_rate,
             warmup_ratio=workload.warmup_ratio,
             weight_decay=workload.weight_decay,
             patience=0,
-            precision=resolve_precision("auto"),
             seed=workload.seed,
-            metric="accuracy",
-            higher_is_better=True,
             checkpoint_every_s=0.0,
         )
         job = Job(
             model=student,
-            rows=rows,
+            features=features,
             collate=task.collate(trio.tokenizer),
-            masks=task.masks,
-            loss=task.loss,
-            terms=(Soft(workload.temperature),),
-            alpha=workload.alpha,
+            task=task,
+            objective=Objective((Soft(workload.temperature),), {}, workload.alpha),
             teacher=cached,
             validate=lambda _: {"accuracy": 0.0},
+            metric=("accuracy", True),
             report=report,
             watch=None,
             folder=Path(home) / "checkpoints",
             title="",
         )
         with suppress(Stopped):
-            fit(job, recipe)
+            fit(job, settings)
     settled = next(each for each in seen if each[0] >= SETTLED)
     steps, spent = (last - first for first, last in zip(settled, seen[-1], strict=True))
     figures = {
         "step_ms": 1000 * spent / steps,
         "ram_peak_mib": peak_mib(),
         "ram_peak_encoding_mib": encoded_mib,
-        "encode_ms_per_1000": 1e6 * (clock[1] - clock[0]) / len(rows),
-        "fill_ms_per_1000": 1e6 * (clock[2] - clock[1]) / len(rows),
+        "encode_ms_per_1000": 1e6 * (clock[1] - clock[0]) / len(features),
+        "fill_ms_per_1000": 1e6 * (clock[2] - clock[1]) / len(features),
     }
     print(json.dumps(figures))
 

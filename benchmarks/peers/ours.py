@@ -15,30 +15,33 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 from unittest.mock import create_autospec, patch
 
+import pandas as pd
 from datasets import Dataset
 
 from benchmarks.peers.common import Trained, Trio, Workload, load_models, measure, seconds
 from kd import tracking
 from kd.base.console import hushed
-from kd.config import DistillConfig
+from kd.base.types import OUTPUTS, Objective, SplitName, Splits
+from kd.config import DistillConfig, FitOptions
 from kd.data.digests import digest
-from kd.data.splits import Splits
 from kd.objectives.soft import Soft
 from kd.run import fit as learning
 from kd.run.data import Rows
+from kd.run.encode import encoder
 from kd.run.locate import Located, locate
-from kd.run.plan import Plan
-from kd.run.student import signal_of
-from kd.tasks.classification import Classification
+from kd.run.plan import Plan, Signals, Teacher
+from kd.run.signals import TeacherSignals
+from kd.tasks.classification.options import ClassificationOptions
+from kd.tasks.classification.task import Classification
 from kd.teacher.signal import TeacherSignal
-from kd.training.loop import Fitted, Job, Recipe, fit
+from kd.training.loop import Fitted, Job, fit
 
 
 def config_of(workload: Workload, teacher: str, precision: str) -> DistillConfig:
@@ -52,7 +55,7 @@ def config_of(workload: Workload, teacher: str, precision: str) -> DistillConfig
         learning_rate=workload.learning_rate,
         warmup_ratio=workload.warmup_ratio,
         weight_decay=workload.weight_decay,
-        max_length=workload.max_length,
+        task_options=ClassificationOptions(max_length=workload.max_length),
         temperature=workload.temperature,
         alpha=workload.alpha,
         seed=workload.seed,
@@ -68,23 +71,43 @@ def plan_of(config: DistillConfig, workload: Workload, trio: Trio, located: Loca
     columns = {"text": workload.texts, "label": [names[i] for i in workload.labels]}
     train = Dataset.from_dict({**columns, "example_id": numbers, "group": numbers})
     few = train.select(range(2))
-    task = Classification("text", "", "label", names)
+    task = Classification("text", "", "label", workload.max_length, names)
     all_of, few_of = (digest(part, ("text", "label")) for part in (train, few))
     rows = Rows(task, Splits(train, few, few, ()), train, all_of, all_of, few_of, few_of)
+    teacher = Teacher(located, trio.teacher, trio.tokenizer)
     return Plan(
         stage="distill",
         role="distilled",
-        title="bench",
+        method="bench",
+        start="student",
+        seed=config.seed,
         model=trio.student,
-        tokenizer=trio.tokenizer,
+        processor=trio.tokenizer,
         rows=rows,
+        features=encoder(config, rows, trio.tokenizer),
         identity={},
-        control=None,
-        terms=(Soft(config.temperature),) if guided else (),
-        alpha=config.alpha,
-        teacher=located,
-        signal=signal_of(config, rows, located, trio.teacher),
+        objective=Objective((Soft(config.temperature),) if guided else (), {}, config.alpha),
+        teacher=teacher,
+        signals=TeacherSignals(config, rows, teacher),
     )
+
+
+@dataclass
+class Counted:
+    """What a teacher says, and how many training features it ran over to fill the cache."""
+
+    signals: Signals
+    computed: int = 0
+
+    def train(self, contents: tuple[str, ...] = (OUTPUTS,)) -> TeacherSignal:
+        """Return its outputs over the training features."""
+        found = self.signals.train(contents)
+        self.computed += found.computed
+        return found
+
+    def predictions(self, name: SplitName) -> pd.DataFrame:
+        """Return its predictions on validation or test."""
+        return self.signals.predictions(name)
 
 
 @contextmanager
@@ -92,16 +115,17 @@ def watched() -> Iterator[list[tuple[Fitted, int, float]]]:
     """Let the stage fit without validation; yields what was fitted, rows seen, and when it was done."""
     done: list[tuple[Fitted, int, float]] = []
 
-    def unvalidated(job: Job, recipe: Recipe) -> Fitted:
+    def unvalidated(job: Job, options: FitOptions) -> Fitted:
         seen = 0
 
-        def collate(rows: list[dict[str, Any]]) -> Any:
+        def collate(features: list[dict[str, Any]]) -> Any:
             nonlocal seen
-            seen += len(rows)
-            return job.collate(rows)
+            seen += len(features)
+            return job.collate(features)
 
         rising = itertools.count()  # the last checkpoint is the best, as the others' last state is
-        fitted = fit(replace(job, validate=lambda model: {recipe.metric: float(next(rising))}, collate=collate), recipe)
+        metric = job.metric[0]
+        fitted = fit(replace(job, validate=lambda model: {metric: float(next(rising))}, collate=collate), options)
         done.append((fitted, seen, time.perf_counter()))
         return fitted
 
@@ -115,20 +139,17 @@ def train(workload: Workload, trio: Trio, scratch: str, teacher: str, precision:
     run = create_autospec(tracking.Run, instance=True)
     started = None
     if teacher == "warm":
-        plan_of(config, workload, trio, located, guided=True).signal("train")  # type: ignore[misc]
+        before = plan_of(config, workload, trio, located, guided=True)
+        assert before.signals is not None
+        before.signals.train()
         started = time.perf_counter()
     plan = plan_of(config, workload, trio, located, guided=teacher != "none")
-    computed = []
-
-    def signal(split: str, *contents: tuple[str, ...]) -> TeacherSignal:
-        found = plan.signal(split, *contents)  # type: ignore[misc]
-        computed.append(found.computed)
-        return found
-
+    assert plan.signals is not None
+    counted = Counted(plan.signals)
     with watched() as done:
-        learning.learn(replace(plan, signal=signal), config, run, Path(scratch))
+        learning.learn(replace(plan, signals=counted), config, run, Path(scratch))
     fitted, seen, ended = done[0]
-    rows = {"none": 0, "online": seen}.get(teacher, sum(computed))
+    rows = {"none": 0, "online": seen}.get(teacher, counted.computed)
     return Trained(fitted.steps, seen, rows, started, ended)
 
 

@@ -5,11 +5,12 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean, stdev
+from dataclasses import dataclass, replace
+from statistics import fmean
 
 from kd.analysis.statistics import (
     LEVEL,
+    MIN_SEEDS,
     Interval,
     PairedDifference,
     Verdict,
@@ -19,6 +20,7 @@ from kd.analysis.statistics import (
     paired_difference,
     verdict,
 )
+from kd.base.judge import Figure
 from kd.base.types import RunRecord, UserError
 
 ROLE_ORDER = ("trivial", "teacher", "student", "distilled")
@@ -31,12 +33,12 @@ Newest = Mapping[tuple[str, int], RunRecord]
 """Runs by arm (tag `kd.arm`) and seed."""
 NOT_LEARNED = ("seed", "experiment", "resume", "seeds", "slice_columns", "layers",
                "labelled_rows", "transfer_rows", "steps")  # fmt: skip
-"""Parameters that do not tell arms apart."""
+"""Parameters in which the runs of one arm may differ."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of the runs.
+    """What to compare.
 
     Attributes:
         metric: to compare by, such as accuracy, test/accuracy or val/accuracy; empty takes each task's first on test.
@@ -61,7 +63,7 @@ class Question:
 
 @dataclass(frozen=True, order=True)
 class Pair:
-    """A run, its seed, and the run it is held against."""
+    """A run, its seed, and the run it is compared with."""
 
     seed: int
     run_id: str
@@ -80,7 +82,7 @@ class Arm:
         difference: arm minus control by seed; None where there is no control.
         adjusted_p: p of the difference, Holm-corrected within the table; None under three pairs.
         verdict: the difference in words; None without a control.
-        detectable: smallest true difference these seeds would show at 80 % power, where none was shown.
+        detectable: smallest true difference that would be shown at 80 % power, where none was shown.
         figures: means over the runs that measured them, by metric name.
         run_ids: the runs behind it, by seed.
         pairs: the runs behind the difference.
@@ -110,6 +112,7 @@ class Table:
         digest: of the split's rows.
         against: what differences are taken from, in words.
         times_scored: how many trained runs of the store have scored these test rows; None where not counted.
+        figures: what the task shows beside the metric.
     """
 
     task: str
@@ -121,6 +124,7 @@ class Table:
     against: str
     arms: tuple[Arm, ...]
     times_scored: int | None = None
+    figures: tuple[Figure, ...] = ()
 
 
 def compare(
@@ -140,29 +144,28 @@ def compare(
     Raises:
         UserError: the metric, the baseline or a name to group by is not to be found.
     """
-    asked = question or Question()
-    groups, notes = _groups(records, directions, asked.split)
-    _require_names(asked.group_by, [record for group in groups.values() for record in group])
+    question = question or Question()
+    groups, notes = _groups(records, directions, question.split)
+    _require_names(question.group_by, [record for group in groups.values() for record in group])
     tables = []
     for (task, digest), group in sorted(groups.items()):
-        metric = asked.name or next(iter(directions[task]))
+        metric = question.name or next(iter(directions[task]))
         if metric not in directions[task]:
-            notes.append(f"{len(group)} runs of task {task} were left out: {metric!r} is none of its metrics")
+            notes.append(f"{len(group)} runs of task {task} were left out: it has no metric {metric!r}")
             continue
-        newest, said = _newest(group, f"{asked.split}/{metric}")
+        newest, said = _newest(group, f"{question.split}/{metric}")
         notes += said
         if newest:
-            tables.append(_table(newest, metric, directions[task][metric], asked, digest))
+            tables.append(_table(newest, metric, directions[task][metric], question, digest))
     if groups and not tables:
         known = ", ".join(dict.fromkeys(name for task, _ in groups for name in directions[task]))
-        raise UserError(
-            f"metric={asked.metric!r}: none of the runs has it; give one of {known}" + "".join(f"; {n}" for n in notes)
-        )
-    if asked.baseline and tables:
+        why = "".join(f"; {note}" for note in notes)
+        raise UserError(f"metric={question.metric!r}: none of the runs has it; give one of {known}{why}")
+    if question.baseline and tables:
         without = [table for table in tables if not any(arm.pairs for arm in table.arms)]
         if without == tables:
-            raise UserError(_no_baseline(asked.baseline, tables))
-        notes += [f"{one.dataset}: nothing there has a seed in common with {asked.baseline!r}" for one in without]
+            raise UserError(_no_baseline(question.baseline, tables))
+        notes += [f"{one.dataset}: nothing there has a seed in common with {question.baseline!r}" for one in without]
     return tables, notes
 
 
@@ -219,39 +222,56 @@ def _newest(group: Sequence[RunRecord], metric: str) -> tuple[Newest, list[str]]
     return newest, notes
 
 
-def _table(newest: Newest, metric: str, higher: bool, asked: Question, digest: str) -> Table:
+def _table(newest: Newest, metric: str, higher: bool, question: Question, digest: str) -> Table:
+    """Sort runs into arms, pair them with what each arm is compared with, and judge the differences over seeds."""
     runs: dict[str, list[RunRecord]] = defaultdict(list)
     for record in newest.values():
-        runs[_key(record, asked.group_by)].append(record)
-    labels = _labels(runs, asked.group_by)
-    pairs, against = _pairs_of_all(runs, labels, newest, asked.baseline)
-    value = {record.run_id: record.metrics[f"{asked.split}/{metric}"] for record in newest.values()}
-    differences = {key: paired_difference(*_sides(own, value)) for key, own in pairs.items() if own}
-    tested = [key for key, difference in differences.items() if difference.n >= 3 and difference.p is not None]
-    adjusted = dict(zip(tested, holm([differences[key].p or 0.0 for key in tested]), strict=True))
-    arms = []
-    for key, members in runs.items():
-        difference = differences.get(key)
-        words = verdict(difference, adjusted.get(key), higher) if difference else None
-        arms.append(
-            Arm(
-                key=key,
-                label=labels[key],
-                role=members[-1].tags["kd.role"],
-                quality=mean_interval(list(_by_seed(members, value).values())),
-                difference=difference,
-                adjusted_p=adjusted.get(key),
-                verdict=words,
-                detectable=_detectable(pairs[key], value, len(tested)) if words == "no difference shown" else None,
-                figures=_figures(members),
-                run_ids=tuple(one.run_id for one in sorted(members, key=lambda one: (_seed(one), one.run_id))),
-                pairs=tuple(pairs[key]),
-                trained_on=tuple(sorted({one.tags.get("kd.dataset_digest", "") for one in members})),
-            )
-        )
+        runs[_key(record, question.group_by)].append(record)
+    labels = _labels(runs, question.group_by)
+    pairs, against = _pairs_of_all(runs, labels, newest, question.baseline)
+    value = {record.run_id: record.metrics[f"{question.split}/{metric}"] for record in newest.values()}
+    arms = [_arm(key, labels[key], members, value, pairs[key]) for key, members in runs.items()]
     arms.sort(key=lambda arm: (ROLE_ORDER.index(arm.role), _by_number(arm.label)))
     last = list(newest.values())[-1].tags
-    return Table(last["kd.task"], last.get("kd.dataset", ""), asked.split, digest, metric, higher, against, tuple(arms))
+    dataset = last.get("kd.dataset", "")
+    table = Table(last["kd.task"], dataset, question.split, digest, metric, higher, against, tuple(arms))
+    return judged(table, {key: paired_difference(*_sides(own, value)) for key, own in pairs.items() if own})
+
+
+def _arm(key: str, label: str, members: Sequence[RunRecord], value: Mapping[str, float], pairs: Sequence[Pair]) -> Arm:
+    """Describe an arm by its runs, oldest first, and their metric by run id; its difference is not judged yet."""
+    return Arm(
+        key=key,
+        label=label,
+        role=members[-1].tags["kd.role"],
+        quality=mean_interval(list(_by_seed(members, value).values())),
+        difference=None,
+        adjusted_p=None,
+        verdict=None,
+        detectable=None,
+        figures=_figures(members),
+        run_ids=tuple(one.run_id for one in sorted(members, key=lambda one: (_seed(one), one.run_id))),
+        pairs=tuple(pairs),
+        trained_on=tuple(sorted({one.tags.get("kd.dataset_digest", "") for one in members})),
+    )
+
+
+def judged(table: Table, differences: Mapping[str, PairedDifference]) -> Table:
+    """Give arms their differences, by key, with the verdicts after Holm's correction over all of them."""
+    tested = {key: one.p for key, one in differences.items() if one.n >= MIN_SEEDS and one.p is not None}
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+
+    def judge(arm: Arm) -> Arm:
+        gap = differences.get(arm.key)
+        if gap is None:
+            return arm
+        words = verdict(gap, adjusted.get(arm.key), table.higher_is_better)
+        unseen = None
+        if words == "no difference shown" and gap.se is not None:  # at Holm's strictest level
+            unseen = minimum_detectable_difference(gap.se, gap.spread, alpha=LEVEL / len(tested))
+        return replace(arm, difference=gap, adjusted_p=adjusted.get(arm.key), verdict=words, detectable=unseen)
+
+    return replace(table, arms=tuple(map(judge, table.arms)))
 
 
 def _by_number(label: str) -> list[tuple[int, str]]:
@@ -279,7 +299,7 @@ def _key(record: RunRecord, group_by: tuple[str, ...]) -> str:
         return record.tags.get("kd.arm", record.run_id)
     role = record.tags["kd.role"]
     values = [f"{name}={_looked_up(record, name)}" for name in group_by if _looked_up(record, name) is not None]
-    return " · ".join([record.name if role == "trivial" else role, *values])  # a mean of two baselines says nothing
+    return " · ".join([record.label if role == "trivial" else role, *values])  # a mean of two baselines says nothing
 
 
 def _looked_up(record: RunRecord, name: str) -> str | None:
@@ -290,7 +310,7 @@ def _labels(runs: Mapping[str, list[RunRecord]], group_by: tuple[str, ...]) -> d
     """Name each arm as its newest run; where two read the same, add what differs, or a start of the hash."""
     if group_by:
         return {key: key for key in runs}
-    plain = {key: members[-1].name.rpartition(" · seed ")[0] or members[-1].name for key, members in runs.items()}
+    plain = {key: members[-1].label for key, members in runs.items()}
     times = Counter(plain.values())
     labels = {}
     for key, label in plain.items():
@@ -350,7 +370,7 @@ def _by_seed(members: Iterable[RunRecord], value: Mapping[str, float]) -> dict[i
 
 
 def _sides(pairs: Sequence[Pair], value: Mapping[str, float]) -> tuple[dict[int, float], dict[int, float]]:
-    """Return, by seed, the mean over its pairs of the arm and of what it is held against."""
+    """Return, by seed, the mean over its pairs of the arm and of what it is compared with."""
 
     def means(side: Callable[[Pair], str]) -> dict[int, float]:
         seeds: dict[int, list[float]] = defaultdict(list)
@@ -365,13 +385,3 @@ def _figures(members: Sequence[RunRecord]) -> dict[str, float]:
     names = sorted({name for one in members for name in one.metrics if name.startswith(AVERAGED)})
     measured = {name: [one.metrics[name] for one in members if name in one.metrics] for name in names}
     return {name: fmean(values) for name, values in measured.items() if all(map(math.isfinite, values))}
-
-
-def _detectable(pairs: Sequence[Pair], value: Mapping[str, float], tests: int) -> float | None:
-    """Return the smallest true difference that would have been shown at 80 % power, at Holm's strictest level."""
-    ours, theirs = _sides(pairs, value)
-    gap = paired_difference(ours, theirs)
-    if gap.low == gap.high:
-        return None  # no spread to judge by
-    se = stdev([ours[seed] - theirs[seed] for seed in ours]) / math.sqrt(gap.n)
-    return minimum_detectable_difference(se, gap.n - 1, alpha=LEVEL / tests)

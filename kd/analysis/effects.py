@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy as np
 from scipy import special
@@ -47,11 +48,10 @@ class Factor:
 def main_effects(scores: Scores, factors: Sequence[str]) -> list[Factor]:
     """Return the factors that have two levels or more, those with the widest spread first.
 
-    Levels are compared within combinations of the other options in which all of them occur on a seed, so that like
-    stands beside like where cells were excluded or failed; an option that plays no part in a cell is as any value of
-    it. A level's value on a seed is its mean over these combinations less the mean over the levels. A factor for
-    which there are none has no levels: what it does cannot be told from what others do. p is that of the analysis of
-    variance with seeds as blocks (Fisher 1935).
+    A factor's levels are compared where all else is alike: within combinations of the other options in which all of
+    them occur on a seed. A level's value on a seed is its mean over these combinations less the mean over the levels. A
+    factor without such a combination has no levels: its effect and that of others cannot be separated. p is that of the
+    analysis of variance with seeds as blocks (Fisher 1935).
 
     Args:
         scores: one entry a cell and seed; values are finite.
@@ -81,28 +81,45 @@ def _factor(name: str, scores: Scores) -> Factor | None:
     return Factor(name, levels, _blocked_anova(table) if len(blocks) >= MIN_SEEDS else None)
 
 
+@dataclass(frozen=True, eq=False)
+class _Cell:
+    """A training on one seed: its level of the factor, its levels of the other options, and its metric."""
+
+    level: object
+    others: Mapping[str, object]
+    value: float
+
+
 def _block(name: str, values: Sequence[object], here: Scores) -> dict[object, tuple[float, int]]:
     """Return each level's mean over the combinations that have all levels, and how many cells it has in them.
+
+    A cell without some option, which plays no part in it, belongs to every combination that it does not contradict.
 
     Args:
         name: of the factor.
         values: its levels.
         here: the cells of one seed.
     """
-    cells = [({axis: one for axis, one in levels.items() if axis != name}, levels[name], value)
-             for levels, _, value in here]  # fmt: skip
-    rests = [rest for rest, _, _ in cells]
-    widest = [rest for rest in rests if not any(rest.items() < other.items() for other in rests)]
+    cells = [
+        _Cell(levels[name], {axis: level for axis, level in levels.items() if axis != name}, value)
+        for levels, _, value in here
+    ]
     means: dict[object, list[float]] = {level: [] for level in values}
-    used: dict[object, set[int]] = {level: set() for level in values}
-    for combination in {tuple(sorted(rest.items())): rest for rest in widest}.values():
-        fitting = [place for place, (rest, _, _) in enumerate(cells) if rest.items() <= combination.items()]
-        there = {level: [place for place in fitting if cells[place][1] == level] for level in values}
-        if all(there.values()):
-            for level, places in there.items():
-                means[level].append(float(np.mean([cells[place][2] for place in places])))
-                used[level].update(places)
-    return {level: (float(np.mean(found)), len(used[level])) for level, found in means.items() if found}
+    used: dict[object, set[_Cell]] = {level: set() for level in values}
+    for combination in _combinations([cell.others for cell in cells]):
+        fitting = [cell for cell in cells if cell.others.items() <= combination.items()]
+        of_level = {level: [cell for cell in fitting if cell.level == level] for level in values}
+        if all(of_level.values()):
+            for level, members in of_level.items():
+                means[level].append(fmean(cell.value for cell in members))
+                used[level].update(members)
+    return {level: (fmean(found), len(used[level])) for level, found in means.items() if found}
+
+
+def _combinations(others: Sequence[Mapping[str, object]]) -> list[Mapping[str, object]]:
+    """Return the distinct ones of these levels of other options, without those that are part of another."""
+    whole = [one for one in others if not any(one.items() < other.items() for other in others)]
+    return list({tuple(sorted(one.items())): one for one in whole}.values())
 
 
 def _blocked_anova(table: np.ndarray) -> float:

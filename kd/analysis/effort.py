@@ -1,4 +1,4 @@
-"""Whether arms were trained as long as what they are held against. Pure."""
+"""Whether arms were trained as long as what they are compared with. Pure."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from kd.analysis.comparison import Table
 
 
 def uneven_steps(table: Table, steps: Mapping[str, int]) -> list[str]:
-    """Tell which arms were trained for more or fewer updates than what they are held against, by over a tenth.
+    """Return which arms were trained for over a tenth more or fewer updates than what they are compared with.
 
     Args:
         table: arms and their pairs.

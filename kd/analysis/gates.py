@@ -15,7 +15,7 @@ Quality = Callable[[pd.DataFrame], float]
 
 
 @dataclass(frozen=True)
-class Figure:
+class Observed:
     """What a gate looks at: a value, None where it was not measured, and what it is, in words."""
 
     value: float | None
@@ -27,12 +27,12 @@ class Gate:
     """One gate's result.
 
     Attributes:
-        name: option that asked for it.
+        name: of the option.
         figure: what was found; None where it was not measured or does not apply.
-        threshold: what was asked.
+        threshold: its value.
         at_least: whether the figure must be at least the threshold, else at most.
         passes: the result.
-        about: what the figure is, or why there is none.
+        about: what the figure is, or why it is absent.
     """
 
     name: str
@@ -45,16 +45,16 @@ class Gate:
     @property
     def words(self) -> str:
         """The result in one line, with how much is missing."""
-        asked = f"at {'least' if self.at_least else 'most'} {self.threshold:g}"
+        wanted = f"at {'least' if self.at_least else 'most'} {self.threshold:g}"
         if self.figure is None:
-            return f"{self.name} ({asked}): {self.about}"
+            return f"{self.name} ({wanted}): {self.about}"
         gap = f", {abs(self.figure - self.threshold):.4g} {'short' if self.at_least else 'over'}"
-        return f"{self.name}: {self.about} is {self.figure:.4g}, {asked} was asked" + ("" if self.passes else gap)
+        return f"{self.name}: {self.about} is {self.figure:.4g}, {wanted} is required" + ("" if self.passes else gap)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a candidate passes, and every gate that was asked."""
+    """Whether a candidate passes, and every gate that was given."""
 
     gates: tuple[Gate, ...]
 
@@ -70,23 +70,23 @@ class Decision:
         if failed:
             return "; ".join(failed)
         if not self.gates:
-            return "no gate was asked"
+            return "no gate was given"
         return "passed " + ", ".join(gate.name for gate in self.gates)
 
 
 def decide(
-    asked: Mapping[str, float], figures: Mapping[str, Figure], absent: Mapping[str, str], higher_is_better: bool
+    thresholds: Mapping[str, float], figures: Mapping[str, Observed], absent: Mapping[str, str], higher_is_better: bool
 ) -> Decision:
-    """Hold a candidate's figures against the gates that were asked.
+    """Compare a candidate's figures with the thresholds of the gates that were given.
 
     Args:
-        asked: threshold of each gate.
+        thresholds: of each gate.
         figures: figure of each gate; one without a value was not measured and does not pass.
         absent: gates that do not apply to this candidate, and why; they pass.
         higher_is_better: direction of the metric, hence of `min_metric`.
     """
     gates = []
-    for name, threshold in asked.items():
+    for name, threshold in thresholds.items():
         at_least = higher_is_better if name == "min_metric" else name.startswith("min_")
         if name in absent:
             gates.append(Gate(name, None, threshold, at_least, True, absent[name]))

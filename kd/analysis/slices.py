@@ -30,7 +30,7 @@ class Slice:
         value: of the column, or a range of numbers.
         examples: how many there are.
         arm: the metric on the slice, mean over pairs.
-        against: that of the runs it is held against.
+        against: that of the runs it is compared with.
         difference: arm minus those, by seed.
     """
 
@@ -56,8 +56,8 @@ class Details:
     """What artifacts say of one table's arms, by the arm's key.
 
     Attributes:
-        slices: of each arm that is held against something, the worst for the arm first.
-        churn: shares of examples answered otherwise than by what the arm is held against, by what it is, mean of pairs.
+        slices: of each arm that is compared with something, the worst for the arm first.
+        churn: shares of examples with another answer than that of what the arm is compared with, mean of pairs.
         tests: one a seed.
         curves: by seed and run, (step, validation metric) points.
         notes: what could not be read, in words.
@@ -105,7 +105,7 @@ def slice_differences(
     quality: Quality,
     higher_is_better: bool,
 ) -> list[Slice]:
-    """Compare an arm with what it is held against on every slice, the arm's worst slice first.
+    """Return the differences of an arm on every slice, the arm's worst slice first.
 
     Args:
         pairs: (seed, predictions of the arm, predictions of the other) on the same examples in the same order.
@@ -141,6 +141,6 @@ def slice_differences(
 
 
 def losing(slices: Sequence[Slice], higher_is_better: bool) -> list[Slice]:
-    """Return the slices on which the arm's mean is worse than what it is held against, the worst first."""
+    """Return the slices on which the arm's mean is worse than what it is compared with, the worst first."""
     sign = 1 if higher_is_better else -1
     return [one for one in slices if one.difference.mean is not None and sign * one.difference.mean < 0]

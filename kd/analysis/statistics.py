@@ -44,11 +44,19 @@ class PairedDifference:
     n: int
     """Common seeds."""
     examples: int = 0
-    """Examples that the interval and p hold beyond; 0 where they take the test set for given."""
+    """Examples, or blocks of them, that the interval and p generalise from; 0 where they take the test set for given.
+    """
+    groups: int = 0
+    """Independent groups of these examples."""
     se: float | None = None
-    """Standard error of the mean, where it was found over seeds and examples."""
-    seed_share: float | None = None
-    """Share of its variance that is between seeds, 0 to 1; the rest is between examples."""
+    """Standard error of the mean; None where the differences have no spread."""
+    seed_share: float = 1.0
+    """Share of its variance that is tested as that between seeds, 0 to 1; the rest is between examples."""
+
+    @property
+    def spread(self) -> "Spread":
+        """How well the standard error is known."""
+        return Spread(self.n - 1, self.groups - 1 if self.groups else MOST_DF, self.seed_share)
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
@@ -102,8 +110,9 @@ def paired_difference(arm: Mapping[int, float], control: Mapping[int, float]) ->
         return PairedDifference(0.0, 0.0, 0.0, 1.0, n)
     if np.ptp(differences) <= tolerance:
         return PairedDifference(interval.mean, None, None, 2.0 ** (1 - n), n)
-    t = interval.mean * math.sqrt(n) / differences.std(ddof=1)
-    return PairedDifference(interval.mean, interval.low, interval.high, float(2 * special.stdtr(n - 1, -abs(t))), n)
+    se = float(differences.std(ddof=1)) / math.sqrt(n)
+    p = float(2 * special.stdtr(n - 1, -abs(interval.mean) / se))
+    return PairedDifference(interval.mean, interval.low, interval.high, p, n, se=se)
 
 
 def crossed_difference(differences: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]) -> PairedDifference:
@@ -113,12 +122,15 @@ def crossed_difference(differences: npt.NDArray[np.float64], groups: npt.NDArray
     As with readers and cases in trials of X-rays (Dorfman, Berbaum and Metz 1992), the variance of the mean has a part
     by seed, V_S = s^2 / n, and a part by example, V_E, which is the variance of an example's mean over seeds less what
     chance within seeds puts there, both with examples summed by group. Of t = |mean| / sqrt(V_S + V_E),
-        p = (V_S p(t; n - 1 degrees of freedom) + V_E p(t; normal)) / (V_S + V_E),
-    weighted as by Cochran and Cox (1957); the 95 % interval holds what has p >= 0.05.
+        p = w p(t; n - 1 degrees of freedom) + (1 - w) p(t; groups - 1), with w = V_S / (V_S + V_E),
+    weighted as by Cochran and Cox (1957); the 95 % interval contains what has p >= 0.05. With fewer groups than seeds
+    V_E often comes out near 0 by chance, and w too near 1: there the variance of an example's mean takes the place of
+    V_E in w. Simulated false claims are in benchmarks/verdicts.py.
 
     Args:
-        differences: `(seeds, examples)`, arm minus control, in the metric's unit; the metric is their mean.
-        groups: `(examples,)`, numbers from 0; examples of one group stand or fall together.
+        differences: `(seeds, examples)`, arm minus control, in the metric's unit; the metric is their mean. For a
+            metric that is no mean, differences of `pseudo_values` by block.
+        groups: `(examples,)`, numbers from 0; examples of one group depend on one another.
     """
     n, size = differences.shape
     by_seed = differences.mean(axis=1)
@@ -133,21 +145,42 @@ def crossed_difference(differences: npt.NDArray[np.float64], groups: npt.NDArray
     variance = seed_part + example_part
     if math.sqrt(variance) <= ROUNDING * max(np.abs(by_seed).max(), np.finfo(float).tiny):
         return over_seeds
-    share, se = seed_part / variance, math.sqrt(variance)
-
-    half = se * _critical(n - 1, share, LEVEL)
-    return PairedDifference(mean, mean - half, mean + half, _p(abs(mean) / se, n - 1, share), n, size, se, share)
-
-
-def _p(t: float, df: float, seed_share: float) -> float:
-    """Return the two-sided p of t >= 0: Student's where all variance is between seeds, the normal's where none is."""
-    return float(2 * (seed_share * special.stdtr(df, -t) + (1 - seed_share) * special.ndtr(-t)))
+    count = int(groups.max()) + 1
+    share, se = seed_part / (seed_part + (of_mean if count < n else example_part)), math.sqrt(variance)
+    spread = Spread(n - 1, count - 1, share)
+    half, p = se * spread.critical(LEVEL), spread.p(abs(mean) / se)
+    return PairedDifference(mean, mean - half, mean + half, p, n, size, count, se, share)
 
 
-def _critical(df: float, seed_share: float, alpha: float) -> float:
-    """Return the t whose two-sided p is alpha."""
-    widest = float(special.stdtrit(df, 1 - alpha / 2))
-    return float(optimize.brentq(lambda t: _p(t, df, seed_share) - alpha, 0.0, widest * (1 + ROUNDING)))
+@dataclass(frozen=True)
+class Spread:
+    """How well the standard error of a difference is known.
+
+    Attributes:
+        seed_df: degrees of freedom between seeds, at least 1.
+        group_df: between groups of examples, at least 1.
+        seed_share: share of the variance that is between seeds, 0 to 1.
+    """
+
+    seed_df: float
+    group_df: float = MOST_DF
+    seed_share: float = 1.0
+
+    @property
+    def df(self) -> float:
+        """Degrees of freedom of the whole variance (Satterthwaite 1946)."""
+        inverse = self.seed_share**2 / self.seed_df + (1 - self.seed_share) ** 2 / self.group_df
+        return min(1 / inverse, MOST_DF)
+
+    def p(self, t: float) -> float:
+        """Return the two-sided p of t >= 0, of seeds and of groups weighted by their shares."""
+        seeds, groups = special.stdtr([self.seed_df, self.group_df], -t)
+        return float(2 * (self.seed_share * seeds + (1 - self.seed_share) * groups))
+
+    def critical(self, alpha: float) -> float:
+        """Return the t whose two-sided p is alpha."""
+        widest = float(special.stdtrit(min(self.seed_df, self.group_df), 1 - alpha / 2))
+        return float(optimize.brentq(lambda t: self.p(t) - alpha, 0.0, widest * (1 + ROUNDING)))
 
 
 def _variance_by_group(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]) -> float:
@@ -194,32 +227,28 @@ def verdict(difference: PairedDifference, adjusted_p: float | None, higher_is_be
     return "better" if (difference.mean > 0) == higher_is_better else "worse"
 
 
-def minimum_detectable_difference(
-    se: float, df: float, power: float = 0.8, alpha: float = LEVEL, seed_share: float = 1.0
-) -> float:
+def minimum_detectable_difference(se: float, spread: Spread, power: float = 0.8, alpha: float = LEVEL) -> float:
     """Return the smallest true mean difference that a two-sided test finds with this power.
 
-    Found from the non-central t distribution (Cohen 1988), in the unit of `se`; of degrees of freedom df / seed_share^2
-    (Satterthwaite 1946) where the test is that of `crossed_difference`. What was seen but not shown is smaller.
+    Found from the non-central t distribution (Cohen 1988), in the unit of `se`. What was seen but not shown is smaller.
 
     Args:
         se: standard error of the mean difference, >= 0; over n seeds the standard deviation by sqrt(n).
-        df: degrees of freedom between seeds, n - 1, at least 1.
+        spread: how well it is known.
         power: probability of finding it, between alpha and 1.
         alpha: level of the test, between 0 and 1; divide it by the comparisons in the table for Holm's worst case.
-        seed_share: share of the variance that is between seeds, 0 to 1.
 
     Raises:
         ValueError: an argument outside its range.
     """
-    if not (df >= 1 and 0 < alpha < power < 1 and 0 <= se < math.inf and 0 <= seed_share <= 1):
-        raise ValueError(f"{se=} {df=} {power=} {alpha=} {seed_share=}: outside their ranges")
-    critical = _critical(df, seed_share, alpha)
-    all_df = df / max(seed_share**2, df / MOST_DF)
+    known = spread.seed_df >= 1 and spread.group_df >= 1 and 0 <= spread.seed_share <= 1
+    if not (known and 0 < alpha < power < 1 and 0 <= se < math.inf):
+        raise ValueError(f"{se=} {spread=} {power=} {alpha=}: outside their ranges")
+    critical = spread.critical(alpha)
 
     def excess_power(shift: float) -> float:
         # a claim in the wrong direction finds nothing
-        return float(1 - special.nctdtr(all_df, shift, critical) - power)
+        return float(1 - special.nctdtr(spread.df, shift, critical) - power)
 
     high = 1.0
     while excess_power(high) < 0:
@@ -229,6 +258,8 @@ def minimum_detectable_difference(
 
 def mcnemar(only_first: int, only_second: int) -> float:
     """Return the two-sided p of McNemar's exact test (McNemar 1947): are two classifiers right equally often?
+
+    It is the value of `scipy.stats.binomtest`, without half a second for the import of `scipy.stats`.
 
     Args:
         only_first: examples that the first alone got right, >= 0.

@@ -5,22 +5,24 @@ Nothing heavy is imported here, because options are parsed with these words befo
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from datasets import Dataset
 
-STANDARD_COLUMNS = ("example_id", "group", "label", "prediction", "loss")
+STANDARD_COLUMNS = ("example_id", "group")
 """Columns of every task's predictions."""
-CALLER_ONLY = ("labels", "row")
-"""Keys of a batch that are not the model's."""
+OUTPUTS = "outputs"
+"""What is asked of a teacher to have all that the task compares; else `hidden.3` and the like."""
 GuideName = Literal["teacher", "control"]
 REST = "rest"
 """Where transfer rows come from: the training rows whose labels are not used."""
 SplitName = Literal["train", "validation", "test"]
 TaskName = Literal["classification"]
 ObjectiveName = Literal[
-    "none", "soft", "hard", "hidden", "attention", "relation", "cosine", "patient", "jsd", "dkd"
+    "none", "soft", "hard", "hidden", "attention", "relation", "cosine", "patient", "jsd", "dkd", "mse"
 ]  # fmt: skip
 MatchName = Literal["spaced", "last", "skip"]
 InitialisationName = Literal["first", "top-k", "last", "bottom-k", "odd", "even", "spaced", "random", "importance"]
@@ -35,6 +37,7 @@ CacheName = Literal["auto", "on", "off"]
 CacheActionName = Literal["list", "verify", "prune"]
 Role = Literal["teacher", "student", "distilled", "trivial"]
 MaskName = Literal["target", "positions", "tokens"]
+LayerKind = Literal["hidden", "attention", "relation"]
 
 LayerPairs: TypeAlias = tuple[tuple[int, int], ...]
 """(layer of the student, layer of the teacher) that are compared, both 0-based."""
@@ -61,12 +64,41 @@ class Stopped(BaseException):
     """
 
 
+class Lost(BaseException):
+    """Another process of the same training has ended, so that this one cannot continue. Exit code 143."""
+
+
+class Followed(BaseException):
+    """This process has done its part of a training that the main process concludes. Exit code 0."""
+
+
 class Pruned(Exception):
     """A trial was stopped early, because others did better at the same point. No failure."""
 
 
-class EncodedRows(Protocol):
-    """Rows as model inputs, with columns `row` (position) and `length` (in tokens) beside them."""
+@dataclass(frozen=True)
+class Splits:
+    """The three splits, each with the original columns, `example_id` and `group` (both strings).
+
+    Attributes:
+        train: learned from.
+        validation: chosen and tuned on.
+        test: scored once, at the end.
+        notes: sentences for the user: what was cut from what, what was refused as a test and why, what leaks.
+    """
+
+    train: "Dataset"
+    validation: "Dataset"
+    test: "Dataset"
+    notes: tuple[str, ...] = ()
+
+
+class Features(Protocol):
+    """What a model is fed, one feature after the other; an example may have several.
+
+    Columns `feature` (its own number), `example` (the number of its example) and `length` (what a forward costs, such
+    as tokens) stand beside the model's inputs and the truth.
+    """
 
     def __len__(self) -> int: ...  # noqa: D105
 
@@ -74,9 +106,69 @@ class EncodedRows(Protocol):
         """Return a column of numbers."""
         ...
 
-    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Return the rows at these positions: a number or a list of numbers by column."""
+    def __getitems__(self, features: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the features at these positions: a number or a list of numbers by column."""
         ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Features padded together.
+
+    Attributes:
+        inputs: what the model is fed, by the names of its `forward`; each `(batch, ...)`.
+        truth: what the task compares with; the model does not see it.
+        features: `(batch,)`, the features' numbers, always on the CPU: reading them elsewhere waits for the device.
+    """
+
+    inputs: "Mapping[str, torch.Tensor]"
+    truth: "Mapping[str, torch.Tensor]"
+    features: "np.ndarray"
+
+    def __len__(self) -> int:  # noqa: D105
+        return len(self.features)
+
+    def to(self, device: Any, non_blocking: bool = False) -> "Batch":
+        """Return the same batch on a device; `accelerate` calls it."""
+        inputs, truth = (
+            {name: value.to(device, non_blocking=non_blocking) for name, value in part.items()}
+            for part in (self.inputs, self.truth)
+        )
+        return Batch(inputs, truth, self.features)
+
+    def pin_memory(self) -> "Batch":
+        """Return the same batch in memory that a GPU reads quickly; torch's DataLoader calls it."""
+        inputs, truth = (
+            {name: value.pin_memory() for name, value in part.items()} for part in (self.inputs, self.truth)
+        )
+        return Batch(inputs, truth, self.features)
+
+
+@dataclass(frozen=True)
+class LayerContent:
+    """What one layer of a model gives: its text form is `hidden.3`, the output of layer 3, counted from 0."""
+
+    kind: LayerKind
+    layer: int
+
+    @classmethod
+    def parse(cls, text: str) -> "LayerContent | None":
+        """Return what a text names; None where that is no layer's, as `logits` or `logits.tail`.
+
+        Raises:
+            ValueError: a layer's content, but not of a layer counted from 0.
+        """
+        word, _, layer = text.partition(".")
+        for kind in get_args(LayerKind):
+            if kind == word:
+                if not (layer.isascii() and layer.isdecimal()):
+                    raise ValueError(f"{text!r} names no layer: write {kind}.0 for the first")
+                return cls(kind, int(layer))
+        return None
+
+    def __str__(self) -> str:
+        """Return the text form."""
+        return f"{self.kind}.{self.layer}"
 
 
 @dataclass(frozen=True)
@@ -97,18 +189,19 @@ class TopLogProbs:
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """What the teacher said about one batch, in the batch's order; float32, no gradient.
+    """What the teacher says about one batch, in the batch's order; float32, no gradient.
 
-    Layers are counted from 0. What is shorter than the batch's longest is filled with 0, on the tokenizer's side.
+    Layers are counted from 0. Layers shorter than the batch's longest are filled with 0, on the processor's side.
 
     Attributes:
-        logits: `(batch, ..., options)`, or the most probable of 30,000 options or more.
-        hidden: output of each layer asked for, `(batch, length, width)`.
-        attention: attention maps of each layer asked for, `(batch, heads, length, length)`; a row sums to 1.
-        relation: queries, keys and values of each layer asked for, `(batch, 3, length, width)`, heads side by side.
+        outputs: what the task compares, by name: `(positions, ...)`, the valid positions of all features one after the
+            other; of 30,000 options or more the most probable.
+        hidden: output of each layer that is compared, `(batch, length, width)`.
+        attention: attention maps of each such layer, `(batch, heads, length, length)`; a row sums to 1.
+        relation: queries, keys and values of each such layer, `(batch, 3, length, width)`, heads side by side.
     """
 
-    logits: "torch.Tensor | TopLogProbs"
+    outputs: "Mapping[str, torch.Tensor | TopLogProbs]" = field(default_factory=dict)
     hidden: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
     attention: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
     relation: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
@@ -116,9 +209,9 @@ class TeacherOutputs:
 
 @dataclass(frozen=True)
 class StudentOutputs:
-    """What the student said about one batch, by the same names and shapes as `TeacherOutputs`; with gradient."""
+    """What the student says about one batch, by the same names and shapes as `TeacherOutputs`; with gradient."""
 
-    logits: "torch.Tensor"
+    outputs: "Mapping[str, torch.Tensor]" = field(default_factory=dict)
     hidden: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
     attention: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
     relation: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
@@ -126,7 +219,7 @@ class StudentOutputs:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a term compares besides logits.
+    """What a term compares instead of the task's outputs.
 
     Attributes:
         student: such as `hidden.0`, the output of layer 0 (0-based).
@@ -140,7 +233,7 @@ class Needs:
     widths: tuple[int, int] | None = None
 
 
-LOGITS_ALONE = Needs()
+OUTPUTS_ALONE = Needs()
 
 
 @dataclass(frozen=True)
@@ -154,7 +247,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Setting:
-    """What terms are built from.
+    """What the terms of an objective are built from.
 
     Attributes:
         temperature: T > 0 of the soft targets.
@@ -172,9 +265,11 @@ class Setting:
     pairs: LayerPairs
     inner: LayerPairs
 
-    def needs(self, kind: str, pairs: LayerPairs, joined: bool = False) -> Needs:
-        """Say that `kind` of these layers is compared; `joined`: by a projection where widths differ."""
-        student, teacher = (tuple(dict.fromkeys(f"{kind}.{pair[side]}" for pair in pairs)) for side in (0, 1))
+    def needs(self, kind: LayerKind, pairs: LayerPairs, joined: bool = False) -> Needs:
+        """Return what is compared: `kind` of these layers; `joined`: by a projection where widths differ."""
+        student, teacher = (
+            tuple(dict.fromkeys(str(LayerContent(kind, pair[side])) for pair in pairs)) for side in (0, 1)
+        )
         widths = (self.student.width, self.teacher.width)
         return Needs(student, teacher, widths if joined and widths[0] != widths[1] else None)
 
@@ -194,12 +289,32 @@ class ObjectiveTerm(Protocol):
 
     @property
     def needs(self) -> Needs:
-        """What it compares besides logits."""
+        """Which layers it compares; none where it compares the task's outputs."""
         ...
 
     def __call__(self, student: StudentOutputs, teacher: TeacherOutputs, mask: "torch.Tensor") -> Term:
-        """Compare what the student said with what the teacher said; no gradient reaches the teacher."""
+        """Compare what the student says with what the teacher says; no gradient reaches the teacher."""
         ...
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a distilled student minimises beside its own loss; without terms the student learns from the truth alone.
+
+    Attributes:
+        terms: comparisons with the teacher.
+        weights: of each term among them, by its name; 1 where not named.
+        alpha: weight of the terms, 0 to 1; the task's loss has 1 - alpha.
+    """
+
+    terms: tuple[ObjectiveTerm, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
+    alpha: float = 0.0
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """What the teacher must give: the task's outputs, and the layers that terms compare."""
+        return (OUTPUTS, *sorted({name for term in self.terms for name in term.needs.teacher}))
 
 
 @dataclass(frozen=True)
@@ -219,7 +334,7 @@ class Content:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A tracked run, as comparison reads it; `started` in ms since 1970."""
+    """A tracked run, as comparison reads it; `started` in ms since 1970, `name` for people alone."""
 
     run_id: str
     name: str
@@ -227,3 +342,11 @@ class RunRecord:
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     started: int = 0
+
+    @property
+    def label(self) -> str:
+        """What a table calls the run's arm: tag `kd.label`.
+
+        Runs of a store older than that tag have none; their label is the name without ` · seed N` at its end.
+        """
+        return self.tags.get("kd.label") or self.name.rpartition(" · seed ")[0] or self.name

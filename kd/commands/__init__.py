@@ -1,21 +1,56 @@
-"""What a user does, one use case a file, named as its entry point."""
+"""The commands, one a file; COMMANDS lists them all."""
 
 import errno
 import importlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from kd.base.console import log_plainly
-from kd.base.types import Refused, Stopped, UserError
-from kd.config.commandline import Config, parse
+from kd.base.ranks import is_main, join, world
+from kd.base.types import Followed, Lost, Refused, Stopped, UserError
+from kd.config import (
+    CacheConfig,
+    CascadeConfig,
+    CompareConfig,
+    DistillConfig,
+    ExportConfig,
+    HpoConfig,
+    MainConfig,
+    MeasureConfig,
+    Options,
+    PromoteConfig,
+    StudentConfig,
+    StudyConfig,
+    TeacherConfig,
+)
+from kd.config.commandline import parse
+from kd.tasks import TASKS, options_of
+
+COMMANDS: dict[str, type[Options]] = {
+    "main": MainConfig,
+    "teacher": TeacherConfig,
+    "student": StudentConfig,
+    "distill": DistillConfig,
+    "hpo": HpoConfig,
+    "study": StudyConfig,
+    "cascade": CascadeConfig,
+    "measure": MeasureConfig,
+    "compare": CompareConfig,
+    "promote": PromoteConfig,
+    "export": ExportConfig,
+    "cache": CacheConfig,
+}
+"""Options of each command; a command is a module of this folder with a function `run`."""
 
 QUIET = {
     # Busy-waiting OpenMP threads were measured to make two processes on two cores five times slower.
     "GOMP_SPINCOUNT": "0",
     "OMP_WAIT_POLICY": "PASSIVE",
     "TOKENIZERS_PARALLELISM": "false",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",  # its warnings about several processes make no difference here
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
@@ -23,37 +58,49 @@ QUIET = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # A server that is away is said to be away within seconds, not after seven retries.
+    # A server that does not answer is reported within seconds, not after seven retries.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 
-
+SHARED = ("teacher", "student", "distill")
+"""Commands that torchrun may start as several processes of one training."""
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG)
-"""What a file system says that the user can mend."""
+"""Errors of a file system that the user can fix."""
 
 
-def start(stage: str, config: type[Config]) -> None:
-    """Parse the command line, then run the stage; heavy imports come after parsing.
+def read(command: str, arguments: Sequence[str] | None = None) -> Options:
+    """Return the options of a command from `arguments`, by default this process's own. Raises UserError."""
+    return parse(COMMANDS[command], {name: options_of(name) for name in TASKS}, arguments)
 
-    Exit codes: 2 the user's mistake (one line on stderr), 3 refused by a gate, 143 stopped and resumable.
+
+def start(command: str, arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line, then run the command; heavy imports happen after parsing.
+
+    Exit codes: 2 a mistake in the input (one line on stderr), 3 refused by a gate, 143 stopped and resumable.
     """
     try:
-        options = parse(config)
+        options = read(command, arguments)
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
-        os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # whoever made the model
+        os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # anyone may have made the model
         if not sys.stderr.isatty():
             os.environ.setdefault("TQDM_MININTERVAL", "30")  # a log file needs no moving bar
         signal.signal(signal.SIGTERM, _stop)
         log_plainly()
-        importlib.import_module(f"kd.commands.{stage}").run(options)
+        _join(command)
+        importlib.import_module(f"kd.commands.{command}").run(options)
+    except Followed:
+        sys.exit(0)
     except UserError as error:
         _leave(f"error: {error}", 2)
     except Refused as refusal:
         _leave(f"refused: {refusal}", 3)
     except Stopped as stop:
         _leave(f"stopped: {stop}", 143)
+    except Lost as loss:  # every process reports it: the main one may be what ended
+        sys.stderr.write(f"\nstopped: {loss}\n")  # below a progress bar that nobody ends
+        os._exit(143)  # exit handlers of libraries would wait for that process
     except OSError as error:
         if error.errno not in DENIED:
             raise
@@ -62,12 +109,23 @@ def start(stage: str, config: type[Config]) -> None:
         _leave("stopped: interrupted", 130)
 
 
+def _join(command: str) -> None:
+    """Join the other processes of the training, where there are any."""
+    if world() > 1 and command not in SHARED:
+        raise UserError(
+            f"{command} runs in one process, and {world()} were started: start it without torchrun, which is for "
+            f"{', '.join(SHARED)}"
+        )
+    join()
+
+
 def _leave(message: str, code: int) -> NoReturn:
-    print(message, file=sys.stderr)
+    if is_main():
+        print(message, file=sys.stderr)
     sys.exit(code)
 
 
 def _stop(*_: Any) -> NoReturn:
     raise Stopped(
-        "SIGTERM came; nothing was registered, and the same command goes on from the last checkpoint, if there is one"
+        "SIGTERM came; nothing was registered, and the same command continues from the last checkpoint, if there is one"
     )

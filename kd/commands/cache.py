@@ -1,4 +1,4 @@
-"""Show, check or remove what is kept on this machine of teachers' outputs and of encoded rows."""
+"""Show, check or remove teachers' outputs and encoded features that are kept on this machine."""
 
 import time
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from filelock import Timeout
 from rich.table import Table
 
+from kd.base import files
 from kd.base.console import console, say
 from kd.base.home import home
 from kd.config import CacheConfig
@@ -17,9 +18,9 @@ MIB = 2**20
 
 def run(config: CacheConfig) -> None:
     """List, verify or prune."""
-    found = entries(shard.is_whole if config.action == "verify" else shard.looks_whole)
+    found = entries(files.is_whole if config.action == "verify" else shard.looks_whole)
     if not found:
-        say(f"No teacher's outputs and no encoded rows are kept in {home()}.")
+        say(f"No teacher's outputs and no encoded features are kept in {home()}.")
         return
     if config.action == "prune":
         _prune(to_prune(found, time.time(), config.older_than_days, config.keep_gib), found)

@@ -1,38 +1,35 @@
 """Distil from teacher to assistant to student, beside the direct route, each step with its control."""
 
-from dataclasses import asdict
-
 from kd import tracking
 from kd.base.console import say
-from kd.config import CascadeConfig, DistillConfig, narrowed
+from kd.config import CascadeConfig, TeachingOptions, as_params, narrowed
 from kd.run import teacher
 from kd.run.data import describe, load_rows, short_name
 from kd.run.execute import Where
-from kd.sweep.cascade import Progress, Source, carry_out, require_chain, tell_reused, trainings
-from kd.sweep.cascade_result import Route, conclude
+from kd.sweep.cascade_plan import chain_in_words, links_of, require_chain
+from kd.sweep.cascade_result import conclude
+from kd.sweep.cascade_run import StepTeacher, carry_out
 
 
 def run(config: CascadeConfig) -> None:
     """Train the teacher once, then on every seed each step and the direct route, and report.
 
     Raises:
-        UserError: bad input, or a chain that cannot be: before anything is trained.
-        Stopped: a signal came; the same command goes on with what is missing.
+        UserError: bad input or an impossible chain, before anything is trained.
+        Stopped: a signal arrived; the same command continues with what is missing.
     """
     with tracking.session(config.experiment) as experiment:
         rows = load_rows(config, config.seed)
         describe(config, rows)
         require_chain(config, rows)
         tags = {"kd.stage": "cascade", "kd.task": config.task, "kd.dataset": config.dataset}
-        with tracking.run(f"cascade {short_name(config.dataset)} {'→'.join(map(str, config.layers))}", tags) as parent:
-            parent.log_params(asdict(config))
-            first = narrowed(DistillConfig, config, student_layers=str(config.layers[1]))
-            guide = teacher.finished(first, rows, Where(experiment, parent, reuse=True))
-            source = Source(guide, tracking.maker(guide, "teacher"))
-            where = Where(experiment, parent, reuse=True, profile=False)
-            progress = Progress(trainings(config))
-            seeds = [carry_out(config, seed, source, where, progress) for seed in config.seed_list]
-            routes = [Route(steps[0].words, steps) for steps in zip(*seeds, strict=True)]
-            tell_reused(routes)
+        with tracking.run(f"cascade {short_name(config.dataset)} {chain_in_words(config)}", tags) as parent:
+            parent.log_params(as_params(config))
+            first = links_of(config)[0].options(config, config.teacher, config.seed)
+            start = {name: getattr(first, name) for name in ("student", "student_layers", "initialisation")}
+            teaching = narrowed(TeachingOptions, config, **start)
+            finished = teacher.finished(teaching, rows, Where(experiment, parent, reuse=True))
+            source = StepTeacher(finished, tracking.maker(finished, "teacher"))
+            routes = carry_out(config, source, Where(experiment, parent, reuse=True, profile=False))
             conclude(routes, config, parent, experiment, rows)
     say("Look at the runs: make ui, or: mlflow ui")

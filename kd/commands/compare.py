@@ -3,31 +3,30 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from dataclasses import asdict
 
 from kd import tracking
 from kd.base.console import say
 from kd.base.types import RunRecord, UserError
-from kd.config import CompareConfig, listed
+from kd.config import CompareConfig, as_params, listed
 from kd.report.data import as_csv, as_json
 from kd.report.findings import find
 from kd.report.publish import inputs, publish, show, where
 
 LEFT_OUT = ("trial", "compare")
-"""Stages whose runs are shown only when `runs` or a filter on kd.stage asks for them."""
+"""Stages whose runs are shown only where `runs` or a filter on kd.stage names them."""
 
 
 def run(config: CompareConfig) -> None:
     """Print the comparison and log it, with a report, in a run of stage `compare`.
 
     Raises:
-        UserError: nothing matches, or something asked for is not there.
+        UserError: nothing matches, or a run or model that was named does not exist.
     """
-    # MLflow writes to stdout where a run is to be seen; in front of JSON that would be a broken file
+    # MLflow prints the address of a run to stdout, which would break JSON
     with nullcontext() if config.output == "table" else redirect_stdout(sys.stderr), _store(config) as experiment:
         findings, notes = find(_records(config, experiment), config)
         with tracking.run(f"compare {experiment}", {"kd.stage": "compare"}) as run:
-            run.log_params(asdict(config))
+            run.log_params(as_params(config))
             report = publish(findings, notes, config, run)
     match config.output:
         case "json":

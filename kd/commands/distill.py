@@ -1,11 +1,10 @@
-"""Train a student on the labels and on what the teacher says."""
+"""Train a student on the labels and on the teacher's outputs."""
 
 import shlex
-from dataclasses import fields
 
 from kd import tracking
 from kd.base.console import say
-from kd.config import DistillConfig, StudentConfig
+from kd.config import DistillConfig, StudentConfig, as_params, default_of, narrowed
 from kd.run.data import describe, load_rows
 from kd.run.distill import plan
 from kd.run.execute import Where, train
@@ -24,7 +23,7 @@ def run(config: DistillConfig) -> None:
 
 
 def _point_to_control(config: DistillConfig, run_id: str, experiment: str) -> None:
-    """Say how to compare the student with its control, and how to train the control where there is none."""
+    """Print how to compare the student with its control, and how to train the control where there is no such run."""
     tags = tracking.record(run_id).tags
     if "kd.control_arm" in tags:
         query = f"tags.`kd.arm` = '{tags['kd.control_arm']}' and tags.`kd.seed` = '{config.seed}'"
@@ -36,8 +35,7 @@ def _point_to_control(config: DistillConfig, run_id: str, experiment: str) -> No
 
 def _control_command(config: DistillConfig, teacher: str, experiment: str) -> str:
     """Return the command that trains the control of a distilled student."""
-    given = {field.name: getattr(config, field.name) for field in fields(StudentConfig)}
-    given |= {"teacher": teacher, "experiment": experiment}
-    defaults = {field.name: field.default for field in fields(StudentConfig)}
-    words = [word for name, value in given.items() if value != defaults[name] for word in (f"--{name}", str(value))]
+    control = narrowed(StudentConfig, config, teacher=teacher, experiment=experiment)
+    given = {name: value for name, value in as_params(control).items() if value != default_of(control, name)}
+    words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
     return shlex.join(["python", "-m", "entrypoints.student", *words])

@@ -3,7 +3,6 @@
 import json
 import shutil
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,9 +12,9 @@ from kd import tracking
 from kd.analysis.gates import TOLERANCE, largest_difference
 from kd.base.console import say
 from kd.base.types import Refused, UserError
-from kd.config import ExportConfig
-from kd.registry.exported import Source, answered, convert, find, register, titled
-from kd.registry.parity import figures, show, tell
+from kd.config import ExportConfig, as_params
+from kd.registry.exported import Source, answered, convert, described, find, register
+from kd.registry.parity import figures, report_drop, show
 from kd.registry.rescore import rows_behind
 from kd.serving.measure import log_served, measure_apart
 
@@ -24,8 +23,8 @@ def run(config: ExportConfig) -> None:
     """Export a version.
 
     Raises:
-        UserError: no such version, one that is itself exported, rows that are not to be had or have changed, a model
-            that ONNX cannot express, or an output that is not empty.
+        UserError: no such version, an exported version, rows that are missing or have changed, a model that ONNX cannot
+            express, or an output folder that is not empty.
     """
     with tracking.session(config.experiment):
         source = find(config.model)
@@ -46,10 +45,10 @@ def _export(config: ExportConfig, source: Source) -> None:
     options, rows = rows_behind(source.trained, f"model={source.uri!r}")
     before = tracking.table(source.trained.run_id, "predictions_test.parquet")
     requests = tracking.table(source.trained.run_id, tracking.REQUESTS)
-    with tempfile.TemporaryDirectory() as scratch, tracking.run(*titled(config, source, rows)) as run:
-        run.log_params(asdict(config))
+    with tempfile.TemporaryDirectory() as scratch, tracking.run(*described(config, source, rows)) as run:
+        run.log_params(as_params(config))
         folder = Path(scratch) / "weights"
-        convert(config, source, rows, folder)
+        convert(config, source, options, rows, folder)
         tables = answered(options, rows, folder)
         metrics, lost = figures(rows.task, tables, before, source.trained.tags.get("kd.teacher", ""))
         for split, table in tables.items():
@@ -65,18 +64,18 @@ def _export(config: ExportConfig, source: Source) -> None:
         measure_apart(model, run.run_id)
         version = register(config, source, model, run, lost)
     metric = next(iter(rows.task.directions))
-    show(source.trained, tracking.record(again.run_id), tracking.record(run.run_id), metric)
-    tell(metric, lost, config.allowed_drop)
+    show(rows.task, source.trained, tracking.record(again.run_id), tracking.record(run.run_id))
+    report_drop(metric, lost, config.allowed_drop)
     say(f"Registered {source.name} version {version} ({config.format}); no alias was moved")
     gates = "--allowed_drop 0.01 --min_parity 0.95"
     say(f"Promote it: python -m entrypoints.promote --model {source.name} --candidate {version} {gates}")
 
 
 def _write_plain(config: ExportConfig, source: Source) -> None:
-    """Write the version's folder as it is, and check that what was written answers as the version does."""
+    """Write the version's folder as it is, and check that the written model answers as the version does."""
     tags = {"kd.stage": "export", "kd.format": config.format, "kd.exported_from": source.uri}
     with tracking.run(f"export {source.uri} · {config.format}", tags) as run:
-        run.log_params(asdict(config))
+        run.log_params(as_params(config))
         requests = tracking.table(source.trained.run_id, tracking.REQUESTS)
         _copy(source.folder, config.output)
         model = tracking.load_served(source.uri).unwrap_python_model()
@@ -86,7 +85,7 @@ def _write_plain(config: ExportConfig, source: Source) -> None:
         difference = largest_difference(*(pd.DataFrame(answers).to_dict("records") for answers in (before, after)))
         run.log_metrics({"export/max_difference": difference})
         if difference > TOLERANCE:
-            raise Refused(f"output={config.output!r}: what was written answers otherwise, by up to {difference:.2g}")
+            raise Refused(f"output={config.output!r}: the written model's answers differ by up to {difference:.2g}")
     kind = json.loads((source.folder / "config.json").read_text(encoding="utf-8"))["architectures"][0]
     say(
         f"Written to {config.output}: its answers to {len(requests)} real inputs differ from those of {source.uri} by "

@@ -1,48 +1,37 @@
-"""Search hyper-parameters with Optuna: on one process, on several, or on several machines that share a storage."""
+"""Search hyper-parameters with Optuna: in one process, in several, or on several machines that share a storage."""
 
 from kd import tracking
 from kd.base.console import say
 from kd.base.types import UserError
 from kd.config import HpoConfig
-from kd.search.lease import Superseded
+from kd.search.leading import require_runs, take_part
 from kd.search.prepare import prepare
-from kd.search.search import asked, elected, finished, join, lead, require_runs, tell_finished
-from kd.search.storage import open_study, unbroken
-from kd.search.study import Sampling
+from kd.search.storage import unbroken
 
 
 def run(config: HpoConfig) -> None:
-    """Begin a search, go on with it, or join the process that leads it; then retrain, score and register the winner.
+    """Begin or continue a search, or join the process that leads it; then retrain, score and register the winner.
 
     Raises:
         UserError: bad input, or all trials failed.
-        Refused: no finalist keeps the budgets.
-        Stopped: a signal came; the same command goes on.
+        Refused: no finalist meets the budgets.
+        Stopped: a signal arrived; the same command continues.
     """
     with tracking.session(config.experiment) as experiment:
-        if tracking.under_mlflow_run() and tracking.without_password(config.storage) != config.storage:
-            raise UserError(
-                f"storage={tracking.without_password(config.storage)!r} has a password, which MLflow has "
-                "written into this run: delete the run, and leave the password to PGPASSWORD or ~/.pgpass"
-            )
-        setting = prepare(config, experiment)
-        with unbroken(setting.place):
-            arms = setting.arms()
-            storage = arms[0].search.storage
-            office = open_study(storage, f"{setting.name}-lead", {"done": True}, {}, Sampling("random", "none", 1, 0))
-            say(f"Study {setting.name} in {tracking.without_password(setting.place)}")
-            label = asked(config)
-            require_runs(setting, office)
-            while True:
-                if (done := finished(office, label)) is not None:
-                    tell_finished(done)
-                    return
-                if (claim := elected(office)) is not None:
-                    try:
-                        lead(setting, arms, office, claim)
-                        return
-                    except Superseded:
-                        say("This process was silent for so long that another one has taken the lead")
-                if join(setting, arms, office):
-                    say("The time of this search was up; the same command goes on with the trials that are missing")
-                    return
+        _require_no_password(config)
+        plan = prepare(config, experiment)
+        with unbroken(plan.place):
+            arms = plan.arms()
+            leads = plan.leads(arms[0].search.storage)
+            say(f"Study {plan.name} in {tracking.without_password(plan.place)}")
+            require_runs(plan, leads)
+            take_part(plan, arms, leads)
+
+
+def _require_no_password(config: HpoConfig) -> None:
+    """Refuse a password that `mlflow run` has made public."""
+    if tracking.under_mlflow_run() and tracking.without_password(config.storage) != config.storage:
+        raise UserError(
+            f"storage={tracking.without_password(config.storage)!r} has a password, which MLflow has "
+            "written into this run: delete the run, and leave the password to PGPASSWORD or ~/.pgpass"
+        )

@@ -1,10 +1,8 @@
 """The whole comparison in one command: teacher once, then control and distilled student on every seed."""
 
-from dataclasses import asdict
-
 from kd import tracking
 from kd.base.console import say
-from kd.config import CompareConfig, DistillConfig, MainConfig, StudentConfig, narrowed
+from kd.config import CompareConfig, DistillConfig, MainConfig, StudentConfig, as_params, narrowed
 from kd.report.findings import find
 from kd.report.publish import publish, show, where
 from kd.run import distill, student, teacher
@@ -21,7 +19,7 @@ def run(config: MainConfig) -> None:
         with tracking.run(
             f"main {short_name(config.dataset)}", {"kd.stage": "main", "kd.dataset": config.dataset}
         ) as parent:
-            parent.log_params(asdict(config))
+            parent.log_params(as_params(config))
             where = Where(experiment, parent, reuse=True)
             guide = teacher.finished(config, rows, where)
             outcomes = _students(config, guide, where)
@@ -44,10 +42,10 @@ def _students(config: MainConfig, guide: str, where: Where) -> list[Outcome]:
 
 
 def _compare(experiment: str, rows: Rows, parent: tracking.Run) -> None:
-    """Show and keep the comparison of all that the experiment has on these test rows, as `compare` would."""
+    """Show and log the comparison of all runs of the experiment on these test rows, as `compare` would."""
     tested = f"tags.`kd.test_digest` = '{rows.test_digest}' and tags.`kd.stage` != 'trial'"
-    asked = CompareConfig(experiments=experiment, filter=tested)
-    findings, notes = find(tracking.runs([experiment], asked.filter), asked)
+    question = CompareConfig(experiments=experiment, filter=tested)
+    findings, notes = find(tracking.runs([experiment], question.filter), question)
     show(findings, notes)
-    publish(findings, notes, asked, parent)
+    publish(findings, notes, question, parent)
     say(where(parent))

@@ -3,26 +3,30 @@
 Torch is imported for a PyTorch model only: an exported one is served without it.
 """
 
+import importlib
+import json
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from kd import tracking
+from kd.base.budgets import budgets_of, fits
 from kd.base.console import say
 from kd.base.types import UserError
 from kd.config import MeasureConfig
 from kd.serving import package
 from kd.serving import profile as profiling
-from kd.serving.profile import Limits, machine, profile_callable, resident_mib
+from kd.serving.profile import machine, profile_callable, resident_mib
 from kd.serving.work import COUNTED, counted
 
 NOISY = 1.25
-"""Rounds of requests whose medians differ by more than this factor were disturbed by something else."""
+"""Rounds of requests whose medians differ by more than this factor were disturbed by other work."""
 
 
 def run(config: MeasureConfig) -> None:
-    """Measure, and log into a run of its own or, for a training stage, into the run that trained the model."""
+    """Measure, and log into a new run or, for a training stage, into the run that trained the model."""
     if config.into_run:
         with tracking.unbroken(f"measure {config.model}"):
             _measure(config, tracking.Run(config.into_run))
@@ -37,7 +41,7 @@ def _measure(config: MeasureConfig, run: tracking.Run) -> None:
     requests = _requests(stored.run_id)
     settings = package.read_settings(stored.folder)
     trained = settings["format"] == "safetensors"
-    _import_libraries(trained)
+    _import_libraries(stored.folder, trained)
     before = resident_mib()
     served = tracking.load_served(stored.uri)
 
@@ -53,10 +57,7 @@ def _measure(config: MeasureConfig, run: tracking.Run) -> None:
         metrics |= counted(model.model, [partial(call, [request]) for request in requests[:COUNTED]])
     else:
         metrics["model/parameters"] = float(settings["parameters"])  # counted before export
-    limits = Limits(config.latency_budget_ms or None, config.ram_budget_mib or None, config.size_budget_mib or None)
-    verdicts = {
-        f"kd.fits_{budget}": str(fits).lower() for budget, fits in profiling.fits(profile, size, limits).items()
-    }
+    verdicts = {f"kd.fits_{name}": str(fit).lower() for name, fit in fits(metrics, budgets_of(config)).items()}
     feasibility = profiling.feasibility(profile.latency_ms_p95)
     spread = max(profile.latency_ms_p50_rounds) / min(profile.latency_ms_p50_rounds)
     run.log_metrics(metrics)
@@ -76,22 +77,21 @@ def _measure(config: MeasureConfig, run: tracking.Run) -> None:
     )
     if spread > NOISY:
         say(f"Warning: the machine was not quiet (medians of the rounds differ {spread:.1f} times over); measure again")
-    for budget, fits in verdicts.items():
-        say(f"{budget.removeprefix('kd.fits_')} budget: {'fits' if fits == 'true' else 'does not fit'}")
+    for budget, fit in verdicts.items():
+        say(f"{budget.removeprefix('kd.fits_')} budget: {'fits' if fit == 'true' else 'does not fit'}")
 
 
-def _import_libraries(trained: bool) -> None:
-    """Import what serves the model: lazily imported parts of the libraries are not its RAM."""
-    if trained:
-        import torch
-        import transformers
-
-        _ = (torch.nn.Linear, transformers.AutoTokenizer, transformers.AutoModelForSequenceClassification)
-    else:
-        import onnxruntime
-        import tokenizers
-
-        _ = (onnxruntime.InferenceSession, tokenizers.Tokenizer)
+def _import_libraries(folder: Path, trained: bool) -> None:
+    """Import what serves the model first: lazily imported parts of libraries are not the model's RAM."""
+    if not trained:
+        importlib.import_module("onnxruntime")
+        importlib.import_module("tokenizers")
+        return
+    importlib.import_module("torch")
+    transformers = importlib.import_module("transformers")
+    kinds = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
+    for name in ("AutoConfig", "AutoTokenizer", *kinds):
+        getattr(transformers, name, None)  # imports the part that has it
 
 
 def _requests(run_id: str) -> list[pd.DataFrame]:

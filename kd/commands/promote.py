@@ -1,31 +1,31 @@
-"""Give a registered version the alias champion, if it passes the gates, with evidence and a way back."""
+"""Give a registered version the alias champion, if it passes the gates, with evidence; or roll back."""
 
 import shlex
-from dataclasses import asdict
 
 from rich.table import Table as RichTable
 
 from kd import tracking
 from kd.analysis.gates import Decision, decide
+from kd.base.budgets import BUDGETS
 from kd.base.console import console, say
 from kd.base.types import Refused
-from kd.config import GateOptions, PromoteConfig
+from kd.config import GateOptions, PromoteConfig, as_params
 from kd.registry import candidates
 from kd.registry.aliases import alone, copied, move, roll_back
 from kd.registry.card import Ruling, as_tags, card, ruled
-from kd.registry.evidence import MEASURED, Version, gather, measured, require_same_service, scored
+from kd.registry.evidence import Version, gather, measured, require_same_service, scored
 from kd.registry.thresholds import GATES, thresholds
 
 STALE = ("kd.gate.", "kd.rolled_back")
-"""Tags that an earlier decision left on a version."""
+"""Tags of an earlier decision on a version."""
 
 
 def run(config: PromoteConfig) -> None:
     """Decide on a candidate and move the alias, or roll back.
 
     Raises:
-        UserError: no such version or alias, figures that cannot be had, or another promotion at the same time.
-        Refused: a gate was not passed.
+        UserError: no such version or alias, figures that cannot be obtained, or another promotion at the same time.
+        Refused: a gate did not pass.
     """
     target = config.to_model or config.model
     with tracking.session(config.experiment), alone(target):
@@ -73,16 +73,16 @@ def _decided(
         The ruling, and the model card.
     """
     metric = candidates.metric_of(gates, candidate)
-    thresholds_given = {name: getattr(gates, name) for name in GATES}
-    run.log_params({**asdict(config), **thresholds_given, "metric": metric})
-    if any(thresholds_given[name] is not None for name in MEASURED):
+    wanted = {name: getattr(gates, name) for name in GATES}
+    run.log_params({**as_params(config), **wanted, "metric": metric})
+    if any(wanted[name] is not None for name in BUDGETS):
         candidate = measured(candidate, run)
         champion = measured(champion, run) if champion else None
     candidate = scored(candidate, metric, run)
     evidence = gather(candidate, champion, gates, metric, run)
-    asked = {name: float(value) for name, value in thresholds_given.items() if value is not None}
-    decision = decide(asked, evidence.figures, evidence.absent, candidate.task.directions[metric])
-    if decision.passes:  # a model that is refused anyway need not be loaded
+    given = {name: float(value) for name, value in wanted.items() if value is not None}
+    decision = decide(given, evidence.figures, evidence.absent, candidate.judge.directions[metric])
+    if decision.passes:  # a refused model need not be loaded
         decision = Decision((*decision.gates, candidates.answers_as_made(candidate)))
     ruling = ruled(decision, run)
     text = card(candidate, champion, metric, ruling)
@@ -98,16 +98,16 @@ def _decided(
 
 def _show(decision: Decision, champion: Version | None, gates: GateOptions) -> None:
     table = RichTable(title="gates", title_justify="left")
-    for name in ("gate", "figure", "asked", "result", "what"):
-        table.add_column(name, justify="right" if name in ("figure", "asked") else "left")
+    for name in ("gate", "figure", "required", "result", "what"):
+        table.add_column(name, justify="right" if name in ("figure", "required") else "left")
     for gate in decision.gates:
         figure = "–" if gate.figure is None else f"{gate.figure:.4g}"
-        asked = f"{'≥' if gate.at_least else '≤'} {gate.threshold:g}"
+        required = f"{'≥' if gate.at_least else '≤'} {gate.threshold:g}"
         result = "–" if gate.passes and gate.figure is None else "pass" if gate.passes else "FAIL"
-        table.add_row(gate.name, figure, asked, result, gate.about)
+        table.add_row(gate.name, figure, required, result, gate.about)
     if decision.gates:
         console.print(table)
     if len(decision.gates) <= 1:
-        say("Warning: no gate was asked, so only its answers were checked: see --help for the gates")
+        say("Warning: no gate was given, so only its answers were checked: see --help for the gates")
     elif champion and gates.allowed_drop is None:
         say(f"Warning: no gate compares it with the champion, version {champion.number}: give allowed_drop, as in 0.01")

@@ -10,7 +10,7 @@ from kd.run.student import plan
 
 
 def run(config: StudentConfig) -> None:
-    """Train, evaluate, log, profile and register a student that no teacher guides."""
+    """Train, evaluate, log, profile and register a student without a teacher."""
     with tracking.session(config.experiment) as experiment:
         rows = load_rows(config, config.seed)
         describe(config, rows)

@@ -3,13 +3,22 @@
 Nothing heavy is imported here, so that `--help` and a mistyped option answer at once.
 """
 
-from kd.config.base import FitOptions, RowOptions, listed, narrowed
+from kd.config.base import FitOptions, Options, RowOptions, TaskOptions, listed
 from kd.config.cache import CacheConfig
 from kd.config.cascade import CascadeConfig
 from kd.config.finished import CompareConfig, ExportConfig, GateOptions, MeasureConfig, PromoteConfig
 from kd.config.hpo import HpoConfig
+from kd.config.options import (
+    as_params,
+    default_of,
+    narrowed,
+    options_from,
+    options_in,
+    value_of,
+    with_options,
+)
 from kd.config.study import StudyConfig
-from kd.config.training import DistillConfig, MainConfig, StudentConfig, TeacherConfig
+from kd.config.training import DistillConfig, MainConfig, StudentConfig, TeacherConfig, TeachingOptions
 
 __all__ = [
     "CacheConfig",
@@ -22,11 +31,20 @@ __all__ = [
     "HpoConfig",
     "MainConfig",
     "MeasureConfig",
+    "Options",
     "PromoteConfig",
     "RowOptions",
     "StudentConfig",
     "StudyConfig",
+    "TaskOptions",
     "TeacherConfig",
+    "TeachingOptions",
+    "as_params",
+    "default_of",
     "listed",
     "narrowed",
+    "options_from",
+    "options_in",
+    "value_of",
+    "with_options",
 ]

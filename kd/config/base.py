@@ -1,22 +1,16 @@
 """What the options of several entry points share."""
 
-from dataclasses import dataclass, fields
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import ClassVar, get_args
 
-from kd.base.types import PrecisionName, ResumeName, TaskName, UserError
+from kd.base.budgets import BUDGETS
+from kd.base.types import ObjectiveName, PrecisionName, ResumeName, TaskName, UserError
 
-Options = TypeVar("Options", bound="FitOptions")
 
-
-def require(holds: bool, option: str, value: object, allowed: str) -> None:
-    """Raise the user's mistake that an option is out of range, unless it `holds`."""
-    if not holds:
+def require(allows: bool, option: str, value: object, allowed: str) -> None:
+    """Raise the user's mistake that an option is out of range, unless it `allows`."""
+    if not allows:
         raise UserError(f"{option}={value!r} is out of range: give {allowed}")
-
-
-def narrowed(kind: type[Options], config: "FitOptions", **changes: object) -> Options:
-    """Return the options that `kind` shares with `config`, with these changes."""
-    return kind(**{**{field.name: getattr(config, field.name) for field in fields(kind)}, **changes})
 
 
 def listed(names: str) -> tuple[str, ...]:
@@ -25,19 +19,73 @@ def listed(names: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowOptions:
-    """Which rows."""
+class Options:
+    """Options: each field is one, with its meaning, unit and range said below it."""
 
+    heading: ClassVar[str] = "this command"
+    """What `--help` calls the fields of a class."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range, by UserError."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions(Options):
+    """The options of one task, all with a default; `task` says which task. Without fields, a task's defaults."""
+
+    heading: ClassVar[str] = "the task"
+    objectives: ClassVar[tuple[ObjectiveName, ...]] = tuple(name for name in get_args(ObjectiveName) if name != "none")
+    """The ways of comparing student and teacher that the task has, beside `none`; the first is the default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetOptions(Options):
+    """What a served model may cost."""
+
+    heading: ClassVar[str] = "budgets"
+    latency_budget_ms: float = 0.0
+    """Highest p95 latency of a request in ms; 0 sets no budget."""
+    ram_budget_mib: float = 0.0
+    """Highest peak RAM of the serving process in MiB; 0 sets no budget."""
+    size_budget_mib: float = 0.0
+    """Largest model on disk in MiB; 0 sets no budget."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        super().__post_init__()
+        for option in BUDGETS:
+            require(getattr(self, option) >= 0, option, getattr(self, option), "a number >= 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(Options):
+    """Where a training is logged, and whether it continues an interrupted one."""
+
+    heading: ClassVar[str] = "where"
+    experiment: str = ""
+    """MLflow experiment; default `kd`; under `mlflow run` the one that its --experiment-name chose."""
+    resume: ResumeName = "auto"
+    """auto continues an interrupted training of the same options; never starts anew."""
+    checkpoint_every_s: float = 30.0
+    """Least seconds between two checkpoints, >= 0; a killed training loses these and an epoch at most."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        super().__post_init__()
+        require(self.checkpoint_every_s >= 0, "checkpoint_every_s", self.checkpoint_every_s, "a number >= 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowOptions(Options):
+    """Which rows, and what is learned from them."""
+
+    heading: ClassVar[str] = "rows"
     dataset: str
     """builtin:apidocs; a hub id with config (nyu-mll/glue:mnli); a CSV, TSV, JSONL or Parquet file; or a folder."""
     task: TaskName = "classification"
     """What is learned."""
-    text_column: str = "text"
-    """Column of the text."""
-    text_pair_column: str = ""
-    """Column of the second text, for tasks on pairs."""
-    label_column: str = "label"
-    """Column of the label."""
+    task_options: TaskOptions = TaskOptions()
+    """The task's own options; on the command line each is an option like all others."""
     group_column: str = ""
     """Column whose values never cross splits: document, article, patient."""
     train_file: str = ""
@@ -57,6 +105,7 @@ class RowOptions:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
+        super().__post_init__()
         require(bool(self.dataset), "dataset", self.dataset, "builtin:apidocs, a hub id, a file or a folder")
         require(self.split_seed >= 0, "split_seed", self.split_seed, "a number >= 0")
         for option in ("max_train", "labelled"):
@@ -64,15 +113,16 @@ class RowOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitOptions(RowOptions):
+class FitOptions(RowOptions, BudgetOptions, RunOptions):
     """Which rows, and how to train, profile and log."""
 
+    heading: ClassVar[str] = "training"
     seed: int = 0
     """Seed of initialisation, order, dropout and subset, >= 0."""
     epochs: int = 3
     """Passes over the training rows, >= 1."""
     epoch_rows: int = 0
-    """Rows of an epoch: fewer are gone through again, of more a part is drawn anew; 0 goes once through all."""
+    """Rows of an epoch: fewer are repeated, of more a part is drawn anew each time; 0 takes all once."""
     batch_size: int = 32
     """Rows a device and micro-step, >= 1."""
     gradient_accumulation: int = 1
@@ -85,22 +135,8 @@ class FitOptions(RowOptions):
     """AdamW's weight decay, >= 0."""
     patience: int = 3
     """Stop after this many epochs without a better validation metric; 0 never stops early."""
-    max_length: int = 128
-    """Longest input in tokens, >= 4; longer ones are cut."""
     precision: PrecisionName = "auto"
     """Precision of training; auto is bf16 where the hardware computes it."""
-    experiment: str = ""
-    """MLflow experiment; default `kd`; under `mlflow run` the one that its --experiment-name chose."""
-    resume: ResumeName = "auto"
-    """auto continues an interrupted training of the same options; never starts anew."""
-    checkpoint_every_s: float = 30.0
-    """Least seconds between two checkpoints, >= 0; a killed training loses these and an epoch at most."""
-    latency_budget_ms: float = 0.0
-    """Highest p95 latency of a request in ms; 0 sets no budget."""
-    ram_budget_mib: float = 0.0
-    """Highest peak RAM of the serving process in MiB; 0 sets no budget."""
-    size_budget_mib: float = 0.0
-    """Largest model on disk in MiB; 0 sets no budget."""
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
@@ -111,7 +147,5 @@ class FitOptions(RowOptions):
         require(self.seed < 2**32, "seed", self.seed, "a number below 2**32")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number > 0")
         require(0 <= self.warmup_ratio < 1, "warmup_ratio", self.warmup_ratio, "a share from 0 to under 1")
-        require(self.max_length >= 4, "max_length", self.max_length, "a number of tokens >= 4")
-        budgets = ("latency_budget_ms", "ram_budget_mib", "size_budget_mib")
-        for option in ("weight_decay", "patience", "epoch_rows", "checkpoint_every_s", *budgets):
+        for option in ("weight_decay", "patience", "epoch_rows"):
             require(getattr(self, option) >= 0, option, getattr(self, option), "a number >= 0")

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from kd.base.types import CacheActionName, UserError
-from kd.config.base import require
+from kd.config.base import Options, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class CacheConfig:
-    """Show, check or remove what is kept of teachers' outputs and encoded rows, below KD_HOME."""
+class CacheConfig(Options):
+    """Show, check or remove what is kept of teachers' outputs and encoded features, below KD_HOME."""
 
     action: CacheActionName = "list"
     """list shows a table, verify reads every byte first, prune removes what the options below name."""

@@ -1,86 +1,108 @@
-"""Reads a command line into the dataclass of an entry point, and words what is wrong with it plainly."""
+"""Reads a command line into the dataclass of an entry point, and says plainly what is wrong with it."""
 
 import difflib
-import re
 import sys
+from argparse import ArgumentParser
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
-from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
-
-from jsonargparse import ArgumentParser, set_parsing_settings
+from dataclasses import MISSING
+from itertools import pairwise
+from typing import TypeVar
 
 from kd.base.types import UserError
+from kd.config.base import Options, TaskOptions
+from kd.config.options import ABSENT, Option, options_from, options_in
 
-Config = TypeVar("Config")
-
-
-class _Parser(ArgumentParser):
-    """Raises a wrong option as the user's mistake, in plain words."""
-
-    types: Mapping[str, Any]
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        line = " ".join(message.split())
-        if missing := re.search(r"arguments are required: (\w+)", line):
-            raise UserError(f"{missing[1]} is missing: give --{missing[1]}, or see --help")
-        if wrong := re.search(r'^Parser key "(\w+)".*(?:Got|Given) value: (.*)$', line):
-            option, value = wrong.groups()
-            raise UserError(f"{option}={value!r} is not understood: give {_plain(self.types[option])}")
-        raise UserError(f"{line}; see --help")
+Config = TypeVar("Config", bound=Options)
+LAST = ("training", "budgets", "where")
+"""Groups of `--help` that come after all others: a newcomer needs them least."""
 
 
-def parse(config: type[Config], arguments: Sequence[str] | None = None) -> Config:
-    """Read the command line into `config`.
+def parse(kind: type[Config], tasks: Mapping[str, type[TaskOptions]], arguments: Sequence[str] | None = None) -> Config:
+    """Read the command line into options of this kind.
 
     Arguments that are empty or `None` count as not given: that is how `mlflow run` passes an optional parameter.
+
+    Args:
+        kind: the dataclass of the entry point.
+        tasks: what `task` may be, and the options that each adds.
+        arguments: the words after the command's name; those of this process where not given.
 
     Raises:
         UserError: an unknown option, a value of the wrong type or out of range, a missing option.
         SystemExit: after `--help`.
     """
-    hints = get_type_hints(config)
-    switches = {f"--{option}" for option, kind in hints.items() if kind is bool}
-    given = _without_empty(list(sys.argv[1:] if arguments is None else arguments), switches)
-    known = [field.name for field in fields(config)]  # type: ignore[arg-type]
-    _refuse_unknown(given, known)
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    name = config.__name__.removesuffix("Config").lower()
-    parser = _Parser(prog=f"python -m entrypoints.{name}", description=config.__doc__, allow_abbrev=False)
-    parser.types = hints
-    parser.add_class_arguments(config, as_group=False)
-    values = parser.parse_args(given)
-    return config(**{option: values[option] for option in known})
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = TaskOptions
+    known = options_in(kind)
+    if "task" in known:
+        task = _named_task(words) or known["task"].default
+        if task not in tasks:
+            raise UserError(f"task={task!r} is not understood: give one of {', '.join(tasks)}")
+        options = tasks[task]
+        known = options_in(kind, options)
+    texts = _texts(words, known)
+    if "help" in texts:
+        _help(kind, known, tasks).print_help()
+        sys.exit()
+    if unknown := [name for name in texts if name not in known]:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"did you mean --{near[0]}?" if near else f"known: {', '.join(known)}"
+        raise UserError(f"unknown option --{unknown[0]}: {hint}")
+    return options_from(kind, options, texts)
 
 
-def _plain(allowed: Any) -> str:
-    """Say in words what a type allows."""
-    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    options = [option for option in get_args(allowed) if option is not type(None)]
-    if options and not isinstance(options[0], str):
-        return " or ".join(_plain(option) for option in options)
-    return "one of " + ", ".join(options) if options else words[allowed]
+def _named_task(words: Sequence[str]) -> str:
+    """Return the task that is named, or "": it is needed before the options are known."""
+    named = [after for word, after in pairwise([*words, ""]) if word == "--task"]
+    named += [word.removeprefix("--task=") for word in words if word.startswith("--task=")]
+    return named[-1] if named and named[-1] not in ABSENT else ""
 
 
-def _without_empty(arguments: list[str], switches: Collection[str]) -> list[str]:
-    kept: list[str] = []
-    rest = list(reversed(arguments))
+def _texts(words: Sequence[str], known: Mapping[str, Option]) -> dict[str, str]:
+    """Return what is given for each option, by its name; of two the last. A switch without a value is on.
+
+    Raises:
+        UserError: a word that belongs to no option, or an option without a value.
+    """
+
+    def is_option(word: str) -> bool:
+        return word.startswith("--") and word[2:].partition("=")[0] in {*known, "help"}
+
+    found: dict[str, str] = {}
+    rest = list(reversed(words))
     while rest:
         word = rest.pop()
-        if word in switches and (not rest or rest[-1].startswith("--")):
-            kept += [word, "true"]
-        elif word.startswith("--") and "=" not in word:
-            value = rest.pop() if rest else None
-            if value not in ("", "None"):
-                kept += [word] if value is None else [word, value]
-        elif not (word.startswith("--") and word.endswith(("=", "=None"))):
-            kept.append(word)
-    return kept
+        name, equals, text = word.removeprefix("--").partition("=")
+        if word in ("--help", "-h"):
+            found["help"] = ""
+            continue
+        if not word.startswith("--") or not name:
+            raise UserError(f"{word!r} belongs to no option: give --NAME VALUE, and quote a value that has blanks")
+        if equals:
+            found[name] = text
+        elif name in known and known[name].kind is bool and (not rest or rest[-1].startswith("--")):
+            found[name] = "true"
+        elif rest and not is_option(rest[-1]):
+            found[name] = rest.pop()
+        elif name in known:
+            raise UserError(f"{name} has no value: give {known[name].allowed}, as --{name} VALUE")
+        else:
+            found[name] = ""
+    return found
 
 
-def _refuse_unknown(arguments: list[str], known: list[str]) -> None:
-    for word in arguments:
-        option = word[2:].split("=")[0]
-        if word.startswith("--") and option not in (*known, "help"):
-            near = difflib.get_close_matches(option, known, n=1)
-            hint = f"did you mean --{near[0]}?" if near else f"known: {', '.join(known)}"
-            raise UserError(f"unknown option --{option}: {hint}")
+def _help(kind: type[Options], known: Mapping[str, Option], tasks: Collection[str]) -> ArgumentParser:
+    name = kind.__name__.removesuffix("Config").lower()
+    required = " ".join(f"--{one.name} {one.name.upper()}" for one in known.values() if one.default is MISSING)
+    usage = " ".join(f"python -m entrypoints.{name} {required} [--OPTION VALUE ...]".split())
+    parser = ArgumentParser(usage=usage, description=kind.__doc__, allow_abbrev=False, add_help=False)
+    headings = list(dict.fromkeys(one.heading for one in known.values()))
+    for heading in sorted(headings, key=lambda one: LAST.index(one) if one in LAST else -1):
+        group = parser.add_argument_group(heading)
+        for one in (one for one in known.values() if one.heading == heading):
+            choices = tuple(tasks) if one.name == "task" else ("true", "false") if one.kind is bool else one.words
+            metavar = f"{{{','.join(choices)}}}" if choices else None
+            default = "" if one.default in (MISSING, None, "") else f" (default: {one.default})"
+            text = (one.help + (" Required." if one.default is MISSING else default)).replace("%", "%%")
+            group.add_argument(f"--{one.name}", metavar=metavar, help=text)
+    return parser

@@ -1,23 +1,20 @@
 """Options of the entry points that work on finished runs and registered versions."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from kd.base.budgets import BUDGETS
 from kd.base.types import FormatName, OutputName, UserError
-from kd.config.base import require
+from kd.config.base import BudgetOptions, Options, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureConfig:
+class MeasureConfig(BudgetOptions):
     """Profile a logged model in a fresh process, loaded the way it is served."""
 
+    heading: ClassVar[str] = "this command"
     model: str
     """models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID/model."""
-    latency_budget_ms: float = 0.0
-    """Highest p95 latency of a request in ms; 0 sets no budget."""
-    ram_budget_mib: float = 0.0
-    """Highest peak RAM of the serving process in MiB; 0 sets no budget."""
-    size_budget_mib: float = 0.0
-    """Largest model on disk in MiB; 0 sets no budget."""
     experiment: str = ""
     """MLflow experiment of the measurement's own run; default `kd`."""
     into_run: str = ""
@@ -25,13 +22,12 @@ class MeasureConfig:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
+        super().__post_init__()
         require(self.model.startswith(("models:/", "runs:/")), "model", self.model, "models:/... or runs:/...")
-        for option in ("latency_budget_ms", "ram_budget_mib", "size_budget_mib"):
-            require(getattr(self, option) >= 0, option, getattr(self, option), "a number >= 0")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareConfig:
+class CompareConfig(Options):
     """Compare finished runs: one table for each task and test set, each arm against its control."""
 
     experiments: str = ""
@@ -39,11 +35,11 @@ class CompareConfig:
     filter: str = ""
     """MLflow's filter syntax, such as: tags."kd.dataset" = 'builtin:apidocs'."""
     runs: str = ""
-    """Run ids, comma-separated: compare these alone, whatever their stage."""
+    """Run ids, comma-separated: compare these alone, of any stage."""
     models: str = ""
     """Versions (models:/NAME/VERSION, models:/NAME@ALIAS), comma-separated: compare the runs behind them."""
     baseline: str = ""
-    """What arms are held against: an arm's name, a start of its hash (tag kd.arm) or a run id; default the control."""
+    """What arms are compared with: an arm's name, a start of its hash (tag kd.arm) or a run id; default the control."""
     metric: str = ""
     """Metric to compare by: accuracy, test/accuracy, or val/accuracy for validation; default the task's first."""
     group_by: str = ""
@@ -62,9 +58,10 @@ class CompareConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GateOptions:
-    """What a version must keep to be promoted. A gate that is not given asks for nothing."""
+class GateOptions(Options):
+    """What a version must keep to be promoted. A gate that is not given requires nothing."""
 
+    heading: ClassVar[str] = "gates"
     metric: str = ""
     """Test metric the gates read; default the task's first."""
     min_metric: float | None = None
@@ -96,7 +93,7 @@ class GateOptions:
         for option in ("allowed_drop", "max_slice_drop", "min_teacher_share"):
             value = getattr(self, option)
             require(value is None or value >= 0, option, value, "a number >= 0")
-        for option in ("latency_budget_ms", "ram_budget_mib", "size_budget_mib"):
+        for option in BUDGETS:
             value = getattr(self, option)
             require(value is None or value > 0, option, value, "a number > 0")
 
@@ -105,6 +102,7 @@ class GateOptions:
 class PromoteConfig(GateOptions):
     """Give a registered version the alias champion, if it passes the gates."""
 
+    heading: ClassVar[str] = "this command"
     model: str
     """Name of the registered model."""
     candidate: str = "@challenger"
@@ -114,7 +112,7 @@ class PromoteConfig(GateOptions):
     to_model: str = ""
     """Copy the version to this registered model and make it champion there: development, staging, production."""
     rollback: bool = False
-    """Put the alias champion back on the version that has the alias previous; no gate is asked."""
+    """Put the alias champion back on the version that has the alias previous; no gate is checked."""
     dry_run: bool = False
     """Decide and report, and move nothing."""
     experiment: str = ""
@@ -138,7 +136,7 @@ class PromoteConfig(GateOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportConfig:
+class ExportConfig(Options):
     """Turn a registered version into another format, and register the result beside it."""
 
     model: str

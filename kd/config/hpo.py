@@ -1,6 +1,7 @@
 """Options of the search."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from kd.base.types import PrunerName, SamplerName, SearchedArmName, UserError
 from kd.config.base import listed, require
@@ -17,8 +18,9 @@ SIGN = "<="
 class HpoConfig(DistillConfig):
     """Search hyper-parameters with Optuna, retrain the best on fresh seeds, and score the winner once on test."""
 
+    heading: ClassVar[str] = "this command"
     n_trials: int = 20
-    """Trials an arm, complete or pruned, >= 1; with a larger number the same study goes on."""
+    """Trials an arm, complete or pruned, >= 1; a larger number continues the same study."""
     arm: SearchedArmName = "distill"
     """What is tuned: the distilled student, its control (same space and budget), or both, with their verdict."""
     space: str = "default"
@@ -26,7 +28,7 @@ class HpoConfig(DistillConfig):
     sampler: SamplerName = "tpe"
     """How parameters are chosen; grid takes every combination of a space of choices, and n_trials from it."""
     pruner: PrunerName = "median"
-    """Which trials are stopped early, judged after each epoch; with several directions none is."""
+    """Which trials are stopped early, judged after each epoch; with several directions no trial is."""
     directions: str = ""
     """What is optimised, comma-separated: a validation metric, and size, latency (as GFLOPs) or parameters; default
     the task's first metric. Two or three give a Pareto front."""
@@ -35,7 +37,7 @@ class HpoConfig(DistillConfig):
     workers: int = 1
     """Processes that run trials on this machine, >= 1; CPU threads and GPUs are shared out among them."""
     study_name: str = ""
-    """Name of the study: a command that gives it again joins it or goes on with it; default by its contents."""
+    """Name of the study: a command that gives it again joins it or continues it; default by its contents."""
     storage: str = ""
     """Where the study is kept: a file (Optuna's journal) or a database as postgresql://...; default below KD_HOME."""
     warm_start: str = ""
@@ -59,7 +61,7 @@ class HpoConfig(DistillConfig):
         require(good, "final_seeds", self.final_seeds, "three or more different numbers below 2**32, such as 1,2,3")
         if self.seed in self.seed_list:
             raise UserError(
-                f"final_seeds={self.final_seeds!r} holds seed={self.seed}, on which the trials are chosen: give others"
+                f"final_seeds={self.final_seeds!r} has seed={self.seed}, on which the trials are chosen: give others"
             )
         if "/" in self.study_name:
             raise UserError(f"study_name={self.study_name!r} has a slash: give a plain name")
@@ -111,7 +113,7 @@ class HpoConfig(DistillConfig):
             if name not in LIMITED or not 0 < value < float("inf"):
                 raise UserError(
                     f"constraints={self.constraints!r}: {text!r} is not understood: give NAME{SIGN}NUMBER with a name "
-                    f"of {', '.join(LIMITED)}; latency_budget_ms and ram_budget_mib are asked of the retrained models"
+                    f"of {', '.join(LIMITED)}; latency_budget_ms and ram_budget_mib apply to the retrained models"
                 )
             found[name] = min(value, found.get(name, value))
         return found

@@ -28,7 +28,7 @@ def parse_objective(text: str) -> dict[ObjectiveName, float]:
     weights: dict[str, float] = {}
     for part in PRESETS.get(text.strip(), text).split(","):
         name, colon, number = (word.strip() for word in part.partition(":"))
-        wrong = "" if name in OBJECTIVE_NAMES else f"{name!r} is none"
+        wrong = "" if name in OBJECTIVE_NAMES else f"{name!r} is no objective"
         wrong = wrong or (f"{name} is given twice" if name in weights else "")
         try:
             weights[name] = float(number) if colon else 1.0
@@ -39,12 +39,12 @@ def parse_objective(text: str) -> dict[ObjectiveName, float]:
         if wrong:
             raise UserError(f"objective={text!r} is not understood, {wrong}: give {allowed_objectives()}")
     if "none" in weights and (len(weights) > 1 or weights["none"] != 1):
-        raise UserError(f"objective={text!r}: none stands alone: give {allowed_objectives()}")
+        raise UserError(f"objective={text!r}: none goes with no other: give {allowed_objectives()}")
     return {name: weights[name] for name in OBJECTIVE_NAMES if name in weights}
 
 
 def plays_a_part(option: str, weights: Mapping[ObjectiveName, float]) -> bool:
-    """Whether an option of the guidance changes anything under an objective."""
+    """Whether an option changes anything under an objective."""
     return any(name in USED_BY.get(option, weights) for name in weights)
 
 

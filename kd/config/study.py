@@ -1,21 +1,19 @@
 """Options of a study."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from kd.config.base import require
-from kd.config.training import DistillConfig
+from kd.config.training import TeachingOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyConfig(DistillConfig):
+class StudyConfig(TeachingOptions):
     """Train the same student under every condition of a design, with its controls, and say what mattered."""
 
+    heading: ClassVar[str] = "this command"
     design: str
     """YAML file of the design: studies/quick.yaml and others beside it, or your own."""
-    dataset: str = "builtin:apidocs"
-    """builtin:apidocs; a hub id with config (nyu-mll/glue:mnli); a CSV, TSV, JSONL or Parquet file; or a folder."""
-    teacher: str = "builtin:minilm-l6"
-    """Weights to fine-tune as teacher (with `seed`), or a finished teacher as models:/... or runs:/..."""
     workers: int = 1
     """Processes that train cells on this machine, >= 1; CPU threads and GPUs are shared out among them."""
     dry_run: bool = False
@@ -27,4 +25,4 @@ class StudyConfig(DistillConfig):
         require(self.workers >= 1, "workers", self.workers, "a number >= 1")
 
     def _require_transfer(self) -> None:
-        """Each cell is asked: what contradicts may be an axis."""
+        """Each cell checks it: what contradicts may be an axis."""

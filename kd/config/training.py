@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from kd.base.types import REST, CacheName, InitialisationName, ObjectiveName, UserError
 from kd.config.base import FitOptions, require
@@ -14,6 +14,7 @@ from kd.config.objective import parse_objective, spelt_match, spelt_objective
 class TeacherConfig(FitOptions):
     """Fine-tune pretrained weights: the teacher that students are distilled from."""
 
+    heading: ClassVar[str] = "teacher and student"
     teacher: str = "builtin:minilm-l6"
     """Pretrained weights: builtin:minilm-l6, a hub id, a folder, models:/... or runs:/..."""
 
@@ -22,6 +23,7 @@ class TeacherConfig(FitOptions):
 class StudentConfig(FitOptions):
     """Train a student on the labels alone: the control of every distilled student."""
 
+    heading: ClassVar[str] = "teacher and student"
     teacher: str = ""
     """Finished teacher: models:/NAME@ALIAS, runs:/ID/model, a folder or hub id; default the newest for this data."""
     student: str = ""
@@ -37,7 +39,7 @@ class StudentConfig(FitOptions):
     attribution_examples: int = 0
     """Validation examples on which integrated gradients of student and teacher are compared; 0 leaves it out."""
     cache: CacheName = "auto"
-    """Keep the teacher's outputs on disk: auto up to cache_budget_gib, on whatever their size, off never."""
+    """Keep the teacher's outputs on disk: auto up to cache_budget_gib, on of any size, off never."""
     cache_budget_gib: float = 20.0
     """Largest cache of one split in GiB, > 0; past it the teacher runs on every batch."""
 
@@ -89,17 +91,19 @@ class StudentConfig(FitOptions):
         except ValueError as error:
             raise UserError(f"{named} is no JSON ({error}): give a file {example}") from error
         if not isinstance(settings, dict) or not settings:
-            raise UserError(f"{named} holds no settings: give a JSON file {example}")
+            raise UserError(f"{named} has no settings: give a JSON file {example}")
         return settings
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig(StudentConfig):
-    """Train a student on the labels and on what the teacher says."""
+    """Train a student on the labels and on the teacher's outputs."""
 
-    objective: str = "soft"
-    """How student and teacher are compared: none, soft, hard, hidden, attention, relation, cosine, patient, jsd, dkd, a
-    weighted sum such as soft:0.5,hidden:0.1, or mixed for soft,hidden,attention; a weight left out is 1."""
+    heading: ClassVar[str] = "distillation"
+    objective: str = ""
+    """How student and teacher are compared: none, soft, hard, hidden, attention, relation, cosine, patient, jsd, dkd,
+    mse, a weighted sum such as soft:0.5,hidden:0.1, or mixed for soft,hidden,attention; a weight left out is 1; the
+    task says which of them it has, and its first is the default."""
     alpha: float = 0.5
     """Weight of the objective, 0 to 1; the labels' loss has 1 - alpha."""
     temperature: float = 2.0
@@ -123,8 +127,15 @@ class DistillConfig(StudentConfig):
         require(0 <= self.alpha <= 1, "alpha", self.alpha, "a weight from 0 to 1")
         require(self.temperature > 0, "temperature", self.temperature, "a number > 0")
         require(0 <= self.beta <= 1, "beta", self.beta, "a number from 0 to 1")
-        object.__setattr__(self, "objective", spelt_objective(self.objective))  # equal options look equal everywhere
+        # equal options look equal everywhere
+        object.__setattr__(self, "objective", spelt_objective(self.objective or self.task_options.objectives[0]))
         object.__setattr__(self, "match", spelt_match(self.match))
+        known = ("none", *self.task_options.objectives)
+        if foreign := [name for name in self.weights if name not in known]:
+            raise UserError(
+                f"objective={self.objective!r}: task={self.task!r} has no {foreign[0]}: "
+                f"give one of {', '.join(known)}, or a weighted sum of them"
+            )
         sure = self.transfer_confidence
         require(0 <= sure <= 1, "transfer_confidence", sure, "a probability from 0 to 1")
         self._require_transfer()
@@ -152,13 +163,42 @@ class DistillConfig(StudentConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MainConfig(DistillConfig):
-    """The whole comparison: teacher once, then the student without and with teacher on several seeds."""
+class TeachingOptions(DistillConfig):
+    """What commands share that train the teacher too, where none is given."""
 
+    heading: ClassVar[str] = "teacher and student"
     dataset: str = "builtin:apidocs"
     """builtin:apidocs; a hub id with config (nyu-mll/glue:mnli); a CSV, TSV, JSONL or Parquet file; or a folder."""
     teacher: str = "builtin:minilm-l6"
     """Weights to fine-tune as teacher (with `seed`), or a finished teacher as models:/... or runs:/..."""
+    teacher_epochs: int = 0
+    """Passes of the teacher that is trained here over its training rows, >= 1; 0 takes epochs."""
+    teacher_learning_rate: float = 0.0
+    """Peak learning rate of the teacher that is trained here, > 0; 0 takes learning_rate."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        super().__post_init__()
+        for option, same in (("teacher_epochs", "epochs"), ("teacher_learning_rate", "learning_rate")):
+            value = getattr(self, option)
+            require(value >= 0, option, value, f"a number > 0, or 0 for the value of {same}")
+            if value and self.teacher_is_finished:
+                raise UserError(
+                    f"{option}={value!r} beside teacher={self.teacher!r}, which is trained already: leave {option} "
+                    "out, or give weights to fine-tune as teacher"
+                )
+
+    @property
+    def teacher_is_finished(self) -> bool:
+        """Whether `teacher` names one that is trained already."""
+        return self.teacher.startswith(("models:/", "runs:/"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MainConfig(TeachingOptions):
+    """The whole comparison: teacher once, then the student without and with teacher on several seeds."""
+
+    heading: ClassVar[str] = "this command"
     seeds: str = "0,1,2"
     """Seeds of the students, comma-separated; a difference is claimed from three on."""
 

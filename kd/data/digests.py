@@ -1,10 +1,12 @@
 """Fingerprints of rows: which data a run has seen, over all rows and independent of how they are stored."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from datasets import ClassLabel, Dataset
+
+from kd.base.hashing import lines_digest
 
 _ENCODER = json.JSONEncoder(default=str)
 
@@ -42,7 +44,5 @@ def digest(rows: Dataset, columns: Sequence[str]) -> str:
     """
     names = list(dict.fromkeys(["example_id", *columns]))
     classes = {name: rows.features[name].names for name in names if isinstance(rows.features[name], ClassLabel)}
-    sha = hashlib.sha256(json.dumps([names, classes] if classes else names).encode())
-    for key in row_keys(rows, names):
-        sha.update(b"\n" + key.encode())
-    return sha.hexdigest()[:32]
+    head = json.dumps([names, classes] if classes else names)
+    return lines_digest(chain([head], row_keys(rows, names)))

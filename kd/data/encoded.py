@@ -1,40 +1,37 @@
-"""Encoded rows: made once for a split and whatever encodes it, kept on disk, and read through a memory map.
+"""Encoded rows: made once for a split and what encodes it, kept on disk, and read through a memory map.
 
-`KD_HOME/encoded/KEY-CHECKSUM.arrow` is an Arrow stream. The key names everything that the rows depend on, so another
-key is another file; the checksum is of all its bytes, and a file that does not have it is made again.
+`KD_HOME/encoded/KEY-CHECKSUM.arrow` is a kept file (`kd.base.files`): an Arrow stream. The key is of everything that
+the rows depend on, so another key is another file.
 """
 
-import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
-from filelock import FileLock
 
+from kd.base import files
+from kd.base.files import locked, warn_once
+from kd.base.hashing import SHORT, fingerprint
 from kd.base.home import home
-from kd.base.types import EncodedRows
+from kd.base.types import Features
 
 log = logging.getLogger(__name__)
 CHUNK = 1000
 """Rows encoded at a time: as lists in Python a row takes fifty times the room it has on disk."""
-KEY = 32
-"""Characters of a key."""
 SUFFIX = ".arrow"
 ABOUT = b"about"
-"""Key in the schema's metadata of what people are told about a file."""
+"""Key, in the schema's metadata, of what people read about a file."""
 
 
 class ArrowRows:
-    """Rows whose columns hold numbers, or lists of numbers; what a DataLoader may be given. Nothing is copied."""
+    """Rows whose columns are numbers, or lists of numbers, for a DataLoader. Nothing is copied."""
 
     def __init__(self, table: pa.Table) -> None:
         """Look at a table through numpy; its columns must be without nulls."""
@@ -72,9 +69,9 @@ class ArrowRows:
 
 
 class ChosenRows:
-    """Some of the encoded rows; each keeps the number that it has among all, in the column `row`."""
+    """Some of the encoded features; each keeps the number that it has among all, in the column `feature`."""
 
-    def __init__(self, rows: EncodedRows, positions: np.ndarray) -> None:
+    def __init__(self, rows: Features, positions: np.ndarray) -> None:
         """Take those at `positions`, in this order."""
         self._rows = rows
         self._positions = positions
@@ -106,38 +103,30 @@ def encoded(
 
     Args:
         rows: a split.
-        encode: turns rows into model inputs, in order, each row by itself; a column `row` is numbered over all of them.
+        encode: turns rows into features, in order, each row by itself; their columns `feature` and `example` are
+            numbered over all of them.
         parts: everything that the result depends on; hashed to the key.
         about: data and split, for people who look at what is kept.
     """
     about = {**about, "rows": str(len(rows))}
-    key = hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:KEY]
+    key = fingerprint(parts)
     folder = home() / "encoded"
     try:
         path = _found(folder, key)
         if path is None:
             folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / f"{key}.lock", fallback_to_soft=False):  # a soft one would outlive a killed writer
+            with locked(folder / f"{key}.lock"):
                 path = _found(folder, key) or _written(folder, key, _chunks(rows, encode), about)
         return ArrowRows(pa.ipc.open_stream(pa.memory_map(str(path))).read_all())
     except (OSError, NotImplementedError) as error:
-        _warn(f"encoded rows are not kept in {folder} ({error}): they are held in memory")
+        warn_once(f"encoded features are not kept in {folder} ({error}): they are in memory")
     sink = pa.BufferOutputStream()
     _stream(sink, _chunks(rows, encode), about)
     return ArrowRows(pa.ipc.open_stream(sink.getvalue()).read_all())
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a file's bytes are those its name was given for."""
-    try:
-        with path.open("rb") as file:
-            return path.stem.rpartition("-")[2] == hashlib.file_digest(file, "sha256").hexdigest()[:32]
-    except OSError:
-        return False
-
-
 def kept() -> list[Path]:
-    """Return all files of encoded rows on this machine, also what a killed writer left; that has another suffix."""
+    """Return all files of encoded features on this machine, also what a killed writer left; that has another suffix."""
     folder = home() / "encoded"
     return sorted([*folder.glob(f"*{SUFFIX}"), *folder.glob(".*")])
 
@@ -145,8 +134,7 @@ def kept() -> list[Path]:
 def about_of(path: Path) -> dict[str, str]:
     """Return data, split and number of rows of a whole file."""
     with pa.memory_map(str(path)) as source:
-        told = json.loads(pa.ipc.open_stream(source).schema.metadata[ABOUT])
-    return dict(told)
+        return dict(json.loads(pa.ipc.open_stream(source).schema.metadata[ABOUT]))
 
 
 def remove(path: Path) -> None:
@@ -156,14 +144,14 @@ def remove(path: Path) -> None:
         filelock.Timeout: it is being written.
         OSError: it may not be deleted.
     """
-    lock = path.with_name(f"{path.name.lstrip('.')[:KEY]}.lock")
-    with FileLock(lock, timeout=0, fallback_to_soft=False):
+    lock = path.with_name(f"{path.name.lstrip('.')[:SHORT]}.lock")
+    with locked(lock, wait=False):
         path.unlink(missing_ok=True)
         lock.unlink(missing_ok=True)
 
 
 def _found(folder: Path, key: str) -> Path | None:
-    path = next(filter(is_whole, sorted(folder.glob(f"{key}-*{SUFFIX}"))), None)
+    path = files.find(folder, key, SUFFIX)
     if path is not None:
         with suppress(OSError):
             os.utime(path)  # for people: last used
@@ -171,25 +159,15 @@ def _found(folder: Path, key: str) -> Path | None:
 
 
 def _written(folder: Path, key: str, chunks: Iterator[pa.Table], about: Mapping[str, str]) -> Path:
-    """Write a file in one step, or not at all; the lock is held. Raises OSError."""
+    """Write a file in one step, or not at all; the caller has the lock. Raises OSError."""
     for damaged in folder.glob(f"{key}-*{SUFFIX}"):
-        log.warning("encoded rows %s are damaged: they are encoded again", damaged.name)
-        damaged.unlink(missing_ok=True)
-    for left in folder.glob(f".{key}*"):  # by a writer that was killed
-        left.unlink(missing_ok=True)
-    handle, scratch = tempfile.mkstemp(prefix=f".{key}", dir=folder)
-    os.close(handle)
-    try:
-        with pa.OSFile(scratch, "wb") as sink:
+        log.warning("encoded features %s are damaged: they are encoded again", damaged.name)
+
+    def fill(path: Path) -> None:
+        with pa.OSFile(str(path), "wb") as sink:
             _stream(sink, chunks, about)
-        with open(scratch, "rb") as file:
-            checksum = hashlib.file_digest(file, "sha256").hexdigest()[:32]
-        target = folder / f"{key}-{checksum}{SUFFIX}"
-        os.replace(scratch, target)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
-    return target
+
+    return files.write(folder, key, SUFFIX, fill)
 
 
 def _chunks(rows: Dataset, encode: Callable[[Dataset], Dataset]) -> Iterator[pa.Table]:
@@ -197,8 +175,9 @@ def _chunks(rows: Dataset, encode: Callable[[Dataset], Dataset]) -> Iterator[pa.
     for start in range(0, len(rows), CHUNK):
         made = encode(rows.select(range(start, min(start + CHUNK, len(rows)))))
         table = made.with_format("arrow")[:].combine_chunks()
-        numbers = pa.array(np.arange(count, count + len(table)))
-        yield table.set_column(table.schema.get_field_index("row"), "row", numbers)
+        examples = pa.array(np.asarray(table["example"]) + start)
+        table = table.set_column(table.schema.get_field_index("example"), "example", examples)
+        yield table.append_column("feature", pa.array(np.arange(count, count + len(table))))
         count += len(table)
 
 
@@ -209,9 +188,3 @@ def _stream(sink: pa.NativeFile, chunks: Iterator[pa.Table], about: Mapping[str,
         writer.write_table(first.cast(schema))
         for chunk in chunks:
             writer.write_table(chunk.cast(schema))
-
-
-@cache
-def _warn(text: str) -> None:
-    """Warn once a process: splits, trials and seeds come here in turn."""
-    log.warning(text)

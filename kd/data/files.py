@@ -1,4 +1,9 @@
-"""Rows from local files and folders. Text files are UTF-8; every field of a CSV or TSV file is read as text."""
+"""Rows from local files and folders. Text files are UTF-8; every field of a CSV or TSV file is read as text.
+
+They are read by Python's `csv` and `json`, because pyarrow's readers change rows without a word: they drop a quote
+within a field and one of two columns of the same name, and read JSON text that looks like a date as a time. In errors
+they count rows, where a user looks for lines.
+"""
 
 import csv
 import json
@@ -183,7 +188,7 @@ def _batch(columns: list[list[str | None]], schema: pa.Schema) -> pa.RecordBatch
 
 def _check_header(path: Path, header: list[str]) -> None:
     if not header:
-        raise UserError(f"{path}: the file is empty: it must hold a header line and rows")
+        raise UserError(f"{path}: the file is empty: it needs a header line and rows")
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise UserError(f"{path}: the header names column '{twice[0]}' twice: rename one")
@@ -200,7 +205,7 @@ def _read_tsv(path: Path) -> Dataset:
 def _read_jsonl(path: Path) -> Dataset:
     """Read one JSON object a line; a key that a line lacks is missing there."""
     objects: list[dict[str, Any]] = []
-    # not splitlines(): U+2028 and its like may stand within a JSON string
+    # not splitlines(): U+2028 and its like may occur within a JSON string
     for number, line in enumerate(_text(path).split("\n"), start=1):
         if not line.strip():
             continue

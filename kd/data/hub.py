@@ -12,7 +12,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 from kd.base.types import UserError
 
 PROBE_TIMEOUT_S = 8.0
-"""Seconds for the one request that tells whether the hub answers; `load_dataset` alone retries for more than 20."""
+"""Seconds for the one request that shows whether the hub answers; `load_dataset` alone retries for more than 20."""
 INSTEAD = "a local file or folder works in its place"
 
 
@@ -50,7 +50,7 @@ def _probe(identifier: str, name: str) -> str | None:
         HfApi().dataset_info(name, timeout=PROBE_TIMEOUT_S)
     except GatedRepoError as error:
         raise UserError(
-            f"--dataset={identifier}: access to it must be asked for on its hub page, then log in with `hf auth login`"
+            f"--dataset={identifier}: request access to it on its hub page, then log in with `hf auth login`"
         ) from error
     except RepositoryNotFoundError as error:
         raise UserError(
@@ -68,7 +68,7 @@ def _explained(identifier: str, unreachable: str | None, error: Exception) -> Us
     if unreachable is not None:
         return UserError(
             f"--dataset={identifier}: no such file or folder here, the hub cannot be reached ({unreachable}) and its "
-            f"cache does not hold it: {INSTEAD}"
+            f"cache does not have it: {INSTEAD}"
         )
     if isinstance(error, ValueError) and "config" in str(error).lower():  # its text lists the configs there are
         return UserError(f"--dataset={identifier}: {_line(error)}: name one as owner/name:config")

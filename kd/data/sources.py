@@ -9,18 +9,9 @@ from pathlib import Path
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Value
 
-from kd.base.types import SplitName, UserError
+from kd.base.types import SplitName, Splits, UserError
 from kd.data import files, hub
-from kd.data.splits import (
-    CutRequest,
-    Source,
-    Splits,
-    crossing_duplicates,
-    cut,
-    identified,
-    named_splits,
-    refuse_shared_groups,
-)
+from kd.data.splits import CutRequest, Source, crossing_duplicates, cut, identified, named_splits, refuse_shared_groups
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:[\w.+-]+)?")
 
@@ -61,7 +52,7 @@ def load(request: DataRequest) -> Splits:
         and `group` (both strings), and notes that the user should read.
 
     Raises:
-        UserError: Whatever keeps the rows from being read, checked or split.
+        UserError: The rows cannot be read, checked or split.
     """
     sources, notes = _read(request)
     if request.dataset.startswith("builtin:"):
@@ -93,7 +84,7 @@ def load_inputs(request: DataRequest) -> Dataset:
         The columns of `inputs`, `example_id` and `group`.
 
     Raises:
-        UserError: whatever keeps the rows from being read, or an input is missing.
+        UserError: the rows cannot be read, or an input is missing.
     """
     sources, _ = _read(request)
     source = sources["train"]
@@ -161,7 +152,7 @@ def _has_targets(rows: Dataset, target: str) -> bool:
         return False
     values = rows.select_columns([target]).with_format("arrow")[:].column(target)
     if rows.num_rows == 0:
-        return True  # an empty file is told as such by the checks
+        return True  # the checks report an empty file as such
     return any(str(value) != "-1" for value in values.to_pylist() if value is not None)
 
 
@@ -191,7 +182,7 @@ def _check(source: Source, request: DataRequest) -> list[str]:
 
 
 def _missing(rows: Dataset, column: str) -> list[int]:
-    """Return the rows with null, NaN, or the -1 by which a class label says that there is none."""
+    """Return the rows with null, NaN, or the -1 that means no class label."""
     values = rows.select_columns([column]).with_format("arrow")[:].column(column)
     absent = pc.is_null(values, nan_is_null=True)
     if isinstance(rows.features[column], ClassLabel):
@@ -213,7 +204,7 @@ def _check_types(sources: dict[SplitName, Source], columns: list[str]) -> None:
 
 
 def kind(rows: Dataset, column: str) -> str:
-    """Say what a column holds, as far as two sources must agree on it."""
+    """Return the kind of a column's values, as far as two sources must agree on it."""
     feature = rows.features[column]
     if isinstance(feature, ClassLabel):
         return f"class label {feature.names}"

@@ -47,17 +47,6 @@ class Source:
     rows: Dataset
 
 
-@dataclass(frozen=True)
-class Splits:
-    """The three splits a task works with, each with the original columns, `example_id` and `group` (both strings)."""
-
-    train: Dataset
-    validation: Dataset
-    test: Dataset
-    notes: tuple[str, ...]
-    """Sentences for the user: what was cut from what, what was refused as a test and why, what leaks."""
-
-
 def named_splits(data: DatasetDict) -> tuple[dict[SplitName, Source], list[str]]:
     """Pick train, validation and test by split name.
 
@@ -128,7 +117,7 @@ class CutRequest:
     target: str
     """Column whose values are kept in proportion, where each is frequent enough; "" for none."""
     grouped: bool
-    """Whether the column `group` holds a user's groups rather than row ids."""
+    """Whether the column `group` has a user's groups rather than row ids."""
     seed: int
 
 
@@ -191,7 +180,7 @@ def _require_units(units: int, rows: int, parts: int, grouped: bool) -> None:
         return
     what = "groups that share no inputs" if grouped else "rows with distinct inputs"
     raise UserError(
-        f"--dataset: the train rows ({rows}) hold {units} {what}, and cutting needs at least {needed}: "
+        f"--dataset: the train rows ({rows}) contain {units} {what}, and cutting needs at least {needed}: "
         "give more rows, or the missing splits as files (--validation_file, --test_file)"
     )
 

@@ -1,6 +1,6 @@
-"""Which tokens a decision rests on, by integrated gradients, and how far two models agree about it."""
+"""Integrated gradients: which tokens a decision depends on, and how far two models agree about it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,24 +8,24 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from kd.base.types import CALLER_ONLY, Content
+from kd.base.types import Batch, Content
 
 STEPS = 50
 """Points of the path at which gradients are taken, by Gauss-Legendre quadrature."""
 LEAST_TOKENS = 5
-"""Content tokens an example needs: a fifth of fewer is none."""
+"""Fewest content tokens of an example: a fifth of fewer would be less than one token."""
 Evidence = Callable[[Any, torch.Tensor], torch.Tensor]
-"""(a model's output, decisions `(batch,)`) -> what the output says for these decisions, `(batch,)`."""
+"""(a model's output, decisions `(batch,)`) -> evidence in the output for these decisions, `(batch,)`."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What each content token of one example adds to the evidence for a decision.
+    """The contribution of each content token of one example to the evidence for a decision.
 
     Attributes:
         values: `(content tokens,)`.
-        change: evidence for the example less that for the blank one.
-        error: how far the values of all tokens are from adding up to it, >= 0.
+        change: evidence in the example minus that in the blank one.
+        error: distance of the sum over all tokens from `change`, >= 0.
     """
 
     values: np.ndarray
@@ -35,7 +35,7 @@ class Explanation:
 
 def explain(
     model: PreTrainedModel,
-    batch: Mapping[str, torch.Tensor],
+    batch: Batch,
     content: Content,
     decided: torch.Tensor,
     evidence: Evidence,
@@ -43,20 +43,20 @@ def explain(
     """Attribute the evidence for a decision to the tokens of one example.
 
     Integrated gradients (Sundararajan et al. 2017, equation 1, https://arxiv.org/abs/1703.01365) of the word
-    embeddings, along the straight line from the example with blanks for content tokens; special tokens stay as they
-    are. A token's value is the sum over its embedding.
+    embeddings, along the straight line from the example with blanks for content tokens; special tokens are not
+    replaced. A token's value is the sum over its embedding.
 
     Args:
         model: on the device to be used, in evaluation mode.
-        batch: one row.
-        content: its tokens.
-        decided: `(1,)`, the decision explained.
-        evidence: what is attributed.
+        batch: one feature.
+        content: its content tokens.
+        decided: `(1,)`, the decision to explain.
+        evidence: function whose value is attributed.
     """
     from captum.attr import LayerIntegratedGradients  # takes 2 s to import
 
     device = model.device
-    inputs = {name: value.to(device) for name, value in batch.items() if name not in CALLER_ONLY}
+    inputs = dict(batch.to(device).inputs)
     tokens, mask = inputs.pop(content.key), content.mask.to(device)
     blank = torch.where(mask, torch.full_like(tokens, content.blank), tokens)
     others = tuple(inputs)
@@ -79,8 +79,8 @@ def agreement(ours: Sequence[Explanation], theirs: Sequence[Explanation]) -> dic
     """Compare two models' explanations of the same decisions; means over examples.
 
     Returns:
-        `pearson`: correlation of the tokens' values, -1 to 1; examples on which a model's values are all the same have
-        none. `top20`: share of the fifth of tokens with the largest values, whatever their sign, that both have.
+        `pearson`: correlation of the tokens' values, -1 to 1, without examples on which a model's values are all the
+        same. `top20`: share of the fifth of tokens with the largest absolute values that both models have in common.
     """
     pairs = [(one.values, other.values) for one, other in zip(ours, theirs, strict=True)]
     varied = [(one, other) for one, other in pairs if np.ptp(one) > 0 and np.ptp(other) > 0]
@@ -91,11 +91,11 @@ def agreement(ours: Sequence[Explanation], theirs: Sequence[Explanation]) -> dic
 
 
 def completeness_error(explanations: Sequence[Explanation]) -> float | None:
-    """How far values miss what they should add up to, as a share of it, over all examples; 0 is exact."""
+    """Return the relative error of the sums of values over all examples, 0 where they are exact."""
     whole = sum(abs(one.change) for one in explanations)
     return sum(one.error for one in explanations) / whole if whole else None
 
 
 def _top(values: np.ndarray) -> set[int]:
-    """Return the fifth of the positions with the largest absolute values, rounded down; of equals the first."""
+    """Return the fifth of the positions, rounded down, with the largest absolute values; of equal ones the first."""
     return set(np.argsort(-np.abs(values), kind="stable")[: len(values) // LEAST_TOKENS].tolist())

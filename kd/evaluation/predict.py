@@ -1,50 +1,64 @@
-"""A model's outputs for every example, in the rows' order."""
+"""A model's answers for every example, in the examples' order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
-from kd.base.types import CALLER_ONLY, EncodedRows
+from kd.base.ranks import from_all, rank, world
+from kd.base.task import Record
+from kd.base.types import Batch, Features
+
+Answer = Callable[[Any, Batch], list[Record]]
 
 
-def logits(
+def answers(
     model: torch.nn.Module,
-    rows: EncodedRows,
-    collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
+    features: Features,
+    collate: Callable[[list[dict[str, Any]]], Batch],
+    answer: Answer,
     batch_size: int,
     autocast: torch.dtype | None = None,
-    progress: str = "",
-) -> np.ndarray:
-    """Run `model` once over encoded rows, longest first, without gradient and without dropout.
+) -> list[list[Record]]:
+    """Let `model` answer all features once, the longest first, without gradient and without dropout.
 
     Args:
-        model: on the device to be used; its mode is put back afterwards.
-        rows: encoded rows with a column `length` (tokens).
-        collate: pads a list of rows.
-        batch_size: rows a pass.
+        model: on the device to be used; its mode is restored afterwards.
+        features: with columns `length` and `example`.
+        collate: pads a list of features.
+        answer: returns a record for each feature of a batch.
+        batch_size: features in a forward.
         autocast: bfloat16 or float16; None computes in the model's own precision.
-        progress: what the progress bar says; empty shows none.
+
+    The examples are divided among the processes of a training; each returns all answers.
 
     Returns:
-        `(rows, ...)` float32 in the order of `rows`.
+        For each example the records of its features, in their order.
     """
     device = next(model.parameters()).device
-    order = np.argsort(-np.asarray(rows["length"]), kind="stable")
+    examples = np.asarray(features["example"])
+    order = np.argsort(-np.asarray(features["length"]), kind="stable")
+    order = order[examples[order] % world() == rank() % world()]
     was_training = model.training
     model.eval()
-    parts = []
+    found: dict[int, Record] = {}
     mixed = torch.autocast(device.type, dtype=autocast) if autocast else nullcontext()
-    starts = range(0, len(order), batch_size)
     with torch.inference_mode(), mixed:
-        for start in tqdm(starts, desc=progress, disable=not progress, dynamic_ncols=True, leave=False):
-            batch = collate(rows.__getitems__(order[start : start + batch_size].tolist()))
-            inputs = {key: value.to(device) for key, value in batch.items() if key not in CALLER_ONLY}
-            parts.append(model(**inputs).logits.float().cpu().numpy())
+        for start in range(0, len(order), batch_size):
+            taken = order[start : start + batch_size].tolist()
+            batch = collate(features.__getitems__(taken)).to(device)
+            for place, record in zip(taken, answer(model, batch), strict=True):
+                found[place] = record
     model.train(was_training)
-    result = np.empty((len(order), *parts[0].shape[1:]), dtype=np.float32)
-    result[order] = np.concatenate(parts)
-    return result
+    every = {place: record for part in from_all(found) for place, record in part.items()}
+    return by_example([every[place] for place in range(len(examples))], examples)
+
+
+def by_example(records: Sequence[Any], examples: np.ndarray) -> list[list[Record]]:
+    """Group the records of each example's features; the last example has at least one."""
+    grouped: list[list[Record]] = [[] for _ in range(int(np.max(examples)) + 1)]
+    for record, example in zip(records, np.asarray(examples).tolist(), strict=True):
+        grouped[example].append(record)
+    return grouped

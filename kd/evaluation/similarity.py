@@ -1,4 +1,4 @@
-"""How alike two models' layers are: linear centred kernel alignment of their mean states."""
+"""Similarity of two models' layers: linear centred kernel alignment (CKA) of their mean states."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -6,48 +6,47 @@ from typing import Any
 import numpy as np
 import torch
 
-from kd.base.types import CALLER_ONLY, EncodedRows, MaskName
+from kd.base.types import Batch, Features, MaskName
 
 LEAST_ROWS = 4
-"""Fewest rows that the unbiased estimate is defined for."""
-Batch = dict[str, torch.Tensor]
+"""Fewest rows for which the unbiased estimate is defined."""
 
 
 def mean_states(
     model: torch.nn.Module,
-    rows: EncodedRows,
+    features: Features,
     positions: Sequence[int],
     collate: Callable[[list[dict[str, Any]]], Batch],
     masks: Callable[[Batch], Mapping[MaskName, torch.Tensor]],
     batch_size: int,
 ) -> np.ndarray | None:
-    """Run `model` once, and average each layer's output over an example's valid tokens.
+    """Run `model` once, and average each layer's output over the valid tokens of each feature.
 
     Args:
-        model: on the device to be used; its mode is put back afterwards.
-        rows: encoded rows with a column `length` (tokens).
-        positions: the rows that are read.
-        collate: pads a list of rows.
-        masks: where a batch is valid; `tokens` counts here.
-        batch_size: rows a pass.
+        model: on the device to be used; its mode is restored afterwards.
+        features: with a column `length`.
+        positions: of the features to use.
+        collate: pads a list of features.
+        masks: where a batch is valid; `tokens` is used.
+        batch_size: features in a forward.
 
     Returns:
-        `(layers, positions, width)` float32, the embeddings left out; None where the model gives no hidden states.
+        `(layers, positions, width)` float32, without the embeddings; None where the model gives no hidden states.
     """
     device = next(model.parameters()).device
-    lengths = np.asarray(rows["length"])[np.asarray(positions)]
+    lengths = np.asarray(features["length"])[np.asarray(positions)]
     order = np.argsort(-lengths, kind="stable")
     was_training = model.training
     model.eval()
     parts = []
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
-            batch = collate(rows.__getitems__([positions[i] for i in order[start : start + batch_size]]))
-            inputs = {name: value.to(device) for name, value in batch.items() if name not in CALLER_ONLY}
-            states = getattr(model(**inputs, output_hidden_states=True), "hidden_states", None)
+            taken = [positions[i] for i in order[start : start + batch_size]]
+            batch = collate(features.__getitems__(taken)).to(device)
+            states = getattr(model(**batch.inputs, output_hidden_states=True), "hidden_states", None)
             if not states or len(states) < 2:
                 break
-            valid = masks(batch)["tokens"].to(device).unsqueeze(-1)
+            valid = masks(batch)["tokens"].unsqueeze(-1)
             count = valid.sum(dim=1).clamp(min=1)
             means = [(layer.float() * valid).sum(dim=1) / count for layer in states[1:]]
             parts.append(torch.stack(means).cpu().numpy())
@@ -63,25 +62,25 @@ def mean_states(
 def same_depth(layers: int, of: int) -> tuple[int, ...]:
     """Return for each of a student's layers the teacher's (0-based) at the same share of the depth, last with last.
 
-    This is the uniform map of TinyBERT (Jiao et al. 2020, https://arxiv.org/abs/1909.10351). It does not ask where a
-    student started from, so that all students of a depth are compared alike.
+    This is the uniform map of TinyBERT (Jiao et al. 2020, https://arxiv.org/abs/1909.10351). It does not depend on the
+    layers a student starts from, so that all students of a depth are compared alike.
     """
     return tuple(max((2 * (i + 1) * of + layers) // (2 * layers) - 1, 0) for i in range(layers))
 
 
 def cka(ours: np.ndarray, theirs: np.ndarray) -> float | None:
-    """Linear CKA, from -1 to 1: 1 for states that differ by a rotation and a scale, about 0 for unrelated ones.
+    """Return linear CKA, from -1 to 1: 1 for states that differ by a rotation and a scale, about 0 for unrelated ones.
 
     Kornblith et al. 2019 (https://arxiv.org/abs/1905.00414), over all rows at once, with the unbiased estimate of HSIC
-    (Song et al. 2012), as in Nguyen et al. 2021 (https://arxiv.org/abs/2010.15327): the plain one calls unrelated
-    states alike where there are hardly more rows than dimensions.
+    (Song et al. 2012), as in Nguyen et al. 2021 (https://arxiv.org/abs/2010.15327): the biased estimate is high for
+    unrelated states where there are hardly more rows than dimensions.
 
     Args:
         ours: `(rows, width)`.
         theirs: `(rows, another width)`, of the same rows.
 
     Returns:
-        None under four rows, or where one of them is the same for all rows.
+        None for fewer than four rows, or where one model's states are the same in all rows.
     """
     if len(ours) < LEAST_ROWS:
         return None
@@ -96,7 +95,7 @@ def _centred(states: np.ndarray) -> np.ndarray:
     The U-centring of Szekely and Rizzo 2014; a sum of its products is n (n - 3) times Song's estimate.
     """
     values = states.astype(np.float64)
-    values = values - values.mean(axis=0)  # changes no result, but keeps the digits that a large mean takes
+    values = values - values.mean(axis=0)  # the same result, without the digits lost to a large mean
     if np.ptp(states, axis=0).max() == 0:
         return np.zeros((len(states), len(states)))
     products = values @ values.T

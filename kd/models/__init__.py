@@ -1,1 +1,1 @@
-"""Student shapes and building, layer maps, and where weights come from."""
+"""Load models, build students, map layers, and read what layers compute."""

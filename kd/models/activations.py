@@ -1,4 +1,4 @@
-"""What a model says besides its logits: outputs and attention maps of layers, and their queries, keys and values."""
+"""What a model gives besides its logits: outputs and attention maps of layers, and their queries, keys and values."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,33 +10,33 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import eager_mask
 
-from kd.base.types import UserError
+from kd.base.types import LayerContent, LayerKind, UserError
 
 QUERIES, KEYS, VALUES = ("query", "q_proj", "q_lin"), ("key", "k_proj", "k_lin"), ("value", "v_proj", "v_lin")
-"""What the linear layers of self-attention are called in BERT, most decoders, and DistilBERT."""
+"""Names of the linear layers of self-attention in BERT, most decoders, and DistilBERT."""
 EAGER, MAPS = "eager", "kd_maps"
-"""Ways to attend that have maps to give: plain, and `_attention`."""
+"""Implementations of attention that return maps: plain, and `_attention`."""
 OTHERWISE = "use another objective or another"
 
 
 @dataclass(frozen=True)
 class Insides:
-    """Which of a model's layers are looked into.
+    """The contents of a model's layers that are read.
 
     Attributes:
         whose: `teacher` or `student`, for errors.
-        asked: what each content is, by name: `hidden.3` is ("hidden", 3).
-        joints: modules that make queries, keys and values, by layer; empty where none are asked for.
+        contents: by text form, such as `hidden.3`.
+        joints: modules that make queries, keys and values, by layer; empty where no relation is read.
     """
 
     whose: str
-    asked: Mapping[str, tuple[str, int]]
+    contents: Mapping[str, LayerContent]
     joints: Mapping[int, tuple[torch.nn.Module, ...]]
 
     @property
-    def kinds(self) -> set[str]:
-        """The kinds that are asked for."""
-        return {kind for kind, _ in self.asked.values()}
+    def kinds(self) -> set[LayerKind]:
+        """Kinds among the contents."""
+        return {content.kind for content in self.contents.values()}
 
     @property
     def switches(self) -> dict[str, bool]:
@@ -46,14 +46,14 @@ class Insides:
 
     @contextmanager
     def listening(self) -> Iterator[dict[torch.nn.Module, torch.Tensor]]:
-        """Note what the joints put out meanwhile."""
+        """Record the outputs of the joints meanwhile."""
         heard: dict[torch.nn.Module, torch.Tensor] = {}
 
         def note(module: torch.nn.Module, _: Any, output: torch.Tensor) -> None:
             heard[module] = output
 
-        asked = {layer for kind, layer in self.asked.values() if kind == "relation"}
-        hooks = [joint.register_forward_hook(note) for layer in asked for joint in self.joints[layer]]
+        layers = {content.layer for content in self.contents.values() if content.kind == "relation"}
+        hooks = [joint.register_forward_hook(note) for layer in layers for joint in self.joints[layer]]
         try:
             yield heard
         finally:
@@ -61,7 +61,7 @@ class Insides:
                 hook.remove()
 
     def picked(self, outputs: Any, heard: Mapping[torch.nn.Module, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return what is asked for, by name.
+        """Return the contents, by text form.
 
         Hidden states `(batch, length, width)`, attention maps `(batch, heads, length, length)`, relations
         `(batch, 3, length, width)`: queries, keys, values.
@@ -70,7 +70,8 @@ class Insides:
             UserError: the model does not give it.
         """
         found = {}
-        for name, (kind, layer) in self.asked.items():
+        for name, content in self.contents.items():
+            kind, layer = content.kind, content.layer
             if kind == "relation":
                 found[name] = torch.stack([heard[joint] for joint in self.joints[layer]], dim=1)
                 continue
@@ -83,32 +84,31 @@ class Insides:
 
 
 def look_into(model: PreTrainedModel, contents: Sequence[str], whose: str) -> Insides:
-    """Find what is asked of a model: `hidden.3`, `attention.3` or `relation.3` of layer 3 (0-based), say.
+    """Find contents of layers in a model: `hidden.3`, `attention.3` or `relation.3` of layer 3 (0-based), say.
 
     Raises:
         UserError: it has no such layer, or no queries, keys and values of its own.
     """
-    named = [(name, *name.partition(".")[::2]) for name in contents]
-    asked = {name: (kind, int(layer)) for name, kind, layer in named if layer}
+    found = {name: content for name in contents if (content := LayerContent.parse(name)) is not None}
     count = getattr(model.config, "num_hidden_layers", 0)
-    if (last := max((layer for _, layer in asked.values()), default=-1)) >= count:
-        raise UserError(f"{whose}: its layer {last} (0-based) is asked for, and it has {count} layers")
-    relations = any(kind == "relation" for kind, _ in asked.values())
-    return Insides(whose, asked, _joints(model, whose) if relations else {})
+    if (last := max((content.layer for content in found.values()), default=-1)) >= count:
+        raise UserError(f"{whose}: its layer {last} (0-based) is to be compared, and it has {count} layers")
+    relations = any(content.kind == "relation" for content in found.values())
+    return Insides(whose, found, _joints(model, whose) if relations else {})
 
 
-def check(model: PreTrainedModel, contents: Sequence[str], whose: str) -> None:
-    """See on a made-up input that a model gives what is asked of it, before a training counts on it.
+def check(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], contents: Sequence[str], whose: str) -> None:
+    """Check on some inputs, before a training, that a model gives what is compared.
 
     Raises:
         UserError: it does not.
     """
     inside = look_into(model, contents, whose)
-    if not inside.asked:
+    if not inside.contents:
         return
     was_training = model.training
     maps = with_maps(model, MAPS if whose == "student" else EAGER) if "attention" in inside.kinds else nullcontext()
-    inputs = {name: value[:1].to(model.device) for name, value in model.dummy_inputs.items()}
+    inputs = {name: value.to(model.device) for name, value in inputs.items()}
     with maps, torch.no_grad(), inside.listening() as heard:
         try:
             outputs = model.eval()(**inputs, **inside.switches)
@@ -135,11 +135,11 @@ def _joints(model: torch.nn.Module, whose: str) -> dict[int, tuple[torch.nn.Modu
 
 @contextmanager
 def with_maps(model: PreTrainedModel, way: str = MAPS) -> Iterator[None]:
-    """Have a model compute attention maps, which fused attention does not; afterwards it computes as before.
+    """Make a model compute attention maps, which fused attention does not; afterwards it computes as before.
 
     Args:
-        model: its maps are given as they are before dropout.
-        way: EAGER will do where there is no dropout.
+        model: gives its maps as they are before dropout.
+        way: EAGER is enough where there is no dropout.
 
     Raises:
         UserError: its maps cannot be had before dropout.

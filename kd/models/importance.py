@@ -1,11 +1,6 @@
-"""How far a model's loss moves without each of its layers: measured once, and kept as a small file."""
+"""Importance of layers: how far a model's loss moves without each of them, measured once and kept on disk."""
 
-import hashlib
 import json
-import logging
-import math
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,21 +10,22 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from kd.base import files
+from kd.base.hashing import fingerprint
 from kd.base.home import home
-from kd.base.types import CALLER_ONLY, EncodedRows, Term
+from kd.base.types import Batch, Features, Term
 from kd.models.layers import layer_stack
 
-log = logging.getLogger(__name__)
 ROWS_AT_ONCE = 32
-Batch = dict[str, torch.Tensor]
+SUFFIX = ".json"
 
 
 @dataclass(frozen=True)
 class Importance:
-    """A model's mean loss over the same rows, with all its layers and without each of them, by index.
+    """A model's mean loss over the same features, with all its layers and without each of them.
 
     Attributes:
-        rows: how many.
+        rows: number of features.
         loss: with all layers.
         without: without layer 0, 1, ...
     """
@@ -40,34 +36,34 @@ class Importance:
 
     @property
     def moved(self) -> tuple[float, ...]:
-        """How far the loss moves without each layer, up or down, >= 0: a layer that changes nothing has 0."""
+        """Absolute change of the loss without each layer, >= 0."""
         return tuple(abs(each - self.loss) for each in self.without)
 
 
 def measure(
     model: PreTrainedModel,
-    rows: EncodedRows,
+    features: Features,
     positions: Sequence[int],
     collate: Callable[[list[dict[str, Any]]], Batch],
     loss: Callable[[Any, Batch], Term],
 ) -> Importance:
-    """Leave out each layer in turn: its output is its input. Without gradient and dropout; the model is not changed.
+    """Measure the loss without each layer in turn: its output is its input. The model is not changed.
 
     Args:
         model: on the device to be used.
-        rows: encoded rows with a column `length` (tokens).
-        positions: the rows to measure on.
-        collate: pads a list of rows.
-        loss: of the model's output and a batch, as (sum, count).
+        features: with a column `length`.
+        positions: of the features to measure on.
+        collate: pads a list of features.
+        loss: of the model's output and a batch, as (sum, count); without gradient and dropout.
 
     Raises:
         UserError: the model has no single list of layers.
     """
     layers = model.get_submodule(layer_stack(model))
     chosen = np.asarray(positions)
-    order = chosen[np.argsort(-np.asarray(rows["length"])[chosen], kind="stable")]
+    order = chosen[np.argsort(-np.asarray(features["length"])[chosen], kind="stable")]
     parts = [order[start : start + ROWS_AT_ONCE] for start in range(0, len(order), ROWS_AT_ONCE)]
-    batches = [collate(rows.__getitems__(part.tolist())) for part in parts]
+    batches = [collate(features.__getitems__(part.tolist())) for part in parts]
     was_training = model.training
     model.eval()
     losses = [_mean_loss(model, batches, loss)]
@@ -91,41 +87,36 @@ def _mean_loss(model: PreTrainedModel, batches: Sequence[Batch], loss: Callable[
     total = count = 0.0
     with torch.inference_mode():
         for batch in batches:
-            there = {name: value.to(model.device) for name, value in batch.items()}
-            outputs = model(**{name: value for name, value in there.items() if name not in CALLER_ONLY})
-            each, valid = loss(outputs, there)
+            there = batch.to(model.device)
+            each, valid = loss(model(**there.inputs), there)
             total, count = total + float(each), count + float(valid)
     return total / count
 
 
 def remembered(parts: Mapping[str, str], measured: Callable[[], Importance]) -> Importance:
-    """Return what was measured before under these `parts`, or measure it now and keep it.
+    """Return an earlier measurement for these `parts`, or measure now and keep the result.
 
     Args:
-        parts: everything that the result depends on; hashed to the name of a file below `KD_HOME/importance`.
+        parts: everything that the result depends on; hashed to the name of a file in `KD_HOME/importance`.
         measured: measures it.
     """
-    key = hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:32]
-    path = home() / "importance" / f"{key}.json"
-    if (kept := _read(path)) is not None:
+    key, folder = fingerprint(parts), home() / "importance"
+    if (kept := _read(files.find(folder, key, SUFFIX))) is not None:
         return kept
     found = measured()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(prefix=f".{key}", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(asdict(found), file)
-        os.replace(scratch, path)
-    except OSError as error:
-        log.warning("the layers' importance is not kept in %s (%s)", path.parent, error.strerror)
+        folder.mkdir(parents=True, exist_ok=True)
+        with files.locked(folder.with_suffix(".lock")):
+            text = json.dumps(asdict(found))
+            files.write(folder, key, SUFFIX, lambda path: path.write_text(text, encoding="utf-8"))
+    except (OSError, NotImplementedError) as error:
+        files.warn_once(f"the layers' importance is not kept in {folder} ({error})")
     return found
 
 
-def _read(path: Path) -> Importance | None:
-    """Return what a file says; None where it is not there or is damaged, and is then measured again."""
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        found = Importance(int(told["rows"]), float(told["loss"]), tuple(map(float, told["without"])))
-    except (OSError, ValueError, KeyError, TypeError):
+def _read(path: Path | None) -> Importance | None:
+    """Return the importance in a file, if there is one."""
+    if path is None:
         return None
-    return found if found.without and all(map(math.isfinite, (found.loss, *found.without))) else None
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return Importance(kept["rows"], kept["loss"], tuple(kept["without"]))

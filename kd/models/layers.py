@@ -11,7 +11,7 @@ from kd.base.types import InitialisationName, UserError
 LayerMap = tuple[int, ...]
 """0-based indices into the source's layers, one a student layer, rising."""
 Moved = Callable[[], Sequence[float]]
-"""Measures how far the source's loss moves without each of its layers, >= 0; asked only where it decides."""
+"""Measures how far the source's loss moves without each of its layers, >= 0; called only where it decides."""
 
 
 def _spread(among: range, count: int) -> LayerMap:
@@ -46,11 +46,11 @@ LAYER_MAPS: dict[InitialisationName, Callable[[int, int, Moved], LayerMap]] = {
     "random": lambda source, count, moved: (),
     "importance": _most_moving,
 }
-"""(layers of the source, layers of the student, what moves) -> the source layers copied; empty: layers start at random.
+"""(layers of the source, layers of the student, `Moved`) -> the source layers to copy; empty: layers start at random.
 
-`odd` and `even` speak of 0-based indices (`odd` of six: 1, 3, 5) and spread over them where the student has fewer.
-`top-k` and `bottom-k` are other words for `first` and `last`. `importance` keeps the layers without which the loss
-moves most; of layers that move it alike the lower are kept, as upper layers are missed least (Sajjad et al. 2023,
+`odd` and `even` are 0-based indices (`odd` of six: 1, 3, 5), spread evenly where the student has fewer. `top-k` and
+`bottom-k` are aliases of `first` and `last`. `importance` keeps the layers without which the loss moves most; of layers
+that move it equally the lower are kept, because upper layers are missed least (Sajjad et al. 2023,
 https://arxiv.org/abs/2004.03844).
 """
 
@@ -88,7 +88,7 @@ def layer_map(
         layers: a count, or the layers themselves.
         initialisation: which layers, for a count.
         source_layers: how many the source has.
-        source: what the source is called in errors.
+        source: name of the source in errors.
         moved: for `importance`.
 
     Raises:
@@ -126,9 +126,9 @@ def layer_stack(model: PreTrainedModel) -> str:
 
 
 def copy_layers(source: PreTrainedModel, student: PreTrainedModel, indices: LayerMap) -> None:
-    """Copy `source` into `student`: layer `indices[i]` into layer i, and all that is outside the layers as it is.
+    """Copy `source` into `student`: layer `indices[i]` into layer i, and everything outside the layers.
 
-    With empty `indices` the student's layers stay as they were initialised. The two share no storage afterwards.
+    With empty `indices` the student's layers keep their initialisation. The two models share no storage afterwards.
     """
     stack = layer_stack(source)
     weights = source.state_dict()

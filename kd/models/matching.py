@@ -1,4 +1,4 @@
-"""Which layers of the student are compared with which of the teacher."""
+"""Maps of a student's layers to its teacher's, for comparing them."""
 
 from collections.abc import Callable
 
@@ -17,13 +17,13 @@ MATCHES: dict[MatchName, Callable[[int, int], LayerPairs]] = {
 }
 """(layers of the student, layers of the teacher) -> pairs.
 
-Counted from 1 to S and T: `spaced` joins i with i T / S, rounded, so the last with the last; `last` joins i with
+Counted from 1 to S and T: `spaced` pairs i with i T / S, rounded, so the last with the last; `last` pairs i with
 T - S + i; `skip` is `spaced` without the last pair (PKD-Skip, Sun et al. 2019, leaves the last layer to the logits).
 """
 
 
 def layer_pairs(match: MatchName | LayerPairs, student: int, teacher: int) -> LayerPairs:
-    """Return the pairs of a map between a student and a teacher of so many layers.
+    """Return the pairs of a map between a student and a teacher with these numbers of layers.
 
     Raises:
         UserError: there is no such map between them.
@@ -43,5 +43,5 @@ def layer_pairs(match: MatchName | LayerPairs, student: int, teacher: int) -> La
 
 
 def without_last(pairs: LayerPairs, student: int, teacher: int) -> LayerPairs:
-    """Return the pairs without the one of the two last layers."""
+    """Return the pairs without that of the two last layers."""
     return tuple(pair for pair in pairs if pair != (student - 1, teacher - 1))

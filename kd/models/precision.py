@@ -1,4 +1,4 @@
-"""In which precision to compute on this hardware."""
+"""The precision to compute in on this hardware."""
 
 import torch
 
@@ -6,14 +6,14 @@ from kd.base.types import PrecisionName, UserError
 
 
 def resolve_precision(precision: PrecisionName) -> PrecisionName:
-    """Turn `auto` into what the hardware is good at: bf16 where it computes it, else fp16 on CUDA, else fp32.
+    """Resolve `auto`: bf16 where the hardware computes it, else fp16 on CUDA, else fp32.
 
     Raises:
         UserError: fp16 without a GPU, where it would be slow and could overflow.
     """
     cuda = torch.cuda.is_available()
     if precision == "fp16" and not cuda:
-        raise UserError("precision='fp16' needs a CUDA GPU, and there is none here: give auto, bf16 or fp32")
+        raise UserError("precision='fp16' needs a CUDA GPU, and this machine has none: give auto, bf16 or fp32")
     if precision != "auto":
         return precision
     if cuda:

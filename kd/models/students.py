@@ -1,4 +1,4 @@
-"""Building a student: from a source model's layers, or at random from a configuration."""
+"""Build a student: from a source model's layers, or with random weights from a configuration."""
 
 import copy
 import difflib
@@ -16,7 +16,7 @@ SHARED = (
     *("vocab_size", "type_vocab_size", "pad_token_id", "bos_token_id", "eos_token_id"),
     *("id2label", "label2id", "problem_type"),
 )
-"""Settings that tokenizer and labels decide: a student of another shape has its teacher's."""
+"""Settings decided by tokenizer and labels: a student of another shape takes its teacher's."""
 NO_SHAPE = (
     "_name_or_path",
     "architectures",
@@ -26,7 +26,7 @@ NO_SHAPE = (
     "model_type",
     "num_labels",
 )
-"""What a saved configuration also says, without a meaning here."""
+"""Other settings of a saved configuration, which are ignored."""
 SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads")
 
 
@@ -34,10 +34,10 @@ def build_student(source: PreTrainedModel, layers: int, indices: LayerMap, seed:
     """Make a shallower model of the source's own architecture and width.
 
     Args:
-        source: the model whose layers are copied; it is left as it was.
+        source: the model whose layers are copied; it is not changed.
         layers: number of transformer layers of the student.
-        indices: the source layer that each student layer starts from; empty: the layers start at random.
-        seed: of the random layers.
+        indices: the source layer that each student layer starts from; empty: random layers.
+        seed: of random layers.
 
     Returns:
         A model in float32 with the source's embeddings, pooler and head.
@@ -52,11 +52,11 @@ def build_student(source: PreTrainedModel, layers: int, indices: LayerMap, seed:
 
 
 def configured_student(source: PreTrainedModel, settings: Mapping[str, Any], seed: int) -> PreTrainedModel:
-    """Make a model of the source's architecture in a shape of its own, with random weights.
+    """Make a model of the source's architecture in another shape, with random weights.
 
     Args:
-        source: whose architecture, vocabulary and labels it has; it is left as it was, and no weight of it is used.
-        settings: of a transformers configuration; what they leave out is as the architecture has it by default.
+        source: gives architecture, vocabulary and labels; it is not changed, and none of its weights are used.
+        settings: of a transformers configuration; others have the architecture's default.
         seed: of the weights.
 
     Returns:

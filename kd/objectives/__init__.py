@@ -9,6 +9,7 @@ from kd.objectives.dkd import Dkd
 from kd.objectives.hard import Hard
 from kd.objectives.hidden import hidden
 from kd.objectives.jsd import Jsd
+from kd.objectives.mse import Mse
 from kd.objectives.patient import patient
 from kd.objectives.relation import relation
 from kd.objectives.soft import Soft
@@ -24,5 +25,6 @@ OBJECTIVES: dict[ObjectiveName, Callable[[Setting], ObjectiveTerm | None]] = {
     "patient": patient,
     "jsd": lambda setting: Jsd(setting.temperature, setting.beta),
     "dkd": lambda setting: Dkd(setting.temperature),
+    "mse": lambda setting: Mse(),
 }
-"""Each objective's term. `none` has no term: the student learns from the labels alone."""
+"""Builder of each objective's term. `none` has no term: the student learns from the labels alone."""

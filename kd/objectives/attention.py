@@ -1,14 +1,14 @@
-"""Attention maps: the student's tokens look where the teacher's do."""
+"""Attention maps: the student attends to the same tokens as the teacher."""
 
 from dataclasses import dataclass
 
 import torch
 
 from kd.base.types import LayerPairs, MaskName, Needs, Setting, StudentOutputs, TeacherOutputs, Term
-from kd.objectives.base import masked_sum
+from kd.objectives.base import masked_sum, mean_term
 
 LEAST = 1e-8
-"""Probabilities count as no less, so that the logarithm of one that is rounded to 0 is finite."""
+"""Lower bound of probabilities, so that the logarithm of one that is rounded to 0 is finite."""
 
 
 def attention_kl(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> Term:
@@ -47,8 +47,9 @@ class Attention:
 
     def __call__(self, student: StudentOutputs, teacher: TeacherOutputs, mask: torch.Tensor) -> Term:
         """Compare attention maps; see `attention_kl`."""
-        found = [attention_kl(student.attention[mine], teacher.attention[its], mask) for mine, its in self.pairs]
-        return torch.stack([total for total, _ in found]).mean(), found[0][1]
+        return mean_term(
+            attention_kl(student.attention[mine], teacher.attention[its], mask) for mine, its in self.pairs
+        )
 
 
 def attention(setting: Setting) -> Attention:

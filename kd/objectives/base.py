@@ -1,22 +1,23 @@
-"""What every objective builds on: a sum over valid positions, kept apart from their number.
+"""Functions shared by objectives: sums over valid positions, and distributions at a temperature.
 
-The total is `alpha * sum_i w_i L_i + (1 - alpha) * task loss`, each `L_i` a mean over valid positions. A term gives the
-sum and the count apart, so that the mean does not depend on how gradient accumulation or ranks split a batch.
+The total is `alpha * sum_i w_i L_i + (1 - alpha) * task loss`, each `L_i` a mean over valid positions. A term returns
+sum and count, so that the mean does not depend on how gradient accumulation or ranks split a batch.
 """
 
 import math
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
 
-from kd.base.types import Term, TopLogProbs
+from kd.base.types import StudentOutputs, TeacherOutputs, Term, TopLogProbs
 
 
 def masked_sum(values: torch.Tensor, mask: torch.Tensor) -> Term:
-    """Sum `values` where `mask` holds.
+    """Sum `values` where `mask` is true.
 
     Args:
-        values: `(...)`, a loss at each position; what stands at masked positions may be anything, NaN too.
+        values: `(...)`, a loss at each position; at masked positions any value, also NaN.
         mask: `(...)`, true at valid positions.
 
     Returns:
@@ -26,12 +27,26 @@ def masked_sum(values: torch.Tensor, mask: torch.Tensor) -> Term:
     return values.masked_fill(~valid, 0.0).sum(), valid.sum()
 
 
-def at_valid(mask: torch.Tensor, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Leave out what stands at masked positions, before anything is computed of it.
+def paired(
+    student: StudentOutputs, teacher: TeacherOutputs
+) -> Iterator[tuple[torch.Tensor, torch.Tensor | TopLogProbs]]:
+    """Yield each of the task's outputs of student and teacher."""
+    for name, values in student.outputs.items():
+        yield values, teacher.outputs[name]
 
-    Masking the loss alone is not enough: the backward pass multiplies its zero gradient by what stands there, and
-    0 * NaN is NaN. Where only some tokens count, most of the work over a vocabulary is saved. A single output for each
-    row is put to 0 instead: picking rows would have a GPU wait for it.
+
+def mean_term(terms: Iterable[Term]) -> Term:
+    """Return the mean of terms over the same positions, such as start and end of an answer, or pairs of layers."""
+    sums, counts = zip(*terms, strict=True)
+    return torch.stack(sums).mean(), counts[0]
+
+
+def at_valid(mask: torch.Tensor, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Remove masked positions before anything is computed from them.
+
+    Masking the loss alone is not enough: the backward pass multiplies its zero gradient by the masked values, and
+    0 * NaN is NaN. Where only some tokens count, it also saves most of the work over a vocabulary. Where a feature has
+    a single output, masked ones are set to 0 instead: selecting rows would make a GPU wait.
 
     Args:
         mask: `(...)`, true at valid positions.
@@ -53,10 +68,10 @@ def log_distributions(
     """Return log softmax(logits / T) of both at valid positions, in float32.
 
     Where only the teacher's k most probable options are known, all others count as one, the last: exact for k = all.
-    Otherwise a divergence of the two is too small by that of the distributions within the rest, weighed with the rest's
-    mass: for KL p(rest) * KL(teacher within the rest || student within the rest), the chain rule. The rest's mass at T
-    is read off between the points at which it is known, linearly in 1 / T; it is exact at T = 8/1, 8/2, ... 8/8. On
-    random logits of 500 options and k = 20 the KL was within 2 % in between, and within 10 % for T > 8.
+    Otherwise a divergence is too small by that of the distributions within the rest, weighted with the rest's mass: for
+    KL p(rest) * KL(teacher within the rest || student within the rest), by the chain rule. The rest's mass at T is
+    interpolated linearly in 1 / T; it is exact at T = 8/1, 8/2, ... 8/8. On random logits of 500 options and k = 20 the
+    KL was within 2 % in between, and within 10 % for T > 8.
 
     Args:
         student_logits: `(..., options)`.
@@ -85,8 +100,8 @@ def log_distributions(
 
 
 def _tail(tail: torch.Tensor, rest: int, temperature: float) -> torch.Tensor:
-    """Return log sum p^(1 / T) over the rest of the options; log of their number where 1 / T is 0."""
+    """Return log sum p^(1 / T) over the rest of the options; the log of their number at 1 / T = 0."""
     points = torch.cat([torch.full_like(tail[..., :1], math.log(rest)), tail], dim=-1)
     place = tail.shape[-1] / temperature
-    low = min(int(place), tail.shape[-1] - 1)  # below T = 1 the last line goes on
+    low = min(int(place), tail.shape[-1] - 1)  # below T = 1 the last segment is extrapolated
     return torch.lerp(points[..., low], points[..., low + 1], place - low)

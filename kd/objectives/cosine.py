@@ -1,4 +1,4 @@
-"""Cosine: the last hidden states point the same way."""
+"""Cosine: the last hidden states of student and teacher have the same direction."""
 
 from dataclasses import dataclass
 

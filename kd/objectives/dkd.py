@@ -1,12 +1,12 @@
-"""Decoupled distillation: how sure the teacher is, apart from how it ranks what it did not choose."""
+"""Decoupled distillation: the teacher's confidence, apart from its distribution over the other options."""
 
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-from kd.base.types import LOGITS_ALONE, MaskName, Needs, StudentOutputs, TeacherOutputs, Term, TopLogProbs
-from kd.objectives.base import log_distributions, masked_sum
+from kd.base.types import OUTPUTS_ALONE, MaskName, Needs, StudentOutputs, TeacherOutputs, Term, TopLogProbs
+from kd.objectives.base import log_distributions, masked_sum, mean_term, paired
 
 TARGET, OTHERS = 1.0, 8.0
 """The paper's weights of the two parts on CIFAR-100."""
@@ -18,8 +18,8 @@ def decoupled_kl(
     """T^2 * (1 TCKD + 8 NCKD) at each valid position (Zhao et al. 2022, https://arxiv.org/abs/2203.08679).
 
     TCKD is the KL divergence of [p(target), 1 - p(target)], NCKD that of the distributions over all other options; the
-    plain one is TCKD + (1 - p(target)) NCKD, which hushes NCKD where the teacher is sure. The paper's target is the
-    label; here it is the teacher's most probable option, because what is distilled may have no labels.
+    plain KL is TCKD + (1 - p(target)) NCKD, which suppresses NCKD where the teacher is sure. The paper's target is the
+    label; here it is the teacher's most probable option, because transfer rows have no labels.
 
     Args:
         student_logits: `(..., options)`.
@@ -51,8 +51,8 @@ class Dkd:
     temperature: float
     name: str = "dkd"
     mask: MaskName = "positions"
-    needs: Needs = LOGITS_ALONE
+    needs: Needs = OUTPUTS_ALONE
 
     def __call__(self, student: StudentOutputs, teacher: TeacherOutputs, mask: torch.Tensor) -> Term:
-        """Compare logits `(batch, ..., options)`; see `decoupled_kl`."""
-        return decoupled_kl(student.logits, teacher.logits, mask, self.temperature)
+        """Compare each output `(positions, options)`; see `decoupled_kl`."""
+        return mean_term(decoupled_kl(*each, mask, self.temperature) for each in paired(student, teacher))

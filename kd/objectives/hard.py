@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from kd.base.types import LOGITS_ALONE, MaskName, Needs, StudentOutputs, TeacherOutputs, Term, TopLogProbs
-from kd.objectives.base import at_valid, masked_sum
+from kd.base.types import OUTPUTS_ALONE, MaskName, Needs, StudentOutputs, TeacherOutputs, Term, TopLogProbs
+from kd.objectives.base import at_valid, masked_sum, mean_term, paired
 
 
 def hard_cross_entropy(
@@ -40,8 +40,8 @@ class Hard:
 
     name: str = "hard"
     mask: MaskName = "positions"
-    needs: Needs = LOGITS_ALONE
+    needs: Needs = OUTPUTS_ALONE
 
     def __call__(self, student: StudentOutputs, teacher: TeacherOutputs, mask: torch.Tensor) -> Term:
-        """Compare logits `(batch, ..., options)`; see `hard_cross_entropy`."""
-        return hard_cross_entropy(student.logits, teacher.logits, mask)
+        """Compare each output `(positions, options)`; see `hard_cross_entropy`."""
+        return mean_term(hard_cross_entropy(*each, mask) for each in paired(student, teacher))

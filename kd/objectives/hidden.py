@@ -1,11 +1,11 @@
-"""Hidden states: the student's layers put out what the teacher's do."""
+"""Hidden states: the student's layers have the same outputs as the teacher's."""
 
 from dataclasses import dataclass
 
 import torch
 
 from kd.base.types import LayerPairs, MaskName, Needs, Setting, StudentOutputs, TeacherOutputs, Term
-from kd.objectives.base import at_valid, masked_sum
+from kd.objectives.base import at_valid, masked_sum, mean_term
 
 
 def hidden_mse(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> Term:
@@ -40,8 +40,7 @@ class Hidden:
 
     def __call__(self, student: StudentOutputs, teacher: TeacherOutputs, mask: torch.Tensor) -> Term:
         """Compare hidden states; see `hidden_mse`."""
-        found = [hidden_mse(student.hidden[mine], teacher.hidden[its], mask) for mine, its in self.pairs]
-        return torch.stack([total for total, _ in found]).mean(), found[0][1]
+        return mean_term(hidden_mse(student.hidden[mine], teacher.hidden[its], mask) for mine, its in self.pairs)
 
 
 def hidden(setting: Setting) -> Hidden:

@@ -1,4 +1,4 @@
-"""Generalised Jensen-Shannon divergence: from forward over symmetric to reverse KL."""
+"""Generalised Jensen-Shannon divergence: between forward and reverse KL."""
 
 import math
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from kd.base.types import LOGITS_ALONE, MaskName, Needs, StudentOutputs, TeacherOutputs, Term, TopLogProbs
-from kd.objectives.base import log_distributions, masked_sum
+from kd.base.types import OUTPUTS_ALONE, MaskName, Needs, StudentOutputs, TeacherOutputs, Term, TopLogProbs
+from kd.objectives.base import log_distributions, masked_sum, mean_term, paired
 
 
 def generalised_jsd(
@@ -20,8 +20,8 @@ def generalised_jsd(
     """T^2 * (beta KL(P || M) + (1 - beta) KL(Q || M)), M = beta P + (1 - beta) Q, at each valid position.
 
     P is the teacher's distribution at T, Q the student's. At beta 0 it is defined as KL(P || Q), at 1 as KL(Q || P):
-    divided by beta or 1 - beta, the formula tends to them, while itself it tends to 0 (Agarwal et al. 2024, On-Policy
-    Distillation of Language Models, https://arxiv.org/abs/2306.13649). T^2 as in `soft`.
+    the formula itself tends to 0 there, but divided by beta or 1 - beta it tends to these (Agarwal et al. 2024,
+    On-Policy Distillation of Language Models, https://arxiv.org/abs/2306.13649). T^2 as in `soft`.
 
     Args:
         student_logits: `(..., options)`.
@@ -57,8 +57,8 @@ class Jsd:
     beta: float
     name: str = "jsd"
     mask: MaskName = "positions"
-    needs: Needs = LOGITS_ALONE
+    needs: Needs = OUTPUTS_ALONE
 
     def __call__(self, student: StudentOutputs, teacher: TeacherOutputs, mask: torch.Tensor) -> Term:
-        """Compare logits `(batch, ..., options)`; see `generalised_jsd`."""
-        return generalised_jsd(student.logits, teacher.logits, mask, self.temperature, self.beta)
+        """Compare each output `(positions, options)`; see `generalised_jsd`."""
+        return mean_term(generalised_jsd(*each, mask, self.temperature, self.beta) for each in paired(student, teacher))

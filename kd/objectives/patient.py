@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from kd.base.types import LayerPairs, MaskName, Needs, Setting, StudentOutputs, TeacherOutputs, Term, UserError
-from kd.objectives.base import at_valid, masked_sum
+from kd.objectives.base import at_valid, masked_sum, mean_term
 
 
 def patient_distance(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> Term:
@@ -30,9 +30,9 @@ def patient_distance(student: torch.Tensor, teacher: torch.Tensor, mask: torch.T
 
 @dataclass(frozen=True)
 class Patient:
-    """`patient`: distance of normalised hidden states of mapped layers; the mean over pairs, of which the paper sums.
+    """`patient`: distance of normalised hidden states of mapped layers; the mean over pairs, where the paper sums.
 
-    The last layers are no pair unless pairs are given, for their states decide the logits: with `match=spaced` or
+    The last layers, whose states decide the logits, are compared only if `match` gives pairs: with `match=spaced` or
     `skip` it is PKD-Skip, with `last` PKD-Last.
     """
 
@@ -43,15 +43,14 @@ class Patient:
 
     def __call__(self, student: StudentOutputs, teacher: TeacherOutputs, mask: torch.Tensor) -> Term:
         """Compare hidden states; see `patient_distance`."""
-        found = [patient_distance(student.hidden[mine], teacher.hidden[its], mask) for mine, its in self.pairs]
-        return torch.stack([total for total, _ in found]).mean(), found[0][1]
+        return mean_term(patient_distance(student.hidden[mine], teacher.hidden[its], mask) for mine, its in self.pairs)
 
 
 def patient(setting: Setting) -> Patient:
     """Build the term.
 
     Raises:
-        UserError: no pair is left without that of the last layers.
+        UserError: the last layers are the only pair.
     """
     if not setting.inner:
         raise UserError(

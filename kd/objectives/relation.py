@@ -1,4 +1,4 @@
-"""Self-attention relations: which tokens the last layer takes for alike, by queries, by keys and by values."""
+"""Self-attention relations: which tokens are similar in the last layer, by queries, by keys and by values."""
 
 import math
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from kd.base.types import MaskName, Needs, Setting, StudentOutputs, TeacherOutpu
 from kd.objectives.base import masked_sum
 
 FAR = -1e30
-"""Score of a key that is not there."""
+"""Score of a masked key."""
 
 
 def relation_kl(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor, heads: int) -> Term:
     """KL of softmax(A A^T / sqrt(d)), teacher to student, for A queries, keys and values, at each valid query position.
 
-    MiniLMv2 (Wang et al. 2021, https://arxiv.org/abs/2012.15828): the vectors of all heads side by
-    side are split anew into `heads` of width d, so that neither widths nor numbers of heads need agree. The mean over
-    the three relations and over heads.
+    MiniLMv2 (Wang et al. 2021, https://arxiv.org/abs/2012.15828): the concatenated vectors of all heads are split again
+    into `heads` of width d, so that widths and numbers of heads may differ. The mean over the three relations and over
+    heads.
 
     Args:
         student: `(batch, 3, length, width)`: queries, keys, values.

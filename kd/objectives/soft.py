@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from kd.base.types import LOGITS_ALONE, MaskName, Needs, StudentOutputs, TeacherOutputs, Term, TopLogProbs
-from kd.objectives.base import log_distributions, masked_sum
+from kd.base.types import OUTPUTS_ALONE, MaskName, Needs, StudentOutputs, TeacherOutputs, Term, TopLogProbs
+from kd.objectives.base import log_distributions, masked_sum, mean_term, paired
 
 
 def soft_kl(
@@ -14,7 +14,7 @@ def soft_kl(
 ) -> Term:
     """T^2 * KL(softmax(teacher / T) || softmax(student / T)) at each valid position.
 
-    T^2 keeps the gradient's size the same whatever T is (Hinton, Vinyals and Dean 2015, section 2.1,
+    T^2 makes the gradient's size independent of T (Hinton, Vinyals and Dean 2015, section 2.1,
     https://arxiv.org/abs/1503.02531).
 
     Args:
@@ -38,8 +38,8 @@ class Soft:
     temperature: float
     name: str = "soft"
     mask: MaskName = "positions"
-    needs: Needs = LOGITS_ALONE
+    needs: Needs = OUTPUTS_ALONE
 
     def __call__(self, student: StudentOutputs, teacher: TeacherOutputs, mask: torch.Tensor) -> Term:
-        """Compare logits `(batch, ..., options)`; see `soft_kl`."""
-        return soft_kl(student.logits, teacher.logits, mask, self.temperature)
+        """Compare each output `(positions, options)`; see `soft_kl`."""
+        return mean_term(soft_kl(*each, mask, self.temperature) for each in paired(student, teacher))

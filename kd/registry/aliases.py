@@ -1,6 +1,5 @@
 """Moving the aliases of a registered model: one promotion at a time, with a way back."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,6 +7,7 @@ from filelock import FileLock, Timeout
 
 from kd import tracking
 from kd.base.console import say
+from kd.base.hashing import text_digest
 from kd.base.home import home
 from kd.base.types import UserError
 from kd.config import PromoteConfig
@@ -21,7 +21,7 @@ SUCCEEDS = "kd.succeeds"
 @contextmanager
 def alone(target: str) -> Iterator[None]:
     """Keep other promotions of the same registered model on this machine out."""
-    key = hashlib.sha256(f"{tracking.tracking_uri()} {target}".encode()).hexdigest()[:16]
+    key = text_digest(f"{tracking.tracking_uri()} {target}")[:16]
     folder = home() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"promote-{key}.lock")

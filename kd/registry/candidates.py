@@ -32,7 +32,7 @@ def _best(model: str) -> Version:
         except UserError as error:
             reasons.append(str(error))
             continue
-        metric, higher = next(iter(version.task.directions.items()))
+        metric, higher = next(iter(version.judge.directions.items()))
         value = version.record.metrics.get(f"val/{metric}", math.nan)
         validated_on = version.record.tags.get("kd.validation_digest", "unknown")
         rows = rows or validated_on
@@ -64,17 +64,17 @@ def champion(target: str, number: str) -> Version | None:
     if former := tracking.aliased(target, "previous"):
         raise UserError(
             f"model={target!r} has no champion, but version {former} is previous: the champion was deleted, or lost "
-            "its alias; give --rollback first, so that candidates are held against a champion"
+            "its alias; give --rollback first, so that candidates are compared with a champion"
         )
     return None
 
 
 def metric_of(gates: GateOptions, candidate: Version) -> str:
     """Return the metric that the gates read, without its split; UserError where the task has none of that name."""
-    metric = gates.metric.removeprefix("test/") or next(iter(candidate.task.directions))
-    if metric not in candidate.task.directions:
-        known = ", ".join(candidate.task.directions)
-        raise UserError(f"metric={gates.metric!r} is none of this task's: give one of {known}")
+    metric = gates.metric.removeprefix("test/") or next(iter(candidate.judge.directions))
+    if metric not in candidate.judge.directions:
+        known = ", ".join(candidate.judge.directions)
+        raise UserError(f"metric={gates.metric!r} is no metric of this task: give one of {known}")
     return metric
 
 

@@ -74,8 +74,8 @@ def _scores(candidate: Version, champion: Version | None) -> list[str]:
         cells = [_number(figures[name]) if name in figures else "–" for _, figures in columns]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     if champion and (shares := _churn(candidate, champion)):
-        told = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-        lines += ["", f"Test answers against champion version {champion.number}: {told} of all examples."]
+        changed = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+        lines += ["", f"Test answers against champion version {champion.number}: {changed} of all examples."]
     return lines
 
 
@@ -87,7 +87,7 @@ def _churn(candidate: Version, champion: Version) -> dict[str, float]:
     if candidate.record.tags["kd.test_digest"] != champion.record.tags["kd.test_digest"]:
         return {}
     ours, theirs = logged(candidate), logged(champion)
-    return {} if ours is None or theirs is None else candidate.task.churn(theirs, ours)
+    return {} if ours is None or theirs is None else candidate.judge.churn(theirs, ours)
 
 
 def _number(value: float) -> str:
@@ -113,7 +113,7 @@ def _limits(candidate: Version, metric: str) -> list[str]:
     ]
     if slices := weakest(candidate, metric):
         lines.append(f"Weakest by test/{metric} on {'; '.join(slices)}.")
-    if "max_length" in params:
+    if params.get("max_length", "").isdecimal():
         lines.append(f"Inputs over {params['max_length']} tokens are cut.")
     return lines
 

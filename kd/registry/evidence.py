@@ -7,26 +7,21 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from kd import tracking
-from kd.analysis.gates import Figure, Quality, drop
+from kd.analysis.gates import Observed, Quality, drop
 from kd.analysis.slices import slices_of
+from kd.base.budgets import BUDGETS
 from kd.base.console import say
+from kd.base.judge import Judge
 from kd.base.types import RunRecord, UserError
 from kd.config import GateOptions, RowOptions
 from kd.registry.rescore import rows_behind, score_test
 from kd.run.data import Rows
 from kd.serving import package
 from kd.serving.measure import measure_apart
-from kd.tasks import TASKS
-from kd.tasks.base import Task
+from kd.tasks import TASKS, judge_of
 
-MEASURED = {
-    "latency_budget_ms": "profile/latency_ms_p95",
-    "ram_budget_mib": "profile/ram_peak_mib",
-    "size_budget_mib": "model/size_mib",
-}
-"""Gates on what a model costs on this machine."""
 LOGGED = {"min_agreement": "fidelity/agreement", "max_ece": "calibration/ece", "min_parity": "export/agreement"}
-"""Gates on what the run behind a version logged."""
+"""Gates on what the run behind a version logged; `export/` is a task's `fidelity/` to the version before export."""
 OWN = ("format", "parameters", "max_length")
 """Settings of a model in which a candidate may differ from the champion."""
 NEEDED = {"kd.role", "kd.seed", "kd.dataset", "kd.test_digest"}
@@ -58,9 +53,9 @@ class Version:
         return f"models:/{self.name}/{self.number}"
 
     @property
-    def task(self) -> type[Task]:
-        """Knows its metrics."""
-        return next(kind for name, kind in TASKS.items() if name == self.record.tags["kd.task"])
+    def judge(self) -> type[Judge]:
+        """What its task says of predictions."""
+        return judge_of(self.record.tags["kd.task"])
 
 
 def version_at(uri: str, option: str) -> Version:
@@ -88,7 +83,7 @@ def require_same_service(candidate: Version, champion: Version) -> None:
     """Check that a candidate answers the same questions as the champion, with the same words.
 
     Raises:
-        UserError: another task, other inputs or other labels: whoever asks the champion would be answered otherwise.
+        UserError: another task, other inputs or other outcomes: callers of the champion would be answered otherwise.
     """
     settings = [
         package.read_settings(tracking.stored_model(one.uri, "candidate").folder) for one in (candidate, champion)
@@ -120,8 +115,8 @@ def scored(version: Version, metric: str, run: tracking.Run) -> Version:
         return version
     config, rows = rows_behind(version.record, f"candidate={version.uri!r}")
     table = _scored_now(version, config, rows, run)
-    found = {f"test/{name}": value for name, value in version.task.quality(table).items()}
-    metrics = {**version.record.metrics, **found, **version.task.calibration(table)}
+    found = {f"test/{name}": value for name, value in version.judge.quality(table).items()}
+    metrics = {**version.record.metrics, **found, **version.judge.diagnostics(None, table)}
     return replace(version, record=replace(version.record, metrics=metrics))
 
 
@@ -135,21 +130,21 @@ def _scored_now(version: Version, config: RowOptions, rows: Rows, run: tracking.
 
 @dataclass(frozen=True)
 class Evidence:
-    """Figures for the gates that were asked, and why others do not apply; both by option."""
+    """Figures for the gates, and why others do not apply; both by option."""
 
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, Observed]
     absent: Mapping[str, str]
 
 
 def gather(
     candidate: Version, champion: Version | None, gates: GateOptions, metric: str, run: tracking.Run
 ) -> Evidence:
-    """Return the figure of each gate that was asked.
+    """Return the figure of each gate that was given.
 
     Args:
-        candidate: measured, where a budget was asked.
+        candidate: measured, where a budget was given.
         champion: what it would follow; None at a first promotion.
-        gates: what was asked.
+        gates: their thresholds.
         metric: test metric, without its split.
         run: of the promotion.
 
@@ -157,10 +152,11 @@ def gather(
         UserError: predictions are needed that were not logged, and the data to make them is not to be had.
     """
     own = candidate.record.metrics
-    figures = {"min_metric": Figure(own.get(f"test/{metric}"), f"test/{metric}")}
-    figures |= {gate: Figure(own.get(name), name) for gate, name in LOGGED.items()}
-    figures |= {gate: _cost(name, candidate, champion) for gate, name in MEASURED.items()}
+    figures = {"min_metric": Observed(own.get(f"test/{metric}"), f"test/{metric}")}
+    figures |= {gate: Observed(own.get(name), name) for gate, name in LOGGED.items()}
+    figures |= {gate: _cost(name, candidate, champion) for gate, name in BUDGETS.items()}
     absent = {} if candidate.exported else {"min_parity": "does not apply: it is served as it was trained"}
+    absent |= _unknown_to(candidate)
     if candidate.record.tags["kd.role"] == "teacher":
         absent |= dict.fromkeys(("min_teacher_share", "min_agreement"), "does not apply: it is a teacher")
     else:
@@ -172,9 +168,20 @@ def gather(
     return Evidence(figures, absent)
 
 
-def _cost(name: str, candidate: Version, champion: Version | None) -> Figure:
+def _unknown_to(candidate: Version) -> dict[str, str]:
+    """Return the gates on figures that the candidate's task does not have, and why they do not apply."""
+    known = {figure.key for figure in candidate.judge.figures}
+    task = candidate.record.tags["kd.task"].replace("_", " ")
+    return {
+        gate: f"does not apply: {task} has no {name}"
+        for gate, name in LOGGED.items()
+        if name.replace("export/", "fidelity/") not in known
+    }
+
+
+def _cost(name: str, candidate: Version, champion: Version | None) -> Observed:
     beside = f"; the champion has {champion.costs[name]:.4g}" if champion and name in champion.costs else ""
-    return Figure(candidate.costs.get(name), f"{name} (on this machine{beside})")
+    return Observed(candidate.costs.get(name), f"{name} (on this machine{beside})")
 
 
 def teacher_of(candidate: Version) -> RunRecord | None:
@@ -188,45 +195,45 @@ def teacher_of(candidate: Version) -> RunRecord | None:
         return None
 
 
-def _teacher_share(candidate: Version, metric: str) -> Figure:
+def _teacher_share(candidate: Version, metric: str) -> Observed:
     """Share of the teacher's quality that is kept; for falling metrics the teacher's value over the candidate's."""
     about = f"share of its teacher's test/{metric}"
     teacher = teacher_of(candidate)
     key = "kd.test_digest"
     if teacher is None or teacher.tags.get(key) != candidate.record.tags[key]:
-        return Figure(None, f"{about} (the teacher's score on the same test rows is not in the store, so it)")
+        return Observed(None, f"{about} (the teacher's score on the same test rows is not in the store, so it)")
     pair = (candidate.record.metrics.get(f"test/{metric}"), teacher.metrics.get(f"test/{metric}"))
-    ours, theirs = pair if candidate.task.directions[metric] else pair[::-1]
-    return Figure(ours / theirs if ours is not None and theirs else None, about)
+    ours, theirs = pair if candidate.judge.directions[metric] else pair[::-1]
+    return Observed(ours / theirs if ours is not None and theirs else None, about)
 
 
-def _against(candidate: Version, champion: Version, metric: str, run: tracking.Run) -> dict[str, Figure]:
-    higher = candidate.task.directions[metric]
+def _against(candidate: Version, champion: Version, metric: str, run: tracking.Run) -> dict[str, Observed]:
+    higher = candidate.judge.directions[metric]
     ours, theirs = _predictions(candidate, champion, run)
 
     def quality(part: pd.DataFrame) -> float:
-        return candidate.task.quality(part)[metric]
+        return candidate.judge.quality(part)[metric]
 
     lost = drop(ours, theirs, quality, higher)
-    worst = _worst_slice(ours, theirs, candidate.task, (quality, higher))
+    worst = _worst_slice(ours, theirs, candidate.judge, (quality, higher))
     beside = f"drop of test/{metric} from the champion, version {champion.number}"
     return {
-        "allowed_drop": Figure(lost.at_most, f"{beside}, at 95 % confidence (on average {lost.mean:+.4g})"),
-        "max_slice_drop": Figure(worst[1], f"{beside}, on its worst slice {worst[0]}")
+        "allowed_drop": Observed(lost.at_most, f"{beside}, at 95 % confidence (on average {lost.mean:+.4g})"),
+        "max_slice_drop": Observed(worst[1], f"{beside}, on its worst slice {worst[0]}")
         if worst
-        else Figure(None, f"{beside}, on its worst slice (none has enough examples, so it)"),
+        else Observed(None, f"{beside}, on its worst slice (none has enough examples, so it)"),
     }
 
 
 def _worst_slice(
-    ours: pd.DataFrame, theirs: pd.DataFrame, task: type[Task], metric: tuple[Quality, bool]
+    ours: pd.DataFrame, theirs: pd.DataFrame, judge: type[Judge], metric: tuple[Quality, bool]
 ) -> tuple[str, float] | None:
     """Return the slice on which most is lost, and how much; None where no slice is large enough."""
     quality, higher = metric
     sign = 1 if higher else -1
     lost = [
         (f"{column} {value}", sign * (quality(theirs.iloc[rows]) - quality(ours.iloc[rows])))
-        for column in task.slices
+        for column in judge.slices
         if column in ours.columns
         for value, rows in slices_of(ours, column).items()
     ]
@@ -238,10 +245,10 @@ def weakest(version: Version, metric: str, count: int = 3) -> list[str]:
     table = logged(version)
     if table is None:
         return []
-    sign = 1 if version.task.directions[metric] else -1
+    sign = 1 if version.judge.directions[metric] else -1
     found = [
-        (sign * (value := version.task.quality(table.iloc[rows])[metric]), f"{column} {name}: {value:.3g}")
-        for column in version.task.slices
+        (sign * (value := version.judge.quality(table.iloc[rows])[metric]), f"{column} {name}: {value:.3g}")
+        for column in version.judge.slices
         if column in table.columns
         for name, rows in slices_of(table, column).items()
     ]

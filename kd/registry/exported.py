@@ -9,11 +9,12 @@ import pandas as pd
 from kd import tracking
 from kd.analysis.gates import Drop
 from kd.base.console import say
-from kd.base.types import CALLER_ONLY, RunRecord, UserError
+from kd.base.hashing import fingerprint
+from kd.base.types import RunRecord, UserError
 from kd.config import ExportConfig, RowOptions
-from kd.models.load import load_tokenizer
 from kd.run.data import Rows, predictions
-from kd.run.identity import fingerprint
+from kd.run.encode import encoder
+from kd.run.plan import titled
 from kd.run.register import LINEAGE, about_version
 from kd.serving import package
 from kd.serving.onnx import save_onnx
@@ -47,7 +48,7 @@ def find(uri: str) -> Source:
     """Find a version that was trained by this project.
 
     Raises:
-        UserError: there is none, or it is itself exported.
+        UserError: no such version, or one that is itself exported.
     """
     version = tracking.model_version(uri, "model")
     stored = tracking.stored_model(f"models:/{version.name}/{version.version}", "model")
@@ -63,12 +64,13 @@ def find(uri: str) -> Source:
     return Source(version.name, stored.uri, stored.folder, trained)
 
 
-def titled(config: ExportConfig, source: Source, rows: Rows) -> tuple[str, dict[str, str]]:
-    """Return the run's name, that of the source with the format in it, and its tags."""
+def described(config: ExportConfig, source: Source, rows: Rows) -> tuple[str, dict[str, str]]:
+    """Return the name and tags of the run of an export: those of the source, with the format in its label."""
     tags = source.trained.tags
-    title, seed, number = source.trained.name.rpartition(" · seed ")
-    return f"{title or number} · {config.format}" + (seed + number if title else ""), {
+    label = f"{source.trained.label} · {config.format}"
+    return titled(label, tags["kd.seed"]), {
         "kd.stage": "export",
+        "kd.label": label,
         **{tag: tags[tag] for tag in INHERITED if tag in tags},
         "kd.validation_digest": rows.validation_digest,
         "kd.arm": fingerprint({"arm": tags["kd.arm"], "format": config.format}),
@@ -77,26 +79,29 @@ def titled(config: ExportConfig, source: Source, rows: Rows) -> tuple[str, dict[
     }
 
 
-def convert(config: ExportConfig, source: Source, rows: Rows, folder: Path) -> None:
+def convert(config: ExportConfig, source: Source, options: RowOptions, rows: Rows, folder: Path) -> None:
     """Write the exported model; the batch it is traced with is the shortest and the longest validation row."""
     task = rows.task
     settings = package.read_settings(source.folder)
-    model = task.load_model(source.folder, f"model={source.uri!r}", finished=True)
-    tokenizer = load_tokenizer(source.folder, "model")
-    encoded = task.encode(rows.splits.validation, tokenizer, settings["max_length"])
-    order = np.argsort(encoded["length"])
-    batch = task.collate(tokenizer)([encoded[int(order[0])], encoded[int(order[-1])]])
-    inputs = {name: value for name, value in batch.items() if name not in CALLER_ONLY}
+    if config.format not in task.formats:
+        raise UserError(
+            f"format={config.format!r}: models of task={task.name!r} cannot be exported to it: give one of "
+            f"{', '.join(task.formats)}"
+        )
+    model, tokenizer = task.load(source.folder, f"model={source.uri!r}", finished=True)
+    features = encoder(options, rows, tokenizer)("validation")
+    order = np.argsort(features["length"])
+    batch = task.collate(tokenizer)(features.__getitems__([int(order[0]), int(order[-1])]))
     say(f"Exporting {source.uri} to {config.format}")
-    save_onnx(folder, model, tokenizer, inputs, {**settings, **task.serving(), "format": config.format})
+    save_onnx(folder, model, tokenizer, batch.inputs, {**settings, **task.serving(), "format": config.format})
 
 
 def answered(options: RowOptions, rows: Rows, folder: Path) -> dict[str, pd.DataFrame]:
     """Return predictions of validation and test, from what the served model answers."""
     task = rows.task
     splits = {"validation": rows.splits.validation, "test": rows.splits.test}
-    asked = pd.concat([task.requests(split) for split in splits.values()], ignore_index=True)
-    answers = package.answer(task.served, folder, asked)
+    requests = pd.concat([task.requests(split) for split in splits.values()], ignore_index=True)
+    answers = package.answer(task.served, folder, requests)
     parts = (answers[: len(splits["validation"])], answers[len(splits["validation"]) :])
     return {
         name: predictions(options, task, split, task.from_served(part))

@@ -9,8 +9,8 @@ from rich.table import Table
 from kd import tracking
 from kd.analysis.gates import Drop, drop
 from kd.base.console import console, say
+from kd.base.judge import Judge
 from kd.base.types import RunRecord
-from kd.tasks.base import Task
 
 SHOWN = {
     "p50 ms": ("profile/latency_ms_p50", ".2f"),
@@ -21,11 +21,8 @@ SHOWN = {
 }
 
 
-PARITY = {"agreement": ("export/agreement", ".4f"), "max difference": ("export/max_difference", ".2g")}
-
-
 def figures(
-    task: Task, tables: Mapping[str, pd.DataFrame], before: pd.DataFrame, teacher: str
+    task: Judge, tables: Mapping[str, pd.DataFrame], before: pd.DataFrame, teacher: str
 ) -> tuple[dict[str, float], Drop]:
     """Return quality, calibration, fidelity to the teacher, and parity with the version before export.
 
@@ -37,15 +34,15 @@ def figures(
     """
     test = tables["test"]
     metric, higher = next(iter(task.directions.items()))
-    lost = drop(_light(test), _light(before), lambda part: task.quality(part)[metric], higher)
-    found = task.fidelity(test, before)  # the version before export stands where a teacher would
+    lost = drop(_light(test, task), _light(before, task), lambda part: task.quality(part)[metric], higher)
+    found = task.fidelity(test, before)  # the version before export takes the place of a teacher
     same = {name.replace("fidelity/", "export/", 1).replace("teacher", "before"): found[name] for name in found}
     metrics = {
         **{f"val/{name}": value for name, value in task.quality(tables["validation"]).items()},
         **{f"test/{name}": value for name, value in task.quality(test).items()},
-        **task.calibration(test),
+        **task.diagnostics(None, test),
         **same,
-        "export/max_difference": _max_difference(before, test),
+        **_max_difference(before, test, task),
         "export/drop": lost.mean,
     }
     if lost.at_most is not None:
@@ -56,14 +53,16 @@ def figures(
     return metrics, lost
 
 
-def _max_difference(before: pd.DataFrame, after: pd.DataFrame) -> float:
-    """Return the largest absolute difference of any score of any example."""
-    scores = [name for name in before.select_dtypes("float").columns if name != "loss"]
-    return float(np.abs(before[scores].to_numpy() - after[scores].to_numpy()).max())
+def _max_difference(before: pd.DataFrame, after: pd.DataFrame, judge: Judge) -> dict[str, float]:
+    """Return the largest absolute difference of any number that was answered; nothing where answers have none."""
+    numbers = [name for name in before.select_dtypes("float").columns if name not in judge.outcomes]
+    if not numbers:
+        return {}
+    return {"export/max_difference": float(np.abs(before[numbers].to_numpy() - after[numbers].to_numpy()).max())}
 
 
-def _light(table: pd.DataFrame) -> pd.DataFrame:
-    return table[[name for name in table.columns if not name.startswith("score:")]]
+def _light(table: pd.DataFrame, judge: Judge) -> pd.DataFrame:
+    return table[[name for name in table.columns if not (judge.wide and name.startswith(judge.wide))]]
 
 
 def _teachers_predictions(uri: str) -> pd.DataFrame | None:
@@ -74,7 +73,7 @@ def _teachers_predictions(uri: str) -> pd.DataFrame | None:
         return None
 
 
-def tell(metric: str, lost: Drop, allowed: float) -> None:
+def report_drop(metric: str, lost: Drop, allowed: float) -> None:
     """Say how much quality the export cost, as a warning where that is more than was allowed."""
     change = f"{'worse' if lost.mean > 0 else 'better'} by {abs(lost.mean):.4g}" if lost.mean else "unchanged"
     bound = "" if lost.at_most is None else f" (at 95 % confidence worse by at most {max(lost.at_most, 0):.4g})"
@@ -87,21 +86,26 @@ def tell(metric: str, lost: Drop, allowed: float) -> None:
         say(f"Test {metric} is {change}{bound}; allowed_drop={allowed:g}")
 
 
-def show(trained: RunRecord, before: RunRecord, after: RunRecord, metric: str) -> None:
+def show(judge: Judge, trained: RunRecord, before: RunRecord, after: RunRecord) -> None:
     """Print an exported version beside the one it came from.
 
     Args:
+        judge: of their task.
         trained: the run that made the version.
         before: the run that measured it just now.
         after: the export's run.
-        metric: to compare by.
     """
     table = Table(title=f"{trained.name}: before and after export")
-    columns = {**SHOWN, metric: (f"test/{metric}", ".4f"), **PARITY}
+    metric = next(iter(judge.directions))
+    alike = [figure for figure in judge.figures if figure.group == "quality" and figure.key.startswith("fidelity/")]
+    parity = {figure.heading: (figure.key.replace("fidelity/", "export/", 1), ".4f") for figure in alike}
+    largest = {"max difference": ("export/max_difference", ".2g")}
+    known = {**SHOWN, metric: (f"test/{metric}", ".4f"), **parity, **largest}
+    scored = {**before.metrics, f"test/{metric}": trained.metrics[f"test/{metric}"]}
+    columns = {name: column for name, column in known.items() if column[0] in {**scored, **after.metrics}}
     for name in ("format", *columns):
         table.add_column(name, justify="left" if name == "format" else "right")
-    scored = {f"test/{metric}": trained.metrics[f"test/{metric}"]}
-    for form, figures in (("safetensors", {**before.metrics, **scored}), (after.tags["kd.format"], after.metrics)):
+    for form, figures in (("safetensors", scored), (after.tags["kd.format"], after.metrics)):
         cells = [f"{figures[key]:{shape}}" if key in figures else "–" for key, shape in columns.values()]
         table.add_row(form, *cells)
     console.print(table)

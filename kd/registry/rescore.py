@@ -1,13 +1,12 @@
 """The rows behind a finished run, read again, and a registered model scored on them the way it is served."""
 
-from typing import Any, get_type_hints
-
 import pandas as pd
 
 from kd import tracking
 from kd.base.types import RunRecord, UserError
-from kd.config import RowOptions
+from kd.config import RowOptions, options_from
 from kd.run.data import Rows, load_rows, predictions
+from kd.tasks import options_of
 
 
 def rows_behind(record: RunRecord, named: str) -> tuple[RowOptions, Rows]:
@@ -20,14 +19,10 @@ def rows_behind(record: RunRecord, named: str) -> tuple[RowOptions, Rows]:
     Raises:
         UserError: the data is not to be had, or is no longer the same.
     """
-    kinds = get_type_hints(RowOptions)
-    given: dict[str, Any] = {
-        name: int(value) if kinds[name] is int else value for name, value in record.params.items() if name in kinds
-    }
     try:
-        options = RowOptions(**given)
+        options = options_from(RowOptions, options_of(record.params.get("task", "classification")), record.params)
         rows = load_rows(options, int(record.tags["kd.seed"]))
-    except (UserError, TypeError) as error:
+    except (UserError, KeyError) as error:
         raise UserError(f"{named}: the rows it was scored on cannot be read again: {error}") from error
     found = {"kd.validation_digest": rows.validation_digest, "kd.test_digest": rows.test_digest}
     for tag, digest in found.items():
@@ -40,6 +35,6 @@ def rows_behind(record: RunRecord, named: str) -> tuple[RowOptions, Rows]:
 
 
 def score_test(uri: str, config: RowOptions, rows: Rows) -> pd.DataFrame:
-    """Return a registered model's predictions on the test rows, asked the way it is served."""
+    """Return a registered model's predictions on the test rows, in the way it is served."""
     answers = tracking.load_served(uri).predict(rows.task.requests(rows.splits.test))
     return predictions(config, rows.task, rows.splits.test, rows.task.from_served(pd.DataFrame(answers)))

@@ -1,4 +1,4 @@
-"""Which gates are asked, and their thresholds: from a YAML file, and from the options, which outrank it."""
+"""The gates and their thresholds, from a YAML file, and from the options, which outrank it."""
 
 import difflib
 from dataclasses import fields
@@ -18,7 +18,7 @@ def thresholds(config: PromoteConfig) -> GateOptions:
     """Return the gates of the YAML file and of the options, which outrank it.
 
     Raises:
-        UserError: the file is not there, is no mapping, or asks for something unknown or out of range.
+        UserError: the file is missing or no mapping, or a gate is unknown or out of range.
     """
     given = {field.name: getattr(config, field.name) for field in fields(GateOptions)}
     own = {name: value for name, value in given.items() if value not in (None, "")}
@@ -42,5 +42,5 @@ def thresholds(config: PromoteConfig) -> GateOptions:
             raise UserError(f"{named}: metric={value!r} is no metric's name")
         number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
         if name != "metric" and not number:
-            raise UserError(f"{named}: {name}={repr(value)[:50]} is no number that can be asked")
+            raise UserError(f"{named}: {name}={repr(value)[:50]} is no number that a gate can take")
     return GateOptions(**{**read, **own})

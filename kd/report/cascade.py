@@ -17,7 +17,7 @@ class StepFound:
         student: its own.
         seeds: how many.
         lost: how much worse it is than what it learned from, in the metric's unit; None where that was not scored.
-        gain: over its control; None where there is none.
+        gain: over its control; None without a control.
         verdict: of the gain.
         seconds: of training a seed; None where not all of it was measured.
     """
@@ -48,7 +48,7 @@ def section(title: str, steps: Sequence[StepFound], metric: str, lines: Sequence
         f"Means of {metric}. Lost: how much worse a student is than the model it learned from (below 0 it is better), "
         f"with a 95 % interval over seeds{' and test examples' if examples else ', for this test set alone'}. Gain: "
         "over the same student trained without a teacher; its verdict is corrected as in the comparison below, "
-        "where agreement and other fidelity are to the model that each student learned from."
+        "where fidelity is to the model that each student learned from."
     )
     return Section(title, (*lines, *said), (("What each step lost", step_cells(steps), about),))
 

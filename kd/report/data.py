@@ -38,7 +38,7 @@ def as_csv(findings: Findings) -> str:
 
 
 def _plain(table: Table) -> dict[str, Any]:
-    return {name: value for name, value in asdict(table).items() if name != "arms"}
+    return {name: value for name, value in asdict(table).items() if name not in ("arms", "figures")}
 
 
 def _arm(arm: Arm, details: Details) -> dict[str, Any]:

@@ -1,5 +1,6 @@
-"""Finds what a comparison says: tables of the runs, with what their artifacts add."""
+"""A comparison, from records of runs and what their artifacts add."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -7,111 +8,139 @@ import numpy as np
 import pandas as pd
 
 from kd import tracking
-from kd.analysis.comparison import Question, Table, compare
+from kd.analysis.comparison import Arm, Pair, Question, Table, compare
 from kd.analysis.effort import uneven_steps
 from kd.analysis.slices import Curve, Details, SeedTest, Slice, slice_differences
-from kd.analysis.verdicts import Examples, over_examples
+from kd.analysis.verdicts import Values, differences, over_examples, values_of
+from kd.base.judge import Judge
 from kd.base.types import STANDARD_COLUMNS, RunRecord, UserError
 from kd.config import CompareConfig, listed
-from kd.tasks import TASKS
-from kd.tasks.base import Task
+from kd.tasks import TASKS, judge_of
 
 VALUE = "kd.value"
 """Column of what an example adds to the metric; most of the time of slicing went into computing whole metrics."""
 Finding = tuple[Table, Details]
+Compared = tuple[int, pd.DataFrame, pd.DataFrame]
+"""Seed, an arm's predictions, and those they are compared with."""
 
 
 def find(records: list[RunRecord], config: CompareConfig) -> tuple[list[Finding], list[str]]:
     """Make tables of runs, with what their artifacts add; notes say what was left out.
 
     Raises:
-        UserError: no run has a score, or something asked for is not there.
+        UserError: no run has a score, or something that was named is not there.
     """
-    directions = {str(name): task.directions for name, task in TASKS.items()}
+    directions = {str(name): judge_of(name).directions for name in TASKS}
     question = Question(config.metric, config.baseline, listed(config.group_by))
     tables, notes = compare(records, directions, question)
     if not tables:
         said = "".join(f"; {note}" for note in notes)
-        raise UserError(f"{_asked(config)}: no finished run with a {question.split} score matches{said}")
+        raise UserError(f"{_given(config)}: no finished run with a {question.split} score matches{said}")
     steps = {record.run_id: int(record.params["steps"]) for record in records if "steps" in record.params}
     findings = []
     for table in tables:
-        counted = replace(table, times_scored=tracking.times_scored(table.digest) if table.split == "test" else None)
-        details, examples = _read(table, listed(config.slice_by))
+        judge = judge_of(table.task)
+        scored = tracking.times_scored(table.digest) if table.split == "test" else None
+        table = replace(table, times_scored=scored, figures=judge.figures)
+        details, examples = _details(Stored(table, judge), listed(config.slice_by))
         details = replace(details, notes=(*details.notes, *uneven_steps(table, steps)))
-        findings.append((over_examples(counted, examples), details))
+        findings.append((over_examples(table, examples), details))
     return findings, notes
 
 
-def _asked(config: CompareConfig) -> str:
+def _given(config: CompareConfig) -> str:
     names = ("experiments", "filter", "runs", "models", "metric")
     given = [f"{name}={getattr(config, name)!r}" for name in names if getattr(config, name)]
     return ", ".join(given) or "experiments='' (the default)"
 
 
-def _read(table: Table, wanted: tuple[str, ...]) -> tuple[Details, dict[str, Examples]]:
-    """Read what the artifacts of a table's runs say: predictions of the pairs, and curves; also differences by example.
+class Stored:
+    """What the runs of a table have stored of single examples; each run is read once, what is missing is noted."""
 
-    Raises:
-        UserError: no prediction has a column that `slice_by` names.
-    """
-    task = next(kind for word, kind in TASKS.items() if word == table.task)
-    name = f"predictions_{'validation' if table.split == 'val' else table.split}.parquet"
-    notes: list[str] = []
+    def __init__(self, table: Table, judge: type[Judge]) -> None:
+        """Read nothing yet."""
+        self.table = table
+        self.judge = judge
+        self.notes: list[str] = []
+        self.predictions = cache(self._predictions)
+        self.values = cache(self._values)
 
-    @cache
-    def predictions(run_id: str) -> pd.DataFrame | None:
+    def _predictions(self, run_id: str) -> pd.DataFrame | None:
+        name = f"predictions_{'validation' if self.table.split == 'val' else self.table.split}.parquet"
         try:
-            return tracking.table(run_id, name, without="score:")
+            return tracking.table(run_id, name, without=self.judge.wide)
         except tracking.Gone:
-            notes.append(f"run {run_id} has no {name}: slices and tests of single examples leave it out")
+            self.notes.append(f"run {run_id} has no {name}: slices and tests of single examples leave it out")
             return None
 
-    slices: dict[str, tuple[Slice, ...]] = {}
-    tests: dict[str, tuple[SeedTest, ...]] = {}
-    churn: dict[str, dict[str, float]] = {}
-    curves: dict[str, tuple[Curve, ...]] = {}
-    examples: dict[str, Examples] = {}
-    columns: dict[str, None] = {}
-    for arm in table.arms:
-        drawn = (tracking.curve(run_id, f"val/{table.metric}") for run_id in arm.run_ids)
-        curves[arm.key] = tuple(points for points in drawn if len(points) > 1)
-        pairs = [(pair.seed, predictions(pair.run_id), predictions(pair.against)) for pair in arm.pairs]
-        whole = [(seed, ours, theirs) for seed, ours, theirs in pairs if ours is not None and theirs is not None]
-        _require_same_examples(whole)
-        if whole:
-            columns |= dict.fromkeys(map(str, whole[0][1].columns))
-            slices[arm.key] = tuple(_slices(whole, table, task, wanted))
-            churn[arm.key] = _churn(whole, task)
-            tests[arm.key] = tuple(SeedTest(seed, *task.paired_test(ours, theirs)) for seed, ours, theirs in whole)
-        if whole and len(whole) == len(pairs) and (values := differences(whole, table.metric, task)) is not None:
-            examples[arm.key] = values
-    _require_columns(wanted, [name for name in columns if name not in ("example_id", "prediction", "loss")])
-    alone = [arm.label for arm in table.arms if arm.pairs and arm.key not in examples]
-    if alone:
-        notes.append(f"the verdict holds for new seeds, but for this test set alone: {', '.join(alone)}")
-    return Details(slices, tests, curves, tuple(notes), churn), examples
+    def _values(self, run_id: str) -> Values | None:
+        found = self.predictions(run_id)
+        return None if found is None else values_of(found, self.table.metric, self.judge)
+
+    def pairs(self, pairs: Sequence[Pair]) -> list[Compared]:
+        """Return seed and predictions of pairs of runs, of those where both have stored them.
+
+        Raises:
+            UserError: they are of different examples.
+        """
+        both = [(pair.seed, self.predictions(pair.run_id), self.predictions(pair.against)) for pair in pairs]
+        found = [(seed, ours, theirs) for seed, ours, theirs in both if ours is not None and theirs is not None]
+        _require_same_examples(found)
+        return found
+
+    def differences(self, pairs: Sequence[Pair]) -> Values | None:
+        """Return differences `(seeds, examples)`; None where not every run has them.
+
+        Raises:
+            UserError: as `pairs`.
+        """
+        if not pairs or len(self.pairs(pairs)) < len(pairs):
+            return None
+        both = [(pair.seed, self.values(pair.run_id), self.values(pair.against)) for pair in pairs]
+        known = [(seed, ours, theirs) for seed, ours, theirs in both if ours is not None and theirs is not None]
+        return differences(known) if len(known) == len(pairs) else None
 
 
-def _churn(pairs: list[tuple[int, pd.DataFrame, pd.DataFrame]], task: type[Task]) -> dict[str, float]:
-    found = [task.churn(theirs, ours) for _, ours, theirs in pairs]
+def _details(stored: Stored, wanted: tuple[str, ...]) -> tuple[Details, dict[str, Values]]:
+    """Return slices, tests, churn and curves of a table's arms; also their differences by example.
+
+    Raises:
+        UserError: no predictions have a column that `slice_by` names.
+    """
+    table, judge = stored.table, stored.judge
+    pairs = {arm.key: found for arm in table.arms if (found := stored.pairs(arm.pairs))}
+    _require_columns(wanted, [ours for found in pairs.values() for _, ours, _ in found[:1]], judge)
+    single = {arm.key: stored.differences(arm.pairs) for arm in table.arms}
+    examples = {key: values for key, values in single.items() if values is not None}
+    notes = list(stored.notes)
+    if alone := [arm.label for arm in table.arms if arm.pairs and arm.key not in examples]:
+        notes.append(f"the verdict is for new seeds, but for this test set alone: {', '.join(alone)}")
+    details = Details(
+        slices={key: tuple(_slices(found, table, judge, wanted)) for key, found in pairs.items()},
+        tests={
+            key: tuple(SeedTest(seed, *judge.paired_test(ours, theirs)) for seed, ours, theirs in found)
+            for key, found in pairs.items()
+        },
+        curves={arm.key: _curves(arm, table.metric) for arm in table.arms},
+        notes=tuple(notes),
+        churn={key: _churn(found, judge) for key, found in pairs.items()},
+    )
+    return details, examples
+
+
+def _curves(arm: Arm, metric: str) -> tuple[Curve, ...]:
+    found = (tracking.curve(run_id, f"val/{metric}") for run_id in arm.run_ids)
+    return tuple(points for points in found if len(points) > 1)
+
+
+def _churn(pairs: list[Compared], judge: type[Judge]) -> dict[str, float]:
+    found = [judge.churn(theirs, ours) for _, ours, theirs in pairs]
     return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
 
 
-def differences(pairs: list[tuple[int, pd.DataFrame, pd.DataFrame]], metric: str, task: type[Task]) -> Examples | None:
-    """Return each example's difference by seed, the mean of a seed's pairs; None where the metric is no mean."""
-    _require_same_examples(pairs)
-    seeds: dict[int, list[np.ndarray]] = {}
-    for seed, ours, theirs in pairs:
-        mine, other = task.example_values(ours, metric), task.example_values(theirs, metric)
-        if mine is None or other is None:
-            return None
-        seeds.setdefault(seed, []).append(mine - other)
-    groups = pd.factorize(pairs[0][1]["group"])[0].astype(np.int64)
-    return np.stack([np.mean(values, axis=0) for values in seeds.values()]), groups
-
-
-def _require_columns(wanted: tuple[str, ...], known: list[str]) -> None:
+def _require_columns(wanted: tuple[str, ...], tables: list[pd.DataFrame], judge: type[Judge]) -> None:
+    columns = dict.fromkeys(str(column) for table in tables for column in table.columns)
+    known = [name for name in columns if name not in ("example_id", *judge.outcomes)]
     if known and (unknown := [name for name in wanted if name not in known]):
         raise UserError(
             f"slice_by={unknown[0]!r} is no column of the predictions: give some of {', '.join(known)}; "
@@ -119,26 +148,25 @@ def _require_columns(wanted: tuple[str, ...], known: list[str]) -> None:
         )
 
 
-def _require_same_examples(pairs: list[tuple[int, pd.DataFrame, pd.DataFrame]]) -> None:
+def _require_same_examples(pairs: list[Compared]) -> None:
+    """Check that predictions laid side by side are of the same examples in the same order. Raises UserError."""
     for seed, ours, theirs in pairs:
         if not ours["example_id"].equals(theirs["example_id"]):
             raise UserError(f"two runs of seed {seed} share a test digest, but their predictions are of other examples")
 
 
-def _slices(
-    pairs: list[tuple[int, pd.DataFrame, pd.DataFrame]], table: Table, task: type[Task], wanted: tuple[str, ...]
-) -> list[Slice]:
+def _slices(pairs: list[Compared], table: Table, judge: type[Judge], wanted: tuple[str, ...]) -> list[Slice]:
     columns = [str(column) for column in pairs[0][1].columns]
-    more = [column for column in columns if column not in STANDARD_COLUMNS and column not in task.slices]
-    names = wanted or (*task.slices, *more)
+    own = (*STANDARD_COLUMNS, *judge.slices, *judge.outcomes)
+    names = wanted or (*judge.slices, *(column for column in columns if column not in own))
 
     def slim(predictions: pd.DataFrame) -> pd.DataFrame:
-        values = task.example_values(predictions, table.metric)
+        values = judge.example_values(predictions, table.metric)
         kept = [name for name in names if name in predictions]
         return predictions if values is None else predictions[kept].assign(**{VALUE: values})
 
     def quality(part: pd.DataFrame) -> float:
-        return float(part[VALUE].mean()) if VALUE in part else task.quality(part)[table.metric]
+        return float(part[VALUE].mean()) if VALUE in part else judge.quality(part)[table.metric]
 
     slimmed = [(seed, slim(ours), slim(theirs)) for seed, ours, theirs in pairs]
     return slice_differences(slimmed, names, quality, table.higher_is_better)

@@ -9,6 +9,7 @@ from jinja2 import Environment, StrictUndefined
 
 from kd.analysis.comparison import Table
 from kd.analysis.slices import Details
+from kd.base.judge import FigureGroup
 from kd.report.plots import GROUND, INK, looks
 from kd.report.tables import (
     MISSING,
@@ -16,8 +17,9 @@ from kd.report.tables import (
     caption,
     churn_cells,
     cost_cells,
-    explanation_cells,
-    fidelity_cells,
+    fidelity_heading,
+    figure_cells,
+    measured,
     quality_cells,
     slice_cells,
     title,
@@ -27,14 +29,7 @@ from kd.report.words import answer
 Cells = list[list[str]]
 SIGNS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "P": "✚"}
 """A marker of the pictures as a letter."""
-FIDELITY = (
-    "Means over an arm's runs; the second and third column count test examples. CKA is of layers at the same depth, on "
-    "validation rows; the temperature is fitted on validation."
-)
-EXPLAINED = (
-    "Integrated gradients of the word embeddings for what the teacher decides, over content tokens of validation rows; "
-    "random: the same student with random weights."
-)
+MEANS = "Means over an arm's runs."
 HALF = 540.0
 """Points: a wider picture gets the page's whole width."""
 
@@ -74,20 +69,29 @@ def _part(table: Table, details: Details, drawn: Mapping[str, str]) -> dict[str,
         "caption": caption(table),
         "tables": [
             ("Quality", quality_cells(table), ""),
-            ("Fidelity to the teacher, and calibration", fidelity_cells(table), FIDELITY),
-            ("Attributions like the teacher's", explanation_cells(table), EXPLAINED),
+            (_capital(fidelity_heading(table)), figure_cells(table, "fidelity"), _about(table, "fidelity")),
+            ("Attributions like the teacher's", figure_cells(table, "explanation"), _about(table, "explanation")),
             (
                 "Answers changed",
                 churn_cells(table, details),
                 f"Shares of examples, against {table.against}; for information.",
             ),
-            ("Cost at inference", cost_cells(table), "Means over an arm's runs; latency is of one request."),
+            ("Cost at inference", cost_cells(table), f"{MEANS} Latency is of one request."),
             ("Slices that lose although the mean wins", slice_cells(table, details), "For information: not corrected."),
             ("Tests of single seeds", seed_cells(table, details), "For information: two-sided p, not corrected."),
         ],
         "drawings": [(_inline(name, svg), _points(svg) > HALF) for name, svg in drawn.items()],
         "runs": [(arm.label, arm.run_ids) for arm in table.arms],
     }
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _about(table: Table, group: FigureGroup) -> str:
+    """Say what a reader must know of a group's figures."""
+    return "".join(f"{_capital(figure.about)}. " for figure in measured(table, group) if figure.about) + MEANS
 
 
 def seed_cells(table: Table, details: Details) -> Cells:

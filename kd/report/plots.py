@@ -25,14 +25,14 @@ from kd.report.tables import title
 
 Dash = Literal["-", "--", ":", "-."]
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Told apart with every kind of colour blindness (Okabe and Ito 2008), and seen on white as on black."""
+"""Distinct with every kind of colour blindness (Okabe and Ito 2008), and seen on white as on black."""
 GREY = "#8A8F98"
 INK = "#1f2429"
 """Text, axes and rules; a page may put its own text colour in its place."""
 MARKERS = "osD^vP"
 DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.")
 GROUND = 'style="background: white"'
-"""Of a picture that stands alone; a page takes it away."""
+"""Of a picture by itself; a page takes it away."""
 MOST_NAMES = 8
 """Where there are more arms than these, only the front, teachers and controls are named beside their points."""
 MOST_SLICES = 25
@@ -112,7 +112,7 @@ def as_svg(figure: Figure, name: str) -> str:
 @contextmanager
 def _style() -> Iterator[None]:
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for a letter that the fonts lack
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box is drawn for a letter that the fonts lack
         yield
 
 
@@ -252,7 +252,7 @@ def _attribution(table: Table) -> Figure | None:
     if not arms:
         return None
     names = [wrapped(arm.label, 34) for arm in arms]
-    heading = "Attributions: correlation with the teacher's, for the class that the teacher predicts"
+    heading = "Attributions: correlation with the teacher's, for what the teacher predicts"
     figure, axes = _sheet((8.6, 1.5 + sum(0.14 + 0.15 * max(2, _height(name)) for name in names)), heading, table)
     look = looks(table)
     for place, arm in enumerate(arms):

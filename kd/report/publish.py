@@ -2,12 +2,11 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from kd import tracking
 from kd.base.console import console, say
-from kd.config import CompareConfig
+from kd.config import CompareConfig, as_params
 from kd.report.data import as_csv, as_json
 from kd.report.findings import Finding
 from kd.report.page import page
@@ -42,7 +41,7 @@ def publish(
     Args:
         findings: tables, and what artifacts add to them.
         notes: what was left out.
-        config: what was asked.
+        config: options of the comparison.
         run: takes the artifacts.
         sections: what is said first.
     """
@@ -51,8 +50,8 @@ def publish(
     run.log_text("\n".join([*pages, *(f"Note: {note}" for note in notes)]), "comparison.md")
     run.log_text(as_json(findings, notes, inputs(config)), "comparison.json")
     run.log_text(as_csv(findings), "comparison.csv")
-    told = [line for table, _ in findings for line in (f"**{title(table)}**", *answer(table).splitlines())]
-    run.describe("\n\n".join([*told, f"Tables and pictures: Artifacts, {REPORT}."]))
+    lines = [line for table, _ in findings for line in (f"**{title(table)}**", *answer(table).splitlines())]
+    run.describe("\n\n".join([*lines, f"Tables and pictures: Artifacts, {REPORT}."]))
     drawings = []
     with tempfile.TemporaryDirectory() as scratch:
         for place, (table, details) in enumerate(findings):
@@ -77,5 +76,5 @@ def where(run: tracking.Run) -> str:
 
 def inputs(config: CompareConfig) -> dict[str, str]:
     """Return what a comparison depends on beside the runs: its options that were given, and the code."""
-    given = {name: str(value) for name, value in asdict(config).items() if value and name != "output"}
+    given = {name: str(value) for name, value in as_params(config).items() if value and name != "output"}
     return {**given, **tracking.code_version()}

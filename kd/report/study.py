@@ -62,7 +62,8 @@ def _p(value: float) -> str:
 
 def _sentence(factor: Factor, metric: str) -> str:
     if not factor.levels:
-        return f"{factor.name}: its effect cannot be told apart; nowhere do all its levels occur with all else alike."
+        alone = "its effect cannot be separated from others"
+        return f"{factor.name}: {alone}; nowhere do all its levels occur with all else alike."
     ends = sorted(factor.levels, key=lambda level: level.effect.mean)
     apart = f"{metric} differs by {factor.spread:.3f} between {ends[0].value} and {ends[-1].value}"
     if factor.adjusted_p is None:

@@ -1,6 +1,5 @@
 """A comparison as a terminal table and as Markdown, from the same cells. What was not measured is shown as –."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from rich.console import JustifyMethod
@@ -9,6 +8,7 @@ from rich.table import Table as RichTable
 from kd.analysis.comparison import Arm, Table
 from kd.analysis.slices import Details, Slice, losing
 from kd.analysis.statistics import Interval, PairedDifference
+from kd.base.judge import Figure, FigureGroup
 
 MISSING = "–"
 WORST = 5
@@ -16,44 +16,15 @@ WORST = 5
 WEAK = 3
 """Arms named that are no better than a trivial baseline."""
 
-Figure = tuple[str, str, Callable[[float], str]]
-QUALITY: tuple[Figure, ...] = (
-    ("agreement", "fidelity/agreement", lambda value: f"{value:.3f}"),
-    ("ECE ↓", "calibration/ece", lambda value: f"{value:.3f}"),
-)
-
-
-def _count(value: float) -> str:
-    """Write a mean of counts: a whole number as one."""
-    return f"{value:,.1f}".removesuffix(".0")
-
-
-FIDELITY: tuple[Figure, ...] = (
-    ("KL ↓", "fidelity/kl", lambda value: f"{value:.3f}"),
-    ("right, teacher wrong", "fidelity/right_where_teacher_wrong", _count),
-    ("wrong, teacher right", "fidelity/wrong_where_teacher_right", _count),
-    ("CKA ↑", "fidelity/cka", lambda value: f"{value:.3f}"),
-    ("Brier ↓", "calibration/brier", lambda value: f"{value:.3f}"),
-    ("temperature", "calibration/temperature", lambda value: f"{value:.2f}"),
-    ("ECE tempered ↓", "calibration/ece_tempered", lambda value: f"{value:.3f}"),
-)
-EXPLAINED: tuple[Figure, ...] = (
-    ("Pearson ↑", "fidelity/attribution_pearson", lambda value: f"{value:.3f}"),
-    ("Pearson, random", "fidelity/attribution_pearson_floor", lambda value: f"{value:.3f}"),
-    ("top fifth ↑", "fidelity/attribution_top20", lambda value: f"{value:.3f}"),
-    ("top fifth, random", "fidelity/attribution_top20_floor", lambda value: f"{value:.3f}"),
-    ("completeness error ↓", "fidelity/attribution_completeness_error", lambda value: f"{value:.1%}"),
-    ("examples", "fidelity/attribution_examples", lambda value: f"{value:.0f}"),
-)
-COST: tuple[Figure, ...] = (
-    ("p50 ms", "profile/latency_ms_p50", lambda value: f"{value:.1f}"),
-    ("p95 ms", "profile/latency_ms_p95", lambda value: f"{value:.1f}"),
-    ("peak RAM MiB", "profile/ram_peak_mib", lambda value: f"{value:.0f}"),
-    ("model RAM MiB", "profile/ram_model_mib", lambda value: f"{value:.0f}"),
-    ("GPU MiB", "profile/gpu_peak_mib", lambda value: f"{value:.0f}"),
-    ("disk MiB", "model/size_mib", lambda value: f"{value:.0f}"),
-    ("params M", "model/parameters", lambda value: f"{value / 1e6:.1f}"),
-    ("train s", "cost/train_s", lambda value: f"{value:.0f}"),
+COST = (
+    Figure("profile/latency_ms_p50", "p50 ms", ".1f", "cost"),
+    Figure("profile/latency_ms_p95", "p95 ms", ".1f", "cost"),
+    Figure("profile/ram_peak_mib", "peak RAM MiB", ".0f", "cost"),
+    Figure("profile/ram_model_mib", "model RAM MiB", ".0f", "cost"),
+    Figure("profile/gpu_peak_mib", "GPU MiB", ".0f", "cost"),
+    Figure("model/size_mib", "disk MiB", ".0f", "cost"),
+    Figure("model/parameters", "params M", "millions", "cost"),
+    Figure("cost/train_s", "train s", ".0f", "cost"),
 )
 
 
@@ -68,10 +39,10 @@ class Section:
 
 def quality_cells(table: Table) -> list[list[str]]:
     """Return header and rows: quality with its interval, the difference to the control, its verdict, fidelity."""
-    shown = _measured(table, QUALITY)
+    shown = measured(table, "quality")
     arrow = "↑" if table.higher_is_better else "↓"
     header = ["arm", "verdict", "seeds", f"{table.split} {table.metric} {arrow} [95 %]", "difference [95 %]"]
-    rows = [header + [name for name, _, _ in shown]]
+    rows = [header + [figure.title for figure in shown]]
     for arm in table.arms:
         own = [arm.label, arm.verdict or MISSING, str(arm.quality.n), _interval(arm.quality), _gap(arm)]
         rows.append(own + _figures(arm, shown))
@@ -79,24 +50,33 @@ def quality_cells(table: Table) -> list[list[str]]:
 
 
 def cost_cells(table: Table) -> list[list[str]]:
-    """Return header and rows: latency of a request, RAM, size, training time; a figure no arm has gets no column."""
-    shown = _measured(table, COST)
-    rows = [["arm", *(name for name, _, _ in shown)]]
+    """Return header and rows: latency of a request, RAM, size, training time, of every arm that was trained."""
+    shown = measured(table, "cost")
+    rows = [["arm", *(figure.title for figure in shown)]]
     return rows + [[arm.label, *_figures(arm, shown)] for arm in table.arms if arm.role != "trivial"]
 
 
-def fidelity_cells(table: Table) -> list[list[str]]:
-    """Return header and rows: how far arms do as their teacher, and their calibration; one line an arm that has any."""
-    return _cells(table, FIDELITY)
+def figure_cells(table: Table, group: FigureGroup) -> list[list[str]]:
+    """Return header and rows: a group of figures, one line for each trained arm that has any of them."""
+    shown = measured(table, group)
+    having = [arm for arm in table.arms if arm.role != "trivial" and any(one.key in arm.figures for one in shown)]
+    return [["arm", *(figure.title for figure in shown)], *([arm.label, *_figures(arm, shown)] for arm in having)]
 
 
-def explanation_cells(table: Table) -> list[list[str]]:
-    """Return header and rows: agreement with the teacher on what decisions rest on, and a random model's."""
-    return _cells(table, EXPLAINED)
+def measured(table: Table, group: FigureGroup) -> list[Figure]:
+    """Return the figures of a group that an arm has; the others get no column."""
+    known = COST if group == "cost" else table.figures
+    return [one for one in known if one.group == group and any(one.key in arm.figures for arm in table.arms)]
+
+
+def fidelity_heading(table: Table) -> str:
+    """Name the table of fidelity by what it shows."""
+    calibrated = any(figure.key.startswith("calibration/") for figure in measured(table, "fidelity"))
+    return "fidelity to the teacher" + (", and calibration" if calibrated else "")
 
 
 def churn_cells(table: Table, details: Details) -> list[list[str]]:
-    """Return header and rows: shares of test examples that an arm answers otherwise than what it is held against."""
+    """Return header and rows: shares of test examples that an arm answers otherwise than what it is compared with."""
     names = list(dict.fromkeys(name for shares in details.churn.values() for name in shares))
     rows = [["arm", *names]]
     for arm in table.arms:
@@ -105,15 +85,8 @@ def churn_cells(table: Table, details: Details) -> list[list[str]]:
     return rows
 
 
-def _cells(table: Table, figures: tuple[Figure, ...]) -> list[list[str]]:
-    """Return header and rows: the arms that were trained and have any of the figures."""
-    shown = _measured(table, figures)
-    having = [arm for arm in table.arms if arm.role != "trivial" and any(key in arm.figures for _, key, _ in shown)]
-    return [["arm", *(name for name, _, _ in shown)], *([arm.label, *_figures(arm, shown)] for arm in having)]
-
-
 def slice_cells(table: Table, details: Details) -> list[list[str]]:
-    """Return header and rows: the worst slices of each arm whose mean is better than what it is held against."""
+    """Return header and rows: the worst slices of each arm whose mean is better than what it is compared with."""
     rows = [["arm", "slice", "examples", "arm's", "against", "difference [95 %]"]]
     sign = 1 if table.higher_is_better else -1
     for arm in table.arms:
@@ -132,8 +105,8 @@ def _parts(table: Table, details: Details) -> dict[str, list[list[str]]]:
     """Return rows by heading: quality, fidelity, cost, and where a better mean hides a loss."""
     return {
         title(table): quality_cells(table),
-        "fidelity to the teacher, and calibration": fidelity_cells(table),
-        "attributions like the teacher's": explanation_cells(table),
+        fidelity_heading(table): figure_cells(table, "fidelity"),
+        "attributions like the teacher's": figure_cells(table, "explanation"),
         f"answers changed from {table.against}": churn_cells(table, details),
         "cost at inference": cost_cells(table),
         "slices that lose although the mean wins (for information)": slice_cells(table, details),
@@ -176,7 +149,7 @@ def markdown_table(rows: list[list[str]]) -> list[str]:
 
 
 def _numbers(rows: list[list[str]], position: int) -> bool:
-    """Tell whether a column holds figures; the first one names its row."""
+    """Return whether a column contains figures; the first one names its row."""
     cells = [row[position] for row in rows[1:] if row[position] != MISSING]
     return position > 0 and bool(cells) and all(cell.lstrip("<+- ")[:1].isdecimal() for cell in cells)
 
@@ -195,12 +168,8 @@ def _slice(one: Slice) -> list[str]:
     ]
 
 
-def _measured(table: Table, figures: tuple[Figure, ...]) -> list[Figure]:
-    return [figure for figure in figures if any(figure[1] in arm.figures for arm in table.arms)]
-
-
 def _figures(arm: Arm, shown: list[Figure]) -> list[str]:
-    return [write(arm.figures[key]) if key in arm.figures else MISSING for _, key, write in shown]
+    return [figure.write(arm.figures[figure.key]) if figure.key in arm.figures else MISSING for figure in shown]
 
 
 def title(table: Table) -> str:

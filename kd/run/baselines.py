@@ -1,12 +1,12 @@
-"""Trivial baselines: what any model must beat, logged once for each test set and training data."""
+"""Trivial baselines, which any model must beat: logged once for each test set and training data."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kd import tracking
+from kd.base.hashing import fingerprint
 from kd.config import FitOptions
 from kd.run.data import Rows
-from kd.run.identity import fingerprint
 
 if TYPE_CHECKING:
     from kd.run.execute import Where
@@ -24,6 +24,7 @@ def log_baselines(rows: Rows, config: FitOptions, where: "Where") -> None:
     for name, tables in task.baselines(replace(rows.splits, train=rows.train)):
         tags = {
             "kd.stage": "baseline",
+            "kd.label": f"baseline {name}",
             "kd.role": "trivial",
             "kd.task": config.task,
             "kd.metric": next(iter(task.directions)),
@@ -36,10 +37,10 @@ def log_baselines(rows: Rows, config: FitOptions, where: "Where") -> None:
             "kd.cache_key": key,
             "kd.test_scored": "true",
         }
-        with tracking.run(f"baseline {name}", tags, where.parent) as run:
+        with tracking.run(tags["kd.label"], tags, where.parent) as run:
             run.log_params({"max_train": config.max_train, "labelled": config.labelled})
             metrics: dict[str, float] = {}
             for prefix, split in (("val", "validation"), ("test", "test")):
                 metrics |= {f"{prefix}/{key}": value for key, value in task.quality(tables[split]).items()}
                 run.log_table(tables[split], f"predictions_{split}.parquet")
-            run.log_metrics({**metrics, **task.calibration(tables["test"])})
+            run.log_metrics({**metrics, **task.diagnostics(None, tables["test"])})

@@ -1,4 +1,4 @@
-"""The checkpoints of one training: where they lie, whose they are, and that one process alone writes them."""
+"""The checkpoints of one training: their folder, the run they belong to, and the lock of the process that writes."""
 
 import json
 import shutil
@@ -7,40 +7,54 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from kd import tracking
 from kd.base.console import say
 from kd.base.home import home
+from kd.base.ranks import from_main, is_main
 from kd.base.types import ResumeName, UserError
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The folder of one training, and the interrupted run that it continues (empty: none)."""
+    """The folder of one training, and the interrupted run that it continues, or empty."""
 
     folder: Path
     run_id: str
 
     def belong_to(self, run_id: str) -> None:
-        """Note which run writes here, so that a later process can continue it."""
+        """Record which run writes here, so that a later process can continue it."""
+        if not is_main():
+            return
         record = {"run_id": run_id, "store": tracking.tracking_uri()}
         (self.folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
 
     def discard(self) -> None:
-        """Delete them: the training is done."""
+        """Delete them, once the training is done."""
         shutil.rmtree(self.folder)
 
 
 @contextmanager
 def checkpoints(key: str, resume: ResumeName) -> Iterator[Checkpoints]:
-    """Hold the checkpoint folder of a training.
+    """Lock the checkpoint folder of a training.
 
     Raises:
-        UserError: another process is at the same training, or the folder cannot be written.
+        UserError: another process runs the same training, or the folder cannot be written.
     """
     folder = home() / "checkpoints" / key
+    if not is_main():
+        yield from_main(lambda: Checkpoints(folder, ""))
+        return
     lock = FileLock(folder.with_suffix(".lock"))
+    try:
+        yield from_main(lambda: _begin(lock, folder, resume))
+    finally:
+        lock.release()
+
+
+def _begin(lock: BaseFileLock, folder: Path, resume: ResumeName) -> Checkpoints:
+    """Take the lock, and look for an interrupted run."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -50,10 +64,7 @@ def checkpoints(key: str, resume: ResumeName) -> Iterator[Checkpoints]:
         raise UserError(
             f"KD_HOME={str(home())!r} cannot be written ({error.strerror}): set KD_HOME to a folder that can"
         ) from error
-    try:
-        yield Checkpoints(folder, _interrupted_run(folder, resume))
-    finally:
-        lock.release()
+    return Checkpoints(folder, _interrupted_run(folder, resume))
 
 
 def _interrupted_run(folder: Path, resume: ResumeName) -> str:

@@ -1,33 +1,33 @@
-"""The rows of a stage: read, checked by the task, selected, and named by their digests."""
+"""The data of a training: rows read, checked by the task, selected, and identified by their digests."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 from datasets import Dataset
 
 from kd.base.console import say
-from kd.base.types import STANDARD_COLUMNS, SplitName, UserError
+from kd.base.task import Record, Task
+from kd.base.types import STANDARD_COLUMNS, SplitName, Splits, UserError
 from kd.config import RowOptions, listed
 from kd.data.digests import digest
 from kd.data.sources import DataRequest, load
-from kd.data.splits import Splits, subset
-from kd.tasks import TASKS
-from kd.tasks.base import Task
+from kd.data.splits import subset
+from kd.tasks import options_of, task_named
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """Rows without a target, to learn from the teacher on.
+    """Examples without a target, on which a student learns from its teacher alone.
 
     Attributes:
-        rows: the training rows after selection, and behind them those without a target.
+        rows: the training examples after selection, and behind them those without a target.
         digest: of all of them.
         count: how many have no target.
-        own: digest of these alone.
-        confidence: by the teacher, of those that are kept, at least.
-        balanced: whether they are evened out by what the teacher says of them.
+        own: digest of those without a target.
+        confidence: least probability, by the teacher, of the most probable outcome of those that are kept.
+        balanced: whether each outcome that the teacher predicts keeps the same number of them.
     """
 
     rows: Dataset
@@ -40,18 +40,18 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Rows:
-    """What a training stage works on.
+    """The data of a training.
 
     Attributes:
-        task: knows the data's outcomes.
-        splits: whole splits.
-        train: training rows after selection; all have a target.
-        full_digest: of the training rows before selection.
-        train_digest: of the training rows after selection; tag `kd.dataset_digest`.
-        validation_digest: of the validation rows.
-        test_digest: of the test rows and ids; tables are keyed by it.
-        rest: training rows whose targets `labelled` leaves out, without them; None where it leaves out none.
-        transfer: rows without a target that are learned from beside `train`.
+        task: fitted to the data.
+        splits: whole splits, as the task's examples.
+        train: training examples after selection; all have a target.
+        full_digest: of the training examples before selection.
+        train_digest: of the training examples after selection; tag `kd.dataset_digest`.
+        validation_digest: of the validation examples.
+        test_digest: of the test examples and ids; tables are keyed by it.
+        rest: inputs of the training examples whose targets `labelled` leaves out; None where it leaves out none.
+        transfer: examples without a target that are trained on beside `train`.
     """
 
     task: Task
@@ -65,32 +65,28 @@ class Rows:
     transfer: Transfer | None = None
 
     def split(self, name: SplitName) -> Dataset:
-        """Return the rows of a split; of train those that are learned from, with transfer rows behind the selected."""
+        """Return the examples of a split; of train those that are trained on, transfer rows last."""
         if name == "train":
             return self.transfer.rows if self.transfer else self.train
         return getattr(self.splits, name)
 
     def digest(self, name: SplitName) -> str:
-        """Return the digest of what `split` returns."""
+        """Return the digest of `split(name)`."""
         digests = {"train": self.train_digest, "validation": self.validation_digest, "test": self.test_digest}
         return self.transfer.digest if self.transfer and name == "train" else digests[name]
 
 
 def load_rows(config: RowOptions, seed: int) -> Rows:
-    """Read and check the rows; `seed` chooses the subset where `max_train` asks for one.
+    """Read and check the data; `seed` chooses the subset that `max_train` limits it to.
 
-    Where `labelled` says how many rows have their labels used, `split_seed` chooses them: teacher and students of all
-    seeds see the same labels, and `seed` only the text beside them.
+    With `labelled`, `split_seed` chooses the rows whose labels are used, so that teacher and students of all seeds see
+    the same labels; `seed` then chooses only the text beside them.
 
     Raises:
-        UserError: whatever is wrong with the data, before anything is trained.
+        UserError: the data cannot be used; nothing has been trained then.
     """
-    columns = {
-        "text_column": config.text_column,
-        "text_pair_column": config.text_pair_column,
-        "label_column": config.label_column,
-    }
-    task = TASKS[config.task].from_columns(columns)
+    given, kind = config.task_options, options_of(config.task)
+    task = task_named(config.task).from_options(given if isinstance(given, kind) else kind())
     splits = load(
         DataRequest(
             dataset=config.dataset,
@@ -104,40 +100,42 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
         )
     )
     task = task.fitted(splits)
-    _require_columns(config.slice_columns, splits, task.slices)
+    splits = task.examples(splits)
+    _require_columns(config.slice_columns, splits, task)
     train, rest = splits.train, None
     if config.labelled:
         train, rest = _with_labels(config, task, splits, seed)
     elif config.max_train:
-        train = subset(splits.train, config.max_train, seed, task.target)
-        task.fitted(replace(splits, train=train))  # a subset too small to learn from is refused here
-    used = [*task.inputs, task.target] if task.target else list(task.inputs)
-    full_digest = digest(splits.train, used)
+        train = subset(splits.train, config.max_train, seed, task.balance)
+        task.fitted(replace(splits, train=train))  # refuses a subset that is too small to learn from
+    full_digest = digest(splits.train, task.content)
     return Rows(
         task=task,
         splits=splits,
         train=train,
         full_digest=full_digest,
-        train_digest=full_digest if train is splits.train else digest(train, used),
-        validation_digest=digest(splits.validation, used),
-        test_digest=digest(splits.test, used),
+        train_digest=full_digest if train is splits.train else digest(train, task.content),
+        validation_digest=digest(splits.validation, task.content),
+        test_digest=digest(splits.test, task.content),
         rest=rest,
     )
 
 
 def _with_labels(config: RowOptions, task: Task, splits: Splits, seed: int) -> tuple[Dataset, Dataset | None]:
-    """Return the rows whose targets may be learned, and the inputs of the others, so many that `max_train` is kept."""
+    """Return the examples whose labels are used, and the inputs of the others, at most `max_train` in all."""
     named, train = f"labelled={config.labelled}", splits.train
+    if not task.target:
+        raise UserError(f"{named} means nothing for task={config.task!r}, which has no column of labels: leave it out")
     if config.labelled > len(train):
         raise UserError(f"{named}: there are {len(train)} training rows: give that many at most, or 0 for all")
     if 0 < config.max_train < config.labelled:
         raise UserError(f"{named} is more than max_train={config.max_train}: give that many at most")
-    chosen = subset(train, config.labelled, config.split_seed, task.target)
+    chosen = subset(train, config.labelled, config.split_seed, task.balance)
     try:
         seen = task.fitted(replace(splits, train=chosen))
     except UserError as error:
         raise UserError(f"{named} is too few to learn from: {error}") from error
-    if seen.serving() != task.serving():
+    if seen.identity() != task.identity():
         raise UserError(f"{named} is too few to learn from: not all that occurs in '{task.target}' is among them")
     having = set(chosen["example_id"][:])
     others = [place for place, name in enumerate(train["example_id"][:]) if name not in having]
@@ -148,9 +146,10 @@ def _with_labels(config: RowOptions, task: Task, splits: Splits, seed: int) -> t
     return chosen, rest if len(rest) else None
 
 
-def _require_columns(names: str, splits: Splits, own: tuple[str, ...]) -> None:
+def _require_columns(names: str, splits: Splits, task: Task) -> None:
+    taken = (*STANDARD_COLUMNS, *task.slices, *task.outcomes)
     for name in listed(names):
-        if name in (*STANDARD_COLUMNS, *own) or name.startswith("score:"):
+        if name in taken or (task.wide and name.startswith(task.wide)):
             raise UserError(
                 f"slice_columns={names!r}: predictions have a column {name!r} of their own; "
                 "leave it out, or give the column of your data another name"
@@ -161,14 +160,14 @@ def _require_columns(names: str, splits: Splits, own: tuple[str, ...]) -> None:
                 raise UserError(f"slice_columns={names!r}: there is no column {name!r}; give some of {known}")
 
 
-def predictions(config: RowOptions, task: Task, rows: Dataset, logits: np.ndarray) -> pd.DataFrame:
-    """Return the task's predictions with the columns of `slice_columns` beside them."""
-    table = task.predictions(rows, logits)
-    return table.assign(**{name: list(map(str, rows[name])) for name in listed(config.slice_columns)})
+def predictions(config: RowOptions, task: Task, examples: Dataset, records: Sequence[Sequence[Record]]) -> pd.DataFrame:
+    """Return the task's predictions together with the columns of `slice_columns`."""
+    table = task.predictions(examples, records)
+    return table.assign(**{name: list(map(str, examples[name])) for name in listed(config.slice_columns)})
 
 
 def describe(config: RowOptions, rows: Rows) -> None:
-    """Tell the user how many rows there are, and what was done to get them."""
+    """Print how many rows there are, and how the splits were made."""
     for note in rows.splits.notes:
         say(note)
     counts = (len(rows.train), len(rows.splits.validation), len(rows.splits.test))
@@ -178,7 +177,7 @@ def describe(config: RowOptions, rows: Rows) -> None:
 
 
 def model_name(config: RowOptions, test_digest: str) -> str:
-    """Return the registered model's name, `kd-<task>-<dataset>`; the digest keeps two data sets of one name apart."""
+    """Return the registered model's name, `kd-<task>-<dataset>`; the digest separates two data sets of one name."""
     return f"kd-{config.task.replace('_', '-')}-{short_name(config.dataset)}-{test_digest[:6]}"
 
 

@@ -1,4 +1,4 @@
-"""Train a student on the labels and on what the teacher says."""
+"""The plan of a distilled student: trained on the labels and on the teacher's outputs."""
 
 from dataclasses import replace
 
@@ -6,49 +6,50 @@ from kd import tracking
 from kd.config import DistillConfig, StudentConfig
 from kd.run import student
 from kd.run.data import Rows
+from kd.run.encode import encoder
 from kd.run.locate import Located
-from kd.run.objective import guidance
+from kd.run.objective import objective_of
 from kd.run.plan import Plan
+from kd.run.signals import TeacherSignals
 from kd.run.transfer import identity_of, in_words, with_transfer
 
 
 def planned(config: StudentConfig, rows: Rows) -> Plan:
-    """Decide the training that options of `distill` or of `student` ask for."""
+    """Plan the training that options of `distill` or of `student` describe."""
     return plan(config, rows) if isinstance(config, DistillConfig) else student.plan(config, rows)
 
 
 def plan(config: DistillConfig, rows: Rows) -> Plan:
-    """Decide the training of a distilled student: its control's plan, with the teacher's terms added.
+    """Plan the training of a distilled student: its control's plan, with the teacher's terms added.
 
     Raises:
-        UserError: as for a control, or the objective does not suit student and teacher.
+        UserError: as for a control, or the objective does not suit task, student and teacher.
     """
-    located, teacher = student.find_teacher(config, rows)
-    control = student.plan(config, rows, (located, teacher))
-    guided = guidance(config, control, teacher)
-    if not guided.terms:
+    teacher = student.find_teacher(config, rows)
+    control = student.plan(config, rows, teacher)
+    built = objective_of(config, control, teacher)
+    if not built.objective.terms:
         return replace(control, stage="distill")
-    role, taught_as = _taught_as(located, config.seed)
+    role, taught_as = _taught_as(teacher.located, config.seed)
     more = with_transfer(config, rows)
     if more.transfer:
-        control = replace(control, rows=more, signal=student.signal_of(config, more, located, teacher))
+        features, signals = encoder(config, more, control.processor), TeacherSignals(config, more, teacher)
+        control = replace(control, rows=more, features=features, signals=signals)
     return replace(
         control,
         stage="distill",
         role="distilled",
-        title=control.title.replace("student ·", f"distill {guided.words}{role}{in_words(config)} ·", 1),
-        identity={**control.identity, **guided.identity, **taught_as, **identity_of(more)},
+        method=f"distill {built.words}{role}{in_words(config)}",
+        identity={**control.identity, **built.identity, **taught_as, **identity_of(more)},
         control=control.identity,
-        terms=guided.terms,
-        weights={str(name): weight for name, weight in config.weights.items()},
-        alpha=config.alpha,
+        objective=built.objective,
     )
 
 
 def _taught_as(teacher: Located, seed: int) -> tuple[str, dict[str, str]]:
-    """Return what a title and an arm say of a teacher that is a student itself, as in self-training; else nothing.
+    """Return words and identity of a teacher that is itself a student, as in self-training; else nothing.
 
-    Where it was trained with the same seed, the arm has its arm in place of its weights: each seed has its own teacher.
+    A teacher of the same seed is identified by its arm instead of its weights, because each seed has its own teacher.
     """
     tags = tracking.record(teacher.run_id).tags if teacher.run_id else {}
     if tags.get("kd.role") not in ("student", "distilled"):

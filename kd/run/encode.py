@@ -1,51 +1,60 @@
-"""The splits as model inputs, which teacher, student, trials and seeds share where their tokenizers are the same."""
+"""The splits as features, shared by teacher, student, trials and seeds whose processors are the same."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.metadata import version
+from typing import TypeAlias
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
+from kd.base.hashing import fingerprint
+from kd.base.task import Processor
 from kd.base.types import SplitName, UserError
-from kd.config import FitOptions
+from kd.config import RowOptions
 from kd.data.encoded import ArrowRows, encoded
-from kd.models.load import tokenizer_digest
 from kd.run.data import Rows
-from kd.run.identity import code_digest, fingerprint
+from kd.run.identity import code_digest
 
-ENCODING_CODE = ("tasks", "data")
+ENCODING_CODE = ("data", "models")
 ENCODING_LIBRARIES = ("transformers", "tokenizers")
+FeaturesOf: TypeAlias = Callable[[SplitName], ArrowRows]
+"""Returns a split as features."""
 
 
-def encode(config: FitOptions, rows: Rows, name: SplitName, tokenizer: PreTrainedTokenizerBase) -> ArrowRows:
-    """Return a split as the inputs of a model with this tokenizer; tokenised where nobody has done it before.
+def encoder(config: RowOptions, rows: Rows, processor: Processor) -> FeaturesOf:
+    """Return a function that gives a split as features of this processor, each encoded once, when it is first needed.
 
-    Raises:
-        UserError: a row has no token.
+    That function raises UserError where an example has no token.
     """
-    parts = {
-        "rows": rows.digest(name),
-        "task": fingerprint(rows.task.serving()),
-        "tokenizer": tokenizer_digest(tokenizer),
-        "max_length": str(config.max_length),
-        "code": code_digest(ENCODING_CODE),
+    task = rows.task
+    shared = {
+        "task": fingerprint(task.identity()),
+        "processor": task.processor_digest(processor),
+        "code": code_digest(task, ENCODING_CODE),
         "libraries": " ".join(map(version, ENCODING_LIBRARIES)),
     }
-    about = {"data": config.dataset, "split": name}
-    how = partial(rows.task.encode, tokenizer=tokenizer, max_length=config.max_length)
-    found = encoded(rows.split(name), how, parts, about)
+
+    @cache
+    def features(name: SplitName) -> ArrowRows:
+        parts, about = {**shared, "rows": rows.digest(name)}, {"data": config.dataset, "split": name}
+        found = encoded(rows.split(name), lambda part: task.encode(part, processor), parts, about)
+        _require_content(name, found)
+        return found
+
+    return features
+
+
+def _require_content(name: SplitName, found: ArrowRows) -> None:
     empty = np.flatnonzero(np.asarray(found["length"]) == 0)
     if len(empty):
         raise UserError(
-            f"{name} row {empty[0]} and {len(empty) - 1} others have no token: "
-            "the tokenizer knows nothing of their text and marks no beginning; remove these rows or use another model"
+            f"{name} row {found['example'][empty[0]]} and {len(empty) - 1} others have no token: "
+            "the tokenizer knows no word of their text and adds none; remove these rows or use another model"
         )
-    return found
 
 
 def sample(count: int, most: int, seed: int) -> Sequence[int]:
-    """Return the positions of `most` of `count` rows, chosen by seed, rising; all of them where there are no more."""
+    """Return the positions of at most `most` of `count` features, chosen by seed, in rising order."""
     if count <= most:
         return list(range(count))
     return sorted(np.random.default_rng(seed).choice(count, most, replace=False).tolist())

@@ -1,34 +1,34 @@
-"""What teacher, student and distill have in common: train, evaluate, log, profile."""
+"""Carry out a plan, whether of a teacher, a student or a distilled student: train, evaluate, log, profile."""
 
 import gc
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 from kd import tracking
+from kd.base.budgets import budgets_of
 from kd.base.console import say
+from kd.base.hashing import fingerprint
 from kd.base.types import SplitName
-from kd.config import FitOptions
+from kd.config import FitOptions, as_params
 from kd.models.precision import resolve_precision
 from kd.run.baselines import log_baselines
 from kd.run.checkpoints import checkpoints
 from kd.run.data import short_name
-from kd.run.encode import encode
 from kd.run.fit import learn, log_model, score_test
-from kd.run.identity import code_digest, fingerprint
+from kd.run.identity import code_digest
 from kd.run.plan import Plan
-from kd.serving.measure import measure_apart
+from kd.serving.measure import is_profiled, measure_apart
 
 REQUESTS_KEPT = 256
-LATENCY = "profile/latency_ms_p50"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training left behind: its run, its model, and whether it had been done before."""
+    """The result of a training: its run, its model, and whether it had been done before."""
 
     run_id: str
     model: str
@@ -37,14 +37,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Where:
-    """Where runs go.
+    """Where runs are logged.
 
     Attributes:
         experiment: its name.
         parent: run they are nested in.
-        reuse: whether a finished run of the same plan will do.
-        profile: whether each is profiled.
-        tags: besides those of every training.
+        reuse: whether a finished run of the same plan is used instead of training again.
+        profile: whether each model is profiled.
+        tags: in addition to those of every training.
     """
 
     experiment: str
@@ -58,20 +58,20 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
     """Carry out a plan: fit, evaluate, log, profile.
 
     Raises:
-        UserError: the training diverged, or another process is at the same training.
-        Stopped: a signal came; a checkpoint is kept.
+        UserError: the training diverged, or another process runs the same training.
+        Stopped: a signal arrived; a checkpoint is kept.
     """
     data = {"rows": plan.rows.train_digest, "test": plan.rows.test_digest, "kept": config.slice_columns}
     if plan.explained:
         data["explained"] = str(plan.explained)
     if plan.control is not None and plan.teacher is not None:
-        data["teacher"] = plan.teacher.digest  # of a teacher that is a student itself the arm may have the arm alone
-    key = fingerprint({**plan.identity, **data, "seed": config.seed, "code": code_digest()})
+        # the arm may identify a teacher that is itself a student by its arm alone
+        data["teacher"] = plan.teacher.located.digest
+    key = fingerprint({**plan.identity, **data, "seed": config.seed, "code": code_digest(plan.rows.task)})
     found = tracking.runs([where.experiment], f"tags.`kd.cache_key` = '{key}'") if where.reuse else []
     if found:
         outcome = Outcome(found[-1].run_id, tracking.model_of(found[-1].run_id), reused=True)
-        budgets = config.latency_budget_ms or config.ram_budget_mib or config.size_budget_mib  # may have been others
-        if where.profile and (budgets or LATENCY not in found[-1].metrics):
+        if where.profile and (budgets_of(config) or not is_profiled(found[-1].metrics)):  # budgets may differ
             measure_apart(outcome.model, outcome.run_id, config)
     else:
         outcome = _carry_out(plan, config, where, key)
@@ -82,11 +82,11 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
 def _carry_out(plan: Plan, config: FitOptions, where: Where, key: str) -> Outcome:
     with started(plan, config, where.parent, key, where.tags) as (run, folder):
         for name in get_args(SplitName):
-            encode(config, plan.rows, name, plan.tokenizer)  # what cannot be read is told before anything is trained
+            plan.features(name)  # features that cannot be made are refused before anything is trained
         validation = learn(plan, config, run, folder)
         test = score_test(plan, config, run)
         say(f"{plan.title}: " + ", ".join([*_shown("val", validation), *_shown("test", test)]))
-        model = log_model(plan, config, run)
+        model = log_model(plan, run)
         if where.profile:
             measure_apart(model, run.run_id, config)
     return Outcome(run.run_id, model, reused=False)
@@ -100,42 +100,43 @@ def _shown(split: str, quality: Mapping[str, float]) -> list[str]:
 def started(
     plan: Plan, config: FitOptions, parent: tracking.Run | None, key: str, tags: Mapping[str, str] | None = None
 ) -> Iterator[tuple[tracking.Run, Path]]:
-    """Open the run of a training, or go on with an interrupted one; yields it and the folder for checkpoints.
+    """Open the run of a training, or continue an interrupted one; yields it and the folder for checkpoints.
 
     Args:
         plan: the training.
         config: its options.
         parent: run it is nested in.
-        key: names the training; another process at the same key is refused.
-        tags: besides those of every training, or instead of them.
+        key: identifies the training; a second process with the same key is refused.
+        tags: in addition to those of every training, or in their place.
     """
-    gc.collect()  # the last Trainer is a circle of references, which would keep its model and optimiser
+    gc.collect()  # the last Trainer is a cycle of references, which would keep its model and optimiser
     with (
         checkpoints(key, config.resume) as kept,
         tracking.run(plan.title, {**_tags(plan, config, key), **(tags or {})}, parent, kept.run_id) as run,
     ):
         kept.belong_to(run.run_id)
-        run.log_params({**asdict(config), "precision": resolve_precision(config.precision), **_layers(plan)})
+        run.log_params({**as_params(config), "precision": resolve_precision(config.precision), **_layers(plan)})
         _log_inputs(run, plan, config)
         yield run, kept.folder
         kept.discard()
 
 
 def _layers(plan: Plan) -> dict[str, str]:
-    """Return the source layers (0-based) the student started from, as a parameter."""
+    """Return the source layers (0-based) that the student starts from, as a parameter."""
     layers = plan.identity.get("layers")
     return {} if layers is None else {"layers": ",".join(map(str, layers)) if isinstance(layers, list) else str(layers)}
 
 
 def _shape(plan: Plan) -> dict[str, Any]:
-    """Return a model's configuration without where it came from: models of one shape cost the same."""
-    told: dict[str, Any] = json.loads(plan.model.config.to_json_string(use_diff=False))
-    return {name: value for name, value in told.items() if name not in ("_name_or_path", "transformers_version")}
+    """Return a model's configuration without its origin: models of one shape cost the same."""
+    config: dict[str, Any] = json.loads(plan.model.config.to_json_string(use_diff=False))
+    return {name: value for name, value in config.items() if name not in ("_name_or_path", "transformers_version")}
 
 
 def _tags(plan: Plan, config: FitOptions, key: str) -> dict[str, str]:
     tags = {
         "kd.stage": plan.stage,
+        "kd.label": plan.label,
         "kd.role": plan.role,
         "kd.task": config.task,
         "kd.metric": next(iter(plan.rows.task.directions)),
@@ -149,7 +150,7 @@ def _tags(plan: Plan, config: FitOptions, key: str) -> dict[str, str]:
         "kd.architecture": fingerprint({"class": type(plan.model).__name__, **_shape(plan)}),
     }
     if plan.teacher is not None:
-        tags["kd.teacher"] = plan.teacher.uri
+        tags["kd.teacher"] = plan.teacher.located.uri
     if plan.teacher_labels:
         tags["kd.teacher_labels"] = plan.teacher_labels
     if plan.control is not None:

@@ -1,60 +1,68 @@
-"""How like its teacher a student is inside: layers (CKA) and what decisions rest on (integrated gradients)."""
+"""Compare the inside of student and teacher: their layers (CKA) and their explanations (integrated gradients)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from kd.base.console import say
-from kd.base.types import CALLER_ONLY, EncodedRows
+from kd.base.task import Explainable, Processor
+from kd.base.types import Batch, Features
 from kd.config import FitOptions
 from kd.evaluation.attribution import LEAST_TOKENS, Explanation, agreement, completeness_error, explain
 from kd.evaluation.similarity import cka, mean_states, same_depth
-from kd.models.load import fit_together, load_tokenizer
 from kd.models.students import random_like
-from kd.run.encode import encode, sample
+from kd.run.encode import encoder, sample
 from kd.run.plan import Plan
 
-MOST_ROWS = 512
-ROWS_AT_ONCE = 64
+MOST_FEATURES = 512
+AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A model and the validation rows as it reads them."""
+    """A model and the validation split as its features."""
 
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    rows: EncodedRows
-    collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]
+    processor: Processor
+    features: Features
+    collate: Callable[[list[dict[str, Any]]], Batch]
+
+    def batch(self, position: int) -> Batch:
+        """Return a batch of one feature."""
+        return self.collate(self.features.__getitems__([position]))
 
 
 def inside(plan: Plan, config: FitOptions) -> dict[str, float]:
-    """Compare student and teacher on validation rows that `split_seed` chooses; empty for a teacher."""
-    if plan.guide is None or plan.teacher is None:
+    """Compare student and teacher on validation features that `split_seed` chooses; empty for a teacher."""
+    if plan.teacher is None:
         return {}
-    theirs = load_tokenizer(plan.teacher.folder, "teacher")
-    fit_together(plan.guide, theirs, "teacher", config.max_length)
-    teacher = plan.guide.to(plan.model.device).eval()
+    task, theirs = plan.rows.task, plan.teacher
+    theirs.model.to(plan.model.device).eval()
     plan.model.eval()
-    pair = [_reader(plan, config, *each) for each in ((plan.model, plan.tokenizer), (teacher, theirs))]
-    return {**_alike(plan, config, *pair), **(_explained(plan, config, *pair) if plan.explained else {})}
-
-
-def _reader(plan: Plan, config: FitOptions, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Reader:
-    rows = encode(config, plan.rows, "validation", tokenizer)
-    return Reader(model, tokenizer, rows, plan.rows.task.collate(tokenizer))
+    student = Reader(plan.model, plan.processor, plan.features("validation"), task.collate(plan.processor))
+    features = encoder(config, plan.rows, theirs.processor)("validation")
+    teacher = Reader(theirs.model, theirs.processor, features, task.collate(theirs.processor))
+    return {
+        **_alike(plan, config, student, teacher),
+        **(_explained(plan, config, student, teacher) if plan.explained else {}),
+    }
 
 
 def _alike(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> dict[str, float]:
-    """Return `fidelity/cka`, the mean over the student's layers, each with the teacher's at the same depth."""
-    chosen = sample(len(student.rows), MOST_ROWS, config.split_seed)
+    """Return `fidelity/cka`, the mean over the student's layers, each with the teacher's at the same depth.
+
+    Features are matched by number: where the two models make different numbers of them, there is no figure.
+    """
+    if len(student.features) != len(teacher.features):
+        return {}
+    chosen = sample(len(student.features), MOST_FEATURES, config.split_seed)
     masks = plan.rows.task.masks
     ours, theirs = (
-        mean_states(one.model, one.rows, chosen, one.collate, masks, ROWS_AT_ONCE) for one in (student, teacher)
+        mean_states(one.model, one.features, chosen, one.collate, masks, AT_ONCE) for one in (student, teacher)
     )
     if ours is None or theirs is None:
         return {}
@@ -65,8 +73,9 @@ def _alike(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> 
 
 
 def _explained(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> dict[str, float]:
-    """Return the figures `fidelity/attribution_...`, each also for a student with random weights (`..._floor`)."""
-    same = student.tokenizer.get_vocab() == teacher.tokenizer.get_vocab()
+    """Return figures `fidelity/attribution_...`, each also for a student with random weights (`..._floor`)."""
+    task = cast(Explainable, plan.rows.task)
+    same = student.processor.get_vocab() == teacher.processor.get_vocab()
     examples = _examples(plan, config, student, teacher) if same else None
     if examples is None:
         say("Attributions are not compared: student and teacher do not read the same tokens")
@@ -77,16 +86,14 @@ def _explained(plan: Plan, config: FitOptions, student: Reader, teacher: Reader)
     floor = random_like(student.model, config.seed).to(student.model.device).eval()
     explanations: list[list[Explanation]] = [[], [], []]
     for position in examples:
-        ours, theirs = (_batch(one, position) for one in (student, teacher))
+        ours, theirs = (one.batch(position).to(student.model.device) for one in (student, teacher))
         with torch.inference_mode():
-            decided = plan.rows.task.decided(teacher.model(**_inputs(theirs, teacher.model.device)))
-        decided = decided.clone()  # a tensor of inference mode takes no part in gradients
+            decided = task.decided(teacher.model(**theirs.inputs))
+        decided = decided.clone()  # autograd refuses a tensor of inference mode
         for kept, model, batch in zip(
             explanations, (student.model, teacher.model, floor), (ours, theirs, ours), strict=True
         ):
-            content = plan.rows.task.content(batch, student.tokenizer)
-            assert content is not None
-            kept.append(explain(model, batch, content, decided, plan.rows.task.evidence))
+            kept.append(explain(model, batch, task.explained(batch, student.processor), decided, task.evidence))
     return _figures(*explanations)
 
 
@@ -101,24 +108,16 @@ def _figures(student: list[Explanation], teacher: list[Explanation], floor: list
 
 
 def _examples(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> list[int] | None:
-    """Return rows with enough content tokens, chosen by `split_seed`; None where the two read them differently."""
+    """Return features with enough content tokens, chosen by `split_seed`; None where the models' tokens differ."""
+    task = cast(Explainable, plan.rows.task)
     chosen: list[int] = []
-    for position in np.random.default_rng(config.split_seed).permutation(len(student.rows)).tolist():
-        ours, theirs = (_batch(one, position) for one in (student, teacher))
-        content, other = (plan.rows.task.content(batch, one.tokenizer)
-                          for batch, one in ((ours, student), (theirs, teacher)))  # fmt: skip
-        if content is None or other is None or not torch.equal(ours[content.key], theirs[other.key]):
+    for position in np.random.default_rng(config.split_seed).permutation(len(student.features)).tolist():
+        ours, theirs = (one.batch(position) for one in (student, teacher))
+        content, other = task.explained(ours, student.processor), task.explained(theirs, teacher.processor)
+        if not torch.equal(ours.inputs[content.key], theirs.inputs[other.key]):
             return None
         if int(content.mask.sum()) >= LEAST_TOKENS:
             chosen.append(position)
         if len(chosen) == plan.explained:
             break
     return chosen
-
-
-def _batch(reader: Reader, position: int) -> dict[str, torch.Tensor]:
-    return reader.collate(reader.rows.__getitems__([position]))
-
-
-def _inputs(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
-    return {name: value.to(device) for name, value in batch.items() if name not in CALLER_ONLY}

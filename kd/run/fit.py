@@ -1,27 +1,28 @@
-"""What is done with a plan: train it, score it, and log its model."""
+"""The steps of a plan: train the model, score it, and log it."""
 
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from kd import tracking
 from kd.base.console import say
-from kd.base.types import EncodedRows, SplitName
+from kd.base.ranks import is_main, leave
+from kd.base.types import Features, Followed, SplitName
 from kd.config import FitOptions
 from kd.data.encoded import ChosenRows
-from kd.evaluation.predict import logits
+from kd.evaluation.predict import answers
 from kd.models.precision import autocast_dtype, resolve_precision
 from kd.run.data import predictions
-from kd.run.encode import encode
 from kd.run.fidelity import inside
 from kd.run.plan import Plan
-from kd.run.transfer import trusted_rows
+from kd.run.transfer import trusted_features
 from kd.serving import package
 from kd.serving.measure import log_served
-from kd.training.loop import Fitted, Job, Recipe, Watch, fit
+from kd.training.loop import Fitted, Job, Watch, fit
 
 VALIDATED = "predictions_validation.parquet"
 
@@ -34,18 +35,24 @@ def learn(
     Args:
         plan: the training.
         config: its options.
-        run: takes curves, cost and predictions.
+        run: receives curves, cost and predictions.
         folder: for checkpoints.
-        watch: is told each validation within the training, and may end it by raising; there is no bar then.
+        watch: called with each validation during the training, which it ends by raising; there is no progress bar then.
 
     Returns:
         The task's metrics on validation, by their own names.
+
+    Raises:
+        Followed: this is not the main process, which alone continues after the training.
     """
     fitted = _fit(plan, config, run, folder, watch)
-    metrics = {}
+    if not is_main():
+        raise Followed
+    leave()
+    metrics = {f"cost/{name}": value for name, value in fitted.peaks.items()}
     if fitted.examples_per_s is not None:
         metrics["cost/examples_per_s"] = fitted.examples_per_s
-    if not fitted.resumed_step:  # what an interrupted process had spent was not measured
+    if not fitted.resumed_step:  # the time of an interrupted process is unknown
         metrics["cost/train_s"] = fitted.seconds
     table = _scored(plan, config, "validation")
     quality = plan.rows.task.quality(table)
@@ -58,81 +65,59 @@ def learn(
 
 def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch: Watch | None) -> Fitted:
     task = plan.rows.task
-    metric, higher = next(iter(task.directions.items()))
-    precision = resolve_precision(config.precision)
-    collate = task.collate(plan.tokenizer)
-    validation = encode(config, plan.rows, "validation", plan.tokenizer)
+    collate, validation = task.collate(plan.processor), plan.features("validation")
+    autocast = autocast_dtype(resolve_precision(config.precision))
 
     def validate(model: Any) -> dict[str, float]:
-        scores = logits(model, validation, collate, 2 * config.batch_size, autocast_dtype(precision))
-        return task.quality(task.predictions(plan.rows.splits.validation, scores))
+        found = answers(model, validation, collate, task.answer, 2 * config.batch_size, autocast)
+        return task.quality(task.predictions(plan.rows.splits.validation, found))
 
     teacher = None
-    if plan.terms and plan.signal is not None:
+    if plan.objective.terms and plan.signals is not None:
         start = time.perf_counter()
-        teacher = plan.signal("train", plan.contents)
+        teacher = plan.signals.train(plan.objective.contents)
         if teacher.computed:
             run.log_metrics({"cost/teacher_s": time.perf_counter() - start})
-    rows: EncodedRows = encode(config, plan.rows, "train", plan.tokenizer)
+    features: Features = plan.features("train")
     used = {"labelled_rows": len(plan.rows.train)}
     if plan.rows.transfer is not None:
-        kept = trusted_rows(plan, config.seed)
-        rows, used = ChosenRows(rows, kept), {**used, "transfer_rows": len(kept) - len(plan.rows.train)}
+        features = ChosenRows(features, trusted_features(plan, config.seed))
+        used["transfer_rows"] = len(np.unique(features["example"])) - len(plan.rows.train)
     run.log_params(used)
     job = Job(
         model=plan.model,
-        rows=rows,
+        features=features,
         collate=collate,
-        masks=task.masks,
-        loss=task.loss,
-        terms=plan.terms,
-        weights=plan.weights,
-        alpha=plan.alpha,
+        task=task,
+        objective=plan.objective,
         teacher=teacher,
         validate=validate,
+        metric=next(iter(task.directions.items())),
         report=run.log_metrics,
         watch=watch,
         folder=folder,
         title="" if watch else plan.title,
         transfer=plan.rows.transfer is not None,
     )
-    fitted = fit(job, _recipe(config, metric, higher))
+    fitted = fit(job, config)
     run.log_params({"steps": fitted.steps})
     for warning in fitted.warnings:
         say(f"Warning: {warning}")
     return fitted
 
 
-def _recipe(config: FitOptions, metric: str, higher: bool) -> Recipe:
-    return Recipe(
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        accumulation=config.gradient_accumulation,
-        learning_rate=config.learning_rate,
-        warmup_ratio=config.warmup_ratio,
-        weight_decay=config.weight_decay,
-        patience=config.patience,
-        precision=resolve_precision(config.precision),
-        seed=config.seed,
-        metric=metric,
-        higher_is_better=higher,
-        checkpoint_every_s=config.checkpoint_every_s,
-        epoch_rows=config.epoch_rows,
-    )
-
-
 def score_test(plan: Plan, config: FitOptions, run: tracking.Run) -> dict[str, float]:
     """Score test once with the trained `plan.model`, in float32 as it is served, also against its teacher.
 
-    How far its scores should be tempered is fitted on the predictions on validation that `run` has.
+    Diagnostics that need fitting, such as a temperature, are fitted on the predictions on validation that `run` has.
     """
-    task, test = plan.rows.task, plan.rows.splits.test
+    task = plan.rows.task
     table = _scored(plan, config, "test")
     quality = task.quality(table)
-    metrics = {f"test/{name}": value for name, value in quality.items()} | task.calibration(table)
-    metrics |= task.tempered(tracking.table(run.run_id, VALIDATED), table)
-    if plan.signal is not None:
-        metrics |= task.fidelity(table, task.predictions(test, plan.signal("test").all_logits()))
+    metrics = {f"test/{name}": value for name, value in quality.items()}
+    metrics |= task.diagnostics(tracking.table(run.run_id, VALIDATED), table)
+    if plan.signals is not None:
+        metrics |= task.fidelity(table, plan.signals.predictions("test"))
     metrics |= inside(plan, config)
     run.log_table(table, "predictions_test.parquet")
     run.log_metrics(metrics)
@@ -142,22 +127,20 @@ def score_test(plan: Plan, config: FitOptions, run: tracking.Run) -> dict[str, f
 
 def _scored(plan: Plan, config: FitOptions, name: SplitName) -> pd.DataFrame:
     task = plan.rows.task
-    rows = encode(config, plan.rows, name, plan.tokenizer)
-    scores = logits(plan.model, rows, task.collate(plan.tokenizer), 2 * config.batch_size)
-    return predictions(config, task, plan.rows.split(name), scores)
+    collate = task.collate(plan.processor)
+    found = answers(plan.model, plan.features(name), collate, task.answer, 2 * config.batch_size)
+    return predictions(config, task, plan.rows.split(name), found)
 
 
-def log_model(plan: Plan, config: FitOptions, run: tracking.Run) -> str:
+def log_model(plan: Plan, run: tracking.Run) -> str:
     """Log the trained model as it is served; returns its URI."""
     task = plan.rows.task
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "weights"
-        save(plan, config, folder)
+        save(plan, folder)
         return log_served(run, task, plan.rows.splits.validation, folder)
 
 
-def save(plan: Plan, config: FitOptions, folder: Path) -> None:
+def save(plan: Plan, folder: Path) -> None:
     """Write the model into `folder` as it is served."""
-    plan.model.to("cpu")
-    settings = {**plan.rows.task.serving(), "max_length": config.max_length}
-    package.save(folder, plan.model, plan.tokenizer, settings)
+    package.save(folder, plan.model.to("cpu"), plan.processor, plan.rows.task.serving())

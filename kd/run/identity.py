@@ -1,29 +1,24 @@
-"""What makes two trainings the same: arms, controls and cache keys are hashes of it."""
+"""Everything that decides what a training learns: arms, controls and cache keys are hashes of it."""
 
-import hashlib
-import json
-from collections.abc import Mapping
+import inspect
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from kd.base.hashing import SHORT, bytes_digest, fingerprint
+from kd.base.task import Task
 from kd.config import FitOptions
 from kd.models.precision import resolve_precision
 from kd.run.data import Rows
 
-DECIDING_CODE = ("data", "tasks", "models", "objectives", "training", "teacher", "evaluation")
-TEACHING_CODE = ("tasks", "data", "models", "teacher")
-"""What decides the teacher's outputs, and how they are kept."""
+DECIDING_CODE = ("data", "evaluation", "models", "objectives", "teacher", "training")
+TEACHING_CODE = ("data", "evaluation", "models", "teacher")
+"""Folders that decide the teacher's outputs and predictions, and how they are kept."""
 TEACHING_LIBRARIES = ("torch", "transformers", "tokenizers")
 
 
-def fingerprint(parts: Mapping[str, Any]) -> str:
-    """Return a short hash of what `parts` say."""
-    return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:32]
-
-
 def shared_identity(config: FitOptions, rows: Rows) -> dict[str, Any]:
-    """Return the options that change what is learned and that arm and control share."""
+    """Return the options that change what is learned and that an arm shares with its control."""
     names = (
         "epochs",
         "batch_size",
@@ -34,11 +29,10 @@ def shared_identity(config: FitOptions, rows: Rows) -> dict[str, Any]:
         "patience",
     )
     return {
-        "task": rows.task.serving(),
+        **rows.task.identity(),
         "data": rows.full_digest,
         "validation": rows.validation_digest,
         "max_train": config.max_train,
-        "max_length": config.max_length,
         "precision": resolve_precision(config.precision),
         **{name: getattr(config, name) for name in names},
         **({"labelled": rows.train_digest} if config.labelled else {}),
@@ -46,20 +40,23 @@ def shared_identity(config: FitOptions, rows: Rows) -> dict[str, Any]:
     }
 
 
-def teaching_code() -> str:
+def teaching_code(task: Task) -> str:
     """Return a digest of the source that the teacher's outputs depend on, and of the libraries' versions."""
-    return fingerprint({"code": code_digest(TEACHING_CODE), "libraries": library_versions()})
+    return fingerprint({"code": code_digest(task, TEACHING_CODE), "libraries": library_versions()})
 
 
 def library_versions() -> list[str]:
-    """Return the versions of the libraries that what a teacher says depends on."""
+    """Return the versions of the libraries that the teacher's outputs depend on."""
     return [version(library) for library in TEACHING_LIBRARIES]
 
 
-def code_digest(parts: tuple[str, ...] = DECIDING_CODE) -> str:
-    """Return a digest of the source that decides what is learned; a commit would not tell a changed tree apart."""
-    folders = [Path(__file__).parents[1] / part for part in parts]
+def code_digest(task: Task, parts: tuple[str, ...] = DECIDING_CODE) -> str:
+    """Return a digest of the source that decides what is learned; a commit's id would ignore uncommitted changes.
+
+    Of the tasks only this one's folder counts: an edit in one task leaves the caches of others valid.
+    """
+    folders = [*(Path(__file__).parents[1] / part for part in parts), Path(inspect.getfile(type(task))).parent]
     if absent := [folder.name for folder in folders if not folder.is_dir()]:
         raise FileNotFoundError(f"a digest of code names {absent[0]}, and there is no such folder")
     files = [path for folder in folders for path in folder.rglob("*.py")]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()[:32]
+    return bytes_digest(path.read_bytes() for path in sorted(files))[:SHORT]

@@ -1,19 +1,19 @@
-"""Where a model named by an option lies on this machine, and the digest of its weights."""
+"""Find the folder of a model that an option names, and the digest of its weights."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from kd import tracking
+from kd.base.hashing import digest_of_files
 from kd.base.types import UserError
-from kd.models.load import fetch_weights, sha256_file
+from kd.models.load import fetch_weights
 
 
 @dataclass(frozen=True)
 class Located:
-    """A model's folder; its name with an alias resolved to a version; the sha256 of weights, settings and words.
+    """A model's folder, its name with an alias resolved to a version, and the sha256 of weights, settings and words.
 
-    Its run is empty where none made it.
+    `run_id` is empty for a model that no run logged.
     """
 
     folder: Path
@@ -26,7 +26,7 @@ def locate(name: str, option: str) -> Located:
     """Find `models:/...`, `runs:/...`, `builtin:...`, a folder or a hub id.
 
     Raises:
-        UserError: it is not there, or is no model this project can load safely.
+        UserError: it does not exist, or is no model this project can load safely.
     """
     if name.startswith(("models:/", "runs:/")):
         stored = tracking.stored_model(name, option)
@@ -36,5 +36,4 @@ def locate(name: str, option: str) -> Located:
     else:
         folder, uri, run_id = fetch_weights(name, option), name, ""
     files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".txt", ".model"))
-    parts = [f"{path.name} {sha256_file(path)}" for path in files]
-    return Located(folder, uri, hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32], run_id)
+    return Located(folder, uri, digest_of_files(files), run_id)

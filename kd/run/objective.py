@@ -1,67 +1,80 @@
-"""What a distilled student is told by its teacher: the terms of its objective, built for these two models."""
+"""Build the objective of a distilled student: the terms that it minimises beside its own loss, for two models."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from kd.base.types import ObjectiveTerm, Setting, Shape, UserError
+from kd.base.task import Processor
+from kd.base.types import Objective, ObjectiveTerm, Setting, Shape, UserError
 from kd.config import DistillConfig
 from kd.config.objective import parse_match, plays_a_part
 from kd.models.activations import check
-from kd.models.load import load_tokenizer, same_tokens
+from kd.models.load import same_tokens
 from kd.models.matching import layer_pairs, without_last
 from kd.objectives import OBJECTIVES
-from kd.run.plan import Plan
+from kd.run.data import Rows
+from kd.run.plan import Plan, Teacher
 
 
 @dataclass(frozen=True)
-class Guidance:
-    """An objective built.
+class Described:
+    """An objective, and how it is identified.
 
     Attributes:
-        terms: one a name; none where the student learns from the labels alone.
-        identity: what of the options and the teacher makes the learned weights what they are.
+        objective: without terms where the student learns from the truth alone.
+        identity: options and digests that decide the learned weights.
         words: the same in short, for a title.
     """
 
-    terms: tuple[ObjectiveTerm, ...]
+    objective: Objective
     identity: Mapping[str, Any]
     words: str
 
 
-def guidance(config: DistillConfig, control: Plan, teacher: PreTrainedModel) -> Guidance:
-    """Build the terms of an objective for a control's student and its teacher.
+def objective_of(config: DistillConfig, control: Plan, teacher: Teacher) -> Described:
+    """Build the objective for a control's student and its teacher.
 
     Raises:
-        UserError: layers that cannot be mapped, tokenizers that differ where tokens are compared, or a model that does
-            not give what is compared.
+        UserError: the task cannot use the objective, layers cannot be mapped, processors differ where tokens are
+            compared, or a model does not give what is compared.
     """
-    terms = terms_between(config, shape(control.model), shape(teacher))
+    _require_meaning(config, control)
+    terms = terms_between(config, shape(control.model), shape(teacher.model))
     if not terms:
-        return Guidance((), {}, "")
-    if deep := [term for term in terms if term.needs.teacher]:
-        _check_tokenizers(config, control, ",".join(term.name for term in deep))
-        check(control.model, [name for term in deep for name in term.needs.student], "student")
-        check(teacher, [name for term in deep for name in term.needs.teacher], "teacher")
+        return Described(Objective(), {}, "")
+    ours = Read(control.model, control.processor, config.student)
+    require_comparable(config, control.rows, terms, ours, Read(teacher.model, teacher.processor, teacher.located.uri))
+    deep = [term for term in terms if term.needs.teacher]
     tempered, jsd = plays_a_part("temperature", config.weights), plays_a_part("beta", config.weights)
     identity: dict[str, Any] = {"temperature": config.temperature} if tempered else {}
     identity |= {"beta": config.beta} if jsd else {}
-    if deep:  # by layers: two maps that say the same are the same
+    if deep:  # by layers: two maps of the same pairs are the same
         identity["layers compared"] = {term.name: [term.needs.student, term.needs.teacher] for term in deep}
-    identity |= {"objective": config.objective, "alpha": config.alpha}
-    identity["teacher"] = control.teacher and control.teacher.digest
+    identity |= {"objective": config.objective, "alpha": config.alpha, "teacher": teacher.located.digest}
     matched = plays_a_part("match", config.weights) and config.match != "spaced"
     words = [config.objective]
     words += [f"T={config.temperature:.3g}"] if tempered else []
     words += [f"beta={config.beta:.3g}"] if jsd else []
     words += [f"match={config.match}"] if matched else []
-    return Guidance(terms, identity, " ".join([*words, f"a={config.alpha:.3g}"]))
+    weights = {str(name): weight for name, weight in config.weights.items()}
+    described = " ".join([*words, f"a={config.alpha:.3g}"])
+    return Described(Objective(terms, weights, config.alpha), identity, described)
+
+
+def _require_meaning(config: DistillConfig, control: Plan) -> None:
+    """Refuse an objective that the task cannot use."""
+    known = control.rows.task.objectives
+    if strange := [name for name in config.weights if name not in ("none", *known)]:
+        raise UserError(
+            f"objective={config.objective!r}: {strange[0]} means nothing for task={config.task!r}: give some of "
+            f"{', '.join(known)}"
+        )
 
 
 def shape(model: PreTrainedModel) -> Shape:
-    """Return what terms must know of a model; 0 where it has no such number."""
+    """Return the sizes of a model that terms need; 0 where it has no such number."""
     return Shape(
         *(getattr(model.config, name, 0) for name in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
     )
@@ -82,17 +95,48 @@ def terms_between(config: DistillConfig, student: Shape, teacher: Shape) -> tupl
     return tuple(term for term in built if term is not None)
 
 
-def _check_tokenizers(config: DistillConfig, control: Plan, names: str) -> None:
-    """Refuse to compare token by token what different tokenizers have cut."""
-    assert control.teacher is not None
-    theirs = load_tokenizer(control.teacher.folder, "teacher")
-    if not same_tokens(control.tokenizer, theirs):
-        raise UserError(
-            f"objective={config.objective!r}: {names} compares token by token, but the student's tokenizer "
-            f"({_named(control.tokenizer)}, of {config.student!r}) is not the teacher's ({_named(theirs)}, of "
-            f"{control.teacher.uri!r}): give an objective of soft, hard, jsd and dkd, or a student with that tokenizer"
-        )
+@dataclass(frozen=True)
+class Read:
+    """A model, its processor, and the name of both in errors."""
+
+    model: PreTrainedModel
+    processor: Processor
+    name: str
 
 
-def _named(tokenizer: PreTrainedTokenizerBase) -> str:
+def require_comparable(
+    config: DistillConfig, rows: Rows, terms: Sequence[ObjectiveTerm], student: Read, teacher: Read
+) -> None:
+    """Check that two models read the same tokens where tokens are compared, and give the layers that are compared.
+
+    Raises:
+        UserError: they do not.
+    """
+    deep = [term for term in terms if term.needs.teacher]
+    if compared := terms if rows.task.per_token else deep:
+        _require_same_tokens(config, rows, ",".join(term.name for term in compared), student, teacher)
+    if deep:
+        inputs = _first_inputs(rows, student.processor)
+        check(student.model, inputs, [name for term in deep for name in term.needs.student], "student")
+        check(teacher.model, inputs, [name for term in deep for name in term.needs.teacher], "teacher")
+
+
+def _first_inputs(rows: Rows, processor: Processor) -> Mapping[str, Any]:
+    features = rows.task.encode(rows.splits.validation.select([0]), processor)
+    return rows.task.collate(processor)([{**features[0], "feature": 0}]).inputs
+
+
+def _require_same_tokens(config: DistillConfig, rows: Rows, names: str, student: Read, teacher: Read) -> None:
+    ours, theirs = student.processor, teacher.processor
+    if ours is None or theirs is None or same_tokens(ours, theirs):
+        return
+    other = "" if rows.task.per_token else " give an objective that compares answers, such as soft, or"
+    raise UserError(
+        f"objective={config.objective!r}: {names} compares token by token, but the student's tokenizer "
+        f"({_named(ours)}, of {student.name!r}) is not the teacher's ({_named(theirs)}, of {teacher.name!r}):{other} "
+        "give a student with that tokenizer"
+    )
+
+
+def _named(tokenizer: Any) -> str:
     return f"{type(tokenizer).__name__}, {len(tokenizer)} entries, padding {tokenizer.padding_side}"

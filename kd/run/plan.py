@@ -1,65 +1,98 @@
-"""A training, decided, before it is carried out."""
+"""The plan of a training, made before anything is trained."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+import pandas as pd
+from transformers import PreTrainedModel
 
-from kd.base.types import ObjectiveTerm, Role, SplitName
+from kd.base.task import Processor
+from kd.base.types import OUTPUTS, Objective, Role, SplitName
 from kd.run.data import Rows
+from kd.run.encode import FeaturesOf
 from kd.run.locate import Located
 from kd.teacher.signal import TeacherSignal
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """A finished teacher, loaded.
+
+    Attributes:
+        located: its files, URI and run.
+        model: with this task's head.
+        processor: beside it.
+    """
+
+    located: Located
+    model: PreTrainedModel
+    processor: Processor
+
+
+class Signals(Protocol):
+    """A teacher's outputs on a training's splits, computed where they are first needed and kept on disk."""
+
+    def train(self, contents: tuple[str, ...] = (OUTPUTS,)) -> TeacherSignal:
+        """Return its outputs over the training features."""
+        ...
+
+    def predictions(self, name: SplitName) -> pd.DataFrame:
+        """Return its predictions on validation or test, as it is served."""
+        ...
+
+
+@dataclass(frozen=True)
 class Plan:
-    """One training, decided.
+    """The plan of one training.
 
     Attributes:
         stage: entry point's name.
         role: teacher, student or distilled.
-        title: run name.
+        method: how it is trained, in words, such as `distill soft T=2`.
+        start: what it starts from, and how many labels it sees, in words.
+        seed: of initialisation, order and dropout.
         model: as initialised.
-        tokenizer: the model's.
-        rows: what it learns and is scored on.
-        identity: what makes the learned weights what they are, seed left out; hashed to the arm.
+        processor: the model's.
+        rows: the data it is trained and scored on.
+        features: the splits of `rows` as the model is fed.
+        identity: everything but the seed that decides the learned weights; hashed to the arm.
         control: the same for the arm's control; None where the arm is a control or a teacher.
-        terms: comparisons with the teacher.
-        weights: of each term by its name; 1 where not named.
-        alpha: weight of them all.
-        teacher: the teacher's files and URI; None for a teacher.
-        signal: gives the teacher's outputs for "train", "validation" or "test", and which: logits alone where not said;
-            None for a teacher.
-        guide: the teacher's model; None for a teacher.
-        explained: examples on which attributions are compared with the teacher's.
-        teacher_labels: how many labels the teacher has seen, where they are others than the student's; else empty.
+        objective: comparisons with the teacher; without terms for a teacher and a control.
+        teacher: None for a teacher.
+        signals: the teacher's outputs; None for a teacher.
+        explained: number of examples on which attributions are compared with the teacher's.
+        teacher_labels: number of labels the teacher has seen, where they are not the student's; else empty.
     """
 
     stage: str
     role: Role
-    title: str
+    method: str
+    start: str
+    seed: int
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    processor: Processor
     rows: Rows
+    features: FeaturesOf
     identity: Mapping[str, Any]
-    control: Mapping[str, Any] | None
-    terms: tuple[ObjectiveTerm, ...]
-    alpha: float
-    teacher: Located | None
-    signal: "Signals | None"
-    weights: Mapping[str, float] = field(default_factory=dict)
-    guide: PreTrainedModel | None = None
+    control: Mapping[str, Any] | None = None
+    objective: Objective = Objective()  # noqa: RUF009
+    teacher: Teacher | None = None
+    signals: Signals | None = None
     explained: int = 0
     teacher_labels: str = ""
 
     @property
-    def contents(self) -> tuple[str, ...]:
-        """What the terms compare of the teacher."""
-        return ("logits", *sorted({name for term in self.terms for name in term.needs.teacher}))
+    def label(self) -> str:
+        """Name of the arm in tables; tag `kd.label`."""
+        return f"{self.method} · {self.start}"
+
+    @property
+    def title(self) -> str:
+        """Name of the run, for people."""
+        return titled(self.label, self.seed)
 
 
-class Signals(Protocol):
-    """Gives the teacher's outputs for a split."""
-
-    def __call__(self, name: SplitName, contents: tuple[str, ...] = ("logits",)) -> TeacherSignal: ...  # noqa: D102
+def titled(label: str, seed: int | str) -> str:
+    """Return the name of the run of an arm on one seed."""
+    return f"{label} · seed {seed}"

@@ -1,4 +1,4 @@
-"""A finished run's model becomes a registered version, with its lineage."""
+"""Register the model of a finished run as a version, with its lineage."""
 
 from collections.abc import Iterable
 
@@ -71,7 +71,7 @@ def _about_model(config: RowOptions, record: RunRecord) -> str:
 
 
 def about_version(record: RunRecord) -> str:
-    """Say in Markdown what a version is, how it scores and what it costs."""
+    """Describe a version in Markdown: what it is, how it scores and what it costs."""
     lines = [f"**{record.name}**", ""]
     if origin := record.tags.get("kd.exported_from"):
         lines += [f"Exported from `{origin}` as {record.tags['kd.format']}.", ""]

@@ -1,13 +1,13 @@
-"""Fine-tune pretrained weights: the teacher."""
+"""The plan of a teacher: pretrained weights, fine-tuned."""
 
 from transformers import set_seed
 
 from kd import tracking
 from kd.base.console import say
-from kd.config import StudentConfig, TeacherConfig, narrowed
-from kd.models.load import fit_together, load_tokenizer
+from kd.config import TeacherConfig, TeachingOptions, narrowed
 from kd.run import student
 from kd.run.data import Rows
+from kd.run.encode import encoder
 from kd.run.execute import Where, train
 from kd.run.identity import shared_identity
 from kd.run.locate import locate
@@ -15,11 +15,16 @@ from kd.run.plan import Plan
 from kd.run.register import register
 
 
-def finished(config: StudentConfig, rows: Rows, where: Where) -> str:
-    """Return the URI of the teacher: the finished one given, or one trained here and registered."""
-    if config.teacher.startswith(("models:/", "runs:/")):
-        return tracking.stored_model(config.teacher, "teacher").uri  # an alias moved meanwhile changes nothing
-    options = narrowed(TeacherConfig, config)
+def finished(config: TeachingOptions, rows: Rows, where: Where) -> str:
+    """Return the URI of the teacher: a finished one that is given, or one that is trained now and registered."""
+    if config.teacher_is_finished:
+        return tracking.stored_model(config.teacher, "teacher").uri  # resolved: its alias may move meanwhile
+    options = narrowed(
+        TeacherConfig,
+        config,
+        epochs=config.teacher_epochs or config.epochs,
+        learning_rate=config.teacher_learning_rate or config.learning_rate,
+    )
     decided = plan(options, rows)
     student.require_shape(config, decided.model)
     outcome = train(decided, options, where)
@@ -32,29 +37,25 @@ def finished(config: StudentConfig, rows: Rows, where: Where) -> str:
 
 
 def plan(config: TeacherConfig, rows: Rows) -> Plan:
-    """Decide the training of a teacher.
+    """Plan the training of a teacher.
 
     Raises:
-        UserError: the weights are not there or not safe to load.
+        UserError: the weights do not exist or are not safe to load.
     """
     source = locate(config.teacher, "teacher")
     set_seed(config.seed)
-    model = rows.task.load_model(source.folder, "teacher", finished=False)
-    tokenizer = load_tokenizer(source.folder, "teacher")
-    fit_together(model, tokenizer, "teacher", config.max_length)
+    model, processor = rows.task.load(source.folder, "teacher", finished=False)
     labels = f" · {len(rows.train)} labels" if config.labelled else ""
     short = source.uri.removeprefix("builtin:").rstrip("/").rpartition("/")[2]
     return Plan(
         stage="teacher",
         role="teacher",
-        title=f"teacher {short} · {model.config.num_hidden_layers} layers{labels} · seed {config.seed}",
+        method=f"teacher {short}",
+        start=f"{model.config.num_hidden_layers} layers{labels}",
+        seed=config.seed,
         model=model,
-        tokenizer=tokenizer,
+        processor=processor,
         rows=rows,
+        features=encoder(config, rows, processor),
         identity={**shared_identity(config, rows), "role": "teacher", "source": source.digest},
-        control=None,
-        terms=(),
-        alpha=0.0,
-        teacher=None,
-        signal=None,
     )

@@ -1,12 +1,13 @@
-"""Transfer rows: text without labels on which a student learns from its teacher alone."""
+"""Transfer rows: rows without labels, on which a student learns from its teacher alone."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from datasets import Dataset
 
 from kd.base.console import say
+from kd.base.task import Filters
 from kd.base.types import REST, UserError
 from kd.config import DistillConfig
 from kd.data.digests import digest
@@ -17,13 +18,21 @@ from kd.run.plan import Plan
 
 
 def with_transfer(config: DistillConfig, rows: Rows) -> Rows:
-    """Return the rows with those that `transfer` names beside them; nothing of these but the inputs is read.
+    """Return the data with the rows that `transfer` names added; of these only the inputs are read.
 
     Raises:
         UserError: they cannot be read, or all of them are in validation or test.
     """
     if not config.transfer:
         return rows
+    if not rows.task.target:
+        raise UserError(
+            f"transfer={config.transfer!r} means nothing for task={config.task!r}, which has no column of labels that "
+            "could be left out: leave it out"
+        )
+    if (config.transfer_confidence or config.transfer_balance) and not hasattr(rows.task, "trusted"):
+        option = "transfer_confidence" if config.transfer_confidence else "transfer_balance"
+        raise UserError(f"{option} means nothing for task={config.task!r}, which has no classes: leave it out")
     named = f"transfer={config.transfer!r}"
     if config.transfer == REST and rows.rest is None:
         raise UserError(f"{named}: labelled={config.labelled} is all training rows, and leaves none")
@@ -31,21 +40,21 @@ def with_transfer(config: DistillConfig, rows: Rows) -> Rows:
     kept = without_shared(found, (rows.splits.validation, rows.splits.test), rows.task.inputs)
     if not len(kept):
         raise UserError(
-            f"{named}: all {len(found)} rows have the text or the group of a validation or test row, which would give "
-            "those away: give other text"
+            f"{named}: all {len(found)} rows have the text or the group of a validation or test row, so no score would "
+            "be honest: give other text"
         )
     if config.group_column and config.transfer != REST and found["group"][:] == found["example_id"][:]:
         say(
             f"{named} has no column '{config.group_column}': rows with the text of a validation or test row are left "
-            "out, and of their groups nothing is known"
+            "out, but rows of their groups cannot be recognised"
         )
     dropped = len(found) - len(kept)
     said = f"; {dropped} that are in validation or test were left out" if dropped else ""
     say(f"{named}: {len(kept)} rows without labels{said}")
     if not config.epoch_rows:
         say(
-            f"Its control has {len(rows.train)} rows an epoch, this student {len(rows.train) + len(kept)}: for as many "
-            "steps give both the same epoch_rows"
+            f"Its control has {len(rows.train)} rows an epoch, this student {len(rows.train) + len(kept)}: for equally "
+            "many steps give both the same epoch_rows"
         )
     try:
         whole = joined(rows.train, kept, rows.task.inputs, rows.task.target)
@@ -64,18 +73,18 @@ def _read(config: DistillConfig, rows: Rows, named: str) -> Dataset:
     try:
         return load_inputs(DataRequest(config.transfer, rows.task.inputs, "", group=config.group_column))
     except UserError as error:
-        told = str(error)
-        if told.startswith("--dataset="):
-            raise UserError(told.replace("--dataset=", "transfer=", 1)) from error
-        raise UserError(f"{named}: {told}") from error
+        message = str(error)
+        if message.startswith("--dataset="):
+            raise UserError(message.replace("--dataset=", "transfer=", 1)) from error
+        raise UserError(f"{named}: {message}") from error
 
 
 def identity_of(rows: Rows) -> dict[str, Any]:
-    """Return what of the transfer rows makes the learned weights what they are."""
-    asked = rows.transfer
-    if asked is None:
+    """Return the digest and options of transfer rows that decide the learned weights."""
+    transfer = rows.transfer
+    if transfer is None:
         return {}
-    return {"transfer": asked.own, "confidence": asked.confidence, "balanced": asked.balanced}
+    return {"transfer": transfer.own, "confidence": transfer.confidence, "balanced": transfer.balanced}
 
 
 def in_words(config: DistillConfig) -> str:
@@ -86,25 +95,28 @@ def in_words(config: DistillConfig) -> str:
     return f" + {short_name(config.transfer)}{sure}{' balanced' if config.transfer_balance else ''}"
 
 
-def trusted_rows(plan: Plan, seed: int) -> np.ndarray:
-    """Return the positions of the rows to train on: those with labels, and of the others those the filters keep.
+def trusted_features(plan: Plan, seed: int) -> np.ndarray:
+    """Return the positions of the features to train on: all with labels, and the others that the filters keep.
 
-    The teacher is asked about all of them, once, so filters of other strength find its outputs.
+    The teacher runs over all of them once, so that other thresholds reuse its outputs.
 
     Raises:
         UserError: the filters leave no transfer row.
     """
-    asked, first = plan.rows.transfer, len(plan.rows.train)
-    assert asked is not None
-    assert plan.signal is not None
-    kept = np.ones(asked.count, dtype=bool)
-    if asked.confidence or asked.balanced:
-        logits = plan.signal("train").all_logits()[first:]
-        kept = plan.rows.task.trusted(logits, asked.confidence, asked.balanced, seed)
-        if not kept.any():
-            raise UserError(
-                f"transfer_confidence={asked.confidence}: the teacher is as sure as that of none of the {asked.count} "
-                "transfer rows: lower it"
-            )
-        say(f"{kept.sum()} of {asked.count} transfer rows are kept by what the teacher says of them")
+    transfer = plan.rows.transfer
+    assert transfer is not None
+    assert plan.signals is not None
+    of_example = plan.features("train")["example"]
+    first = int(np.count_nonzero(of_example < len(plan.rows.train)))
+    if not (transfer.confidence or transfer.balanced):
+        return np.arange(len(of_example))
+    outputs = {name: values[first:] for name, values in plan.signals.train().all_outputs().items()}
+    kept = cast(Filters, plan.rows.task).trusted(outputs, transfer.confidence, transfer.balanced, seed)
+    if not kept.any():
+        raise UserError(
+            f"transfer_confidence={transfer.confidence}: the teacher is that sure of none of the {transfer.count} "
+            "transfer rows: lower it"
+        )
+    rows = len(np.unique(of_example[first:][kept]))
+    say(f"{rows} of {transfer.count} transfer rows are kept by the teacher's answers")
     return np.concatenate([np.arange(first), first + np.flatnonzero(kept)])

@@ -1,9 +1,6 @@
 """A trial that one process runs: signs of life, reports, and its one end."""
 
 import contextlib
-import multiprocessing
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +18,7 @@ from kd.base.types import Pruned
 from kd.search.retries import Reason
 
 if TYPE_CHECKING:
-    from kd.search.study import Study
+    from kd.search.optuna_study import Study
 
 HEARTBEAT_S = 10
 GRACE_S = 60
@@ -34,7 +31,7 @@ class Superseded(Exception):
 
 
 @dataclass(frozen=True)
-class Claim:
+class RunningTrial:
     """A trial that this process runs."""
 
     study: "Study"
@@ -48,7 +45,7 @@ class Claim:
 
     @contextmanager
     def alive(self) -> Iterator[None]:
-        """Give signs of life meanwhile, and end this process where the one that started it is gone."""
+        """Give signs of life meanwhile."""
         self._beat()
         over = threading.Event()
         thread = threading.Thread(target=self._beat_until, args=(over,), daemon=True)
@@ -60,21 +57,14 @@ class Claim:
             thread.join()
 
     def _beat_until(self, over: threading.Event) -> None:
-        parent = multiprocessing.parent_process()
-        beaten = time.monotonic()
-        while not over.wait(1):
-            if parent is not None and not parent.is_alive():
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-            if time.monotonic() - beaten >= HEARTBEAT_S:
-                beaten = time.monotonic()
-                try:
-                    self._beat()
-                except Exception as error:  # it tries again; the trial itself will tell what is wrong with the storage
-                    say(f"Warning: no sign of life written for trial {self.number}: {error}")
+        while not over.wait(HEARTBEAT_S):
+            try:
+                self._beat()
+            except Exception as error:  # it tries again; the trial itself reports what is wrong with the storage
+                say(f"Warning: no sign of life written for trial {self.number}: {error}")
 
     def _beat(self) -> None:
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # told when it ends
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # reported when it ends
             beat(self.study.storage, self.inner._trial_id)
 
     @contextmanager
@@ -108,14 +98,14 @@ class Claim:
         """Report a validation.
 
         Raises:
-            Pruned: the trial is not worth going on with; it is told so to the study. The last step prunes nothing.
+            Pruned: the trial is not worth continuing, and has been ended so. The last step prunes nothing.
         """
         if len(self.study.inner.directions) > 1:
             return  # Optuna prunes with one direction only
         with self._held():
             self.inner.report(value, step)
         if not last and self.inner.should_prune():
-            self._tell(TrialState.PRUNED)
+            self._end(TrialState.PRUNED)
             raise Pruned(f"trial {self.number} at {value:.4g} after {step} epochs, when others had done better")
 
     def complete(self, values: Sequence[float], excess: Mapping[str, float]) -> None:
@@ -123,18 +113,18 @@ class Claim:
         with self._held():
             for name, value in excess.items():
                 self.inner.set_constraint(name, value)
-        self._tell(TrialState.COMPLETE, values)
+        self._end(TrialState.COMPLETE, values)
 
     def fail(self, reason: Reason, text: str) -> None:
         """End the trial as failed."""
         with contextlib.suppress(Superseded):  # it has failed already
             self.note(**{REASON: reason, TEXT: text})
-            self._tell(TrialState.FAIL)
+            self._end(TrialState.FAIL)
 
-    def _tell(self, state: TrialState, values: Sequence[float] | None = None) -> None:
+    def _end(self, state: TrialState, values: Sequence[float] | None = None) -> None:
         with self._held():
-            told = self.inner.study.tell(self.inner, values, state, skip_if_finished=True)
-            if told.state != state:
+            ended = self.inner.study.tell(self.inner, values, state, skip_if_finished=True)
+            if ended.state != state:
                 raise optuna.exceptions.UpdateFinishedTrialError
 
 

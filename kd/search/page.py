@@ -8,7 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import plot_optimization_history, plot_param_importances, plot_pareto_front, plot_slice
 
-from kd.search.study import Study
+from kd.search.optuna_study import Study
 
 FEWEST = 2
 """Complete trials, and values of a parameter, that a picture of parameters needs."""

@@ -2,41 +2,45 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from optuna.storages import BaseStorage
+
 from kd import tracking
 from kd.base.console import hushed, say
+from kd.base.hashing import fingerprint
+from kd.base.task import Task
 from kd.base.types import UserError
-from kd.config import HpoConfig
+from kd.config import HpoConfig, default_of
 from kd.config.hpo import LIMITED
 from kd.models.precision import resolve_precision
 from kd.run import student
 from kd.run.data import Rows, describe, short_name
 from kd.run.distill import planned
-from kd.run.identity import fingerprint
 from kd.run.locate import Located
+from kd.run.plan import Teacher
+from kd.search.optuna_study import Sampling, Study
 from kd.search.storage import existing, open_storage, open_study, place_of, unbroken
-from kd.search.study import Sampling
-from kd.search.trial import Arm, Bench, options, rows_of
+from kd.search.trial import Arm, Context, options
 from kd.space import OF_TEACHER, SEARCHABLE, Space, as_json, check_space, for_control, load_space, within
 from kd.space.parameters import combinations, ends, with_conditions
-from kd.tasks import TASKS
-from kd.tasks.base import Task
+from kd.sweep.cells import rows_of
+from kd.tasks import task_named
 
 ARMS = {"distill": ("distill",), "control": ("control",), "both": ("control", "distill")}
 
 
 @dataclass(frozen=True)
-class Setting:
+class SearchPlan:
     """A search; it can be sent to another process.
 
     Attributes:
         config: its options; the teacher resolved to a version.
         experiment: name of the experiment.
         name: of the study; those of the control, of retrainings and of the lead are named after it.
-        place: of the studies; may hold a password.
+        place: of the studies; it may contain a password.
         directions: what is optimised, and whether higher is better.
         spaces: by arm.
         identities: what each arm's search is, in JSON's types; commands that differ in it cannot share a study.
@@ -74,17 +78,21 @@ class Setting:
             found.append(Arm(arm, space, search, finals))
         return found
 
+    def leads(self, storage: BaseStorage) -> Study:
+        """Open the study of who leads: each lead is a slot of its own."""
+        return open_study(storage, f"{self.name}-lead", {"done": True}, {}, Sampling("random", "none", 1, 0))
+
 
 @contextmanager
-def at_work(setting: Setting, parent: str) -> Iterator[tuple[Bench, list[Arm]]]:
+def at_work(plan: SearchPlan, parent: str) -> Iterator[tuple[Context, list[Arm]]]:
     """Open everything that a process needs to run trials; `parent` is the id of the run they are nested in."""
-    with tracking.session(setting.experiment), unbroken(setting.place):
-        yield bench_of(setting, tracking.Run(parent)), setting.arms()
+    with tracking.session(plan.experiment), unbroken(plan.place):
+        yield context_of(plan, tracking.Run(parent)), plan.arms()
 
 
-def bench_of(setting: Setting, parent: tracking.Run) -> Bench:
+def context_of(plan: SearchPlan, parent: tracking.Run) -> Context:
     """Return where trials of this search are run."""
-    return Bench(setting.config, setting.directions, setting.experiment, parent)
+    return Context(plan.config, plan.directions, plan.experiment, parent)
 
 
 _ROWS = {
@@ -94,32 +102,33 @@ _ROWS = {
 """Options that say on what an arm is trained, where they are given."""
 
 
-def prepare(config: HpoConfig, experiment: str) -> Setting:
+def prepare(config: HpoConfig, experiment: str) -> SearchPlan:
     """Read the rows, find the teacher, and check the space.
 
     Raises:
-        UserError: whatever is wrong with them, before anything is trained.
+        UserError: one of them is wrong; nothing has been trained.
     """
     named = f"space={config.space!r}"
     space = _space(config, named)
     spaces = {arm: space if arm == "distill" else for_control(space) for arm in ARMS[config.arm]}
     if not all(spaces.values()):
         raise UserError(f"{named} searches nothing that a student without a teacher has: add learning_rate, say")
-    directions = _directions(config, TASKS[config.task])
+    directions = _directions(config, task_named(config.task))
     rows = rows_of(config, config.seed)
     describe(config, rows)
-    located, teacher = student.find_teacher(config, rows)
+    teacher = student.find_teacher(config, rows)
+    located = teacher.located
     config = replace(config, teacher=located.uri)  # a version registered meanwhile changes nothing
-    _check_layers(config, space, rows, (located, teacher), named)
+    _check_layers(config, space, rows, teacher, named)
     identities = {arm: _identity(config, arm, each, rows, located) for arm, each in spaces.items()}
     shared = {**_identity(config, "distill", space, rows, located), "store": tracking.tracking_uri()}
     name = config.study_name or f"{short_name(config.dataset)}-{fingerprint({**shared, 'experiment': experiment})[:8]}"
-    return Setting(config, experiment, name, place_of(config.storage, name), directions, spaces, identities)
+    return SearchPlan(config, experiment, name, place_of(config.storage, name), directions, spaces, identities)
 
 
 def _space(config: HpoConfig, named: str) -> Space:
     """Return the space of the distilled student, read and checked."""
-    task = TASKS[config.task]
+    task = task_named(config.task)
     space = load_space(config.space, task.spaces)
     if config.space in task.spaces:
         space = _without_given(space, config)
@@ -134,8 +143,7 @@ def _space(config: HpoConfig, named: str) -> Space:
 
 def _without_given(space: Space, config: HpoConfig) -> Space:
     """Leave out of a built-in space what the command line decides."""
-    defaults = {field.name: field.default for field in fields(HpoConfig)}
-    given = {one.name for one in space if getattr(config, one.name) != defaults[one.name]}
+    given = {one.name for one in space if getattr(config, one.name) != default_of(config, one.name)}
     if given:
         say(f"Not searched, because given: {', '.join(f'{name}={getattr(config, name)}' for name in sorted(given))}")
     if "," in config.student_layers or (config.student and not config.student_layers):
@@ -156,7 +164,7 @@ def _directions(config: HpoConfig, task: type[Task]) -> dict[str, bool]:
     return dict(sorted(((name, known[name]) for name in wanted), key=lambda pair: pair[0] in LIMITED))
 
 
-def _check_layers(config: HpoConfig, space: Space, rows: Rows, teacher: tuple[Located, Any], named: str) -> None:
+def _check_layers(config: HpoConfig, space: Space, rows: Rows, teacher: Teacher, named: str) -> None:
     """Build a student of every shape that the space may draw."""
     names = ("student_layers", "initialisation")
     points = combinations(with_conditions(space, names), ends)
@@ -165,7 +173,7 @@ def _check_layers(config: HpoConfig, space: Space, rows: Rows, teacher: tuple[Lo
         params = dict(shape)
         try:
             with hushed():
-                student.initialise(options(config, "control", params, config.seed), rows, *teacher)
+                student.initialise(options(config, "control", params, config.seed), rows, teacher)
         except UserError as error:
             raise UserError(f"{named}: {error}" if shape else str(error)) from error
 
@@ -183,34 +191,38 @@ def _identity(config: HpoConfig, arm: str, space: Space, rows: Rows, teacher: Lo
         "test": rows.test_digest,
         "teacher": teacher.digest,
         "precision": resolve_precision(config.precision),
-        **{name: getattr(config, name) for name in ("seed", "max_train", "max_length", "student")},
+        **{name: getattr(config, name) for name in ("seed", "max_train", "student")},
+        **rows.task.identity(),
         **({"student_config": config.student_settings} if config.student_config else {}),
         **{name: getattr(config, name) for name in left},
         **{name: value for name in _ROWS[arm] if (value := getattr(config, name))},
     }
 
 
-def teach(bench: Bench) -> tuple[int, int]:
+def teach(context: Context) -> tuple[int, int]:
     """Have the teacher read the training rows, once for all trials here; returns (times it read, rows it read)."""
-    seeds = (bench.config.seed, *(bench.config.seed_list if bench.config.max_train else ()))  # each has its own subset
-    arm = "control" if bench.config.arm == "control" else "distill"
+    seeds = (
+        context.config.seed,
+        *(context.config.seed_list if context.config.max_train else ()),
+    )  # each has its own subset
+    arm = "control" if context.config.arm == "control" else "distill"
     passes = read = 0
     for seed in seeds:
-        rows = rows_of(bench.config, seed)
+        rows = rows_of(context.config, seed)
         with hushed():
-            plan = planned(options(bench.config, arm, {}, seed), rows)
-        if plan.signal is not None and (computed := plan.signal("train", plan.contents).computed):
+            plan = planned(options(context.config, arm, {}, seed), rows)
+        if plan.signals is not None and (computed := plan.signals.train(plan.objective.contents).computed):
             passes, read = passes + 1, read + computed
     return passes, read
 
 
-def first_tries(setting: Setting, arm: Arm) -> list[dict[str, Any]]:
-    """Return the parameters that `warm_start` names, as far as the space holds them, best first.
+def first_tries(plan: SearchPlan, arm: Arm) -> list[dict[str, Any]]:
+    """Return the parameters that `warm_start` names, as far as the space has them, best first.
 
     Raises:
         UserError: there is no such study or version, or nothing of it fits.
     """
-    source = setting.config.warm_start
+    source = plan.config.warm_start
     if not source:
         return []
     if source.startswith("models:/"):
@@ -218,13 +230,13 @@ def first_tries(setting: Setting, arm: Arm) -> list[dict[str, Any]]:
     else:
         names = (f"{source}-control", source) if arm.name == "control" else (source,)
         elsewhere = place_of("", source)  # without `storage` each study is a file of its own
-        apart = not setting.config.storage and Path(elsewhere).exists()
+        apart = not plan.config.storage and Path(elsewhere).exists()
         found = existing(open_storage(elsewhere) if apart else arm.search.storage, names)
-        given = [trial.attempt.params for trial in found[: setting.config.top_k]]
+        given = [trial.attempt.params for trial in found[: plan.config.top_k]]
     fitting = [within(arm.space, params) for params in given]
     for left_out in sorted({word for _, words in fitting for word in words}):
         say(f"Note: warm_start={source!r}: {left_out}")
     first = [params for params, _ in fitting if params]
     if not first:
-        raise UserError(f"warm_start={source!r} has no parameters that the space of {arm.name} holds: leave it out")
+        raise UserError(f"warm_start={source!r} has no parameters that are in the space of {arm.name}: leave it out")
     return first

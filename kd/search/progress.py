@@ -10,10 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from kd import tracking
 from kd.base.console import console, say
-from kd.search.leader import Course
-from kd.search.lease import Claim
+from kd.search.lease import RunningTrial
+from kd.search.optuna_study import Study, Trial
 from kd.search.retries import ended
-from kd.search.study import Study, Trial
+from kd.search.schedule import Goal
 from kd.search.trial import Arm
 
 
@@ -38,14 +38,14 @@ class Follower:
 
     Attributes:
         arms: the studies.
-        course: what was asked.
+        goal: what is wanted.
         names: of what is optimised.
         at_once: how many trials run at a time.
         parent: run that takes the curves; None where another process leads.
     """
 
     arms: Sequence[Arm]
-    course: Course
+    goal: Goal
     names: Sequence[str]
     at_once: int
     parent: tracking.Run | None
@@ -75,8 +75,8 @@ class Follower:
     def update(self) -> None:
         """Show what has ended since the last time."""
         for arm in self.arms:
-            slots = self.course.slots[arm.name]
-            self._tell(arm, len(slots))
+            slots = self.goal.slots[arm.name]
+            self._report(arm, len(slots))
             done = len(ended(slots, arm.search.attempts()))
             self._bar(arm.search, f"{arm.name}: trials", done, len(slots), self._outlook(arm, len(slots) - done))
             if finals := arm.finals.attempts():
@@ -84,7 +84,7 @@ class Follower:
                 complete = sum(one.state == "complete" for one in finals)
                 self._bar(arm.finals, f"{arm.name}: retraining", complete, len(names), "")
 
-    def step(self, claim: Claim, epoch: int, value: float) -> None:
+    def step(self, claim: RunningTrial, epoch: int, value: float) -> None:
         """Show how far the trial is that this process runs."""
         bar = self.bars.get(claim.study.name)
         if bar is not None:
@@ -106,25 +106,25 @@ class Follower:
             words.append(f"about {duration(rounds * sum(taken) / len(taken))} of trials left")
         return ", ".join(words)
 
-    def _tell(self, arm: Arm, asked: int) -> None:
+    def _report(self, arm: Arm, wanted: int) -> None:
         for trial in arm.search.trials():
             key = (arm.search.name, trial.attempt.number)
             if key in self.shown or trial.attempt.state in ("waiting", "running"):
                 continue
             self.shown.add(key)
-            say(self._line(arm, trial, asked))
+            say(self._line(arm, trial, wanted))
             if self.parent is not None and trial.attempt.state == "complete" and (best := arm.search.ranked()[:1]):
                 figure = {f"hpo/{arm.name}/best_{self.names[0]}": best[0].values[0]}
                 self.parent.log_metrics(figure, step=trial.attempt.number)
 
-    def _line(self, arm: Arm, trial: Trial, asked: int) -> str:
-        done = len(ended(self.course.slots[arm.name], arm.search.attempts()))
+    def _line(self, arm: Arm, trial: Trial, wanted: int) -> str:
+        done = len(ended(self.goal.slots[arm.name], arm.search.attempts()))
         found = ", ".join(f"{name} {value:.4g}" for name, value in zip(self.names, trial.values, strict=False))
         state = found if trial.attempt.state == "complete" else trial.attempt.state
         if trial.attempt.state == "failed":
             state += f" ({trial.why})"
         if not trial.feasible:
             state += ", outside the constraints"
-        parts = [state, in_words(trial.attempt.params), self._outlook(arm, asked - done)]
+        parts = [state, in_words(trial.attempt.params), self._outlook(arm, wanted - done)]
         text = " · ".join(part for part in parts if part)
-        return f"{arm.name} trial {trial.attempt.number} ({done} of {asked}): {text}"
+        return f"{arm.name} trial {trial.attempt.number} ({done} of {wanted}): {text}"

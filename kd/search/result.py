@@ -1,11 +1,11 @@
 """The end of a search: the winner by fresh seeds on validation, scored once on test, compared and registered."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
 from kd import tracking
+from kd.base.budgets import budgets_of
 from kd.base.console import console, hushed, say
 from kd.base.types import Refused, RunRecord, UserError
 from kd.config import CompareConfig
@@ -16,18 +16,16 @@ from kd.run.baselines import log_baselines
 from kd.run.distill import planned
 from kd.run.execute import Outcome, Where
 from kd.run.fit import score_test
+from kd.run.plan import titled
 from kd.run.register import register
-from kd.search.leader import finalists
-from kd.search.result_tables import finalist_tables, told
+from kd.search.optuna_study import Trial
+from kd.search.result_tables import finalist_tables, winner_lines
 from kd.search.retries import counting
-from kd.search.study import Trial
-from kd.search.trial import Arm, Bench, options, rows_of
-from kd.serving.measure import measure_apart
-
-LATENCY = "profile/latency_ms_p95"
-ANEW = re.compile(r"^(trial \d+ anew · |tuned )")
-"""What a retraining is called in front of its plan's title, before and after it has been scored."""
-BUDGETS = ("latency_budget_ms", "ram_budget_mib", "size_budget_mib")
+from kd.search.schedule import finalists
+from kd.search.trial import Arm, Context, options
+from kd.serving.measure import is_profiled, measure_apart
+from kd.sweep.cells import rows_of
+from kd.sweep.costs import beside
 
 
 @dataclass(frozen=True)
@@ -59,52 +57,51 @@ class Finalist:
         return "false" not in [value for tag, value in self.record.tags.items() if tag.startswith("kd.fits_")]
 
 
-def conclude(bench: Bench, arms: Sequence[Arm]) -> None:
+def conclude(context: Context, arms: Sequence[Arm]) -> None:
     """Pick the winners, score them on test, compare them, register the best on validation, and say it all.
 
     Raises:
         UserError: no trial could be retrained on every fresh seed.
         Refused: none of those retrained keeps the budgets.
     """
-    sign = 1 if next(iter(bench.directions.values())) else -1
+    sign = 1 if next(iter(context.directions.values())) else -1
     winners, texts = [], []
     for arm in arms:
-        field = _retrained(bench, arm)
+        field = _retrained(context, arm)
         fitting = [one for one in field if one.fits]
         winner = max(fitting, key=lambda one: sign * one.mean) if fitting else None
-        table, markdown = finalist_tables(bench.directions, field, winner)
+        table, markdown = finalist_tables(context.directions, field, winner)
         console.print(table)
         if winner is None:
             raise Refused(f"none of the {len(field)} trials that were retrained keeps the budgets; nothing was scored")
-        lines = told(bench.directions, arm.search, winner)
+        lines = winner_lines(context.directions, arm.search, winner)
         for line in lines:
             say(line)
-        bench.parent.log_metrics(_optimism(arm, winner, sign))
+        context.parent.log_metrics(_optimism(arm, winner, sign))
         winners.append(winner)
         texts += [f"**{arm.name}**", markdown, *lines]
     for winner in winners:
-        _score(bench, winner, next((one for one in winners if one.arm == "control"), winner))
-    texts += _verdict(bench, winners)
-    texts.append(_register(bench, winners, sign))
-    bench.parent.describe("\n\n".join([*texts, "Pictures: Artifacts, search.html and report.html."]))
+        _score(context, winner, next((one for one in winners if one.arm == "control"), winner))
+    texts += _verdict(context, winners)
+    texts.append(_register(context, winners, sign))
+    context.parent.describe("\n\n".join([*texts, "Pictures: Artifacts, search.html and report.html."]))
 
 
-def _retrained(bench: Bench, arm: Arm) -> list[Finalist]:
+def _retrained(context: Context, arm: Arm) -> list[Finalist]:
     """Return the best trials that have a model for every fresh seed; the first model of each is profiled, alone."""
     alive = counting(arm.finals.attempts())
     ended = {trial.attempt.number: trial for trial in arm.finals.trials()}
     found = []
-    for trial in finalists(arm.search, bench.config.top_k):
-        names = [f"{trial.attempt.number}/{seed}" for seed in bench.config.seed_list]
+    for trial in finalists(arm.search, context.config.top_k):
+        names = [f"{trial.attempt.number}/{seed}" for seed in context.config.seed_list]
         anew = [ended[alive[name].number] for name in names if name in alive and alive[name].state == "complete"]
         if len(anew) < len(names):
             say(f"Note: trial {trial.attempt.number} failed on a fresh seed, and is left out")
             continue
         run_id = str(anew[0].notes["run_id"])
-        known = tracking.record(run_id).metrics
-        if LATENCY not in known or any(getattr(bench.config, budget) for budget in BUDGETS):
+        if not is_profiled(tracking.record(run_id).metrics) or budgets_of(context.config):
             say(f"Measuring trial {trial.attempt.number}, retrained, in a fresh process")
-            measure_apart(str(anew[0].notes["model"]), run_id, bench.config)
+            measure_apart(str(anew[0].notes["model"]), run_id, context.config)
         values = tuple(one.values[0] for one in anew)
         found.append(Finalist(arm.name, trial, tuple(anew), values, tracking.record(run_id)))
     if not found:
@@ -122,60 +119,56 @@ def _optimism(arm: Arm, winner: Finalist, sign: int) -> dict[str, float]:
     }
 
 
-def _score(bench: Bench, winner: Finalist, control: Finalist) -> None:
+def _score(context: Context, winner: Finalist, control: Finalist) -> None:
     """Score each fresh-seed model of a winner on test, once; its runs now count as results."""
     stage = "distill" if winner.arm == "distill" else "student"
     for one in winner.anew:
         run = tracking.Run(str(one.notes["run_id"]))
         record = tracking.record(run.run_id)
-        tags = {"kd.stage": stage, "mlflow.runName": f"tuned {ANEW.sub('', record.name)}"}
+        tags = {"kd.stage": stage}
+        if record.tags["kd.stage"] == "trial":  # else it has been scored before
+            label = f"tuned {record.label}"
+            tags |= {"kd.label": label, "mlflow.runName": titled(label, record.tags["kd.seed"])}
         if winner is not control:
-            tags |= {"kd.control_arm": control.record.tags["kd.arm"], "kd.tuned": "true"}  # and held against tuned
+            tags |= {"kd.control_arm": control.record.tags["kd.arm"], "kd.tuned": "true"}  # as its control is
         if record.tags.get("kd.test_scored") != "true":
             seed = int(one.attempt.params["seed"])
-            given = options(bench.config, winner.arm, winner.trial.attempt.params, seed)
-            rows = rows_of(bench.config, seed)
+            given = options(context.config, winner.arm, winner.trial.attempt.params, seed)
+            rows = rows_of(context.config, seed)
             stored = tracking.stored_model(str(one.notes["model"]), "model")
-            trained = rows.task.load_model(stored.folder, "model", finished=True)
+            trained, _ = rows.task.load(stored.folder, "model", finished=True)
             with hushed():
                 plan = planned(given, rows)
+            run.set_tags({"mlflow.runName": f"tuned {plan.title}"})
             score_test(replace(plan, model=trained), given, run)
-            log_baselines(rows, given, Where(bench.experiment, bench.parent))
+            log_baselines(rows, given, Where(context.experiment, context.parent))
         run.set_tags(tags)
 
 
-def _verdict(bench: Bench, winners: Sequence[Finalist]) -> list[str]:
+def _verdict(context: Context, winners: Sequence[Finalist]) -> list[str]:
     """Compare the winners' fresh seeds, with their teacher and the trivial baselines; returns the answers."""
     ids = [str(one.notes["run_id"]) for winner in winners for one in winner.anew]
-    digest = winners[0].record.tags["kd.test_digest"]
-    trivial = f"tags.`kd.role` = 'trivial' and tags.`kd.test_digest` = '{digest}'"
-    guide = bench.config.teacher
-    records = [*map(tracking.record, ids)]
-    rows = {record.tags["kd.dataset_digest"] for record in records}
-    simple = [one for one in tracking.runs([bench.experiment], trivial) if one.tags["kd.dataset_digest"] in rows]
-    metric = next(iter(bench.directions))
-    records += simple
-    if guide.startswith(("models:/", "runs:/")):
-        records.append(tracking.record(tracking.stored_model(guide, "teacher").run_id))
-    asked = CompareConfig(runs=",".join(record.run_id for record in records), metric=metric)
-    findings, notes = find(records, asked)
+    records = {run_id: tracking.record(run_id) for run_id in ids}
+    metric = next(iter(context.directions))
+    compared = CompareConfig(runs=",".join([*records, *beside(records, context.experiment)]), metric=metric)
+    findings, notes = find([*map(tracking.record, compared.runs.split(","))], compared)
     show(findings, notes)
-    publish(findings, notes, asked, bench.parent)
-    say(where(bench.parent))
+    publish(findings, notes, compared, context.parent)
+    say(where(context.parent))
     if [winner.arm for winner in winners] == ["distill"]:
         say("Whether distillation helps is for a tuned control to say: the same command with --arm both adds it")
     return [answer(table) for table, _ in findings]
 
 
-def _register(bench: Bench, winners: Sequence[Finalist], sign: int) -> str:
+def _register(context: Context, winners: Sequence[Finalist], sign: int) -> str:
     """Register the model that is best on validation, and point the alias challenger at it."""
     scored = [(value, one) for winner in winners for value, one in zip(winner.values, winner.anew, strict=True)]
     _, best = max(scored, key=lambda pair: sign * pair[0])
-    rows = rows_of(bench.config, bench.config.seed)
+    rows = rows_of(context.config, context.config.seed)
     outcome = Outcome(str(best.notes["run_id"]), str(best.notes["model"]), reused=True)
-    if LATENCY not in tracking.record(outcome.run_id).metrics:  # it is not the first of its finalist
-        measure_apart(outcome.model, outcome.run_id, bench.config)
-    name, version = register(outcome, bench.config, rows)
+    if not is_profiled(tracking.record(outcome.run_id).metrics):  # it is not the first of its finalist
+        measure_apart(outcome.model, outcome.run_id, context.config)
+    name, version = register(outcome, context.config, rows)
     tracking.set_alias(name, "challenger", version)
     record = tracking.record(outcome.run_id)
     text = (

@@ -1,4 +1,4 @@
-"""How the end of a search is shown: the finalists in a table, and what they tell of the winner's curse."""
+"""How the end of a search is shown: the finalists in a table, and how far the first estimate was off."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from kd.search.optuna_study import Study
 from kd.search.progress import in_words
-from kd.search.study import Study
 
 if TYPE_CHECKING:
     from kd.search.result import Finalist
@@ -34,12 +34,12 @@ def finalist_tables(
     return table, "\n".join(lines)
 
 
-def told(directions: Mapping[str, bool], search: Study, winner: "Finalist") -> list[str]:
+def winner_lines(directions: Mapping[str, bool], search: Study, winner: "Finalist") -> list[str]:
     """Say who won, and how far the search's own estimate was from what fresh seeds gave."""
     name, higher = next(iter(directions.items()))
     first, mean = winner.trial.values[0], fmean(winner.values)
     excess = first - mean if higher else mean - first
-    how = f"was too good by {excess:.3g}" if excess > 0 else "held"
+    how = f"was too good by {excess:.3g}" if excess > 0 else "was kept"
     top = search.ranked()[0]
     lines = [
         f"Winner of {winner.arm}: trial {winner.trial.attempt.number} ({in_words(winner.trial.attempt.params)}), "

@@ -1,6 +1,6 @@
 """Which attempts of a search are to be run, and which to be made again: exact whatever is killed, and without a lock.
 
-A slot is one trial that was asked for. An attempt at it is waiting, running, complete, pruned or failed, and has a
+A slot is one trial that is wanted. An attempt at it is waiting, running, complete, pruned or failed, and has a
 number that only rises. Several processes may add attempts at the same time, so a slot can have too many. Of those the
 lowest-numbered that did not fail counts, and the others are never run: states never turn back from failed, so everybody
 agrees on it without asking.
@@ -21,7 +21,7 @@ TRIED_AT_MOST = 2
 
 @dataclass(frozen=True)
 class Slot:
-    """One trial asked for: its name, and its parameters where they are not to be sampled."""
+    """One trial that is wanted: its name, and its parameters where they are not to be sampled."""
 
     name: str
     fixed: Mapping[str, Any] | None = None
@@ -34,8 +34,8 @@ class Attempt:
     Attributes:
         number: in the order of being added.
         slot: name of its slot.
-        state: where it stands.
-        reason: why it failed: an error of its own, a process that died, or one that was told to stop.
+        state: how far it is.
+        reason: why it failed: an error of its own, a process that died, or one that was stopped by a signal.
         params: what it was given; empty where it has not been sampled yet.
     """
 
@@ -55,15 +55,15 @@ def counting(attempts: Sequence[Attempt]) -> dict[str, Attempt]:
     return alive
 
 
-def due(asked: Collection[str], attempts: Sequence[Attempt]) -> list[int]:
-    """Return the numbers of the attempts that wait to be run for the slots asked for.
+def due(wanted: Collection[str], attempts: Sequence[Attempt]) -> list[int]:
+    """Return the numbers of the attempts that wait to be run for the wanted slots.
 
     The slot that was queued first comes first: another attempt at it is not put behind all that was queued meanwhile,
-    so a search that was interrupted goes on in the order of one that was not.
+    so a search that was interrupted continues in the order of one that was not.
     """
     alive = counting(attempts)
     queued = first_numbers(attempts)
-    waiting = [one for name, one in alive.items() if name in asked and one.state == "waiting"]
+    waiting = [one for name, one in alive.items() if name in wanted and one.state == "waiting"]
     return [one.number for one in sorted(waiting, key=lambda one: queued[one.slot])]
 
 
@@ -81,7 +81,7 @@ def ended(slots: Sequence[Slot], attempts: Sequence[Attempt]) -> list[Attempt]:
 def again(slots: Sequence[Slot], attempts: Sequence[Attempt]) -> list[Slot]:
     """Return the slots that need an attempt, with the parameters it is to have.
 
-    A process that was stopped, or died once, leaves its parameters to the next attempt, which goes on from the
+    A process that was stopped, or died once, leaves its parameters to the next attempt, which continues from the
     checkpoint. After an error, or after a second death, parameters are sampled anew; fixed ones are tried again once,
     and given up when they are to blame again.
     """
@@ -106,7 +106,7 @@ def outstanding(slots: Sequence[Slot], attempts: Sequence[Attempt]) -> list[Slot
 
 
 def failures(slots: Sequence[Slot], attempts: Sequence[Attempt]) -> list[Attempt]:
-    """Return the failed attempts that tell against a search, by number; as many as slots are reason to end it.
+    """Return the failed attempts that count against a search, by number; as many as slots are reason to end it.
 
     Those whose parameters are to blame: errors, and every second death over the same ones. Of fixed parameters only the
     last, once they are given up: the others may still come to something.

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from kd.base.home import home
 from kd.base.types import PrunerName, UserError
 from kd.search.lease import GRACE_S, HEARTBEAT_S
-from kd.search.study import IDENTITY, Sampling, Study, Trial
+from kd.search.optuna_study import IDENTITY, Sampling, Study, Trial
 from kd.tracking import without_password
 
 JOURNALS = "studies"
@@ -40,7 +40,7 @@ def open_storage(place: str) -> BaseStorage:
     """Open a database by its URL, or Optuna's journal by its path.
 
     Raises:
-        UserError: it cannot be reached or written, or holds something else.
+        UserError: it cannot be reached or written, or contains something else.
     """
     if "://" in place:
         return _database(place)
@@ -66,12 +66,12 @@ class _Journal(JournalFileBackend):
     """Optuna's journal file; says of a failure that it is the storage's, and never writes behind half a line."""
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-        with _told():
+        with _as_storage():
             yield from super().read_logs(log_number_from)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         text = "".join(f"{json.dumps(log, separators=(',', ':'))}\n" for log in logs)
-        with _told(), get_lock_file(self._lock), open(self._file_path, "ab+", opener=_existing) as file:
+        with _as_storage(), get_lock_file(self._lock), open(self._file_path, "ab+", opener=_existing) as file:
             if size := file.seek(0, os.SEEK_END):
                 file.seek(size - 1)
                 if file.read() != b"\n":  # a full disk or a kill cut it short: it would spoil the next line
@@ -88,7 +88,7 @@ def _existing(path: str, flags: int) -> int:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _as_storage() -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:  # the last: the lock was taken from a process that slept
@@ -150,7 +150,7 @@ def _exclude_each_other(engine: Engine) -> None:
 
 @contextmanager
 def unbroken(place: str) -> Iterator[None]:
-    """Tell in one line that the storage failed in the middle of something.
+    """Report in one line that the storage failed in the middle of something.
 
     Raises:
         UserError: it did.
@@ -218,7 +218,7 @@ def existing(storage: BaseStorage, names: Sequence[str]) -> list[Trial]:
     """Return the complete trials, best first, of the first of these studies that is there.
 
     Raises:
-        UserError: none is.
+        UserError: there is none of them.
     """
     known = optuna.get_all_study_names(storage)
     for name in names:

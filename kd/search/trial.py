@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +13,25 @@ from optuna.exceptions import StorageInternalError
 
 from kd import tracking
 from kd.base.console import hushed, say
-from kd.base.types import CALLER_ONLY, Pruned, Stopped, UserError
-from kd.config import DistillConfig, FitOptions, HpoConfig, StudentConfig, narrowed
-from kd.run.data import Rows, load_rows
+from kd.base.hashing import fingerprint
+from kd.base.types import Pruned, Stopped, UserError
+from kd.config import DistillConfig, HpoConfig, StudentConfig, narrowed
 from kd.run.distill import planned
 from kd.run.execute import started
 from kd.run.fit import learn, log_model, save
-from kd.run.identity import code_digest, fingerprint
+from kd.run.identity import code_digest
 from kd.run.plan import Plan
-from kd.search.lease import Claim, Superseded
-from kd.search.study import Study
+from kd.search.lease import RunningTrial, Superseded
+from kd.search.optuna_study import Study
 from kd.serving import profile
 from kd.serving.work import COUNTED, counted
 from kd.space import Space, draw
+from kd.sweep.cells import rows_of
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 """The state in MLflow of a trial's run, by its state in Optuna."""
-Show = Callable[[Claim, int, float], None]
-"""Is told (trial, epochs done, value) of each validation."""
+Show = Callable[[RunningTrial, int, float], None]
+"""Shows (trial, epochs done, value) of each validation."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Context:
     """Where this process runs trials.
 
     Attributes:
@@ -60,41 +61,33 @@ class Bench:
     parent: tracking.Run
 
 
-def rows_of(config: HpoConfig, seed: int) -> Rows:
-    """Return the rows as that seed has them; read once a process, unless each seed has its own subset."""
-    return _rows(replace(config, teacher=""), seed if config.max_train else config.seed)
-
-
-_rows = lru_cache(maxsize=4)(load_rows)
-
-
 def options(config: HpoConfig, arm: str, params: Mapping[str, Any], seed: int) -> StudentConfig:
     """Return what `distill` or `student` would be given for these parameters."""
     return narrowed(DistillConfig if arm == "distill" else StudentConfig, config, **{**params, "seed": seed})
 
 
-def search_trial(bench: Bench, arm: Arm, claim: Claim, show: Show) -> None:
-    """Draw parameters, train, and tell the study how good they are on validation."""
+def search_trial(context: Context, arm: Arm, claim: RunningTrial, show: Show) -> None:
+    """Draw parameters, train, and report to the study how good they are on validation."""
 
     def carry_out() -> None:
-        given = options(bench.config, arm.name, draw(arm.space, claim.inner), bench.config.seed)
-        _train(bench, arm, claim, given, show)
+        given = options(context.config, arm.name, draw(arm.space, claim.inner), context.config.seed)
+        _train(context, claim, given, show)
 
     _contained(claim, carry_out)
 
 
-def final_trial(bench: Bench, arm: Arm, claim: Claim, show: Show) -> None:
+def final_trial(context: Context, arm: Arm, claim: RunningTrial, show: Show) -> None:
     """Train the parameters of an earlier trial on a fresh seed, and keep the model."""
 
     def carry_out() -> None:
         number, seed = (claim.inner.suggest_int(name, 0, 2**32 - 1) for name in ("trial", "seed"))
         params = next(one.attempt.params for one in arm.search.trials() if one.attempt.number == number)
-        _train(bench, arm, claim, options(bench.config, arm.name, params, seed), show, final=True)
+        _train(context, claim, options(context.config, arm.name, params, seed), show, final=True)
 
     _contained(claim, carry_out)
 
 
-def _contained(claim: Claim, carry_out: Callable[[], None]) -> None:
+def _contained(claim: RunningTrial, carry_out: Callable[[], None]) -> None:
     """Run a trial, so that its failure ends the trial and not the search."""
     try:
         with claim.alive(), hushed():
@@ -114,7 +107,7 @@ def _contained(claim: Claim, carry_out: Callable[[], None]) -> None:
         say(f"Trial {claim.number} failed: {text.splitlines()[0]}")
 
 
-def _agree(claim: Claim, reason: str) -> None:
+def _agree(claim: RunningTrial, reason: str) -> None:
     """Give the run of a trial the trial's state: what broke off may have come after it had ended."""
     trial = next(one for one in claim.study.trials() if one.attempt.number == claim.number)
     run_id, state = str(trial.notes.get("run_id", "")), trial.attempt.state
@@ -122,16 +115,17 @@ def _agree(claim: Claim, reason: str) -> None:
         tracking.end(run_id, STATUS[state], reason if state == "failed" else state)
 
 
-def _train(bench: Bench, arm: Arm, claim: Claim, given: StudentConfig, show: Show, final: bool = False) -> None:
-    rows = rows_of(bench.config, given.seed)
+def _train(context: Context, claim: RunningTrial, given: StudentConfig, show: Show, final: bool = False) -> None:
+    rows = rows_of(context.config, given.seed)
     plan = planned(given, rows)
     name = f"trial {claim.inner.params['trial']} anew" if final else f"trial {claim.number}"
-    plan = replace(plan, title=f"{name} · {plan.title}")
+    label, plan = plan.label, replace(plan, method=f"{name} · {plan.method}")
     # of the slot, so that the next attempt goes on from the checkpoint of one that was killed
     key = fingerprint({**plan.identity, "seed": given.seed, "study": claim.study.name, "slot": claim.slot,
-                       "rows": rows.train_digest, "code": code_digest()})  # fmt: skip
+                       "rows": rows.train_digest, "code": code_digest(plan.rows.task)})  # fmt: skip
     tags = {"kd.stage": "trial", "kd.study": claim.study.name, "kd.trial": str(claim.number)}
-    first = next(iter(bench.directions))
+    tags |= {"kd.label": label} if final else {}
+    first = next(iter(context.directions))
 
     def watch(quality: Mapping[str, float], epoch: int) -> None:
         show(claim, epoch, quality[first])
@@ -139,46 +133,43 @@ def _train(bench: Bench, arm: Arm, claim: Claim, given: StudentConfig, show: Sho
 
     folder = None
     try:
-        with started(plan, given, bench.parent, key, tags) as (run, folder):
+        with started(plan, given, context.parent, key, tags) as (run, folder):
             claim.note(run_id=run.run_id)
             quality = learn(plan, given, run, folder, watch)
-            cost = _cost(plan, given, {*bench.directions, *bench.config.limits})
+            cost = _cost(plan, {*context.directions, *context.config.limits})
             run.log_metrics({f"model/{name}": value for name, value in cost.items()})
             if final:
-                claim.note(model=log_model(plan, given, run))
+                claim.note(model=log_model(plan, run))
             known = {**quality, **cost}
-            excess = {name: known[name] - limit for name, limit in bench.config.limits.items()}
-            claim.complete([known[name] for name in bench.directions], excess)
+            excess = {name: known[name] - limit for name, limit in context.config.limits.items()}
+            claim.complete([known[name] for name in context.directions], excess)
     except (Stopped, KeyboardInterrupt, Superseded, StorageInternalError, tracking.Away):
         raise
     except Exception:
         if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)  # nobody goes on from here
+            shutil.rmtree(folder, ignore_errors=True)  # nobody continues from here
         raise
 
 
-def _cost(plan: Plan, given: FitOptions, asked: set[str]) -> dict[str, float]:
+def _cost(plan: Plan, asked: set[str]) -> dict[str, float]:
     """Measure what of a student's cost a limit or a direction asks for; its number of parameters always."""
     cost = {"parameters": float(plan.model.num_parameters())}
     if "gflops" in asked:
-        cost["gflops"] = _gflops(plan, given)
+        cost["gflops"] = _gflops(plan)
     if "size_mib" in asked:
         with tempfile.TemporaryDirectory() as scratch:
-            save(plan, given, Path(scratch) / "weights")
+            save(plan, Path(scratch) / "weights")
             cost["size_mib"] = profile.folder_size_mib(Path(scratch) / "weights")
     return cost
 
 
-def _gflops(plan: Plan, given: FitOptions) -> float:
-    validation = plan.rows.splits.validation
-    sample = validation.select(range(min(COUNTED, len(validation))))
-    encoded = plan.rows.task.encode(sample, plan.tokenizer, given.max_length)
-    collate = plan.rows.task.collate(plan.tokenizer)
+def _gflops(plan: Plan) -> float:
+    features = plan.features("validation")
+    collate = plan.rows.task.collate(plan.processor)
     plan.model.to("cpu").eval()
-    batches = [collate([encoded[place]]) for place in range(len(encoded))]
-    inputs = [{key: value for key, value in batch.items() if key not in CALLER_ONLY} for batch in batches]
+    batches = [collate(features.__getitems__([place])) for place in range(min(COUNTED, len(features)))]
     with torch.inference_mode():
-        found = counted(plan.model, [partial(plan.model, **each) for each in inputs])
+        found = counted(plan.model, [partial(plan.model, **each.inputs) for each in batches])
     if "model/gflops" not in found:
         raise UserError("gflops: not all of this model's work can be counted; use parameters or size_mib instead")
     return found["model/gflops"]

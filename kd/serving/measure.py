@@ -1,21 +1,23 @@
-"""A model is logged as it is served, and measured as it is served."""
+"""Log a model as it is served, and measure it as it is served."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from datasets import Dataset
 
 from kd import tracking
+from kd.base.budgets import budgets_of
+from kd.base.task import Task
 from kd.base.types import UserError
 from kd.config import FitOptions
 from kd.serving import package
-from kd.tasks.base import Task
 
 
 def log_served(run: tracking.Run, task: Task, validation: Dataset, folder: Path) -> str:
-    """Log the model in `folder` into the active run, with its answers to an example of real inputs; returns its URI."""
+    """Log the model in `folder` into `run`, with its answers to an example of real inputs; returns its URI."""
     example = task.requests(validation.select(range(min(3, len(validation)))))
     given = package.answer(task.served, folder, example)
     run.log_text(given.to_json(orient="records"), tracking.ANSWERS)
@@ -23,16 +25,21 @@ def log_served(run: tracking.Run, task: Task, validation: Dataset, folder: Path)
     return tracking.log_model(task.served, folder, example, given, needed)
 
 
+def is_profiled(metrics: Mapping[str, float]) -> bool:
+    """Whether a run's model has been measured, on any machine."""
+    return "profile/latency_ms_p50" in metrics
+
+
 def measure_apart(model: str, run_id: str, budgets: FitOptions | None = None) -> None:
     """Profile a logged model in a fresh process and log the figures into a run.
 
     Raises:
         UserError: the model or its store cannot be used.
+        RuntimeError: profiling failed for another reason.
     """
-    words = [sys.executable, "-m", "entrypoints.measure", "--model", model, "--into_run", run_id]
-    for budget in ("latency_budget_ms", "ram_budget_mib", "size_budget_mib"):
-        if value := getattr(budgets, budget, None):
-            words += [f"--{budget}", str(value)]
+    words = [sys.executable, "-m", "kd", "measure", "--model", model, "--into_run", run_id]
+    for name, value in budgets_of(budgets).items():
+        words += [f"--{name}", str(value)]
     places = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
     done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)

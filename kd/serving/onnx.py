@@ -18,11 +18,11 @@ from kd.base.types import UserError
 from kd.serving.package import write_settings
 
 OPSET = 20
-"""From opset 23 on attention is one operator, which onnxruntime's quantisation turns into an invalid graph."""
+"""From opset 23 attention is one operator, which onnxruntime's quantisation turns into an invalid graph."""
 
 
 class _Logits(torch.nn.Module):
-    """Takes the model's inputs by position, and gives its logits alone."""
+    """Takes the model's inputs by position, and returns its logits alone."""
 
     def __init__(self, model: PreTrainedModel, names: list[str]) -> None:
         super().__init__()
@@ -41,17 +41,17 @@ def save_onnx(
 ) -> None:
     """Write `model.onnx`, configuration, tokenizer and `kd.json` into `folder`; no weights but those in the graph.
 
-    Weights stay in the one file up to 1.5 GiB, and are put beside it past that, which onnxruntime finds by itself.
+    Weights are in that file up to 1.5 GiB; larger ones are in a file beside it, which onnxruntime finds by itself.
 
     Args:
-        folder: to be made.
+        folder: is created.
         model: on CPU, float32.
-        tokenizer: the model's; what is written pads to the longest and cuts at `max_length` by itself, so that the
-            library tokenizers reads it alone.
-        inputs: a batch of at least two rows, by the model's names. The batch may have any size later, and so may every
-            other axis that the model lets vary.
-        settings: what the pyfunc must know, with `format` (onnx or onnx-int8) and `max_length`; the number of
-            parameters, which a graph does not tell, is added.
+        tokenizer: the model's; the file written pads to the longest and cuts at `max_length` by itself, so that the
+            library tokenizers alone can read it.
+        inputs: a batch of at least two features, by the model's names. Later batches may have any size, and so may
+            every other axis that the model lets vary.
+        settings: of the pyfunc, with `format` (onnx or onnx-int8) and `max_length`; the number of parameters, which
+            cannot be read from a graph, is added.
 
     Raises:
         UserError: the model's code cannot be traced, or its tokenizer is not that library's.
@@ -90,21 +90,21 @@ def _traced(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor]) -> torch
     except torch.onnx.OnnxExporterError as error:
         cause = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"model: {type(model).__name__} cannot be exported to ONNX: {cause[0]}") from error
-    assert program is not None  # only with a file name it is
+    assert program is not None  # it is None only where a file name is given
     for node in program.model.graph.all_nodes():
-        node.metadata_props.clear()  # half a MiB of stack traces, with this machine's paths
+        node.metadata_props.clear()  # half a MiB of stack traces with this machine's paths
     return program
 
 
 def _quantise(source: Path, target: Path) -> None:
     """Quantise weights to int8, activations at run time: https://onnxruntime.ai/docs/performance/model-optimizations.
 
-    One scale an output channel: with one for a whole matrix, two to three times as many answers changed on the demo's
-    models. Seven bits of the eight, because with eight sums overflow on x86 processors without VNNI: answers would then
-    depend on the processor.
+    Each output channel has a scale: with one scale for a whole matrix, two to three times as many answers changed on
+    the demo's models. Seven of the eight bits are used, because with eight, sums overflow on x86 processors without
+    VNNI, and answers would depend on the processor.
     """
     graph = onnx.load(source)
-    del graph.graph.value_info[:]  # shapes noted while tracing, which quantisation finds contradictory
+    del graph.graph.value_info[:]  # shapes recorded by tracing, which quantisation finds contradictory
     quantize_dynamic(graph, target, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
 
 
@@ -122,7 +122,7 @@ def _reader(tokenizer: PreTrainedTokenizerBase, max_length: int) -> Tokenizer:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep the exporters' advice to their developers from the user."""
+    """Hide the exporters' messages to developers."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""A model's folder as it is served: weights, tokenizer, settings, and what pip must install.
+"""A model's folder as it is served: weights, tokenizer, settings, and pip requirements.
 
 Torch is not imported here: a process that measures an exported model is without it.
 """
@@ -27,34 +27,35 @@ SERVING_PACKAGES: Mapping[FormatName, tuple[str, ...]] = {
 
 
 def save(
-    folder: Path, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", settings: Mapping[str, Any]
+    folder: Path, model: "PreTrainedModel", processor: "PreTrainedTokenizerBase | None", settings: Mapping[str, Any]
 ) -> None:
-    """Write weights (safetensors), configuration, tokenizer and `kd.json` (settings) into `folder`."""
+    """Write weights (safetensors), configuration, processor and `kd.json` (settings) into `folder`."""
     model.save_pretrained(folder)
-    if tokenizer.is_fast:  # how its last call cut and padded is no part of it
-        tokenizer.backend_tokenizer.no_truncation()
-        tokenizer.backend_tokenizer.no_padding()
-    tokenizer.save_pretrained(folder)
+    if processor is not None:
+        if processor.is_fast:  # settings of its last call, which are not part of it
+            processor.backend_tokenizer.no_truncation()
+            processor.backend_tokenizer.no_padding()
+        processor.save_pretrained(folder)
     write_settings(folder, settings)
 
 
 def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write `kd.json`: what the pyfunc must know beside weights and tokenizer."""
+    """Write `kd.json`: the settings that the pyfunc reads beside weights and tokenizer."""
     (folder / "kd.json").write_text(json.dumps(dict(settings), indent=1), encoding="utf-8")
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """Read `kd.json`; `format` is of the weights, safetensors where it does not say."""
+    """Read `kd.json`; `format`, of the weights, is safetensors by default."""
     return {"format": "safetensors", **json.loads((folder / "kd.json").read_text(encoding="utf-8"))}
 
 
 def requirements(form: FormatName) -> list[str]:
-    """Return the exact pip requirements for serving; a build label such as `+cpu` is left out, as no index has it."""
+    """Return exact pip requirements for serving, without build labels such as `+cpu`, which no package index has."""
     return [f"{name}=={version(name).partition('+')[0]}" for name in SERVING_PACKAGES[form]]
 
 
 def answer(served: Path, folder: Path, requests: pd.DataFrame) -> pd.DataFrame:
-    """Return what the pyfunc in the file `served` gives for `requests` with the model in `folder`, as a table."""
+    """Return the answers of the pyfunc in the file `served`, with the model in `folder`, to `requests`, as a table."""
     spec = importlib.util.spec_from_file_location("kd_served_model", served)
     if spec is None or spec.loader is None:
         raise ImportError(f"{served} is not a Python file")

@@ -1,6 +1,6 @@
-"""Times any callable and measures its RAM, GPU memory and energy, on the machine that runs it.
+"""Measure the latency, RAM, GPU memory and energy of any callable, on the machine that runs it.
 
-Meant for a fresh process that loads the served artifact: peaks then belong to that artifact. Figures are comparable
+Meant for a fresh process that loads the served artifact, so that peaks belong to that artifact. Figures are comparable
 between models measured on the same, otherwise quiet, machine with the same number of threads.
 """
 
@@ -44,24 +44,24 @@ class TimeBudget:
     """How long to measure. The defaults take about 4 s for a request of 5 ms, at most about 20 s for one of 500 ms."""
 
     warmup_s: float = 0.5
-    """Seconds of untimed requests, > 0; at least 3 requests are sent, whatever they take."""
+    """Seconds of untimed requests, > 0; at least 3 requests are sent."""
     latency_s: float = 2.0
     """Seconds of timed requests, > 0, once 50 requests are timed."""
     latency_limit_s: float = 10.0
-    """Seconds after which fewer than 50 requests will do; 20 are always timed, however slow they are."""
+    """Seconds after which fewer than 50 requests are enough; at least 20 are always timed."""
     throughput_s: float = 0.25
     """Seconds of timed batches for each batch size, > 0."""
     throughput_limit_s: float = 2.0
-    """A batch size whose one batch is not expected to end within these seconds of batching is not tried."""
+    """Seconds for all batch sizes; a size of which one batch is expected to exceed them is not tried."""
     batch_sizes: tuple[int, ...] = (8, 32, 128)
-    """Requests in a batch, tried beside 1, ascending."""
+    """Requests in a batch, tried after 1, ascending."""
     seed: int = 0
     """Seed of the order of the requests."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What one callable costs; lower is better but for throughput and utilisation.
+    """The cost of one callable; lower is better except for throughput and utilisation.
 
     Latencies are milliseconds a request at batch 1, percentiles over all timed requests, disturbances included.
     Utilisation and energy are the whole GPU's over that time, other processes and idle power included.
@@ -72,22 +72,22 @@ class Profile:
     latency_ms_p50: float
     latency_ms_p95: float
     latency_ms_p99: float | None
-    """None under 100 requests."""
+    """None for fewer than 100 requests."""
     latency_ms_p50_rounds: tuple[float, ...]
-    """Medians of the five rounds; where they lie far apart the machine was not quiet: measure again."""
+    """Medians of the five rounds; where they are far apart the machine was not quiet: measure again."""
     throughput_per_s: float
     """Examples a second at the best batch size, higher is better."""
     throughput_batch: int
-    """The batch size that gave it."""
+    """The batch size of that throughput."""
     throughput_by_batch: Mapping[int, float]
-    """Examples a second for each batch size tried; sizes after the first fall, or too slow to try, are absent."""
+    """Examples a second for each batch size tried; sizes after the first decrease, or too slow to try, are absent."""
     ram_peak_mib: float | None
-    """The process's highest resident MiB since it began: imports, loading, and serving at batch 1, not the batches,
-    whose sizes differ from model to model. None off Linux."""
+    """The process's highest resident MiB since its start: imports, loading, and serving at batch 1, but not batches,
+    whose sizes differ from model to model. None except on Linux."""
     ram_model_mib: float | None
-    """Resident MiB after warm-up minus `before_mib`: the model, and what the libraries grew by to serve it."""
+    """Resident MiB after warm-up minus `before_mib`: the model, and memory that libraries take to serve it."""
     gpu_peak_mib: float | None
-    """Most MiB torch had reserved since the process began, batches left out; the CUDA context itself is not in it."""
+    """Most MiB that torch reserved since the process started, batches left out; without the CUDA context itself."""
     gpu_utilisation_pct: float | None
     """Mean of NVML's utilisation, 0 to 100, read after each round."""
     gpu_energy_j: float | None
@@ -95,23 +95,11 @@ class Profile:
     gpu_notes: tuple[str, ...]
     """Why a GPU figure is absent."""
     threads: int | None
-    """Threads torch used in one operation; None where torch was not loaded."""
+    """Threads that torch uses in one operation; None where torch is not loaded."""
 
     def metrics(self) -> dict[str, float]:
-        """Return the measured figures under their tracked names; what was not measured is absent."""
+        """Return the figures under their tracked names; a figure that was not measured is absent."""
         return {f"profile/{name}": value for name in METRICS if (value := getattr(self, name)) is not None}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a deployment allows; None is not asked."""
-
-    latency_ms: float | None = None
-    """Milliseconds, against the 95th percentile of the latency."""
-    ram_mib: float | None = None
-    """MiB, against the process's peak."""
-    size_mib: float | None = None
-    """MiB on disk."""
 
 
 def profile_callable(
@@ -119,20 +107,20 @@ def profile_callable(
 ) -> Profile:
     """Measure one callable on real requests.
 
-    Order: warm-up; single requests in five rounds, back to back; then batches. Each of the three begins the
-    same seeded shuffle of the requests, repeated, so every model meets the same lengths in the same order. Python's
-    cyclic garbage collection is off during the timing and is run between rounds, so its pauses are in no latency. With
+    Order: warm-up; single requests in five rounds, back to back; then batches. Each of the three starts the same
+    seeded shuffle of the requests, repeated, so that every model gets the same lengths in the same order. Python's
+    cyclic garbage collection is off while timing and runs between rounds, so that no latency includes its pauses. With
     torch on CUDA the device is synchronised before and after each call. On a quiet machine two measurements of one
     model agree within 10 % at p50; the median of the rounds' medians was tried as p50 and agreed no better.
 
     Args:
-        call: takes a list of requests and returns when its predictions are ready; a single request is a list of one.
+        call: takes a list of requests, of length 1 for a single one, and returns when its predictions are ready.
         requests: real inputs with the task's distribution of lengths.
         budget: how long to measure; None is `TimeBudget()`.
         before_mib: `resident_mib()` before the model was loaded; without it `ram_model_mib` is None.
 
     Raises:
-        ValueError: there are no requests.
+        ValueError: `requests` is empty.
     """
     if len(requests) == 0:
         raise ValueError("requests: got none; at least one is needed to time a model")
@@ -150,7 +138,7 @@ def _measure(call: Call[T], requests: Sequence[T], budget: TimeBudget, before_mi
     after_mib, meter = resident_mib(), _GpuMeter(_cuda())
     gc.disable()
     gc.collect()
-    gc.freeze()  # the libraries' objects, which would make each collection between rounds take a third of a second
+    gc.freeze()  # with the libraries' objects each collection between rounds would take a third of a second
     stream = _stream(requests, budget)
     rounds = [_time_round(call, stream, budget, meter) for _ in range(ROUNDS)]
     latencies, medians = np.concatenate(rounds), tuple(float(np.median(part)) for part in rounds)
@@ -208,7 +196,7 @@ def _throughput(call: Call[T], stream: Iterator[T], budget: TimeBudget, single_p
     for size in budget.batch_sizes:
         if size / last > end - time.perf_counter():
             break
-        call(list(itertools.islice(stream, size)))  # new shapes are prepared outside the timing
+        call(list(itertools.islice(stream, size)))  # libraries prepare for new shapes outside the timing
         gc.collect()
         spent, batches = 0.0, 0
         while batches == 0 or spent < budget.throughput_s:
@@ -239,7 +227,7 @@ def _cuda() -> Any:
 
 @dataclass
 class _GpuMeter:
-    """Reads the device torch uses, from construction to `close`; a figure that cannot be had leaves a note."""
+    """Reads the device that torch uses, from construction to `close`; a figure that cannot be read leaves a note."""
 
     cuda: Any
     notes: list[str] = field(default_factory=list)
@@ -248,7 +236,7 @@ class _GpuMeter:
     nvml: Any = None
 
     def __post_init__(self) -> None:
-        self.nvml, reason = _nvml() if self.cuda else (None, "torch holds no CUDA context in this process")
+        self.nvml, reason = _nvml() if self.cuda else (None, "torch has no CUDA context in this process")
         if reason:
             self.notes.append(reason)
         else:
@@ -284,9 +272,9 @@ class _GpuMeter:
 
 
 def _nvml() -> tuple[Any, str]:
-    """Return NVML started, or the reason why there is none."""
+    """Return NVML started, or the reason why it cannot be."""
     try:
-        pynvml = importlib.import_module("pynvml")  # the package nvidia-ml-py need not be there
+        pynvml = importlib.import_module("pynvml")  # the package nvidia-ml-py is optional
     except ImportError as error:
         return None, str(error)
     try:
@@ -297,7 +285,7 @@ def _nvml() -> tuple[Any, str]:
 
 
 def resident_mib() -> float | None:
-    """Return the MiB of RAM this process holds now, shared and memory-mapped pages included; None off Linux."""
+    """Return the MiB of RAM this process uses, shared and memory-mapped pages included; None except on Linux."""
     return _process_mib("VmRSS")
 
 
@@ -309,10 +297,10 @@ def _process_mib(key: str) -> float | None:
 
 
 def machine() -> dict[str, str]:
-    """Return tags for the hardware and the libraries, without host, user or path; what is absent here has no tag.
+    """Return tags for the hardware and the libraries, without host, user or path; absent parts have no tag.
 
-    `hw.cores`: logical cores this process may use. `hw.threads`: threads torch uses in one operation, where torch is
-    loaded. `hw.ram_gib`: the machine's RAM, whatever a container allows.
+    `hw.cores`: logical cores this process may use. `hw.threads`: threads that torch uses in one operation, where it is
+    loaded. `hw.ram_gib`: the machine's RAM, not a container's limit.
     """
     cpuinfo, torch = Path("/proc/cpuinfo"), sys.modules.get("torch")
     models = re.findall(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
@@ -334,7 +322,7 @@ def machine() -> dict[str, str]:
 
 
 def feasibility(latency_ms_p95: float) -> Feasibility:
-    """Return the class of a 95th percentile of latency: under 100 ms, 500 ms, 1000 ms, or not."""
+    """Return the class of a 95th percentile of latency: below 100 ms, 500 ms, 1000 ms, or above."""
     if latency_ms_p95 < 100:
         return "excellent"
     if latency_ms_p95 < 500:
@@ -342,21 +330,8 @@ def feasibility(latency_ms_p95: float) -> Feasibility:
     return "acceptable" if latency_ms_p95 < 1000 else "challenging"
 
 
-def fits(profile: Profile, size_mib: float, limits: Limits) -> dict[str, bool]:
-    """Return, for each limit that is given, whether the model keeps it (at most the limit).
-
-    A figure that was not measured was not shown to keep its limit: False.
-    """
-    pairs = {
-        "latency_ms": (profile.latency_ms_p95, limits.latency_ms),
-        "ram_mib": (profile.ram_peak_mib, limits.ram_mib),
-        "size_mib": (size_mib, limits.size_mib),
-    }
-    return {name: got is not None and got <= limit for name, (got, limit) in pairs.items() if limit is not None}
-
-
 def folder_size_mib(path: str | Path) -> float:
-    """Return the MiB of all files below a model folder; raises NotADirectoryError where there is none."""
+    """Return the MiB of all files below a model folder; raises NotADirectoryError if it is not a folder."""
     if not Path(path).is_dir():
         raise NotADirectoryError(f"{path} is not a folder")
     return sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file()) / MIB

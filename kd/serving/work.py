@@ -1,4 +1,4 @@
-"""Counts a PyTorch model's parameters, and the work of a request."""
+"""Count a PyTorch model's parameters and the operations of a request."""
 
 from collections.abc import Callable
 from statistics import fmean
@@ -7,19 +7,19 @@ from typing import Any
 PRODUCTS = {"mm", "mv", "addmv", "dot", "linear", "conv", "convolution", "rnn", "attention", "attn"}
 
 COUNTED = 16
-"""Requests whose work is counted for `model/gflops`."""
+"""Requests whose operations are counted for `model/gflops`."""
 
 
 def gflops(forward: Callable[[], object]) -> float | None:
     """Return the 1e9 floating-point operations of one forward pass, a multiply-add counting as two.
 
     Matrix products and convolutions are counted, as torch's `FlopCounterMode` does; pointwise operations are not.
-    Torch has no count for fused attention on CPU nor for the encoder's fast path, so both are off in here; attention
-    then counts all positions, masked or not. Call it after profiling: the plain kernels take more memory.
+    Torch has no count for fused attention on CPU nor for the encoder's fast path, so both are switched off meanwhile;
+    attention then counts all positions, masked or not. Call it after profiling: the plain kernels take more memory.
 
     Returns:
-        None where nothing was counted (not a torch model) or where an operation that torch cannot count ran (int8
-        layers, recurrent layers, other attention kernels): the sum would be too low.
+        None where nothing was counted (not a torch model), or where the sum would be too low because torch cannot count
+        an operation that ran (int8 layers, recurrent layers, other attention kernels).
     """
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -39,7 +39,7 @@ def gflops(forward: Callable[[], object]) -> float | None:
     was_on = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        # the counter is innermost and splits composite operations, so the watch sees what truly runs
+        # the counter is innermost and splits composite operations, so the watch sees the operations that run
         with sdpa_kernel(SDPBackend.MATH), watch, FlopCounterMode(display=False) as counter:
             forward()
     finally:
@@ -48,7 +48,7 @@ def gflops(forward: Callable[[], object]) -> float | None:
 
 
 def counted(model: Any, forwards: list[Callable[[], Any]]) -> dict[str, float]:
-    """Count a PyTorch model's parameters, and its work for a request: the mean, where all of it could be counted."""
+    """Count a PyTorch model's parameters, and the mean operations of a request where all could be counted."""
     work = [gflops(forward) for forward in forwards]
     known = [each for each in work if each is not None]
     figures = {"model/parameters": float(sum(weight.numel() for weight in model.parameters()))}

@@ -4,7 +4,7 @@ A trial is anything that suggests values as Optuna's `Trial` does, so nothing he
 """
 
 from kd.space.parameters import Parameter, Space
-from kd.space.points import OF_TEACHER, Suggests, as_json, check_space, draw, for_control, grid, within
+from kd.space.points import OF_TEACHER, as_json, check_space, draw, for_control, grid, within
 from kd.space.reading import load_space, read_space
 from kd.space.values import SEARCHABLE
 
@@ -13,7 +13,6 @@ __all__ = [
     "SEARCHABLE",
     "Parameter",
     "Space",
-    "Suggests",
     "as_json",
     "check_space",
     "draw",

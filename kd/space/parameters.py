@@ -20,7 +20,7 @@ class Parameter:
         log: whether a range is drawn from by its logarithm; then low > 0.
         step: distance between the values of a range, > 0; None: a float is any number between, an int every one.
         choices: values of a categorical parameter, different ones, of the option's type.
-        when: categorical parameters before this one -> their values under which this one exists. All must hold.
+        when: categorical parameters before this one -> their values under which this one exists, all together.
     """
 
     name: str
@@ -58,7 +58,7 @@ def as_option(parameter: Parameter, value: Any) -> Any:
 
 
 def exists(parameter: Parameter, point: Mapping[str, Any]) -> bool:
-    """Whether a parameter's conditions hold at the values of those before it."""
+    """Whether a parameter's conditions are met at the values of those before it."""
     return all(name in point and point[name] in values for name, values in parameter.when.items())
 
 

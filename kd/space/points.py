@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import combinations_with_replacement, islice
 from typing import Any, Protocol
 
 from kd.base.types import UserError
-from kd.config import DistillConfig
+from kd.config import DistillConfig, default_of
 from kd.space.parameters import (
     Parameter,
     Space,
@@ -57,10 +57,9 @@ def check_space(space: Space, base: DistillConfig, named: str) -> None:
     Raises:
         UserError: a value that is out of range or contradicts another, or an option that is given and searched.
     """
-    defaults = {one.name: one.default for one in fields(base)}
     for parameter in space:
         value = getattr(base, parameter.name)
-        if value != defaults[parameter.name]:
+        if value != default_of(base, parameter.name):
             raise UserError(
                 f"{parameter.name}={value!r} is given, but {named} searches it: leave {parameter.name} out, or give a "
                 "space without it"
@@ -86,7 +85,7 @@ def for_control(space: Space) -> Space:
 
 
 def draw(space: Space, trial: Suggests) -> dict[str, Any]:
-    """Let a trial suggest a value for every parameter whose conditions hold, in the space's order.
+    """Let a trial suggest a value for every parameter whose conditions are met, in the space's order.
 
     Returns:
         option -> value, of the option's type.
@@ -126,19 +125,19 @@ def grid(space: Space, named: str) -> list[dict[str, Any]]:
 
 
 def within(space: Space, params: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Keep what the space can hold of parameters from elsewhere, to start a search from.
+    """Keep what the space can take of parameters from elsewhere, to start a search from.
 
     Args:
         space: what is searched.
         params: option -> value, or its text as MLflow logs it. Options that the space does not search are passed over,
-            and so are those whose conditions do not hold: a run with hard targets logs its temperature too.
+            and so are those whose conditions are not met: a run with hard targets logs its temperature too.
 
     Returns:
         (option -> value as `draw` gives it, what does not fit and why: "alpha='0' is outside 0.1 to 1.0"). What depends
         on an option that is not kept is not kept either.
     """
     kept: dict[str, Any] = {}
-    absent: set[str] = set()  # their conditions do not hold
+    absent: set[str] = set()  # their conditions are not met
     unfit: list[str] = []
     for parameter in space:
         name, when = parameter.name, parameter.when
@@ -148,7 +147,7 @@ def within(space: Space, params: Mapping[str, Any]) -> tuple[dict[str, Any], lis
             unknown = [one for one in when if one not in kept]
             reason = f"depends on {', '.join(unknown)}, which is not kept" if unknown else ""
             try:
-                value = _held(parameter, params[name])
+                value = _accepted(parameter, params[name])
             except ValueError as error:
                 reason = str(error)
             if reason:
@@ -158,7 +157,7 @@ def within(space: Space, params: Mapping[str, Any]) -> tuple[dict[str, Any], lis
     return kept, unfit
 
 
-def _held(parameter: Parameter, given: Any) -> Any:
+def _accepted(parameter: Parameter, given: Any) -> Any:
     """Return a value that the parameter can have; ValueError where it cannot."""
     try:
         value = typed(parameter.name, given)
@@ -166,12 +165,12 @@ def _held(parameter: Parameter, given: Any) -> Any:
         raise ValueError(f"is not {described(parameter.name)}") from None
     if parameter.choices:
         if value not in parameter.choices:
-            raise ValueError(f"is none of {joined(parameter.choices)}")
+            raise ValueError(f"is not among {joined(parameter.choices)}")
         return value
     number = float(value)
     if parameter.step is not None or parameter.kind == "int":
         steps = steps_to(parameter, number)
-        if abs(steps - round(steps)) > 1e-8:  # as Optuna tells them apart
+        if abs(steps - round(steps)) > 1e-8:  # as Optuna distinguishes them
             raise ValueError(f"is between the steps of {parameter.step or 1} from {parameter.low}")
         number = value_at(parameter, round(steps))
     if not parameter.low <= number <= parameter.high:

@@ -1,4 +1,4 @@
-"""Reads a space from a built-in name or a YAML file; every mistake is told in one line before any work."""
+"""Reads a space from a built-in name or a YAML file; every mistake is reported in one line before any work."""
 
 import difflib
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ def load_space(option: str, builtin: Mapping[str, Mapping[str, Any]]) -> Space:
 
 
 def read_text(path: str, named: str, instead: str) -> str:
-    """Read a file; UserError, which ends in what to do `instead`, where there is none, or it is no UTF-8."""
+    """Read a file; UserError, which ends in what to do `instead`, where there is no file, or it is no UTF-8."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -58,7 +58,7 @@ def read_text(path: str, named: str, instead: str) -> str:
 
 
 def read_yaml(text: str, named: str) -> Any:
-    """Read YAML, an empty text as {}; UserError where it is none, or a key is given twice."""
+    """Read YAML, an empty text as {}; UserError where it is no YAML, or a key is given twice."""
     try:
         repeated = _repeated_key(yaml.compose(text, Loader=yaml.SafeLoader))
         read = yaml.safe_load(text)
@@ -101,7 +101,7 @@ def read_space(given: Mapping[str, Any], named: str) -> Space:
         UserError: what is unknown, missing, of the wrong type, out of order or impossible.
     """
     if not isinstance(given, Mapping):
-        raise UserError(f"{named} must hold lines such as: alpha: {{type: float, low: 0.1, high: 1}}")
+        raise UserError(f"{named} must have lines such as: alpha: {{type: float, low: 0.1, high: 1}}")
     if not given:
         raise UserError(f"{named} is empty: give one parameter or more of {', '.join(SEARCHABLE)}")
     space: Space = ()
@@ -110,7 +110,7 @@ def read_space(given: Mapping[str, Any], named: str) -> Space:
             raise UserError(f"{named}: unknown parameter {shown(name)}: {near_or_known(name, SEARCHABLE)}")
         space = (*space, _parameter(name, description, space, f"{named}: {name}"))
         if not any(name in point for point in combinations(with_conditions(space, {name}), ends)):
-            raise UserError(f"{named}: {name}: its conditions (when) never hold together: change or drop one")
+            raise UserError(f"{named}: {name}: its conditions (when) are never met together: change or drop one")
     return space
 
 

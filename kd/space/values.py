@@ -3,11 +3,11 @@
 import difflib
 import math
 import reprlib
-from collections.abc import Callable, Collection, Iterable
-from typing import Any, TypeAlias, get_args, get_type_hints
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, TypeAlias, get_args
 
 from kd.base.types import UserError
-from kd.config import DistillConfig
+from kd.config import DistillConfig, options_in
 from kd.config.objective import allowed_objectives, spelt_match, spelt_objective
 
 SEARCHABLE = (
@@ -27,12 +27,8 @@ SEARCHABLE = (
     "initialisation",
 )
 """Options of `distill` that may be searched."""
-HINTS = get_type_hints(DistillConfig)
+HINTS: Mapping[str, Any] = {name: option.kind for name, option in options_in(DistillConfig).items()}
 """Option -> its type."""
-
-SPELT: dict[str, Callable[[str], str]] = {"objective": spelt_objective, "match": spelt_match, "transfer": str.strip}
-"""Texts that are written in one way."""
-
 Value: TypeAlias = str | int | float
 
 
@@ -40,7 +36,7 @@ def as_number(value: Any) -> float:
     """Read a finite number, also from text: `5e-5` is text in YAML 1.1, and MLflow logs all as text.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is no finite number.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError
@@ -54,7 +50,11 @@ def as_number(value: Any) -> float:
 
 
 def as_whole(value: Any) -> int:
-    """Read a whole number, also from text; ValueError where it is none, or past those that a float holds exactly."""
+    """Read a whole number, also from text.
+
+    Raises:
+        ValueError: it is no whole number, or larger than those that a float has exactly.
+    """
     number = as_number(value)
     if number != int(number) or abs(number) > 2**53:
         raise ValueError
@@ -78,45 +78,71 @@ def _layers(value: Any) -> str:
     return str(numbers[0])
 
 
-def typed(name: str, value: Any) -> Value:
-    """Return a value as the option has it.
+def _text(value: Any) -> str:
+    """Read a name that says something."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError
+    return value.strip()
+
+
+SPELT: dict[str, Callable[[Any], str]] = {
+    "teacher": _text,
+    "objective": lambda value: spelt_objective(str(value)),
+    "match": lambda value: spelt_match(str(value)),
+    "student_layers": _layers,
+}
+"""Texts with a grammar of their own, and their one spelling."""
+
+
+def typed(name: str, value: Any, kinds: Mapping[str, Any] = HINTS) -> Value:
+    """Return a value as the option has it; `kinds` are the types of the options there are.
 
     Raises:
         ValueError: the option cannot have it.
     """
-    if HINTS[name] is bool:
+    kind = kinds[name]
+    if kind is bool:
         if not isinstance(value, bool):
             raise ValueError
         return value
-    if HINTS[name] is int:
+    if int in (kind, *get_args(kind)):
         return as_whole(value)
-    if HINTS[name] is float:
+    if float in (kind, *get_args(kind)):
         return as_number(value)
-    if known := words(name):
+    if known := words(name, kinds):
         if value not in known:
             raise ValueError
         return str(value)
     if name in SPELT:
         try:
-            return SPELT[name](str(value))
+            return SPELT[name](value)
         except UserError as error:
             raise ValueError from error
-    return _layers(value)
+    if not isinstance(value, str):
+        raise ValueError
+    return value.strip()
 
 
-def words(name: str) -> tuple[str, ...]:
+def words(name: str, kinds: Mapping[str, Any] = HINTS) -> tuple[str, ...]:
     """Return the words an option takes; none where it is a number or free text."""
-    kind = HINTS[name]
+    kind = kinds[name]
     return tuple(word for part in (kind, *get_args(kind)) for word in get_args(part) if isinstance(word, str))
 
 
-def described(name: str) -> str:
+def described(name: str, kinds: Mapping[str, Any] = HINTS) -> str:
     """Say in words what an option takes."""
+    if known := words(name, kinds):
+        return f"one of {joined(known)}"
+    texts = {
+        "objective": allowed_objectives(),
+        "match": "spaced, last, skip, or pairs such as 0:2,1:5",
+        "student_layers": 'a count of layers such as 2, or rising 0-based indices in quotes such as "0,5"',
+        "transfer": "rest, or a data set",
+        "teacher": "weights to fine-tune, or a finished teacher as models:/... or runs:/...",
+    }
     numbers = {int: "a whole number", float: "a finite number", bool: "true or false"}
-    layers = 'a count of layers such as 2, or rising 0-based indices in quotes such as "0,5"'
-    texts = {"objective": allowed_objectives(), "match": "spaced, last, skip, or pairs such as 0:2,1:5",
-             "transfer": "rest, or a data set"}  # fmt: skip
-    return f"one of {joined(words(name))}" if words(name) else texts.get(name) or numbers.get(HINTS[name], layers)
+    kind = next((one for one in (kinds[name], *get_args(kinds[name])) if one in numbers), str)
+    return texts.get(name) or numbers.get(kind, "text")
 
 
 def joined(values: Iterable[Value]) -> str:

@@ -4,28 +4,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-import pandas as pd
-
 from kd import tracking
-from kd.analysis.comparison import Table
+from kd.analysis.comparison import Pair, Table
 from kd.analysis.statistics import MIN_SEEDS, crossed_difference, paired_difference
 from kd.base.console import console, say
 from kd.base.types import RunRecord
 from kd.config import CascadeConfig, CompareConfig
 from kd.report.cascade import StepFound, section
-from kd.report.findings import differences, find
+from kd.report.findings import Stored, find
 from kd.report.publish import publish, show, where
 from kd.report.tables import rich_table
 from kd.report.words import answer
 from kd.run.data import Rows
-from kd.run.execute import LATENCY, Outcome
+from kd.run.execute import Outcome
 from kd.run.register import best_on_validation, register_best
-from kd.serving.measure import measure_apart
-from kd.sweep.shared import ONCE, beside, profiled, with_costs
+from kd.serving.measure import is_profiled, measure_apart
+from kd.sweep.cascade_plan import chain_in_words
+from kd.sweep.costs import ONCE, beside, profiled, with_costs
 
 SECONDS = "cost/train_s"
 Pairs = Sequence[tuple[int, str, str]]
-"""Seed, the student's run, and the run of the model it is held against."""
+"""Seed, the student's run, and the run of the model it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -57,32 +56,32 @@ def conclude(routes: Sequence[Route], config: CascadeConfig, parent: tracking.Ru
 
     Args:
         routes: the links in their order, and the direct route.
-        config: what was asked.
+        config: the cascade's options.
         parent: the cascade's run.
         experiment: its name.
         rows: what all were scored on.
     """
     ends = [student for route in routes[-2:] for student in route.students]
     best = best_on_validation(ends, rows)
-    if LATENCY not in tracking.record(best.run_id).metrics:
+    if not is_profiled(tracking.record(best.run_id).metrics):
         say("Measuring the best on validation, for all of its architecture, in a fresh process")
         measure_apart(best.model, best.run_id, config)
     trained = [outcome for route in routes for step in route.steps for outcome in (step.control, step.student)]
     records = {outcome.run_id: tracking.record(outcome.run_id) for outcome in trained}
     costs = profiled({outcome.run_id: outcome.model for outcome in trained}, records, config)
-    asked = CompareConfig(runs=",".join([*records, *beside(records, experiment)]))
-    findings, notes = find([*map(tracking.record, asked.runs.split(","))], asked)
+    compared = CompareConfig(runs=",".join([*records, *beside(records, experiment)]))
+    findings, notes = find([*map(tracking.record, compared.runs.split(","))], compared)
     findings = [(with_costs(table, records, costs), details) for table, details in findings]
     ours = next(table for table, _ in findings if table.digest == rows.test_digest)
-    chain = "→".join(map(str, config.layers))
+    chain = chain_in_words(config)
     steps = _steps(routes, records, chain, ours, rows)
     lines = [_against_direct(routes, records, chain), *_budget(routes, records, steps, config), ONCE]
-    told = section(f"Cascade {chain}", steps, f"{ours.split} {ours.metric}", lines)
+    first = section(f"Cascade {chain}", steps, f"{ours.split} {ours.metric}", lines)
     show(findings, notes)
-    for line in told.lines:
+    for line in first.lines:
         say(line)
-    console.print(*(rich_table(heading, cells) for heading, cells, _ in told.tables), sep="\n")
-    publish(findings, notes, asked, parent, [told])
+    console.print(*(rich_table(heading, cells) for heading, cells, _ in first.tables), sep="\n")
+    publish(findings, notes, compared, parent, [first])
     say(where(parent))
     register_best(ends, config, rows)
 
@@ -115,27 +114,19 @@ def _steps(
 
 
 def _found(words: str, pairs: Pairs, scores: Mapping[str, float], table: Table, rows: Rows) -> StepFound:
-    """Say how students did, and how much worse than what they are held against, where that was scored."""
+    """Say how students did, and how much worse than the models they are compared with, where those were scored."""
     student = fmean(scores[run_id] for _, run_id, _ in pairs)
     if any(source not in scores for _, _, source in pairs):
         return StepFound(words, None, student, len(pairs))
     sign = 1 if table.higher_is_better else -1
-
-    def predictions(run_id: str) -> pd.DataFrame:
-        return tracking.table(run_id, f"predictions_{table.split}.parquet", without="score:")
-
-    try:
-        frames = [(seed, predictions(source), predictions(run_id)) for seed, run_id, source in pairs]
-        single = differences(frames, table.metric, type(rows.task))
-    except tracking.Gone:
-        single = None
+    single = Stored(table, type(rows.task)).differences([Pair(seed, source, run_id) for seed, run_id, source in pairs])
     if single is None:
         lost = paired_difference(
             {seed: sign * scores[source] for seed, _, source in pairs},
             {seed: sign * scores[run_id] for seed, run_id, _ in pairs},
         )
     else:
-        lost = crossed_difference(sign * single[0], single[1])
+        lost = crossed_difference(sign * single.values, single.groups)
     return StepFound(words, fmean(scores[source] for _, _, source in pairs), student, len(pairs), lost)
 
 
@@ -156,18 +147,18 @@ def _budget(
     *links, whole, direct = steps
     total = config.epochs * len(links)
     *chain, last = (fmean(int(records[one.run_id].params["steps"]) for one in route.students) for route in routes)
-    told = (
+    budget = (
         f"Equal budget: {total} epochs a seed, as {len(links)} steps of {config.epochs} along the chain and one "
         f"training of {total} directly; that was {sum(chain):,.0f} and {last:,.0f} weight updates."
     )
     if config.patience and total > config.patience + 1:
-        told += f" Early stopping (patience={config.patience}) may end a training sooner."
-    lines = [told, "Not all trainings were timed: some went on after an interruption."]
+        budget += f" Early stopping (patience={config.patience}) may end a training sooner."
+    lines = [budget, "Not all trainings were timed: some continued after an interruption."]
     if whole.seconds is not None and direct.seconds is not None:
         lines[1] = (
             f"Training took {whole.seconds:.0f} s a seed along the chain and {direct.seconds:.0f} s directly, without "
             "the controls and without running the teachers."
         )
     if whole.seeds < MIN_SEEDS:
-        lines.append(f"{whole.seeds} seeds: no claim can be made, whatever the figures; give seeds three or more.")
+        lines.append(f"{whole.seeds} seeds: no claim can be made from any figures; give three seeds or more.")
     return lines

@@ -1,27 +1,21 @@
-"""Carrying out the cells of a study: here one after the other, or in several processes side by side."""
+"""The cells of a study, each one training: carried out here, or in several processes side by side."""
 
-import os
-import signal
-import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from multiprocessing import Pipe, parent_process
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
-from typing import Any, NoReturn
 
 from kd import tracking
-from kd.base.console import hushed, log_plainly
+from kd.base.console import hushed
 from kd.base.types import Stopped, UserError
-from kd.config import RowOptions, StudentConfig
+from kd.config import DistillConfig, RowOptions, StudentConfig, StudyConfig, narrowed, value_of, with_options
 from kd.run import distill
-from kd.run.data import load_rows
+from kd.run.data import Rows, load_rows
 from kd.run.execute import Where, train
-from kd.sweep.design import GUIDE, Levels, in_words
-from kd.sweep.workers import end, started
+from kd.run.student import DEFAULT_LAYERS
+from kd.sweep.design import GUIDE, OF_TRANSFER, Levels, in_words
+from kd.sweep.workers import SAID_WHY, Workers, workers
 
 
 @dataclass(frozen=True)
@@ -43,15 +37,6 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """Where cells are carried out: the experiment, the study's run, and tags of each cell's run."""
-
-    experiment: str
-    parent: str
-    tags: Mapping[str, str]
-
-
-@dataclass(frozen=True)
 class Result:
     """What became of a cell.
 
@@ -70,10 +55,50 @@ class Result:
     failure: str = ""
 
 
+def cell_of(config: StudyConfig, levels: Levels) -> Cell:
+    """Return the training at these levels.
+
+    Raises:
+        UserError: its options contradict each other.
+    """
+    kind = StudentConfig if levels["objective"] == "none" else DistillConfig
+    own = {axis: level for axis, level in levels.items() if axis != GUIDE}
+    if levels.get("transfer") == "" and kind is DistillConfig:
+        own |= {name: getattr(DistillConfig, name) for name in OF_TRANSFER}
+    try:
+        return Cell(levels, narrowed(kind, with_options(config, **own)))
+    except UserError as error:
+        raise UserError(f"{Cell(levels, config).words}: {error}; or exclude such cells in the design") from error
+
+
+def taught_by(cell: Cell, model: str) -> Cell:
+    """Return a cell with another teacher, that starts from the layers which its control starts from.
+
+    Raises:
+        UserError: the student starts from its teacher.
+    """
+    config = cell.config
+    if config.student_config or config.initialisation == "importance":
+        raise UserError(
+            "guide=control needs a student that starts where its control did: student_config and initialisation="
+            "importance start from the teacher, which is the control there; leave them out"
+        )
+    if not config.student:
+        layers = config.student_layers or DEFAULT_LAYERS
+        config = replace(config, student=config.teacher, student_layers=layers)
+    return replace(cell, config=replace(config, teacher=model))
+
+
+def rows_of(config: RowOptions, seed: int) -> Rows:
+    """Return the rows of a training; they are read once a process, unless each seed has its own subset."""
+    wanted = RowOptions(**{field.name: value_of(config, field.name) for field in fields(RowOptions)})
+    return _rows(wanted, seed if wanted.max_train else 0)
+
+
 _rows = lru_cache(maxsize=8)(load_rows)
 
 
-def carry_out(cell: Cell, bench: Bench) -> Result:
+def carry_out(cell: Cell, where: Where) -> Result:
     """Train, score and log a cell, by the code that `distill` and `student` run; its failure is a result.
 
     Raises:
@@ -82,11 +107,8 @@ def carry_out(cell: Cell, bench: Bench) -> Result:
     """
     start = time.perf_counter()
     try:
-        asked = RowOptions(**{field.name: getattr(cell.config, field.name) for field in fields(RowOptions)})
-        rows = _rows(asked, cell.config.seed if asked.max_train else 0)
-        where = Where(bench.experiment, tracking.Run(bench.parent), reuse=True, profile=False, tags=bench.tags)
         with hushed():
-            outcome = train(distill.planned(cell.config, rows), cell.config, where)
+            outcome = train(distill.planned(cell.config, rows_of(cell.config, cell.config.seed)), cell.config, where)
     except (Stopped, KeyboardInterrupt, tracking.Away):
         raise
     except Exception as error:
@@ -96,79 +118,55 @@ def carry_out(cell: Cell, bench: Bench) -> Result:
     return Result(outcome.run_id, outcome.model, outcome.reused, time.perf_counter() - start)
 
 
-def one_by_one(cells: Sequence[Cell], bench: Bench) -> Iterator[tuple[int, Result]]:
-    """Yield each cell's place and result."""
-    for place, cell in enumerate(cells):
-        yield place, carry_out(cell, bench)
+def carry_out_all(cells: Mapping[int, Cell], where: Where, count: int) -> Iterator[tuple[int, Result]]:
+    """Yield each cell's number and result, as they end: here, or where `count` is above 1 in so many processes."""
+    if count > 1:
+        yield from _side_by_side(list(cells.items()), where, min(count, len(cells)))
+    else:
+        yield from ((number, carry_out(cell, where)) for number, cell in cells.items())
 
 
-@dataclass
-class _Worker:
-    """A process, our end of its pipe, and the place of the cell that it is at."""
-
-    process: SpawnProcess
-    pipe: Connection
-    busy: int | None = None
-
-
-def side_by_side(cells: Sequence[Cell], bench: Bench, count: int) -> Iterator[tuple[int, Result]]:
-    """Yield each cell's place and result, as `count` processes come to them; one that dies is replaced."""
-    waiting = list(enumerate(cells))[::-1]
-    count = min(count, len(cells))
-    workers = [_hired(place, count, bench) for place in range(count)]
-    try:
-        while waiting or any(worker.busy is not None for worker in workers):
-            for worker in workers:
-                if worker.busy is None and waiting:
-                    worker.busy, cell = waiting.pop()
-                    worker.pipe.send(cell)
-            busy = {worker.pipe: place for place, worker in enumerate(workers) if worker.busy is not None}
-            for pipe in wait([*busy]):
-                place = busy[pipe]  # type: ignore[index]
-                worker = workers[place]
-                done = worker.busy
-                assert done is not None
+def _side_by_side(cells: Sequence[tuple[int, Cell]], where: Where, count: int) -> Iterator[tuple[int, Result]]:
+    waiting = list(cells[::-1])
+    busy: dict[int, int] = {}  # place of a worker -> number of its cell
+    with workers(count, _train_cells, (where,)) as started:
+        while waiting or busy:
+            for place in [place for place in started.at if place not in busy][: len(waiting)]:
+                busy[place], cell = waiting.pop()
+                _send(started, place, cell)
+            pipes = {started.at[place].pipe: place for place in busy}
+            for pipe in wait([*pipes]):
+                place = pipes[pipe]  # type: ignore[index]
                 try:
-                    result: Result = worker.pipe.recv()
-                    worker.busy = None
+                    result: Result = started.at[place].pipe.recv()
                 except (EOFError, OSError):
-                    worker.process.join()
-                    result = Result(failure=f"its process ended with exit code {worker.process.exitcode}")
-                    workers[place] = _hired(place, count, bench)
-                yield done, result
-    finally:
-        end([worker.process for worker in workers])
+                    result = Result(failure=f"its process ended with exit code {_replace(started, place)}")
+                yield busy.pop(place), result
 
 
-def _hired(place: int, count: int, bench: Bench) -> _Worker:
-    ours, theirs = Pipe()
-    process = started(place, count, _work, (theirs, bench))
-    theirs.close()  # so that its death is heard
-    return _Worker(process, ours)
-
-
-def _work(pipe: Connection, bench: Bench) -> None:
-    """Carry out the cells that come through the pipe, until this process is told to end or is alone."""
-    log_plainly()
-    signal.signal(signal.SIGTERM, _stop)
-    threading.Thread(target=_follow, daemon=True).start()
+def _send(started: Workers, place: int, cell: Cell) -> None:
     try:
-        with tracking.session(bench.experiment):
-            while True:
-                pipe.send(carry_out(pipe.recv(), bench))
-    except (Stopped, KeyboardInterrupt, EOFError):
-        return
-    except UserError as error:  # as of a store that is away
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        started.at[place].pipe.send(cell)
+    except OSError:  # it died while it had nothing to do
+        _replace(started, place)
+        started.at[place].pipe.send(cell)
 
 
-def _follow() -> None:
-    """End with the process that started this one, even where it was killed."""
-    if parent := parent_process():
-        parent.join()
-        os._exit(1)
+def _replace(started: Workers, place: int) -> int | None:
+    """Start another worker where one has died; returns the exit code of that one.
+
+    Raises:
+        UserError: it ended for a reason that it printed, and that the next would meet too.
+    """
+    code = started.exit_code(place)
+    if code == SAID_WHY:
+        raise UserError("a worker has ended, and said above why; the same command continues with what is missing")
+    started.start(place)
+    return code
 
 
-def _stop(*_: Any) -> NoReturn:
-    raise Stopped("SIGTERM came")
+def _train_cells(pipe: Connection, where: Where) -> None:
+    """Carry out the cells that come through the pipe, until it closes."""
+    with tracking.session(where.experiment):
+        while True:
+            pipe.send(carry_out(pipe.recv(), where))

@@ -1,35 +1,49 @@
 """The design of a study: which options vary, crossed with one another, and the cells that this makes. Pure."""
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
 from kd.base.types import GuideName, UserError
-from kd.config import DistillConfig, StudentConfig
+from kd.config import DistillConfig, RowOptions, StudentConfig, StudyConfig, TaskOptions, options_in
 from kd.config.objective import parse_objective, plays_a_part, spelt_objective
 from kd.space.reading import read_text, read_yaml
-from kd.space.values import SEARCHABLE, Value, described, joined, near_or_known, shown, typed
+from kd.space.values import Value, described, joined, near_or_known, shown, typed
 
 OF_TRANSFER = ("transfer_confidence", "transfer_balance")
 """Options that choose among transfer rows."""
 GUIDE = "guide"
 """An axis that is no option: who teaches, the teacher or, for self-training, the student's own control."""
-CROSSED = (*SEARCHABLE, "max_train", "labelled", "epoch_rows", "transfer", *OF_TRANSFER, "seed")
-"""Options that a design may hold, as axes or as its base."""
+GUIDANCE = (GUIDE, *options_in(DistillConfig).keys() - options_in(StudentConfig).keys())
+"""What a student without a teacher does not have."""
+SCORED = options_in(RowOptions).keys() - {"max_train", "labelled"}
+"""Options that choose which rows are read and scored."""
+KEPT = (
+    *("experiment", "resume", "checkpoint_every_s", "cache", "cache_budget_gib"),
+    *("latency_budget_ms", "ram_budget_mib", "size_budget_mib"),
+)
+"""Options that say where and how a training is kept, logged and measured."""
 EVALUATED = ("attribution_examples",)
-"""Options that change no training: of the base alone."""
-GUIDANCE = (GUIDE, *{one.name for one in fields(DistillConfig)} - {one.name for one in fields(StudentConfig)})
-"""What a student without a teacher has not."""
+"""Options of the evaluation alone: they may be in the base."""
+REFUSED = {
+    **dict.fromkeys(SCORED, "it chooses the rows that are read and scored, which all cells share"),
+    **dict.fromkeys(KEPT, "it changes where or how a training is kept, and no result"),
+    **dict.fromkeys(EVALUATED, "it changes the evaluation, and no training"),
+}
+"""Options that cannot be an axis, and why."""
+DECIDING = {name: options_in(DistillConfig)[name].default for name in ("objective", "alpha", "transfer")}
+"""Options that say whether a cell learns from a teacher, and their defaults."""
 KEYS = ("title", "base", "axes", "exclude")
-Levels = dict[str, Value]
+Levels = dict[str, Value | None]
 """A cell: option -> its value there, for the axes that play a part in it."""
 
 
 @dataclass(frozen=True)
 class Design:
-    """What a YAML file asks for.
+    """What a YAML file describes.
 
     Attributes:
         name: the file's, without its ending.
@@ -41,41 +55,47 @@ class Design:
 
     name: str
     title: str
-    base: Mapping[str, Value]
-    axes: Mapping[str, tuple[Value, ...]]
-    exclude: tuple[Mapping[str, tuple[Value, ...]], ...]
+    base: Mapping[str, Value | None]
+    axes: Mapping[str, tuple[Value | None, ...]]
+    exclude: tuple[Mapping[str, Collection[Value | None]], ...]
 
 
-def load_design(path: str) -> Design:
+def load_design(path: str, own: type[TaskOptions] = TaskOptions) -> Design:
     """Read a design from a YAML file.
+
+    Args:
+        path: of the file.
+        own: the task's own options, a dataclass; they may be axes like those of `distill`.
 
     Raises:
         UserError: there is no such file, or what `read_design` refuses.
     """
     named = f"design={path!r}"
     text = read_text(path, named, "give a YAML file, such as studies/quick.yaml")
-    return read_design(read_yaml(text, named), named, Path(path).stem)
+    return read_design(read_yaml(text, named), named, Path(path).stem, own)
 
 
-def read_design(given: Any, named: str, name: str) -> Design:
+def read_design(given: Any, named: str, name: str, own: type[TaskOptions] = TaskOptions) -> Design:
     """Read a design from mappings as a YAML file has them.
 
     Args:
         given: title, base (option -> value), axes (option -> list of values), exclude (list of option -> value or
             list of values).
-        named: where it comes from, as errors say it.
+        named: where it comes from, for errors.
         name: of the study, where it has no title.
+        own: the task's own options.
 
     Raises:
-        UserError: what is unknown, missing, of the wrong type, given twice or never the case.
+        UserError: what is unknown, missing, refused as an axis, of the wrong type, given twice or never the case.
     """
     if not isinstance(given, Mapping):
-        raise UserError(f"{named} must hold {', '.join(KEYS)}, such as: axes: {{objective: [soft, hard]}}")
+        raise UserError(f"{named} must have {', '.join(KEYS)}, such as: axes: {{objective: [soft, hard]}}")
     for key in given:
         if key not in KEYS:
             raise UserError(f"{named}: unknown key {shown(key)}: {near_or_known(key, KEYS)}")
-    base = {key: _value(key, value, f"{named}: base") for key, value in _mapping(given, "base", named).items()}
-    axes = {key: _levels(key, value, f"{named}: axes") for key, value in _mapping(given, "axes", named).items()}
+    read = _Reader(named, own)
+    base = {key: read.value(key, value, "base") for key, value in read.options(given, "base").items()}
+    axes = {key: read.values(key, value, "axes") for key, value in read.options(given, "axes").items()}
     if not axes:
         raise UserError(f"{named}: axes is missing: give options and their values, such as {{objective: [soft, hard]}}")
     for key in base.keys() & axes.keys():
@@ -83,103 +103,143 @@ def read_design(given: Any, named: str, name: str) -> Design:
     left_out = given.get("exclude") or []
     if not isinstance(left_out, list):
         raise UserError(f"{named}: exclude is {shown(left_out)}: give a list of mappings")
-    exclude = tuple(_exclusion(one, axes, f"{named}: exclude") for one in left_out)
+    known = {axis: frozenset(values) for axis, values in axes.items()}
+    exclude = tuple(read.exclusion(one, axes, known) for one in left_out)
     return Design(name, str(given.get("title") or name), base, axes, exclude)
 
 
 def cells(design: Design) -> list[Levels]:
-    """Return the cells, with the controls that they need, seed by seed: where it is broken off, whole seeds are done.
+    """Return the cells and the controls that they need, each once, seed by seed: broken off, whole seeds are done.
 
-    A control has no objective and nothing of what belongs to one; cells that it is shared by have it once. A cell whose
-    objective is none, or whose alpha is 0 without transfer rows, is its control. An axis that plays no part under a
-    cell's objective, such as the temperature under `hard`, is left out of it. The objective is there also where it is
-    no axis.
+    A control has no objective and nothing of what belongs to one, so that several cells may share it. The objective is
+    there also where it is no axis.
 
     Raises:
         UserError: everything is excluded.
     """
-    order = sorted(design.axes, key=lambda axis: axis != "seed")
-    points = [dict(zip(order, values, strict=True)) for values in itertools.product(*(design.axes[a] for a in order))]
-    kept = [point for point in points if not any(_is(point, one) for one in design.exclude)]
-    if not kept:
-        raise UserError(f"study {design.title!r}: exclude leaves no cell: leave some of it out")
-    found: list[Levels] = []
-    for point in kept:
-        point = {axis: point[axis] for axis in design.axes}
+    found: dict[tuple[Any, ...], Levels] = {}
+    for point in _combinations(design):
         control = control_of(point)
-        whole = {**design.base, **point}
-        weights = parse_objective(str(whole.get("objective", DistillConfig.objective)))
-        own = {axis: value for axis, value in point.items() if axis not in GUIDANCE or plays_a_part(axis, weights)}
-        own = {"objective": spelt_objective(str(whole.get("objective", DistillConfig.objective))), **own}
-        if not whole.get("transfer"):
-            own = {axis: value for axis, value in own.items() if axis not in OF_TRANSFER}
-        if "none" in weights or (whole.get("alpha") == 0 and not whole.get("transfer")):
-            own = control
-        for one in (control, own):
-            found += [] if one in found else [one]
-    return found
+        for levels in (control, _levels(design, point, control)):
+            found.setdefault(tuple(levels.items()), levels)
+    if not found:
+        raise UserError(f"study {design.title!r}: exclude leaves no cell: leave some of it out")
+    return list(found.values())
 
 
-def control_of(levels: Mapping[str, Value]) -> Levels:
+def control_of(levels: Mapping[str, Value | None]) -> Levels:
     """Return the levels of a cell's control."""
     return {"objective": "none", **{axis: level for axis, level in levels.items() if axis not in GUIDANCE}}
 
 
 def in_words(axis: str, level: object) -> str:
     """Return a level as a person reads it."""
-    if level == "":
+    if level in ("", None):
         return "none"
+    if axis == "student_config":
+        return Path(str(level)).stem
     return "all" if axis in ("labelled", "max_train") and level == 0 else str(level)
 
 
-def _mapping(given: Mapping[str, Any], key: str, named: str) -> Mapping[str, Any]:
-    found = given.get(key) or {}
-    if not isinstance(found, Mapping):
-        raise UserError(f"{named}: {key} is {shown(found)}: give a mapping of options")
-    for option in found:
-        known = (*CROSSED, GUIDE) if key == "axes" else (*CROSSED, *EVALUATED)
-        if option not in known:
-            raise UserError(
-                f"{named}: {key}: unknown option {shown(option)}: {near_or_known(option, known)}; data, teacher and "
-                "the like are given on the command line"
-            )
-    return found
+def _combinations(design: Design) -> Iterator[Levels]:
+    """Yield every combination of the axes' values that is not excluded, the seeds changing slowest."""
+    order = sorted(design.axes, key=lambda axis: axis != "seed")
+    for values in itertools.product(*(design.axes[axis] for axis in order)):
+        chosen = dict(zip(order, values, strict=True))
+        point = {axis: chosen[axis] for axis in design.axes}
+        if not any(all(point[axis] in values for axis, values in one.items()) for one in design.exclude):
+            yield point
 
 
-def _value(option: str, value: Any, where: str) -> Value:
-    if option == GUIDE:
-        if value not in get_args(GuideName):
-            raise UserError(f"{where}: {option}={shown(value)}: give one of {joined(get_args(GuideName))}")
-        return str(value)
-    try:
-        return typed(option, value)
-    except ValueError:
-        raise UserError(f"{where}: {option}={shown(value)}: give {described(option)}") from None
+def _levels(design: Design, point: Levels, control: Levels) -> Levels:
+    """Return the levels that play a part at a combination; its control's where nothing is learned from a teacher.
+
+    That is under the objective none, and where alpha is 0 without transfer rows. The temperature, say, plays no part
+    under `hard`, and what chooses among transfer rows none where there are none.
+    """
+    objective, alpha, transfer = (point.get(name, design.base.get(name, DECIDING[name])) for name in DECIDING)
+    spelt, idle = _objective(str(objective))
+    if spelt == "none" or (alpha == 0 and not transfer):
+        return control
+    left_out = {"objective", *idle, *(() if transfer else OF_TRANSFER)}
+    return {"objective": spelt, **{axis: level for axis, level in point.items() if axis not in left_out}}
 
 
-def _levels(option: str, given: Any, where: str) -> tuple[Value, ...]:
-    if not isinstance(given, list) or not given:
-        raise UserError(f"{where}: {option} is {shown(given)}: give a list of one value or more")
-    values = tuple(_value(option, value, where) for value in given)
-    for value in values:
-        if values.count(value) > 1:
-            raise UserError(f"{where}: {option} has {shown(value)} twice: give different values")
-    return values
+@lru_cache(maxsize=256)
+def _objective(text: str) -> tuple[str, frozenset[str]]:
+    """Return an objective's one spelling, and the options of the guidance that play no part under it."""
+    weights = parse_objective(text)
+    return spelt_objective(text), frozenset(one for one in GUIDANCE if not plays_a_part(one, weights))
 
 
-def _exclusion(given: Any, axes: Mapping[str, Sequence[Value]], where: str) -> Mapping[str, tuple[Value, ...]]:
-    if not isinstance(given, Mapping) or not given:
-        raise UserError(f"{where} has {shown(given)}: give mappings of axes, such as {{objective: hidden}}")
-    found = {}
-    for axis, values in given.items():
-        if axis not in axes:
-            raise UserError(f"{where} names {shown(axis)}, which is no axis: {near_or_known(axis, axes)}")
-        found[axis] = tuple(_value(axis, one, where) for one in (values if isinstance(values, list) else [values]))
-        for value in found[axis]:
-            if value not in axes[axis]:
-                raise UserError(f"{where} has {axis}={shown(value)}, which is never the case: give of {axes[axis]}")
-    return found
+class _Reader:
+    """Reads the parts of a design; errors say where it comes from."""
 
+    def __init__(self, named: str, own: type[TaskOptions]) -> None:
+        known = options_in(StudyConfig, own)
+        self.named = named
+        self.kinds = {name: option.kind for name, option in known.items()}
+        self.defaults = {name: option.default for name, option in known.items()}
+        self.axes = (*(one for one in options_in(DistillConfig, own) if one not in REFUSED), GUIDE)
 
-def _is(point: Mapping[str, Value], named: Mapping[str, Sequence[Value]]) -> bool:
-    return all(point[axis] in values for axis, values in named.items())
+    def options(self, given: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+        """Return the mapping at a key, its options checked."""
+        found = given.get(key) or {}
+        if not isinstance(found, Mapping):
+            raise UserError(f"{self.named}: {key} is {shown(found)}: give a mapping of options")
+        known = self.axes if key == "axes" else (*self.axes[:-1], *EVALUATED)
+        for option in found:
+            if option not in known and option in REFUSED:
+                reason = f"{option} cannot be in {key}: {REFUSED[option]}"
+                raise UserError(f"{self.named}: {reason}; it is given on the command line")
+            if option not in known:
+                raise UserError(f"{self.named}: {key}: unknown option {shown(option)}: {near_or_known(option, known)}")
+        return found
+
+    def value(self, option: str, value: Any, key: str) -> Value | None:
+        """Return a value of the option's type; where nothing is given by default, "" or null is a value too."""
+        if option == GUIDE:
+            if value not in get_args(GuideName):
+                allowed = joined(get_args(GuideName))
+                raise UserError(f"{self.named}: {key}: {option}={shown(value)}: give one of {allowed}")
+            return str(value)
+        if value in ("", None) and value == self.defaults[option]:
+            return None if value is None else ""
+        try:
+            return typed(option, value, self.kinds)
+        except ValueError:
+            allowed = described(option, self.kinds)
+            raise UserError(f"{self.named}: {key}: {option}={shown(value)}: give {allowed}") from None
+
+    def values(self, option: str, given: Any, key: str) -> tuple[Value | None, ...]:
+        """Return the different values of an axis."""
+        if not isinstance(given, list) or not given:
+            raise UserError(f"{self.named}: {key}: {option} is {shown(given)}: give a list of one value or more")
+        found: dict[Value | None, None] = {}
+        for one in given:
+            value = self.value(option, one, key)
+            if value in found:
+                raise UserError(f"{self.named}: {key}: {option} has {shown(value)} twice: give different values")
+            found[value] = None
+        return tuple(found)
+
+    def exclusion(
+        self,
+        given: Any,
+        axes: Mapping[str, tuple[Value | None, ...]],
+        known: Mapping[str, Collection[Value | None]],
+    ) -> Mapping[str, Collection[Value | None]]:
+        """Return one combination that is left out."""
+        where = f"{self.named}: exclude"
+        if not isinstance(given, Mapping) or not given:
+            raise UserError(f"{where} has {shown(given)}: give mappings of axes, such as {{objective: hidden}}")
+        found = {}
+        for axis, values in given.items():
+            if axis not in axes:
+                raise UserError(f"{where} names {shown(axis)}, which is no axis: {near_or_known(axis, axes)}")
+            wanted = [self.value(axis, one, "exclude") for one in (values if isinstance(values, list) else [values])]
+            for value in wanted:
+                if value not in known[axis]:
+                    raise UserError(f"{where} has {axis}={shown(value)}, which is never the case: give of {axes[axis]}")
+            found[axis] = frozenset(wanted)
+        return found

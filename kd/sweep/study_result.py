@@ -13,8 +13,8 @@ from kd.report.publish import publish, show, where
 from kd.report.study import section
 from kd.report.tables import rich_table
 from kd.sweep.cells import Cell, Result
+from kd.sweep.costs import ONCE, beside, profiled, with_costs
 from kd.sweep.design import Design, in_words
-from kd.sweep.shared import ONCE, beside, profiled, with_costs
 
 
 def conclude(
@@ -32,8 +32,8 @@ def conclude(
         raise UserError(f"study {design.title!r}: every cell failed, the first with: {failed[0][1]}")
     records = {result.run_id: tracking.record(result.run_id) for _, result in finished}
     costs = profiled({result.run_id: result.model for _, result in finished}, records, config)
-    asked = CompareConfig(runs=",".join([*records, *beside(records, experiment)]))
-    findings, notes = find([*map(tracking.record, asked.runs.split(","))], asked)
+    compared = CompareConfig(runs=",".join([*records, *beside(records, experiment)]))
+    findings, notes = find([*map(tracking.record, compared.runs.split(","))], compared)
     findings = [(with_costs(table, records, costs), details) for table, details in findings]
     first = findings[0][0]
     factors = [axis for axis in dict.fromkeys(["objective", *design.axes]) if axis != "seed"]
@@ -45,7 +45,7 @@ def conclude(
         )
         for cell, result in finished
     ]
-    told = section(
+    effects = section(
         f"Study: {design.title}",
         main_effects(scores, factors),
         f"{first.split} {first.metric}",
@@ -53,10 +53,10 @@ def conclude(
         _lines(done, records),
     )
     show(findings, notes)
-    for line in told.lines:
+    for line in effects.lines:
         say(line)
-    console.print(*(rich_table(heading, rows) for heading, rows, _ in told.tables), sep="\n")
-    publish(findings, notes, asked, parent, [told])
+    console.print(*(rich_table(heading, rows) for heading, rows, _ in effects.tables), sep="\n")
+    publish(findings, notes, compared, parent, [effects])
     say(where(parent))
 
 

@@ -1,33 +1,116 @@
-"""The processes of this machine that train side by side."""
+"""Processes that work side by side: each with its share of the machine, replaced when it dies, ended with this one."""
 
 import multiprocessing
 import os
+import signal
+import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from typing import Any
+from typing import Any, NoReturn
 
-import torch
+from kd.base.console import log_plainly
+from kd.base.types import Stopped, UserError
 
 PATIENCE_S = 60
-"""How long a process that is told to stop may take to write its checkpoint."""
+"""How long a process may take to write its checkpoint after SIGTERM."""
+LAST_S = 30
+"""How long one may take to close its last run when all is done."""
+SAID_WHY = 2
+"""Exit code of a worker that printed a mistake the user can mend: another one in its place would make it too."""
+Work = Callable[..., None]
+"""What a worker does, given its end of the pipe and further arguments. The pipe is closed when all is done."""
 
 
-def started(place: int, count: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> SpawnProcess:
-    """Start one of `count` processes, with its share of the CPU's threads and of the GPUs; it ends with this one."""
-    kept = dict(os.environ)
+@dataclass(frozen=True)
+class Worker:
+    """A process, and this process's end of the pipe to it."""
+
+    process: SpawnProcess
+    pipe: Connection
+
+
+class Workers:
+    """Processes of this machine that do the same work, by their place from 0."""
+
+    def __init__(self, count: int, work: Work, arguments: tuple[Any, ...]) -> None:
+        """Start `count` processes that call `work(pipe, *arguments)`."""
+        self._count, self._work, self._arguments = count, work, arguments
+        self.at: dict[int, Worker] = {}
+        for place in range(count):
+            self.start(place)
+
+    def start(self, place: int) -> None:
+        """Start a process, in place of the one that was there, with its share of the CPU's threads and of the GPUs."""
+        ours, theirs = multiprocessing.Pipe()
+        kept = dict(os.environ)
+        try:
+            os.environ.update(share(place, self._count))
+            arguments = (self._work, theirs, self._arguments)
+            process = multiprocessing.get_context("spawn").Process(target=_main, args=arguments, daemon=True)
+            process.start()
+        finally:
+            os.environ.clear()
+            os.environ.update(kept)
+        theirs.close()  # so that the pipe closes with the process
+        self.at[place] = Worker(process, ours)
+
+    def dead(self) -> dict[int, int]:
+        """Return the exit codes of processes that have ended, by place."""
+        codes = {place: worker.process.exitcode for place, worker in self.at.items()}
+        return {place: code for place, code in codes.items() if code is not None}
+
+    def exit_code(self, place: int) -> int | None:
+        """Return the exit code of a process whose pipe has closed, when it has ended."""
+        self.at[place].process.join(PATIENCE_S)
+        return self.at[place].process.exitcode
+
+    def dismiss(self) -> None:
+        """Say that all is done, and wait a little for the processes to end."""
+        for worker in self.at.values():
+            worker.pipe.close()
+        self._join(LAST_S)
+
+    def end(self) -> None:
+        """Have processes write their checkpoints and end, and kill those that do not."""
+        for worker in self.at.values():
+            worker.process.terminate()
+        self._join(PATIENCE_S)
+        for worker in self.at.values():
+            if worker.process.exitcode is None:
+                worker.process.kill()
+                worker.process.join()
+
+    def _join(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        for worker in self.at.values():
+            worker.process.join(max(until - time.monotonic(), 0))
+
+
+@contextmanager
+def workers(count: int, work: Work, arguments: tuple[Any, ...]) -> Iterator[Workers]:
+    """Start processes, and end them whether the work is done or broken off."""
+    started = Workers(count, work, arguments)
     try:
-        os.environ.update(share(place, count))
-        process = multiprocessing.get_context("spawn").Process(target=work, args=arguments, daemon=True)
-        process.start()
+        yield started
+        started.dismiss()
     finally:
-        os.environ.clear()
-        os.environ.update(kept)
-    return process
+        started.end()
+
+
+def all_done(pipe: Connection, seconds: float = 0.0) -> bool:
+    """Whether the pipe of a worker that is sent nothing has closed, after waiting for it at most so many seconds."""
+    return pipe.poll(seconds)
 
 
 def share(place: int, count: int) -> dict[str, str]:
     """Return the environment of one of `count` workers: its share of CPU threads, and its GPU."""
+    import torch  # not in workers, before their share is known
+
     threads = max(torch.get_num_threads() // count, 1)
     share = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     known = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
@@ -35,19 +118,29 @@ def share(place: int, count: int) -> dict[str, str]:
     return share | ({"CUDA_VISIBLE_DEVICES": devices[place % len(devices)]} if devices else {})
 
 
-def end(processes: Sequence[SpawnProcess]) -> None:
-    """Have processes write their checkpoints and end, and kill those that do not."""
-    for process in processes:
-        process.terminate()  # SIGTERM: a trial writes its checkpoint first
-    join(processes, PATIENCE_S)
-    for process in processes:
-        if process.exitcode is None:
-            process.kill()
-            process.join()
+def _main(work: Work, pipe: Connection, arguments: tuple[Any, ...]) -> None:
+    """Work in a process of its own, until the pipe closes, SIGTERM comes, or the parent is gone."""
+    log_plainly()
+    signal.signal(signal.SIGTERM, _stop)
+    threading.Thread(target=_follow, daemon=True).start()
+    try:
+        work(pipe, *arguments)
+    except (Stopped, KeyboardInterrupt, EOFError):
+        return
+    except UserError as error:  # such as a store that is away
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(SAID_WHY)
 
 
-def join(processes: Sequence[SpawnProcess], seconds: float) -> None:
-    """Wait for processes to end, all together at most so many seconds."""
-    until = time.monotonic() + seconds
-    for process in processes:
-        process.join(max(until - time.monotonic(), 0))
+def _follow() -> None:
+    """End with the process that started this one, even where it was killed: write a checkpoint first."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(PATIENCE_S)
+        os._exit(1)
+
+
+def _stop(*_: Any) -> NoReturn:
+    raise Stopped("SIGTERM came")

@@ -1,7 +1,52 @@
-"""What is learned. A new task is one file or folder here and one line in TASKS."""
+"""The tasks. A new task is one folder here and one line in TASKS.
 
+A task is imported when it is first needed; its options import nothing heavy, because `--help` reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+from kd.base.judge import Judge
 from kd.base.types import TaskName
-from kd.tasks.base import Task
-from kd.tasks.classification import Classification
+from kd.config import TaskOptions
+from kd.tasks.classification.options import ClassificationOptions
 
-TASKS: dict[TaskName, type[Task]] = {"classification": Classification}
+if TYPE_CHECKING:
+    from kd.base.task import Task
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """A value of the option `task`.
+
+    Attributes:
+        options: the dataclass of its own options.
+        place: `module:class` of the task.
+    """
+
+    options: type[TaskOptions]
+    place: str
+
+
+TASKS: dict[TaskName, TaskEntry] = {
+    "classification": TaskEntry(ClassificationOptions, "kd.tasks.classification.task:Classification"),
+}
+
+
+def task_named(name: str) -> type[Task]:
+    """Return the task of that name; raises KeyError for an unknown name."""
+    module, _, kind = TASKS[cast("TaskName", name)].place.partition(":")
+    return cast("type[Task]", getattr(import_module(module), kind))
+
+
+def judge_of(name: str) -> type[Judge]:
+    """Return the judge of a task's predictions, by the tag `kd.task` of its runs; KeyError for an unknown name."""
+    return task_named(name)
+
+
+def options_of(name: str) -> type[TaskOptions]:
+    """Return the dataclass of a task's own options; raises KeyError for an unknown name."""
+    return TASKS[cast("TaskName", name)].options

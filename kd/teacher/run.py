@@ -1,30 +1,33 @@
-"""One pass of a teacher over rows: what it says about each, without a trace of the others in its batch."""
+"""One pass of a teacher over features: its outputs for each, independent of the others in its batch."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from kd.base.types import CALLER_ONLY, EncodedRows, MaskName, TopLogProbs
+from kd.base.types import OUTPUTS, Batch, Features, LayerKind, MaskName, TopLogProbs
 from kd.models.activations import EAGER, look_into
 
+PADDED_AXES: Mapping[LayerKind, tuple[int, ...]] = {"hidden": (0,), "attention": (1, 2), "relation": (1,)}
+"""Axes of a feature's content along which it is padded."""
+
 MANY_OPTIONS = 30_000
-"""From this many options on, the most probable ones are kept and the rest as a whole."""
+"""From this many options, only the most probable ones are kept, and the rest as a whole."""
 TOP_K = 64
 TAIL_POINTS = 8
-"""A tail is known at the temperatures 8/1, 8/2, ... 8/8; see `TopLogProbs`."""
+"""A tail is exact at the temperatures 8/1, 8/2, ... 8/8; see `TopLogProbs`."""
 
 
 def top_log_probs(logits: torch.Tensor, k: int) -> TopLogProbs:
-    """Keep the `k` most probable options, and of the rest the sums that say how much they weigh at any temperature.
+    """Keep the `k` most probable options, and of the rest sums that give their mass at any temperature.
 
     Args:
         logits: `(..., options)`, float32.
-        k: number of options kept; all of them where there are no more.
+        k: number of options kept, at most all.
     """
     log_probabilities = torch.log_softmax(logits, dim=-1)
     values, indices = log_probabilities.topk(min(k, logits.shape[-1]), dim=-1)
@@ -36,52 +39,58 @@ def top_log_probs(logits: torch.Tensor, k: int) -> TopLogProbs:
     return TopLogProbs(values, indices, torch.stack(sums, dim=-1).log().clamp(min=-1e4))
 
 
+class Compared(Protocol):
+    """The part of a task that a pass needs; see `kd.base.task.Task`."""
+
+    def masks(self, batch: Batch) -> Mapping[MaskName, torch.Tensor]: ...  # noqa: D102
+
+    def outputs(self, raw: Any, batch: Batch) -> Mapping[str, torch.Tensor]: ...  # noqa: D102
+
+
 @dataclass
 class TeacherPass:
-    """A teacher's outputs for given rows, row by row without padding, without gradient and without dropout.
+    """A teacher's outputs for given features, one by one without padding, without gradient and without dropout.
 
     Attributes:
-        model: on the device to be used; is put into evaluation mode, and out of fused attention for attention maps.
-        rows: encoded rows with a column `length` (tokens).
-        collate: pads a list of rows.
-        masks: where a batch is valid; `tokens` says where padding is.
-        contents: `logits`, and `hidden.3`, `attention.3` or `relation.3` of layer 3 (0-based), say.
+        model: on the device to be used; is set to evaluation mode, and to plain attention for attention maps.
+        features: with a column `length`.
+        collate: pads a list of features.
+        task: gives the valid positions of a batch, and the outputs that are compared.
+        contents: `outputs`, and `hidden.3`, `attention.3` or `relation.3` of layer 3 (0-based), say.
         autocast: bfloat16 or float16; None computes in the model's own precision.
-        tokens: most tokens of a forward, padding included; halved where a GPU's memory runs out.
-        whole: keep every option, however many there are.
+        tokens: most tokens in a forward, padding included; halved where a GPU's memory runs out.
     """
 
     model: PreTrainedModel
-    rows: EncodedRows
-    collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]
-    masks: Callable[[dict[str, torch.Tensor]], Mapping[MaskName, torch.Tensor]]
-    contents: tuple[str, ...] = ("logits",)
+    features: Features
+    collate: Callable[[list[dict[str, Any]]], Batch]
+    task: Compared
+    contents: tuple[str, ...] = (OUTPUTS,)
     autocast: torch.dtype | None = None
     tokens: int = 8192
-    whole: bool = False
 
     def __post_init__(self) -> None:
-        """Raises UserError where the model has none of what is asked."""
-        self.lengths = np.asarray(self.rows["length"])
+        """Find the contents in the model. Raises UserError where it does not have them."""
+        self.lengths = np.asarray(self.features["length"])
         self._inside = look_into(self.model, self.contents, "teacher")
         if "attention" in self._inside.kinds:
             self.model.set_attn_implementation(EAGER)  # SDPA has no maps to give
         self.model.eval()
 
-    def __call__(self, rows: np.ndarray) -> Iterator[dict[str, list[torch.Tensor]]]:
-        """Yield outputs for the rows at these positions, in their order, as many at a time as fit.
+    def __call__(self, features: np.ndarray) -> Iterator[dict[str, list[torch.Tensor]]]:
+        """Yield outputs for the features at these positions, in their order, as many at a time as fit.
 
-        A tensor a row: logits `(options,)` or `(length, options)`, hidden states `(length, width)`, attention maps
-        `(heads, length, length)`, relations `(3, length, width)`: queries, keys, values. Of 30,000 options or more,
-        `logits.values`, `logits.indices` `(..., 64)` and `logits.tail` `(..., 8)`.
+        A tensor a feature: the task's outputs `outputs.NAME` `(positions, ...)`, hidden states `(length, width)`,
+        attention maps `(heads, length, length)`, relations `(3, length, width)`: queries, keys, values. Outputs of
+        30,000 options or more are `outputs.NAME.values`, `.indices` `(positions, 64)` and `.tail` `(positions, 8)`.
 
         Raises:
-            UserError: the model does not give what is asked.
+            UserError: the model does not give a content.
         """
         start = 0
-        while start < len(rows):
-            longest = int(self.lengths[rows[start:]].max())
-            taken = rows[start : start + max(self.tokens // longest, 1)]
+        while start < len(features):
+            longest = int(self.lengths[features[start:]].max())
+            taken = features[start : start + max(self.tokens // longest, 1)]
             try:
                 part = self._forward(taken)
             except torch.OutOfMemoryError:
@@ -92,40 +101,41 @@ class TeacherPass:
             yield part
             start += len(taken)
 
-    def _forward(self, rows: np.ndarray) -> dict[str, list[torch.Tensor]]:
-        batch = self.collate(self.rows.__getitems__(rows.tolist()))
-        masks = {name: mask.cpu().numpy() for name, mask in self.masks(batch).items()}
+    def _forward(self, features: np.ndarray) -> dict[str, list[torch.Tensor]]:
+        batch = self.collate(self.features.__getitems__(features.tolist()))
+        masks = self.task.masks(batch)
         device = self.model.device
-        inputs = {key: value.to(device) for key, value in batch.items() if key not in CALLER_ONLY}
+        batch = batch.to(device)
         mixed = torch.autocast(device.type, dtype=self.autocast) if self.autocast else nullcontext()
         with torch.inference_mode(), mixed, self._inside.listening() as heard:
-            outputs = self.model(**inputs, **self._inside.switches)
-            found = self._logits(outputs.logits.float()) if "logits" in self.contents else {}
-        tokens, positions = masks["tokens"], masks["positions"]
-        steps = tokens if positions.shape == tokens.shape else positions
-        result = {name: _unpadded(each, steps, (0,) if positions.ndim > 1 else ()) for name, each in found.items()}
-        for name, part in self._inside.picked(outputs, heard).items():
-            kind = name.partition(".")[0]
-            result[name] = _unpadded(part, tokens, {"hidden": (0,), "attention": (1, 2), "relation": (1,)}[kind])
+            raw = self.model(**batch.inputs, **self._inside.switches)
+            found = self._outputs(raw, batch) if OUTPUTS in self.contents else {}
+        counts = masks["positions"].reshape(len(batch), -1).sum(dim=1).tolist()
+        result = {name: list(torch.split(values, counts)) for name, values in found.items()}
+        tokens = masks["tokens"].cpu().numpy()
+        for name, part in self._inside.picked(raw, heard).items():
+            result[name] = _unpadded(part, tokens, PADDED_AXES[self._inside.contents[name].kind])
         return result
 
-    def _logits(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
-        if self.whole or logits.shape[-1] < MANY_OPTIONS:
-            return {"logits": logits}
-        top = top_log_probs(logits, TOP_K)
-        return {"logits.values": top.values, "logits.indices": top.indices, "logits.tail": top.tail}
+    def _outputs(self, raw: Any, batch: Batch) -> dict[str, torch.Tensor]:
+        found: dict[str, torch.Tensor] = {}
+        for name, values in self.task.outputs(raw, batch).items():
+            named = f"{OUTPUTS}.{name}"
+            if values.dim() < 2 or values.shape[-1] < MANY_OPTIONS:
+                found[named] = values.float()
+                continue
+            top = top_log_probs(values.float(), TOP_K)
+            found |= {f"{named}.values": top.values, f"{named}.indices": top.indices, f"{named}.tail": top.tail}
+        return found
 
 
 def _unpadded(values: torch.Tensor, valid: np.ndarray, axes: tuple[int, ...]) -> list[torch.Tensor]:
-    """Split a batch into rows, and cut the axes (counted without the batch's) that are as long as the padded inputs."""
-    if not axes:
-        return list(values)
-    rows = []
-    for row, mask in zip(values, valid, strict=True):
+    """Split a batch into features, and remove the padding along `axes` (counted without the batch's)."""
+    features = []
+    for feature, mask in zip(values, valid, strict=True):
         start, count = int(mask.argmax()), int(mask.sum())
         if not mask[start : start + count].all():
-            raise ValueError("padding within a row")
-        rows.append(
-            row[tuple(slice(start, start + count) if axis in axes else slice(None) for axis in range(row.dim()))]
-        )
-    return rows
+            raise ValueError("padding within a feature")
+        span = slice(start, start + count)
+        features.append(feature[tuple(span if axis in axes else slice(None) for axis in range(feature.dim()))])
+    return features

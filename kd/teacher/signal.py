@@ -1,82 +1,72 @@
-"""The teacher as a signal: its outputs over a fixed data set, computed once and read from disk ever after.
+"""The teacher as a signal: its outputs over a fixed data set, computed once and then read from disk.
 
-`KD_HOME/signals/KEY/CONTENTS` holds shards of rows. The key names everything the outputs depend on; another key is
-another folder. Whatever is damaged is computed again, and it alone. Where there can be no cache, the teacher runs on
-every batch instead, saying so.
+`KD_HOME/signals/KEY/CONTENTS` contains shards. The key is a hash of everything the outputs depend on, so other outputs
+are in another folder. Only damaged shards are computed again. Where nothing can be cached, the teacher runs on every
+batch instead, with a warning.
 """
 
-import hashlib
-import json
-import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 
+from kd.base.files import locked, warn_once
+from kd.base.hashing import fingerprint
 from kd.base.home import home
-from kd.base.types import CacheName, TeacherOutputs, TopLogProbs
+from kd.base.types import OUTPUTS, CacheName, LayerContent, LayerKind, TeacherOutputs, TopLogProbs, UserError
 from kd.teacher.cache.index import Index, Teacher, plan, read_index, write_index
 from kd.teacher.cache.reader import Piece, Reader
-from kd.teacher.cache.writer import clear, fill, locked, planning, shard_files, size_of
+from kd.teacher.cache.writer import clear, fill, planning, shard_files, size_of
 
-log = logging.getLogger(__name__)
-KINDS = ("hidden", "attention", "relation")
-TOP = ("logits.values", "logits.indices", "logits.tail")
 GIB = 2**30
 CONTENTS = "contents"
-"""Key of what is kept, among what an index says about itself."""
+"""Key of the kept contents in `Index.about`."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked of a teacher.
+    """Outputs that are wanted from a teacher.
 
     Attributes:
-        key: from `signal_key`.
-        rows: number of rows the data set has.
-        contents: `logits`, and `hidden.3`, `attention.3` or `relation.3` of layer 3, say.
+        key: hash of everything they depend on.
+        features: number of features in the data set.
+        contents: `outputs`, and `hidden.3`, `attention.3` or `relation.3` of layer 3, say.
         about: teacher, data and split, for people who look at the cache.
-        left: whether shorter rows are filled up on the left, as the tokenizer does.
+        left: whether shorter features are padded on the left, as the processor does.
     """
 
     key: str
-    rows: int
-    contents: tuple[str, ...] = ("logits",)
+    features: int
+    contents: tuple[str, ...] = (OUTPUTS,)
     about: Mapping[str, str] = field(default_factory=dict)
     left: bool = False
 
 
 @dataclass(frozen=True)
 class Caching:
-    """Whether to keep outputs on disk (`auto`: up to the budget; `off`: neither written nor read), and GiB of them."""
+    """Whether outputs are kept on disk (`auto`: within the budget; `off`: neither written nor read), and the budget."""
 
     mode: CacheName = "auto"
     budget_gib: float = float("inf")
 
 
-def signal_key(parts: Mapping[str, str]) -> str:
-    """Return the name of what `parts` describe: teacher's weights, data digest, preprocessing, precision."""
-    return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:32]
-
-
 class TeacherSignal:
-    """The teacher's outputs for any rows of one data set: from disk, or by running it on them.
+    """The teacher's outputs for any features of one data set: from disk, or by running it on them.
 
     Attributes:
-        computed: number of rows that the teacher ran over to fill the cache; 0 where all of it was there.
-        cached: whether outputs come from disk.
+        computed: number of features that the teacher ran over to fill the cache; 0 where it was complete.
     """
 
     def __init__(
         self, wanted: Wanted, teacher: Callable[[], Teacher], reader: Reader | None, computed: int = 0
     ) -> None:
-        """Read from `reader`; without one, ask `teacher`."""
+        """Read from `reader`; without one, run `teacher`."""
         self.computed = computed
         self._wanted = wanted
         self._teacher = teacher
@@ -87,47 +77,81 @@ class TeacherSignal:
         """Whether outputs come from disk."""
         return self._reader is not None
 
-    def __call__(self, rows: torch.Tensor, device: torch.device | None = None) -> TeacherOutputs:
-        """Return the teacher's outputs for the rows at these positions `(batch,)`, on `device` or else on the CPU."""
-        found = self._pieces(rows.numpy())
-        ready = {name: _joined(pieces, self._wanted.left).to(device or "cpu") for name, pieces in found.items()}
-        layers: dict[str, dict[int, torch.Tensor]] = {kind: {} for kind in KINDS}
-        for name in self._wanted.contents:
-            kind, _, layer = name.partition(".")
-            if layer:
-                layers[kind][int(layer)] = ready[name]
-        if "logits" in ready:
-            return TeacherOutputs(logits=ready["logits"], **layers)
-        values, indices, tail = (ready[name] for name in TOP)
-        return TeacherOutputs(logits=TopLogProbs(values, indices.long(), tail), **layers)
+    def __call__(self, features: np.ndarray, device: torch.device | None = None) -> TeacherOutputs:
+        """Return the teacher's outputs for the features at these positions `(batch,)`, on `device` or on the CPU."""
+        layers: dict[str, dict[int, torch.Tensor]] = {kind: {} for kind in get_args(LayerKind)}
+        parts: dict[str, torch.Tensor] = {}
+        for name, pieces in self._pieces(features).items():
+            if (content := LayerContent.parse(name)) is None:
+                parts[name.removeprefix(f"{OUTPUTS}.")] = _in_a_row(pieces).to(device or "cpu")
+            else:
+                layers[content.kind][content.layer] = _padded(pieces, self._wanted.left).to(device or "cpu")
+        return TeacherOutputs(_named_outputs(parts), **layers)
 
-    def all_logits(self) -> np.ndarray:
-        """Return the logits of all rows at once, `(rows, ..., options)` float32; the teacher must keep them whole."""
-        order = np.arange(self._wanted.rows)
-        if not self.cached:
-            order = np.argsort(-np.asarray(self._teacher().lengths), kind="stable")
-        found = _joined(self._pieces(order)["logits"], self._wanted.left).cpu().numpy()
-        result = np.empty_like(found)
-        result[order] = found
-        return result
+    def all_outputs(self) -> Mapping[str, np.ndarray]:
+        """Return the task's outputs of all features at once, by name: `(positions, ...)` float32.
 
-    def _pieces(self, rows: np.ndarray) -> dict[str, list[Piece]]:
+        Raises:
+            UserError: only the most probable of many options are known.
+        """
+        found = self(np.arange(self._wanted.features)).outputs
+        if any(isinstance(values, TopLogProbs) for values in found.values()):
+            raise UserError(
+                "the teacher's answer has too many options to keep them all, and transfer_confidence and "
+                "transfer_balance need all of them: leave both out"
+            )
+        return {name: values.numpy() for name, values in found.items() if isinstance(values, torch.Tensor)}
+
+    def _pieces(self, features: np.ndarray) -> dict[str, list[Piece]]:
         if self._reader is not None:
             try:
-                return self._reader.read(rows)
+                return self._reader.read(features)
             except OSError as error:
-                _warn(f"teacher cache {self._wanted.key} is gone ({error.strerror}): the teacher runs on every batch")
+                warn_once(
+                    f"teacher cache {self._wanted.key} is gone ({error.strerror}): the teacher runs on every batch"
+                )
                 self._reader = None
         found: dict[str, list[Piece]] = {}
-        for part in self._teacher()(rows):
+        for part in self._teacher()(features):
             for name, each in part.items():
                 pieces = found.setdefault(name, [])
-                pieces += [Piece(slice(at, at + 1), row[None]) for at, row in enumerate(each, start=len(pieces))]
+                pieces += [Piece(slice(at, at + 1), one[None]) for at, one in enumerate(each, start=len(pieces))]
         return found
 
 
-def _joined(pieces: Sequence[Piece], left: bool) -> torch.Tensor:
-    """Put rows in their places, filling up with 0 what is shorter than the longest; always a copy of its own."""
+def _named_outputs(parts: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor | TopLogProbs]:
+    """Combine the parts of a distribution over many options: `NAME.values`, `.indices`, `.tail`."""
+    found: dict[str, torch.Tensor | TopLogProbs] = {}
+    for name in parts:
+        plain, _, field_name = name.rpartition(".")
+        if not plain:
+            found[name] = parts[name]
+        elif field_name == "values":
+            indices, tail = parts[f"{plain}.indices"].long(), parts[f"{plain}.tail"]
+            found[plain] = TopLogProbs(parts[name], indices, tail)
+    return found
+
+
+def _in_a_row(pieces: Sequence[Piece]) -> torch.Tensor:
+    """Concatenate features' positions, `(positions, ...)`, in the features' order; always a copy."""
+    first = pieces[0].values
+    counts = torch.zeros(sum(len(piece.values) for piece in pieces), dtype=torch.int64)
+    for piece in pieces:
+        counts[piece.places] = piece.values.shape[1]
+    starts = counts.cumsum(0) - counts
+    whole = torch.float32 if first.is_floating_point() else first.dtype
+    result = torch.empty((int(counts.sum()), *first.shape[2:]), dtype=whole, device=first.device)
+    for piece in pieces:
+        values = piece.values.to(whole)
+        if piece.scales is not None:
+            values = values * piece.scales.view(-1, *[1] * (values.dim() - 1))
+        places = starts[piece.places].unsqueeze(1) + torch.arange(values.shape[1])
+        result[places.reshape(-1)] = values.reshape(-1, *values.shape[2:])
+    return result
+
+
+def _padded(pieces: Sequence[Piece], left: bool) -> torch.Tensor:
+    """Stack features in their order, padded with 0 to the longest; always a copy."""
     first = pieces[0].values
     shapes = {piece.values.shape[1:] for piece in pieces}
     size = tuple(map(max, zip(*shapes, strict=True)))
@@ -149,16 +173,16 @@ def _joined(pieces: Sequence[Piece], left: bool) -> torch.Tensor:
 
 
 def teacher_signal(wanted: Wanted, teacher: Callable[[], Teacher], caching: Caching | None = None) -> TeacherSignal:
-    """Open the teacher's outputs; what of them is not on disk is computed and kept first, where it may be.
+    """Open the teacher's outputs; those that are not on disk are first computed and kept, where that is possible.
 
     Args:
         wanted: which outputs.
-        teacher: makes the teacher, which is not needed where all is on disk.
+        teacher: loads the teacher; not called where all outputs are on disk.
         caching: see `Caching`.
     """
     caching = caching or Caching()
     if caching.mode == "off":
-        _warn("cache=off: the teacher runs on every batch")
+        warn_once("cache=off: the teacher runs on every batch")
         return TeacherSignal(wanted, teacher, None)
     if (reader := _whole(wanted)) is not None:
         return TeacherSignal(wanted, teacher, reader)
@@ -167,27 +191,27 @@ def teacher_signal(wanted: Wanted, teacher: Callable[[], Teacher], caching: Cach
         reader, computed = _written(folder, wanted, teacher, caching)
         return TeacherSignal(wanted, teacher, reader, computed)
     except (OSError, NotImplementedError) as error:
-        _warn(f"teacher cache not written to {folder} ({error}): the teacher runs on every batch")
+        warn_once(f"teacher cache not written to {folder} ({error}): the teacher runs on every batch")
     return TeacherSignal(wanted, teacher, None)
 
 
 def folder_of(wanted: Wanted) -> Path:
     """Return where these outputs are kept."""
-    contents = hashlib.sha256(",".join(sorted(wanted.contents)).encode()).hexdigest()[:12]
+    contents = fingerprint({"contents": sorted(wanted.contents)})[:12]
     return home() / "signals" / wanted.key / contents
 
 
 def key_of(folder: Path) -> str:
-    """Return what the shards in a folder must be made for."""
+    """Return the key that the shards in a folder must have."""
     return f"{folder.parent.name}/{folder.name}"
 
 
 def _whole(wanted: Wanted) -> Reader | None:
-    """Return a reader of these outputs, kept alone or among others of the same teacher and rows, if all is whole."""
+    """Return a reader of these outputs, kept alone or with others of the same teacher and data, if all are whole."""
     own = folder_of(wanted)
     for folder in [own, *sorted({*own.parent.glob("*/")} - {own})]:
         index = read_index(folder, key_of(folder))
-        if index is None or len(index.places) != wanted.rows:
+        if index is None or len(index.places) != wanted.features:
             continue
         if not {*wanted.contents} <= {*index.about[CONTENTS].split(",")}:
             continue
@@ -200,20 +224,20 @@ def _whole(wanted: Wanted) -> Reader | None:
 
 
 def _is_of(name: str, contents: Sequence[str]) -> bool:
-    """Whether what is stored under `name` belongs to one of `contents`: `logits.tail` belongs to `logits`."""
-    return name in contents or name.rpartition(".")[0] in contents
+    """Whether the stored tensor `name` belongs to one of `contents`: `outputs.logits.tail` belongs to `outputs`."""
+    return name in contents or (OUTPUTS in contents and name.startswith(f"{OUTPUTS}."))
 
 
 def _written(
     folder: Path, wanted: Wanted, teacher: Callable[[], Teacher], caching: Caching
 ) -> tuple[Reader | None, int]:
-    """Compute what is missing, and open it: the number of rows computed here, too. Raises OSError."""
+    """Compute what is missing, and open it; also returns the number of features computed here. Raises OSError."""
     key = key_of(folder)
     with locked(planning(folder)):
         if (reader := _whole(wanted)) is not None:  # another process has written it meanwhile
             return reader, 0
         kept = read_index(folder, key)
-        if kept is not None and len(kept.places) != wanted.rows:
+        if kept is not None and len(kept.places) != wanted.features:
             kept = None
         index = kept or plan(teacher(), {**wanted.about, CONTENTS: ",".join(wanted.contents)})
         if not _fits(folder, index, caching):
@@ -229,18 +253,12 @@ def _written(
 
 
 def _fits(folder: Path, index: Index, caching: Caching) -> bool:
-    """Whether outputs are within the budget, and what is missing of them has room on the disk; says so if not."""
+    """Whether outputs are within the budget and the missing ones fit on the disk; warns if not."""
     needed = index.size - size_of(folder)
     budget = caching.budget_gib if caching.mode == "auto" else float("inf")
     free = shutil.disk_usage(folder.parent).free
     if index.size <= budget * GIB and needed <= free:
         return True
     limit = f"cache_budget_gib={budget:g}" if index.size > budget * GIB else f"{free / GIB:.3g} GiB free"
-    _warn(f"teacher cache of {index.size / GIB:.3g} GiB not written ({limit}): the teacher runs on every batch")
+    warn_once(f"teacher cache of {index.size / GIB:.3g} GiB not written ({limit}): the teacher runs on every batch")
     return False
-
-
-@cache
-def _warn(text: str) -> None:
-    """Warn once a process: trials and seeds open the same cache."""
-    log.warning(text)

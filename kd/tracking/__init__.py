@@ -1,6 +1,6 @@
 """The only importer of MLflow (with the served pyfunc): runs, metrics, artifacts, the registry and its aliases."""
 
-from kd.tracking.models import StoredModel, load_served, log_model, maker, model_of, stored_model
+from kd.tracking.models import load_served, log_model, maker, model_of, stored_model
 from kd.tracking.registry import (
     aliased,
     annotate,
@@ -50,7 +50,6 @@ __all__ = [
     "Away",
     "Gone",
     "Run",
-    "StoredModel",
     "abandon",
     "aliased",
     "annotate",

@@ -1,5 +1,7 @@
 """Logged models: writing, loading and finding them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
+from kd.base.ranks import shared
 from kd.base.types import UserError
 from kd.tracking.registry import model_version
 from kd.tracking.store import Gone, client, failed, first_line, tracking_uri
@@ -68,6 +71,7 @@ def load_served(uri: str) -> Any:
         raise UserError(f"model={uri!r} cannot be loaded: {first_line(error)}") from error
 
 
+@shared
 def stored_model(uri: str, option: str) -> StoredModel:
     """Find `models:/...` or `runs:/...` and bring its files here.
 
@@ -75,43 +79,48 @@ def stored_model(uri: str, option: str) -> StoredModel:
         Gone: no such run, model, version or alias.
         UserError: the model was not logged by this project.
     """
-    try:
-        uri, run_id = _resolved(uri, option)
+    uri, run_id = _resolved(uri, option)
+    with _there(uri, option):
         folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)) / "artifacts"
-    except (MlflowException, OSError) as error:
-        if failed(error):
-            raise
-        raise Gone(f"{option}={uri!r}: there is no such model in {tracking_uri()}: {first_line(error)}") from error
     inside = next((path.parent for path in sorted(folder.glob("*/kd.json"))), None)
     if inside is None:
         raise UserError(f"{option}={uri!r} was not logged by this project: give a model that one of its stages made")
     return StoredModel(uri, run_id, inside)
 
 
+@shared
 def maker(uri: str, option: str) -> str:
     """Return the run that made `models:/...` or `runs:/...`; empty where none did.
 
     Raises:
         Gone: no such model, version or alias.
     """
+    return _resolved(uri, option)[1] or ""
+
+
+@contextmanager
+def _there(uri: str, option: str) -> Iterator[None]:
+    """Raise Gone where a model is not there; a store that fails is another error."""
     try:
-        return _resolved(uri, option)[1] or ""
-    except MlflowException as error:
+        yield
+    except (MlflowException, OSError) as error:
         if failed(error):
             raise
         raise Gone(f"{option}={uri!r}: there is no such model in {tracking_uri()}: {first_line(error)}") from error
 
 
 def _resolved(uri: str, option: str) -> tuple[str, str]:
-    """Return the URI with the alias resolved to a version, and the run that made the model."""
+    """Return the URI with the alias resolved to a version, and the run that made the model. Raises Gone."""
     if uri.startswith("runs:/"):
         return uri, uri.removeprefix("runs:/").split("/")[0]
     if uri.startswith("models:/m-"):
-        return uri, str(mlflow.get_logged_model(uri.removeprefix("models:/")).source_run_id)
+        with _there(uri, option):
+            return uri, str(mlflow.get_logged_model(uri.removeprefix("models:/")).source_run_id)
     version = model_version(uri, option)
     return f"models:/{version.name}/{version.version}", version.run_id
 
 
+@shared
 def model_of(run_id: str) -> str:
     """Return the URI of the model a run logged."""
     outputs = client().get_run(run_id).outputs.model_outputs

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from kd.base.ranks import shared
 from kd.tracking.store import Gone, client, failed
 
 
+@shared
 def model_version(uri: str, option: str) -> ModelVersion:
     """Resolve `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
 
@@ -59,6 +61,7 @@ def register(uri: str, run_id: str, name: str, tags: Mapping[str, str], about: t
     return str(version.version)
 
 
+@shared
 def version_of(run_id: str, name: str) -> str:
     """Return the version of a registered model that a run made; empty where it made none.
 
@@ -68,6 +71,7 @@ def version_of(run_id: str, name: str) -> str:
     return str(found[0].version) if found else ""
 
 
+@shared
 def versions(name: str) -> list[ModelVersion]:
     """Return all versions of a registered model, oldest first; empty where there is no such model."""
     found: list[ModelVersion] = []

@@ -4,11 +4,12 @@ import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import mlflow
 import pandas as pd
@@ -20,6 +21,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 from pyarrow import parquet
 
+from kd.base.ranks import is_main, shared
 from kd.base.types import RunRecord, UserError
 from kd.tracking.store import (
     ENDED_EARLY,
@@ -34,6 +36,7 @@ from kd.tracking.store import (
     unbroken,
 )
 
+P = ParamSpec("P")
 REQUESTS = "requests.parquet"
 """Artifact: real inputs of the task, to time a model on."""
 ANSWERS = "answers.json"
@@ -43,12 +46,24 @@ _ARTIFACTS: dict[str, str] = {}
 """Where the runs read so far keep their artifacts; it never changes."""
 
 
+def _main_alone(method: Callable[P, None]) -> Callable[P, None]:
+    """Have the main process alone write."""
+
+    @wraps(method)
+    def written(*args: P.args, **kwargs: P.kwargs) -> None:
+        if is_main():
+            method(*args, **kwargs)
+
+    return written
+
+
 @dataclass(frozen=True)
 class Run:
-    """A run being written to."""
+    """A run being written to; of several processes of one training by the main one alone."""
 
     run_id: str
 
+    @_main_alone
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters that were given; those that `mlflow run` has logged already stay as they are."""
         known = client().get_run(self.run_id).data.params
@@ -56,32 +71,38 @@ class Run:
         fresh = [Param(key, str(value)) for key, value in given.items() if key not in known]
         client().log_batch(self.run_id, params=fresh)
 
+    @_main_alone
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log metrics at one step, in one request."""
         mlflow.log_metrics(dict(metrics), step=step, run_id=self.run_id)
 
+    @_main_alone
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, in one request."""
         client().log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
+    @_main_alone
     def log_table(self, frame: pd.DataFrame, name: str) -> None:
         """Keep a table as a Parquet artifact."""
         with tempfile.TemporaryDirectory() as folder:
             frame.to_parquet(Path(folder) / name, index=False)
             client().log_artifact(self.run_id, str(Path(folder) / name))
 
+    @_main_alone
     def log_text(self, text: str, name: str) -> None:
         """Keep a text as an artifact."""
         client().log_text(self.run_id, text, name)
 
     def describe(self, text: str) -> None:
-        """Say in Markdown, at the top of the run's page in the UI, what came out."""
+        """Put the result, in Markdown, at the top of the run's page in the UI."""
         self.set_tags({"mlflow.note.content": text[:5000]})
 
+    @_main_alone
     def log_folder(self, folder: Path) -> None:
         """Keep all files of a folder as artifacts, under their paths in it."""
         client().log_artifacts(self.run_id, str(folder))
 
+    @_main_alone
     def log_dataset(self, name: str, digest: str, context: str) -> None:
         """Name a data set as an input of the run, by our digest over all its rows."""
         dataset = MetaDataset(CodeDatasetSource({"kd.dataset": name}), name=name[:500], digest=digest)
@@ -95,18 +116,21 @@ class Run:
 
 @contextmanager
 def run(name: str, tags: Mapping[str, str], parent: Run | None = None, continued: str = "") -> Iterator[Run]:
-    """Start a run, and end it as it deserves: FINISHED, FAILED or KILLED, with `kd.exit_reason`.
-
-    Raises:
-        Away: the store failed meanwhile.
+    """Start a run, and end it as FINISHED, FAILED or KILLED, with `kd.exit_reason`.
 
     Args:
         name: what a person reads.
         tags: kd.stage, kd.role and the like.
         parent: the run this one is nested in.
-        continued: id of the interrupted run of the same training. `python -m` writes on into it; under `mlflow run` or
+        continued: id of the interrupted run of the same training. `python -m` continues it; under `mlflow run` or
             inside a parent a new run is made and the old one is closed.
+
+    Raises:
+        Away: the store failed meanwhile.
     """
+    if not is_main():
+        yield Run("")
+        return
     adopted = os.environ.pop("MLFLOW_RUN_ID", "")
     reopened = continued if continued and not (adopted or parent) and _in_this_experiment(continued) else ""
     if continued and not reopened:
@@ -140,7 +164,7 @@ def _in_this_experiment(run_id: str) -> bool:
 
 
 def abandon(run_id: str) -> None:
-    """Close an interrupted run that no process writes to any more; another run goes on from its checkpoint."""
+    """Close an interrupted run that no process writes to any more; another run continues from its checkpoint."""
     known = status(run_id)
     if known:
         client().set_tag(run_id, "kd.resumable", "false")
@@ -178,6 +202,7 @@ def code_version() -> dict[str, str]:
         return {}
 
 
+@shared
 def runs(experiments: Sequence[str], query: str = "") -> list[RunRecord]:
     """Return every finished run of these experiments that the query matches, over all pages, oldest first.
 
@@ -189,7 +214,9 @@ def runs(experiments: Sequence[str], query: str = "") -> list[RunRecord]:
     for name in experiments:
         found = client().get_experiment_by_name(name)
         if found is None:
-            raise Gone(f"experiment={name!r}: there is none of that name in {tracking_uri()}; {_experiments()}")
+            raise Gone(
+                f"experiment={name!r}: there is no experiment of that name in {tracking_uri()}; {_experiments()}"
+            )
         ids.append(found.experiment_id)
     finished = "attributes.status = 'FINISHED'" + (f" and {query}" if query else "")
     try:
@@ -235,6 +262,7 @@ def curve(run_id: str, metric: str) -> tuple[tuple[int, float], ...]:
     return tuple({point.step: (point.step, float(point.value)) for point in points}.values())
 
 
+@shared
 def record(run_id: str | None) -> RunRecord:
     """Return one run; None is the run of a version that no run made.
 
@@ -282,7 +310,7 @@ def _fetched(run_id: str, name: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         try:
-            # Asked for by run, MLflow would also search the run's models for the artifact, which takes twice as long.
+            # given a run, MLflow would also search the run's models for the artifact, which takes twice as long.
             path = mlflow.artifacts.download_artifacts(artifact_uri=f"{_artifacts(run_id)}/{name}", dst_path=folder)
         except (MlflowException, OSError) as error:
             if failed(error):

@@ -1,4 +1,4 @@
-"""A registered model asked in a fresh process, the way a server would load it."""
+"""Answers of a registered model in a fresh process, loaded the way a server loads it."""
 
 import json
 import os
@@ -23,15 +23,15 @@ def answers_apart(uri: str) -> Any:
 
     Raises:
         UserError: it has no input example.
-        Refused: it cannot be loaded and asked.
+        Refused: it cannot be loaded, or fails to answer.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
-            asked = mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{EXAMPLE}", dst_path=folder)
+            request = mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{EXAMPLE}", dst_path=folder)
         except (MlflowException, OSError) as error:
             raise UserError(f"{uri} has no stored input example to check it with: {first_line(error)}") from error
         out = Path(folder) / "answers.json"
-        words = ["-m", "mlflow", "models", "predict", "-m", uri, "-i", asked, "-t", "json", "-o", str(out)]
+        words = ["-m", "mlflow", "models", "predict", "-m", uri, "-i", request, "-t", "json", "-o", str(out)]
         done = subprocess.run(
             [sys.executable, *words, "--env-manager", "local"],
             env=os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
@@ -41,5 +41,5 @@ def answers_apart(uri: str) -> Any:
         )
         if done.returncode or not out.exists():
             said = [line for line in done.stderr.splitlines() if line.strip()]
-            raise Refused(f"{uri} cannot be loaded and asked in a fresh process: {(said or ['no message'])[-1]}")
+            raise Refused(f"{uri} does not load and answer in a fresh process: {(said or ['no message'])[-1]}")
         return json.loads(out.read_text(encoding="utf-8"))["predictions"]

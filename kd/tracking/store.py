@@ -12,6 +12,7 @@ from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import SQLAlchemyError
 
+from kd.base.ranks import from_main, shared
 from kd.base.types import Pruned, Refused, Stopped, UserError
 
 DEFAULT_EXPERIMENT = "kd"
@@ -20,20 +21,20 @@ KIND = "mlflow.experimentKind"
 
 
 NOT_LET_IN = {
-    "UNAUTHENTICATED": "it asks for a user and a password",
-    "CUSTOMER_UNAUTHORIZED": "it asks for a user and a password",
+    "UNAUTHENTICATED": "it requires a user and a password",
+    "CUSTOMER_UNAUTHORIZED": "it requires a user and a password",
     "PERMISSION_DENIED": "this user may not do that",
 }
 REFUSING = ("TEMPORARILY_UNAVAILABLE", *NOT_LET_IN)
-"""What a store answers that cannot use its database, or does not let us in."""
+"""Error codes of a store that cannot use its database, or does not let us in."""
 ENDED_EARLY = (Stopped, Pruned, KeyboardInterrupt)
 """What ends a run as KILLED rather than FAILED."""
 SAID = r"\((?:\w+\.)+\w+\) (.+)|\[Errno \d+\] ([^'\")]+)|(too many \d+ error responses|timed out)"
-"""What the database's driver or the operating system said, within all that MLflow wraps around it."""
+"""The message of the database's driver or the operating system, within all that MLflow wraps around it."""
 
 
 class Gone(UserError):
-    """What was asked for is not in the tracking store or the registry."""
+    """What is wanted is not in the tracking store or the registry."""
 
 
 class Away(UserError):
@@ -55,7 +56,7 @@ def session(experiment: str) -> Iterator[str]:
     """Open the store; yields the experiment's name. An early failure still closes the run that `mlflow run` made.
 
     Args:
-        experiment: asked for; empty means `kd`, or the experiment of the run that `mlflow run` made.
+        experiment: its name; empty means `kd`, or the experiment of the run that `mlflow run` made.
 
     Raises:
         UserError: the store cannot be reached or written, or `mlflow run` already chose another experiment.
@@ -65,7 +66,7 @@ def session(experiment: str) -> Iterator[str]:
     os.environ["MLFLOW_TRACKING_URI"] = mlflow.get_tracking_uri()  # for the processes this one starts
     try:
         with unbroken():
-            yield _experiment(experiment, adopted)
+            yield from_main(lambda: _experiment(experiment, adopted))
     except BaseException as error:
         if adopted and not isinstance(error, Away):
             with suppressed():
@@ -76,10 +77,10 @@ def session(experiment: str) -> Iterator[str]:
 
 @contextmanager
 def unbroken(doing: str = "") -> Iterator[None]:
-    """Tell in one line that the store failed in the middle of something.
+    """Report in one line that the store failed in the middle of something.
 
     Raises:
-        Away: it did; the text names the store, and says how to go on.
+        Away: it did; the text names the store, and what to do.
     """
     try:
         yield
@@ -88,16 +89,16 @@ def unbroken(doing: str = "") -> Iterator[None]:
             raise
         raise Away(
             f"{doing}{': ' if doing else ''}the tracking store {tracking_uri()} cannot be reached or written any more "
-            f"({_reason(error)}); what was finished is kept, a run that was open may go on reading RUNNING: "
+            f"({_reason(error)}); what was finished is kept, a run that was open may keep the status RUNNING: "
             f"{_mend(error, 'give the same command again when the store is back')}"
         ) from error
 
 
 def failed(error: BaseException) -> bool:
-    """Say whether the store itself failed, so that an answer such as "there is none" would be wrong.
+    """Say whether the store itself failed, so that an answer such as "no such run" would be wrong.
 
-    MLflow has one exception for everything; its code and what it wraps tell. What a server's database refuses, such as
-    writing, comes as a bad request.
+    MLflow has one exception for everything; its code and what it wraps distinguish them. What a server's database
+    refuses, such as writing, comes as a bad request.
     """
     code = error.error_code if isinstance(error, MlflowException) else "INTERNAL_ERROR"
     if code in REFUSING or (code == "BAD_REQUEST" and isinstance(error, RestException)):
@@ -151,7 +152,7 @@ def _existing(name: str) -> Iterator[str]:
     with _reachable():
         found = client().get_experiment_by_name(name)
     if found is None:
-        raise Gone(f"experiment={name!r}: there is none of that name in {tracking_uri()}")
+        raise Gone(f"experiment={name!r}: there is no experiment of that name in {tracking_uri()}")
     with session(name) as own:
         yield own
 
@@ -168,7 +169,7 @@ def _reachable() -> Iterator[None]:
 
 
 def _hide_password() -> None:
-    """Take user and password out of a server's URI, which MLflow prints, and hand them to MLflow as it wants them."""
+    """Take user and password out of a server's URI, which MLflow prints, and give them to MLflow in its variables."""
     parts = urlsplit(mlflow.get_tracking_uri())
     if parts.scheme in ("http", "https") and parts.password is not None:
         os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
@@ -195,7 +196,7 @@ def _experiment(wanted: str, adopted: str) -> str:
 
 
 def _knock(uri: str) -> None:
-    """Ask a server for a sign of life, within seconds: MLflow's own client waits for minutes. Any answer will do."""
+    """Send a server one request and wait for seconds, as MLflow's own client waits for minutes. Any answer will do."""
     if uri.startswith(("http://", "https://")):
         requests.get(uri, timeout=KNOCK_S)
 
@@ -206,6 +207,7 @@ def _opens_as_training(experiment: Experiment) -> None:
         client().set_experiment_tag(experiment.experiment_id, KIND, "custom_model_development")
 
 
+@shared
 def status(run_id: str | None) -> str:
     """Return a run's status; empty where the store does not have it."""
     try:
@@ -218,7 +220,7 @@ def status(run_id: str | None) -> str:
 
 @contextmanager
 def suppressed() -> Iterator[None]:
-    """Pass over a failure of the store: a run is being closed, and why is what the user must hear of."""
+    """Pass over a failure of the store: a run is being closed, and the user needs the reason for that."""
     try:
         yield
     except MlflowException as error:
@@ -249,7 +251,7 @@ def client() -> mlflow.MlflowClient:
 
 
 def first_line(error: BaseException) -> str:
-    """Return an error's first line that says something, without any password in it."""
+    """Return an error's first line that is not blank, without any password in it."""
     lines = without_password(str(error)).splitlines()
     return next((line.strip() for line in lines if line.strip()), type(error).__name__)
 

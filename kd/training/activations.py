@@ -1,27 +1,28 @@
-"""What the terms compare of the student besides logits, gathered while it trains."""
+"""Gather what objective terms compare of a student's layers, while it trains."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from kd.base.types import ObjectiveTerm, StudentOutputs
+from kd.base.types import LayerContent, LayerKind, ObjectiveTerm, StudentOutputs
 from kd.models.activations import look_into, with_maps
 
+RAW = "raw"
 PROJECTIONS = "distillation"
-"""Name of the projections within the student, while it trains: so optimiser, ranks and checkpoints know them."""
+"""Name of the projections within the student while it trains, so that optimiser, ranks and checkpoints include them."""
 
 
 @contextmanager
 def looked_into(model: PreTrainedModel, terms: Sequence[ObjectiveTerm], seed: int) -> Iterator[dict[str, bool]]:
-    """Have a student in training give what terms need, joined to the teacher's width; afterwards no trace is left.
+    """Make a student in training return what terms need, projected to the teacher's width; afterwards it is as before.
 
     Yields:
-        What the student must be called with. In training it then answers with a dict: `logits`, and for each term
-        `hidden/hidden.1`, say, by `as_needed` made into what the term takes. Without needs nothing is changed.
+        Keyword arguments to call the student with. In training it then returns a dict: `raw`, its own output, and for
+        each term entries such as `hidden/hidden.1`, which `gathered` takes apart. Without needs nothing is changed.
     """
     contents = list(dict.fromkeys(name for term in terms for name in term.needs.student))
     if not contents:
@@ -29,13 +30,13 @@ def looked_into(model: PreTrainedModel, terms: Sequence[ObjectiveTerm], seed: in
         return
     inside = look_into(model, contents, "student")
 
-    def gather(module: nn.Module, _: Any, outputs: Any) -> dict[str, torch.Tensor] | None:
+    def gather(module: nn.Module, _: Any, outputs: Any) -> dict[str, Any] | None:
         if not module.training:
             return None
         found = inside.picked(outputs, heard)
         heard.clear()
-        given = {"logits": outputs.logits}
-        for term in terms:  # within the forward, or the ranks' gradients would not be brought together
+        given: dict[str, Any] = {RAW: outputs}
+        for term in terms:  # within the forward, so that DDP reduces the projections' gradients
             join = projections[term.name] if term.needs.widths else nn.Identity()
             given |= {f"{term.name}/{name}": join(found[name].float()) for name in term.needs.student}
         return given
@@ -59,10 +60,17 @@ def _projections(terms: Sequence[ObjectiveTerm], seed: int) -> nn.ModuleDict:
         return nn.ModuleDict({name: nn.Linear(*pair, bias=False) for name, pair in widths.items()})
 
 
-def as_needed(outputs: Any, term: ObjectiveTerm) -> StudentOutputs:
-    """Return of the student's answer what a term takes."""
-    layers: dict[str, dict[int, torch.Tensor]] = {"hidden": {}, "attention": {}, "relation": {}}
-    for name in term.needs.student:
-        kind, _, layer = name.partition(".")
-        layers[kind][int(layer)] = outputs[f"{term.name}/{name}"]
-    return StudentOutputs(outputs["logits"], **layers)
+def gathered(returned: Any, terms: Sequence[ObjectiveTerm]) -> tuple[Any, dict[str, StudentOutputs]]:
+    """Separate what the student returns in training: its own output, and the layers that each term compares."""
+    deep = [term for term in terms if term.needs.student]
+    if not deep:
+        return returned, {}
+    found = {}
+    for term in deep:
+        layers: dict[str, dict[int, torch.Tensor]] = {kind: {} for kind in get_args(LayerKind)}
+        for name in term.needs.student:
+            content = LayerContent.parse(name)
+            assert content is not None
+            layers[content.kind][content.layer] = returned[f"{term.name}/{name}"]
+        found[term.name] = StudentOutputs({}, **layers)
+    return returned[RAW], found

@@ -1,4 +1,4 @@
-"""What happens around the steps of a training: reports, the bar, and an orderly stop."""
+"""Callbacks of a training: reports, the progress bar, and an orderly stop."""
 
 import math
 import signal
@@ -9,25 +9,26 @@ from typing import Any
 
 from transformers import ProgressCallback, TrainerCallback
 
+from kd.base.ranks import world
 from kd.base.types import UserError
 from kd.training.sampler import LengthGroups
 
 
 class Reporter(TrainerCallback):
-    """Passes on what the Trainer logs under this project's names; stops on a loss that is no number."""
+    """Reports what the Trainer logs under this project's names; stops on a loss that is not finite."""
 
     def __init__(self, report: Callable[[dict[str, float], int], None], sampler: LengthGroups) -> None:
-        """Report to `report`, which takes (metrics, step); tell `sampler` the epoch."""
+        """Report to `report`, which takes (metrics, step); set the epoch of `sampler`."""
         self.report = report
         self.sampler = sampler
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Tell the sampler which epoch begins."""
+        """Set the sampler's epoch."""
         self.sampler.epoch = int(state.epoch or 0)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        """Pass on; UserError where the loss is no number."""
-        if not state.is_world_process_zero or not logs:
+        """Report; UserError where the loss is not finite."""
+        if not logs:
             return
         if not math.isfinite(logs.get("loss", 0.0)):
             raise UserError(
@@ -42,7 +43,7 @@ class Reporter(TrainerCallback):
 
 
 class Progress(ProgressCallback):
-    """The bar alone, with the title and the last validation metric; numbers go to the tracking store."""
+    """The progress bar, with the title and the last validation metric; numbers go to the tracking store."""
 
     def __init__(self, title: str, metric: str) -> None:
         """Show `title`, and the validation metric `metric`."""
@@ -63,36 +64,47 @@ class Progress(ProgressCallback):
             self.training_bar.set_postfix_str(f"val {self.metric} {value:.3f}")
 
     def close(self) -> None:
-        """End the bar's line, also where an error ends the training: what is said next starts a line."""
+        """End the bar's line, also after an error, so that the next message starts a line."""
         if self.training_bar is not None:
             self.training_bar.close()
 
 
 class Stopper(TrainerCallback):
-    """Asks for a checkpoint and an end when a signal has come."""
+    """Ends a training with a checkpoint after a signal, in all its processes at the same step.
+
+    Attributes:
+        asked: set when this process receives a signal.
+        agreed: of several processes, whether one had received a signal before this step.
+        agree: reduces a flag over the processes: whether it is true in any.
+        stopped: whether the training was ended.
+    """
 
     def __init__(self) -> None:
-        """Nothing has been asked yet."""
+        """Start without a signal."""
         self.asked = threading.Event()
+        self.agreed = False
+        self.agree: Callable[[bool], bool] = bool
+        self.stopped = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Save and stop within an epoch."""
-        if self.asked.is_set() and state.epoch % 1:
+        wanted = self.agreed if world() > 1 else self.asked.is_set()
+        if wanted and state.epoch % 1:
             control.should_save = True
-            control.should_training_stop = True
+            control.should_training_stop = self.stopped = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stop, having saved already."""
-        if not self.asked.is_set():
+        """Stop; the checkpoint is saved already."""
+        if not self.stopped and not self.agree(self.asked.is_set()):
             return
-        control.should_training_stop = True
+        control.should_training_stop = self.stopped = True
         if state.epoch % 1:  # a validation within an epoch would enter the choice of the best checkpoint
             control.should_evaluate = False
             control.should_save = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Catch SIGTERM and Ctrl-C while training; elsewhere than the main thread there is nothing to catch."""
+        """Catch SIGTERM and Ctrl-C while training; only the main thread receives them."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

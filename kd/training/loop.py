@@ -1,124 +1,82 @@
-"""The one training loop: a `transformers.Trainer` in which only loss, order of rows and reporting differ."""
+"""The one training loop: a `transformers.Trainer` in which only loss, order of features and reporting differ."""
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PreTrainedModel, ProgressCallback, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, TrainerControl
 
-from kd.base.types import (
-    EncodedRows,
-    MaskName,
-    ObjectiveTerm,
-    PrecisionName,
-    Stopped,
-    StudentOutputs,
-    TeacherOutputs,
-    Term,
-)
-from kd.training.activations import as_needed, looked_into
+from kd.base.ranks import lost, world
+from kd.base.types import Batch, Features, Objective, Stopped, TeacherOutputs
+from kd.config import FitOptions
+from kd.models.precision import resolve_precision
+from kd.training.activations import gathered, looked_into
 from kd.training.callbacks import Progress, Reporter, Stopper
-from kd.training.sampler import LengthGroups
+from kd.training.loss import Learned, StepLoss
+from kd.training.memory import Peaks
+from kd.training.sampler import Batches, Filled, LengthGroups
 
-Batch = dict[str, torch.Tensor]
 Watch = Callable[[Mapping[str, float], int], None]
 BEST = "best.safetensors"
-"""In a checkpoint: the best weights, where they are of an earlier epoch that has no checkpoint."""
-SILENT_SHARE = 0.01
-"""A term below this share of the total over the whole training is warned about."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train.
-
-    Attributes:
-        epochs: passes over the training rows.
-        batch_size: rows a device and micro-step.
-        accumulation: micro-steps a weight update.
-        learning_rate: peak, reached after the warm-up; then linear decay to 0.
-        warmup_ratio: share of the updates spent warming up, from 0 to under 1.
-        weight_decay: AdamW's.
-        patience: evaluations (one an epoch) without a better validation metric before stopping; 0 never stops early.
-        precision: resolved, never `auto`.
-        seed: order of rows and dropout.
-        metric: validation metric that picks the best checkpoint.
-        higher_is_better: its direction.
-        checkpoint_every_s: least seconds between two checkpoints; until the next, the best weights are held in memory.
-        epoch_rows: rows of an epoch, where all of them once is not what is wanted; else 0.
-    """
-
-    epochs: int
-    batch_size: int
-    accumulation: int
-    learning_rate: float
-    warmup_ratio: float
-    weight_decay: float
-    patience: int
-    precision: PrecisionName
-    seed: int
-    metric: str
-    higher_is_better: bool
-    checkpoint_every_s: float
-    epoch_rows: int = 0
+"""File in a checkpoint: the best weights, where they are of an earlier epoch that has no checkpoint."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to train, on what, against what.
+    """Everything that a training needs.
 
     Attributes:
-        model: trained in place; ends as the best checkpoint.
-        rows: encoded training rows with columns `row` and `length`.
-        collate: pads a list of rows into a batch.
-        masks: where a batch is valid, by mask name.
-        loss: the task's own loss.
-        terms: ways of comparing with the teacher; empty trains on the task's loss alone.
-        alpha: weight of the teacher's terms, 0 to 1; the task's loss has 1 - alpha. Ignored without terms.
-        weights: of each term among them, by its name; 1 where not named.
-        transfer: whether rows without a target take part, to learn from the teacher with the terms' weights alone.
-        teacher: the teacher's outputs for the rows at given positions (on the CPU), on a device; None without terms.
+        model: trained in place; has the best checkpoint's weights at the end.
+        features: to train on.
+        collate: pads a list of features into a batch.
+        task: masks, outputs and the task's own loss.
+        objective: comparisons with the teacher; without terms the task's loss alone is minimised.
+        teacher: the teacher's outputs for features by number, on a device; None without terms.
         validate: metrics of the model on validation.
+        metric: the one of them that selects the best checkpoint, and whether higher is better.
         report: takes (metrics, step).
-        watch: takes (metrics, epochs done) of each validation once reported; what it raises ends the training.
-        folder: where checkpoints go; one that is there is continued.
-        title: what the progress bar says; empty shows none.
+        watch: takes (metrics, epochs done) of each validation once reported; an exception from it ends the training.
+        folder: of checkpoints; the training continues from the newest in it.
+        title: of the progress bar; empty shows none.
+        transfer: whether features without a target take part, to learn from the teacher alone.
     """
 
     model: PreTrainedModel
-    rows: EncodedRows
+    features: Features
     collate: Callable[[list[dict[str, Any]]], Batch]
-    masks: Callable[[Batch], Mapping[MaskName, torch.Tensor]]
-    loss: Callable[[Any, Batch], Term]
-    terms: Sequence[ObjectiveTerm]
-    alpha: float
-    teacher: Callable[[torch.Tensor, torch.device], TeacherOutputs] | None
+    task: Learned
+    objective: Objective
+    teacher: Callable[[Any, torch.device], TeacherOutputs] | None
     validate: Callable[[torch.nn.Module], dict[str, float]]
+    metric: tuple[str, bool]
     report: Callable[[dict[str, float], int], None]
     watch: Watch | None
     folder: Path
     title: str
-    weights: Mapping[str, float] = field(default_factory=dict)
     transfer: bool = False
-
-
-def labelled(masks: Mapping[MaskName, torch.Tensor]) -> torch.Tensor:
-    """Return which rows of a batch have a target, `(batch,)`."""
-    return masks["target"].reshape(len(masks["target"]), -1).any(dim=1)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """How a training went: best validation metric, updates, seconds (here, with validation), updates before a resume.
+    """The result of a training.
 
-    Examples a second leave validation out, and are None where a resumed training had nothing left to do.
+    Attributes:
+        best: the best validation metric.
+        steps: weight updates in all.
+        seconds: taken by this process, validation included.
+        examples_per_s: features a second without validation; None where a resumed training had nothing left to do.
+        resumed_step: updates before a resume.
+        peaks: `ram_peak_mib` and `gpu_peak_mib` of this process during the training, where they can be measured.
+        warnings: sentences for the user.
     """
 
     best: float
@@ -126,6 +84,7 @@ class Fitted:
     seconds: float
     examples_per_s: float | None
     resumed_step: int
+    peaks: Mapping[str, float]
     warnings: tuple[str, ...]
 
 
@@ -135,112 +94,84 @@ class _Trainer(Trainer):
     def __init__(
         self,
         job: Job,
-        recipe: Recipe,
+        options: FitOptions,
         arguments: TrainingArguments,
-        stopping: Callable[[], bool],
+        stopper: Stopper,
         switches: Mapping[str, bool],
     ) -> None:
-        group = recipe.batch_size * recipe.accumulation * arguments.world_size
+        group = options.batch_size * options.gradient_accumulation * arguments.world_size
         self.job = job
-        self.sampler = LengthGroups(job.rows["length"], group, recipe.seed, recipe.epoch_rows)
-        self.masks_of_term: dict[str, MaskName] = {"task": "target", **{term.name: term.mask for term in job.terms}}
-        alpha = job.alpha if job.terms else 0.0
-        self.weights = {term.name: alpha * job.weights.get(term.name, 1.0) for term in job.terms} | {"task": 1 - alpha}
-        self.added = {term.name: (1 - alpha) * job.weights.get(term.name, 1.0) for term in job.terms if job.transfer}
-        self.share: torch.Tensor | None = None
+        self.sampler = LengthGroups(job.features["length"], group, options.seed, options.epoch_rows)
+        self.batches = Batches(self.sampler, options.batch_size, arguments.world_size)
+        self.step_loss = StepLoss(job.task, job.objective, job.transfer)
         self.switches = switches
-        self.counts: dict[str, torch.Tensor] = {}
-        self.window: dict[str, torch.Tensor] = {}
-        self.parts: dict[str, torch.Tensor] = {}
-        self.shares: dict[str, float] = {}
-        self.rows_seen = 0
-        self.checkpoint_every_s = recipe.checkpoint_every_s
-        self.stopping = stopping
+        self.features_seen = 0
+        self.checkpoint_every_s = options.checkpoint_every_s
+        self.stopper = stopper
         self.best: dict[str, torch.Tensor] | None = None
         self.saved_s = time.perf_counter()
         self.validation_s = 0.0
         self.control: TrainerControl
-        # The Trainer insists on an eval_dataset; `evaluate` below never reads it.
+        # The Trainer requires an eval_dataset; `evaluate` below never reads it.
         super().__init__(
-            model=job.model, args=arguments, data_collator=self._collate, train_dataset=job.rows, eval_dataset=job.rows
+            model=job.model,
+            args=arguments,
+            data_collator=job.collate,
+            train_dataset=job.features,
+            eval_dataset=job.features,
         )
-        self.loss_is_scaled_for_ga = True  # we divide by the counts of the whole step ourselves
+        self.loss_is_scaled_for_ga = True  # `StepLoss` divides by the counts of the whole step
 
-    def _collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """Keep the rows' numbers off the device: to read them there, the step before would have to be waited for."""
-        batch = self.job.collate(rows)
-        return {**batch, "row": batch["row"].numpy()}
+    def get_train_dataloader(self) -> Any:
+        """Return the micro-batches of `Batches`, each process its own."""
+        loader: DataLoader[Any] = DataLoader(
+            Filled(self.job.features),  # type: ignore[arg-type]
+            batch_sampler=self.batches,
+            collate_fn=self.job.collate,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return self.accelerator.prepare(loader)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroups:
-        return self.sampler
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Count nothing: `model/gflops` is measured on the served model."""
+        return 0
+
+    def _get_num_items_in_batch(self, batch_samples: Any, device: torch.device) -> None:
+        """Count nothing: `StepLoss` counts the positions that each term is divided by."""
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], None]:
         """Fetch the step's micro-batches and count each term's valid positions over all of them and all ranks."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        masks = [self.job.masks(batch) for batch in batches]
-        for term, mask in self.masks_of_term.items():
-            count = torch.stack([each[mask].sum() for each in masks]).sum().to(device)
-            self.counts[term] = self.accelerator.reduce(count, reduction="sum")
-        if self.job.transfer:
-            known = torch.cat([labelled(each) for each in masks])
-            rows = torch.stack([known.sum(), torch.ones_like(known).sum()]).to(device)
-            having, all_rows = self.accelerator.reduce(rows, reduction="sum")
-            self.share = having / all_rows
+        stops = self.step_loss.begin(batches, lambda count: self._total(count.to(device)), self.stopper.asked.is_set())
+        self.stopper.agreed = world() > 1 and bool(stops)
         return batches, None
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
-        """Return alpha x weighted sum of the teacher's terms + (1 - alpha) x task loss, each a mean over the step.
+    def _total(self, value: torch.Tensor) -> torch.Tensor:
+        """Sum over the ranks."""
+        total: torch.Tensor = self.accelerator.reduce(value, reduction="sum")
+        return total
 
-        That is a row's loss, and the step's is their mean. A row without a target has the sum of the terms alone: then
-        a term's mean is over all rows, weighed 1 there and alpha elsewhere, and the task's mean counts by the share of
-        the rows that have a target.
-        """
-        self.rows_seen += len(inputs["row"]) * self.accelerator.num_processes
-        given = {key: value for key, value in inputs.items() if key not in ("labels", "row")}
-        outputs = model(**given, **self.switches)
-        gathered = any(term.needs.student for term in self.job.terms)
-        said = StudentOutputs(outputs["logits"]) if gathered else outputs
-        sums = {"task": self.job.loss(said, inputs)[0]}
-        alone: dict[str, torch.Tensor] = {}
-        if self.job.terms and self.job.teacher is not None:
-            teacher = self.job.teacher(torch.from_numpy(inputs["row"]), sums["task"].device)
-            masks = self.job.masks(inputs)
-            for term in self.job.terms:
-                mask, said = masks[term.mask], as_needed(outputs, term)
-                sums[term.name] = term(said, teacher, mask)[0]
-                if self.added.get(term.name):
-                    unlabelled = ~labelled(masks).reshape(-1, *[1] * (mask.dim() - 1))
-                    alone[term.name] = term(said, teacher, mask & unlabelled)[0]
-        total = torch.zeros((), device=sums["task"].device)
-        for name, value in sums.items():
-            count = self.counts[name].clamp(min=1)
-            part = self.weights[name] * (value / count)
-            if name in alone:
-                part = part + self.added[name] * (alone[name] / count)
-            elif name == "task" and self.share is not None:
-                part = part * self.share
-            total = total + part
-            self.window[name] = self.window.get(name, 0.0) + (value / count).detach()
-            self.parts[name] = self.parts.get(name, 0.0) + part.detach()
-        # DDP averages the ranks' gradients; the counts above are already over all ranks.
-        return total * self.accelerator.num_processes
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+        """Return a micro-batch's part of the step's loss; see `StepLoss`."""
+        batch: Batch = inputs
+        self.features_seen += len(batch) * self.accelerator.num_processes
+        numbers = np.maximum(batch.features, 0)
+        raw, layers = gathered(model(**batch.inputs, **self.switches), self.job.objective.terms)
+        terms = self.job.objective.terms
+        teacher = self.job.teacher(numbers, self.args.device) if terms and self.job.teacher else None
+        # DDP averages the ranks' gradients; the counts are already over all ranks.
+        return self.step_loss(raw, layers, batch, teacher) * self.accelerator.num_processes
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add each term's mean since the last report."""
         if "loss" in logs:
             steps = self.state.global_step - getattr(self, "_reported_step", self._initial_global_step)
             self._reported_step = self.state.global_step
-            for name, value in self.window.items():
-                mean = float(self.accelerator.reduce(value, reduction="sum")) / max(steps, 1)
-                logs[f"loss_{name}"] = mean
-                part = float(self.accelerator.reduce(self.parts[name], reduction="sum"))
-                self.shares[name] = self.shares.get(name, 0.0) + part
-            self.window.clear()
-            self.parts.clear()
+            logs |= self.step_loss.reported(steps, self._total)
         super().log(logs, *args, **kwargs)
 
     def _determine_best_metric(self, metrics: Any, trial: Any) -> bool:
-        """Hold the weights of the best epoch until a checkpoint has them."""
+        """Keep the weights of the best epoch until a checkpoint has them."""
         best = bool(super()._determine_best_metric(metrics=metrics, trial=trial))
         if best:
             weights = self.accelerator.unwrap_model(self.model).state_dict()
@@ -248,9 +179,9 @@ class _Trainer(Trainer):
         return best
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint where much would be lost without it: it takes as long as many steps of a small model."""
-        waited = self.stopping() or time.perf_counter() - self.saved_s >= self.checkpoint_every_s
-        if not self.accelerator.reduce(torch.tensor(float(waited), device=self.args.device), reduction="sum"):
+        """Write a checkpoint if much would be lost without it: it takes as long as many steps of a small model."""
+        waited = self.stopper.asked.is_set() or time.perf_counter() - self.saved_s >= self.checkpoint_every_s
+        if not self._total(torch.tensor(float(waited), device=self.args.device)):
             return
         if self.state.best_global_step == self.state.global_step:
             self.best = None
@@ -275,7 +206,7 @@ class _Trainer(Trainer):
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest whole checkpoint; the Trainer writes `trainer_state.json` last, so a torn one lacks it."""
+    """Return the newest whole checkpoint; the Trainer writes `trainer_state.json` last, so a torn one has none."""
 
     def whole(path: Path) -> bool:
         try:
@@ -287,86 +218,90 @@ def last_checkpoint(folder: Path) -> Path | None:
     return next((path for path in reversed(steps) if whole(path)), None)
 
 
-def fit(job: Job, recipe: Recipe) -> Fitted:
-    """Train `job.model`, keep the checkpoint that is best on validation, and continue a checkpoint that is there.
+def fit(job: Job, options: FitOptions) -> Fitted:
+    """Train `job.model`, from its newest checkpoint if there is one, and keep the weights that are best on validation.
 
     Raises:
-        UserError: the loss became infinite or no number.
-        Stopped: a signal came; the checkpoint is saved.
+        UserError: the loss is not finite.
+        Stopped: a signal arrived; a checkpoint is saved.
+        Lost: another process of the training ended.
     """
-    with looked_into(job.model, job.terms, recipe.seed) as switches:
-        return _fit(job, recipe, switches)
+    with looked_into(job.model, job.objective.terms, options.seed) as switches:
+        return _fit(job, options, switches)
 
 
-def _fit(job: Job, recipe: Recipe, switches: Mapping[str, bool]) -> Fitted:
-    stopper = Stopper()
-    trainer = _Trainer(job, recipe, _arguments(job, recipe), stopper.asked.is_set, switches)
+def _fit(job: Job, options: FitOptions, switches: Mapping[str, bool]) -> Fitted:
+    stopper, peaks = Stopper(), Peaks()
+    configured = dict(vars(job.model.config))
+    trainer = _Trainer(job, options, _arguments(job, options), stopper, switches)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(Reporter(job.report, trainer.sampler))
-    progress = Progress(job.title, recipe.metric)
+    progress = Progress(job.title, job.metric[0])
     if job.title:
         trainer.add_callback(progress)
+    stopper.agree = lambda flag: bool(trainer._total(torch.tensor(float(flag), device=trainer.args.device)))
     trainer.add_callback(stopper)
-    if recipe.patience:
-        trainer.add_callback(EarlyStoppingCallback(recipe.patience))
+    if options.patience:
+        trainer.add_callback(EarlyStoppingCallback(options.patience))
     checkpoint = last_checkpoint(job.folder)
     if checkpoint and (checkpoint / BEST).exists():
         trainer.best = load_file(checkpoint / BEST)
     start = time.perf_counter()
-    with stopper.listening(), closing(progress):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        with stopper.listening(), closing(progress):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except RuntimeError as error:
+        raise lost(error) from error
     seconds = time.perf_counter() - start
-    # accelerate leaves autocast around `forward`; the model would go on computing in bf16, unlike the served one.
+    # accelerate leaves autocast around `forward`, and the model would compute in bf16, unlike the served one.
     model = trainer.accelerator.unwrap_model(job.model, keep_fp32_wrapper=False)
+    vars(model.config).update(configured)  # Trainer turns use_cache off, and the saved model would generate slowly
+    for name in vars(model.config).keys() - configured.keys():
+        delattr(model.config, name)
     if trainer.best is not None:
         model.load_state_dict(trainer.best)
-    if stopper.asked.is_set():
+    if stopper.stopped:
         raise Stopped(f"stopped at step {trainer.state.global_step}; checkpoint kept, the same command continues")
     return Fitted(
         best=float(trainer.state.best_metric),
         steps=trainer.state.global_step,
         seconds=seconds,
-        examples_per_s=trainer.rows_seen / (seconds - trainer.validation_s) if trainer.rows_seen else None,
+        examples_per_s=trainer.features_seen / (seconds - trainer.validation_s) if trainer.features_seen else None,
         resumed_step=trainer._initial_global_step,
-        warnings=_silent_terms(trainer.shares),
+        peaks=peaks.read(),
+        warnings=trainer.step_loss.warnings(),
     )
 
 
-def _arguments(job: Job, recipe: Recipe) -> TrainingArguments:
+def _arguments(job: Job, options: FitOptions) -> TrainingArguments:
+    precision = resolve_precision(options.precision)
+    metric, higher_is_better = job.metric
     return TrainingArguments(
         output_dir=str(job.folder),
-        num_train_epochs=recipe.epochs,
-        per_device_train_batch_size=recipe.batch_size,
-        gradient_accumulation_steps=recipe.accumulation,
-        learning_rate=recipe.learning_rate,
+        num_train_epochs=options.epochs,
+        per_device_train_batch_size=options.batch_size,
+        gradient_accumulation_steps=options.gradient_accumulation,
+        learning_rate=options.learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=recipe.warmup_ratio,  # under 1 it is a share
-        weight_decay=recipe.weight_decay,
-        bf16=recipe.precision == "bf16",
-        fp16=recipe.precision == "fp16",
+        warmup_steps=options.warmup_ratio,  # under 1 it is a share
+        weight_decay=options.weight_decay,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
         use_cpu=not torch.cuda.is_available(),
+        accelerator_config={"even_batches": False},
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,
         load_best_model_at_end=True,
         restore_callback_states_from_checkpoint=True,
-        metric_for_best_model=recipe.metric,
-        greater_is_better=recipe.higher_is_better,
+        metric_for_best_model=metric,
+        greater_is_better=higher_is_better,
         logging_strategy="steps",
         logging_steps=0.01,  # likewise
         logging_nan_inf_filter=False,
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
-        seed=recipe.seed,
+        seed=options.seed,
         report_to="none",
-    )
-
-
-def _silent_terms(shares: Mapping[str, float]) -> tuple[str, ...]:
-    total = sum(shares.values())
-    return tuple(
-        f"the loss term {name!r} made up {share / total:.2%} of the total: at this weight it hardly teaches anything"
-        for name, share in shares.items()
-        if total > 0 and 0 < share / total < SILENT_SHARE
     )

@@ -1,20 +1,26 @@
-"""In which order the rows are trained on."""
+"""The order in which features are trained on."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Sampler
 
+from kd.base.types import Features
+
+FILLER = -1
+"""Number of a placeholder, where a process has no feature left."""
+
 
 class LengthGroups(Sampler[int]):
-    """Rows in random order, but rows of like length share a batch.
+    """Features in random order, but features of similar length share a batch.
 
-    The order is a function of (seed, epoch) alone, so a resumed training sees the rows it would have seen.
-    Within each stretch of 50 global batches the rows are sorted by length; the batches are then shuffled.
+    The order is a function of (seed, epoch) alone, so a resumed training sees the features it would have seen.
+    Within each stretch of 50 global batches the features are sorted by length; the batches are then shuffled.
     """
 
     def __init__(self, lengths: Sequence[int], group: int, seed: int, rows: int = 0) -> None:
-        """Group `lengths` (tokens a row) by the global batch size `group`; `rows` an epoch, 0 for each row once."""
+        """Group features of these `lengths` by the global batch size `group`; `rows` an epoch, 0 for each once."""
         self.lengths = np.asarray(lengths)
         self.group = group
         self.seed = seed
@@ -25,7 +31,7 @@ class LengthGroups(Sampler[int]):
         return self.rows
 
     def __iter__(self) -> Iterator[int]:
-        """Go through all rows, and through them again, each time anew, until there are as many as asked."""
+        """Yield all features in random order, and again in a new order, until the epoch has enough."""
         generator = np.random.default_rng((self.seed, self.epoch))
         left = self.rows
         while left > 0:
@@ -45,3 +51,55 @@ class LengthGroups(Sampler[int]):
             yield from whole[place].tolist()
         for batch in rest:
             yield from batch.tolist()
+
+
+class Batches(Sampler[list[int]]):
+    """The order split into micro-batches, in turn for each process of a training, equally many for each.
+
+    The last step of an epoch may have fewer features than the others. Processes share them evenly; one that gets none
+    gets a batch of FILLER, which counts nothing.
+    """
+
+    def __init__(self, order: LengthGroups, batch_size: int, processes: int) -> None:
+        """Split `order`, whose groups are the features of a step over all processes."""
+        self.order = order
+        self.batch_size = batch_size
+        self.processes = processes
+
+    def __len__(self) -> int:  # noqa: D105
+        whole, rest = divmod(len(self.order), self.order.group)
+        return whole * (self.order.group // self.batch_size) + self._parts(rest)
+
+    def _parts(self, rest: int) -> int:
+        """Return how many micro-batches the last step has."""
+        return -(-rest // (self.batch_size * self.processes)) * self.processes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the micro-batches of each step, process by process."""
+        step: list[int] = []
+        for feature in self.order:
+            step.append(feature)
+            if len(step) == self.order.group:
+                yield from (step[at : at + self.batch_size] for at in range(0, len(step), self.batch_size))
+                step = []
+        if step and self.processes == 1:
+            yield from (step[at : at + self.batch_size] for at in range(0, len(step), self.batch_size))
+        elif step:
+            yield from (part.tolist() or [FILLER] for part in np.array_split(step, self._parts(len(step))))
+
+
+class Filled:
+    """Features, with a placeholder at position FILLER: a copy of the first, whose number is FILLER."""
+
+    def __init__(self, features: Features) -> None:
+        """Add the placeholder to `features`."""
+        self._features = features
+
+    def __len__(self) -> int:  # noqa: D105
+        return len(self._features)
+
+    def __getitems__(self, places: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the features at these positions."""
+        if FILLER not in places:
+            return self._features.__getitems__(places)
+        return [{**one, "feature": FILLER} for one in self._features.__getitems__([0])]

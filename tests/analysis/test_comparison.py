@@ -8,7 +8,7 @@ from statistics import fmean
 import pytest
 
 from kd.analysis.comparison import AVERAGED, SAME_STUDENT, Question, compare, pareto_front
-from kd.analysis.statistics import holm, minimum_detectable_difference, paired_difference
+from kd.analysis.statistics import Spread, holm, minimum_detectable_difference, paired_difference
 from kd.base.types import RunRecord, UserError
 from kd.report.words import answer
 
@@ -210,9 +210,9 @@ def test_where_nothing_was_shown_the_smallest_difference_that_would_have_been_is
     gaps = [MIXED[seed] - CONTROL[seed] for seed in CONTROL]
     spread = (sum((gap - fmean(gaps)) ** 2 for gap in gaps) / 2) ** 0.5
     se = spread / 3**0.5
-    assert arm.detectable == pytest.approx(minimum_detectable_difference(se, 2))
+    assert arm.detectable == pytest.approx(minimum_detectable_difference(se, Spread(2)))
     two = only(runs("control", CONTROL) + distilled("arm", MIXED) + distilled("second", MIXED))
-    assert arm_of(two, "arm").detectable == pytest.approx(minimum_detectable_difference(se, 2, alpha=0.05 / 2))
+    assert arm_of(two, "arm").detectable == pytest.approx(minimum_detectable_difference(se, Spread(2), alpha=0.05 / 2))
     assert arm_of(only(runs("control", CONTROL) + distilled("arm", BETTER)), "arm").detectable is None
 
 
@@ -299,7 +299,7 @@ def test_a_metric_that_one_task_has_leaves_the_other_out_and_says_so():
     records = [*runs("control", CONTROL), other]
     assert [table.metric for table in tables_of(records, metric="accuracy")] == ["accuracy"]
     assert notes_of(records, metric="accuracy") == [
-        "1 runs of task forecasting were left out: 'accuracy' is none of its metrics"
+        "1 runs of task forecasting were left out: it has no metric 'accuracy'"
     ]
     assert [table.task for table in tables_of(records, metric="test/rmse")] == ["forecasting"]
 
@@ -695,3 +695,15 @@ def test_an_arm_names_all_rows_it_was_trained_on():
 def test_arms_of_one_role_stand_by_the_numbers_in_their_names():
     records = [run for count in (100, 1000, 300) for run in runs(f"student · {count} labels", {0: 0.5})]
     assert [arm.label for arm in only(records).arms] == [f"student · {count} labels" for count in (100, 300, 1000)]
+
+
+def test_labels_are_tags_and_the_runs_of_an_older_store_beside_them_are_called_by_their_titles():
+    new = [
+        replace(one, name="renamed in the UI", tags={**one.tags, "kd.label": "distill soft · 2 layers"})
+        for one in distilled("arm", CONTROL)
+    ]
+    old = runs("control", CONTROL, label="student · 2 layers")
+    assert [arm.label for arm in only([*old, *new]).arms] == ["student · 2 layers", "distill soft · 2 layers"]
+    tag = {"kd.label": "student · 2 layers"}
+    again = [replace(one, run_id=f"new {one.run_id}", name="?", started=1, tags={**one.tags, **tag}) for one in old]
+    assert [arm.label for arm in only([*old, *again]).arms] == ["student · 2 layers"]

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kd.analysis.gates import Figure, decide, drop, largest_difference
+from kd.analysis.gates import Observed, decide, drop, largest_difference
 
 
 def one(name, value, threshold, higher=True):
-    return decide({name: threshold}, {name: Figure(value, "the figure")}, {}, higher)
+    return decide({name: threshold}, {name: Observed(value, "the figure")}, {}, higher)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_gate_that_does_not_apply_passes_and_says_why():
 
 
 def test_one_failing_gate_among_many_refuses_and_the_reason_names_it_and_by_how_much():
-    figures = {"min_metric": Figure(0.9, "test/accuracy"), "max_ece": Figure(0.3, "calibration/ece")}
+    figures = {"min_metric": Observed(0.9, "test/accuracy"), "max_ece": Observed(0.3, "calibration/ece")}
     decision = decide({"min_metric": 0.8, "max_ece": 0.1}, figures, {}, True)
     assert not decision.passes
     assert "max_ece" in decision.reason
@@ -59,7 +59,7 @@ def test_one_failing_gate_among_many_refuses_and_the_reason_names_it_and_by_how_
 def test_without_gates_it_passes_and_says_that_none_was_asked():
     decision = decide({}, {}, {}, True)
     assert decision.passes
-    assert decision.reason == "no gate was asked"
+    assert decision.reason == "no gate was given"
 
 
 def predictions(right, groups=None):

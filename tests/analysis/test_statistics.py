@@ -6,6 +6,7 @@ from scipy import stats
 
 from kd.analysis.statistics import (
     PairedDifference,
+    Spread,
     crossed_difference,
     holm,
     mcnemar,
@@ -149,7 +150,7 @@ def test_a_lost_p_value_is_an_error_not_a_verdict():
 
 def detectable(sd, n, **more):
     """Of n seeds whose differences spread by sd."""
-    return minimum_detectable_difference(sd / math.sqrt(n), n - 1, **more)
+    return minimum_detectable_difference(sd / math.sqrt(n), Spread(n - 1), **more)
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
@@ -223,8 +224,8 @@ def test_seeds_that_all_answer_alike_are_judged_by_the_examples_and_not_taken_fo
     one = rng.choice([-1.0, 0.0, 1.0], size=500, p=[0.1, 0.75, 0.15])
     got = alone(np.tile(one, (5, 1)))
     z = one.mean() / (one.std(ddof=1) / math.sqrt(500))
-    assert got.p == pytest.approx(2 * stats.norm.sf(abs(z)), rel=1e-6)
-    assert got.high - got.low == pytest.approx(2 * 1.959964 * one.std(ddof=1) / math.sqrt(500), rel=1e-4)
+    assert got.p == pytest.approx(2 * stats.t.sf(abs(z), 499), rel=1e-6)
+    assert got.high - got.low == pytest.approx(2 * stats.t.isf(0.025, 499) * one.std(ddof=1) / math.sqrt(500), rel=1e-6)
 
 
 def test_where_the_examples_say_nothing_the_test_is_the_t_test_over_seeds():
@@ -241,19 +242,20 @@ def test_what_is_not_shown_over_seeds_and_examples_is_smaller_than_what_would_be
     for _ in range(200):
         gain = rng.choice([0.0, 0.05, 0.2])
         got = alone(drawn(rng, arm_and_example=rng.choice([0.0, 1.0]), seed_sd=rng.choice([0.0, 0.1])) + gain)
-        detectable = minimum_detectable_difference(got.se, got.n - 1, alpha=level, seed_share=got.seed_share)
+        detectable = minimum_detectable_difference(got.se, got.spread, alpha=level)
         shown.append(got.p < level)
         assert shown[-1] or abs(got.mean) < detectable
     assert 20 < sum(shown) < 180
 
 
 def test_the_detectable_difference_goes_from_the_normal_to_students_with_the_share_of_the_seeds():
-    given = [minimum_detectable_difference(1.0, 2, alpha=0.01, seed_share=share) for share in (0.0, 0.2, 0.5, 0.8, 1.0)]
+    spreads = [Spread(2, 1e6, share) for share in (0.0, 0.2, 0.5, 0.8, 1.0)]
+    given = [minimum_detectable_difference(1.0, spread, alpha=0.01) for spread in spreads]
     assert given == sorted(given)
     assert given[0] == pytest.approx(stats.norm.isf(0.005) + stats.norm.isf(0.2), rel=1e-3)
-    assert given[-1] == minimum_detectable_difference(1.0, 2, alpha=0.01)
+    assert given[-1] == minimum_detectable_difference(1.0, Spread(2), alpha=0.01)
     with pytest.raises(ValueError, match="seed_share"):
-        minimum_detectable_difference(1.0, 2, seed_share=1.1)
+        minimum_detectable_difference(1.0, Spread(2, seed_share=1.1))
 
 
 def test_examples_of_one_group_count_once_over_seeds_and_examples():

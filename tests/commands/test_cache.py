@@ -10,11 +10,11 @@ import torch
 from datasets import Dataset
 from filelock import FileLock
 
+from kd.base import files
 from kd.base.console import console
 from kd.base.types import UserError
-from kd.commands import cache
+from kd.commands import cache, read
 from kd.config import CacheConfig
-from kd.config.commandline import parse
 from kd.data.encoded import encoded
 from kd.teacher import signal as signals
 from kd.teacher.cache import index
@@ -30,7 +30,7 @@ class Teacher:
     lengths = np.arange(ROWS) + 1
 
     def __call__(self, rows):
-        yield {"logits": [torch.full((3,), float(row)) for row in rows]}
+        yield {"outputs.logits": [torch.full((1, 3), float(row)) for row in rows]}
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def flip(path):
 def test_the_table_says_what_is_there(kept):
     shown = said()
     line = line_of(shown, "middle")
-    for word in ("d", "train", str(ROWS), "logits", "5 days ago", "whole"):
+    for word in ("d", "train", str(ROWS), "outputs", "5 days ago", "whole"):
         assert f" {word} " in line
     size = sum(path.stat().st_size for folder in kept.values() for path in folder.iterdir())
     assert f"3 in {kept['new'].parent.parent.parent}, {size / 2**20:.1f} MiB" in shown
@@ -158,18 +158,19 @@ def test_what_is_not_kept_of_many_options_is_told(kd_home):
         def __call__(self, rows):
             for _ in rows:
                 top = top_log_probs(torch.zeros(2, 100), 80)
-                yield {"logits.values": [top.values], "logits.indices": [top.indices], "logits.tail": [top.tail]}
+                parts = {"values": top.values, "indices": top.indices, "tail": top.tail}
+                yield {f"outputs.logits.{name}": [part] for name, part in parts.items()}
 
     signal = teacher_signal(Wanted("many", ROWS), Talker, Caching("on"))
-    assert signal(torch.tensor([0, 3])).logits.indices.shape == (2, 2, 80)
+    assert signal(np.array([0, 3])).outputs["logits"].indices.shape == (4, 80)
     with console.capture() as captured:
-        console.print(cache.table(cache.entries(cache.shard.is_whole), time.time()), width=300)
-    assert "logits (most probable; the rest weighs 20.00%)" in captured.get()
+        console.print(cache.table(cache.entries(files.is_whole), time.time()), width=300)
+    assert "outputs (most probable; the rest weighs 20.00%)" in captured.get()
 
 
 def test_encoded_rows_are_shown_checked_and_pruned_too(kept, kd_home):
     split = Dataset.from_dict({"n": [1, 2, 3]})
-    made = Dataset.from_dict({"input_ids": [[1], [2], [3]], "row": [0, 1, 2]})
+    made = Dataset.from_dict({"input_ids": [[1], [2], [3]], "example": [0, 1, 2]})
     for data in ("good", "bad"):
         encoded(split, lambda _: made, {"data": data}, {"data": f"the {data} set", "split": "test"})
     folder = kd_home / "encoded"
@@ -178,7 +179,7 @@ def test_encoded_rows_are_shown_checked_and_pruned_too(kept, kd_home):
     (folder / ".0123abcd").write_bytes(b"of a killed writer")
     shown = said()
     line = next(line for line in shown.splitlines() if "the good set" in line)
-    for word in ("test", "3", "encoded rows", "whole"):
+    for word in ("test", "3", "encoded features", "whole"):
         assert f" {word} " in line
     assert "the bad set" not in shown
     assert (shown.count("damaged"), shown.count("unfinished")) == (1, 1)
@@ -210,4 +211,4 @@ def test_encoded_rows_that_are_being_written_are_kept(kd_home):
 )
 def test_nothing_is_removed_by_an_unclear_command(words):
     with pytest.raises(UserError, match=r"action|older_than_days"):
-        parse(CacheConfig, words)
+        read("cache", words)

@@ -1,18 +1,19 @@
 """A wrong option is refused in one plain line, at once; what `mlflow run` passes for "not given" is not given."""
 
+import os
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 import pytest
 
-import kd.config
 from kd.base.types import UserError
-from kd.config import DistillConfig, PromoteConfig
-from kd.config.commandline import parse
-from tests.config.test_options import HINTS, NEEDED, NUMBERS, refusal
+from kd.commands import COMMANDS
+from kd.config import DistillConfig, PromoteConfig, options_in
+from kd.tasks import TASKS, TaskEntry
+from kd.tasks.classification.options import ClassificationOptions
+from tests.config.test_options import HINTS, NEEDED, NUMBERS, ToyOptions, parse, refusal
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(path.stem for path in (ROOT / "entrypoints").glob("*.py") if path.stem != "__init__")
@@ -61,7 +62,7 @@ def test_a_missing_option_is_named(config):
 def test_empty_and_none_count_as_not_given(config, form):
     bare = parse(config, NEEDED[config])
     required = {word[2:] for word in NEEDED[config][::2]}
-    optional = [field.name for field in fields(config) if field.name not in required]
+    optional = [name for name in options_in(config, ClassificationOptions) if name not in required]
     words = [part.format(option) for option in optional for part in form]
     assert parse(config, [*NEEDED[config], *words]) == bare
 
@@ -114,7 +115,7 @@ def test_only_switches_may_stand_bare():
 
 @pytest.mark.parametrize("value", ["007", "null", "true", "1.0", "[a]", "a: b", "@x", "{x}", "# no comment", "a\nb"])
 def test_a_column_name_that_looks_like_something_else_stays_text(value):
-    assert distill("--text_column", value).text_column == value
+    assert distill("--text_column", value).task_options.text_column == value
 
 
 def test_a_number_beside_a_list_of_indices_stays_the_text_that_the_layer_map_reads():
@@ -141,15 +142,14 @@ def test_a_stray_word_or_a_missing_value_is_refused(words):
 # Processes
 
 
+def python(*words, folder=ROOT):
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
 def command(name, *words):
     """Run an entry point; returns exit code, lines on stdout, lines on stderr, and the modules imported."""
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", f"entrypoints.{name}", *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-X", "importtime", "-m", f"entrypoints.{name}", *words)
     lines = done.stderr.splitlines()
     imported = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
     said = [line for line in lines if not line.startswith("import time:")]
@@ -165,7 +165,7 @@ def test_help_answers_without_loading_torch_or_mlflow_and_explains_every_option(
     assert (code, said) == (0, [])
     assert not imported & HEAVY
     explained = "\n".join(shown)
-    options = [field.name for field in fields(getattr(kd.config, f"{name.capitalize()}Config"))]
+    options = options_in(COMMANDS[name], ClassificationOptions)
     assert options
     assert all(f"--{option}" in explained for option in options)
 
@@ -176,3 +176,26 @@ def test_a_mistake_costs_one_line_and_exit_code_2_not_a_traceback(words):
     assert (code, shown, len(said)) == (2, [], 1)
     assert said[0].startswith("error: ")
     assert not imported & HEAVY
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--temprature", "2"], ["--dataset", "d", "--alpha", "2"]])
+def test_python_m_kd_does_what_the_entry_point_does_from_any_folder(words, tmp_path):
+    one, other = (python("-m", *way, *words, folder=tmp_path) for way in (["kd", "distill"], ["entrypoints.distill"]))
+    assert (one.returncode, one.stdout, one.stderr) == (other.returncode, other.stdout, other.stderr)
+    assert one.stdout or one.stderr
+
+
+def test_python_m_kd_alone_lists_the_commands_and_a_mistyped_one_is_refused_in_one_line(tmp_path):
+    alone = python("-m", "kd", folder=tmp_path)
+    assert (alone.returncode, alone.stderr) == (0, "")
+    assert [line.split()[0] for line in alone.stdout.splitlines() if line.startswith("  ")] == list(COMMANDS)
+    assert set(COMMANDS) == set(SCRIPTS)
+    wrong = python("-m", "kd", "distil", "--dataset", "d", folder=tmp_path)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr == "error: unknown command 'distil': did you mean distill?\n"
+
+
+def test_a_task_that_is_registered_while_this_runs_can_be_named(monkeypatch):
+    monkeypatch.setitem(TASKS, "toy", TaskEntry(ToyOptions, "tests.toys:Toy"))
+    given = parse(DistillConfig, ["--dataset", "d", "--task", "toy", "--horizon", "9"])
+    assert (given.task, given.task_options) == ("toy", ToyOptions(horizon=9))

@@ -1,12 +1,13 @@
 """What each option may be is said once, and refused beyond it in one plain line before anything runs."""
 
-import inspect
-from dataclasses import fields
-from typing import get_args, get_type_hints
+import pickle
+from dataclasses import MISSING, FrozenInstanceError, dataclass
+from typing import ClassVar, get_args
 
 import pytest
 
 from kd.base.types import MatchName, ObjectiveName, UserError
+from kd.commands import COMMANDS, read
 from kd.config import (
     CacheConfig,
     CascadeConfig,
@@ -19,10 +20,20 @@ from kd.config import (
     PromoteConfig,
     StudentConfig,
     StudyConfig,
+    TaskOptions,
     TeacherConfig,
+    as_params,
+    default_of,
     listed,
+    narrowed,
+    options_from,
+    options_in,
+    value_of,
+    with_options,
 )
-from kd.config.commandline import parse
+from kd.config.commandline import parse as parse_for
+from kd.tasks import TASKS, options_of
+from kd.tasks.classification.options import ClassificationOptions
 
 NEEDED = {
     CacheConfig: [],
@@ -41,7 +52,8 @@ NEEDED = {
 """What each entry point must be given."""
 FREE = {"min_metric"}
 """Numbers of any sign: a metric's threshold."""
-HINTS = {config: get_type_hints(config) for config in NEEDED}
+HINTS = {config: {one.name: one.kind for one in options_in(config).values()} for config in NEEDED}
+COMMAND = {config: name for name, config in COMMANDS.items()}
 NUMBERS = [
     (config, name)
     for config, hints in HINTS.items()
@@ -73,6 +85,10 @@ INSIDE = [
     ("max_length", "4"),
     ("epochs", "1"),
 ]
+
+
+def parse(config, words):
+    return read(COMMAND[config], words)
 
 
 def refusal(config, *words):
@@ -124,7 +140,7 @@ def test_the_edge_outside_each_range_is_refused(config, option, value):
     ],
 )
 def test_the_edge_inside_each_range_is_taken(config, option, value):
-    assert getattr(parse(config, [*NEEDED[config], f"--{option}", value]), option) == float(value)
+    assert value_of(parse(config, [*NEEDED[config], f"--{option}", value]), option) == float(value)
 
 
 def test_a_gate_that_is_not_given_asks_for_nothing_and_is_not_a_threshold_of_0():
@@ -169,7 +185,7 @@ def test_a_gate_that_is_not_given_asks_for_nothing_and_is_not_a_threshold_of_0()
         (StudentConfig, ["--student_config", "c.json", "--student_layers", "2"], "student_layers='2' beside"),
         (MainConfig, ["--student_config", "c.json", "--initialisation", "last"], "initialisation='last' beside"),
         (StudentConfig, ["--attribution_examples", "-1"], "attribution_examples=-1"),
-        (CascadeConfig, ["--chain", "six,four,two"], "chain='six,four,two' is not understood"),
+        (CascadeConfig, ["--chain", "6,4.5,2"], "chain='6,4.5,2' is not understood"),
         (CascadeConfig, ["--chain", "6,,2"], "chain='6,,2' is not understood"),
         (CascadeConfig, ["--chain", "6,-4,2"], "chain='6,-4,2' is not understood"),
         (CascadeConfig, ["--chain", "6"], "chain='6' has no assistant"),
@@ -177,6 +193,10 @@ def test_a_gate_that_is_not_given_asks_for_nothing_and_is_not_a_threshold_of_0()
         (CascadeConfig, ["--chain", "6,2,4"], "chain='6,2,4' does not fall"),
         (CascadeConfig, ["--chain", "6,4,4"], "chain='6,4,4' does not fall"),
         (CascadeConfig, ["--chain", "6,4,0"], "chain='6,4,0' does not fall"),
+        (CascadeConfig, ["--chain", "models:/t/1,4"], "chain='models:/t/1,4' has no assistant"),
+        (CascadeConfig, ["--chain", "m,4,n,2,2"], "chain='m,4,n,2,2' does not fall"),
+        (CascadeConfig, ["--chain", "m,4,2", "--teacher", "n"], "teacher='n' beside chain='m,4,2'"),
+        (CascadeConfig, ["--chain", "m,n,o", "--initialisation", "first"], "chain='m,n,o' cuts no student"),
         (CascadeConfig, ["--student_layers", "2"], "student_layers='2' beside chain='6,4,2'"),
         (CascadeConfig, ["--student", "m"], "student='m' beside chain='6,4,2'"),
         (CascadeConfig, ["--objective", "none"], "objective='none'"),
@@ -186,6 +206,11 @@ def test_a_gate_that_is_not_given_asks_for_nothing_and_is_not_a_threshold_of_0()
         (DistillConfig, ["--transfer", "t.csv", "--objective", "none"], "transfer='t.csv' beside objective='none'"),
         (DistillConfig, ["--transfer_confidence", "0.5"], "transfer_confidence=0.5 chooses among transfer rows"),
         (DistillConfig, ["--transfer_balance", "true"], "transfer_balance=True chooses among transfer rows"),
+        (MainConfig, ["--teacher", "models:/t/1", "--teacher_epochs", "5"], "teacher_epochs=5 beside teacher="),
+        (StudyConfig, ["--teacher", "runs:/1/model", "--teacher_learning_rate", "1e-4"], "which is trained already"),
+        (DistillConfig, ["--teacher_epochs", "5"], "unknown option --teacher_epochs"),
+        (TeacherConfig, ["--text_column", "a", "--label_column", "a"], "name one column twice: a, a"),
+        (TeacherConfig, ["--task", "classify"], "task='classify' is not understood: give one of classification"),
     ],
 )
 def test_words_that_cannot_be_meant_are_refused_before_anything_runs(config, words, named):
@@ -207,7 +232,7 @@ def test_words_that_cannot_be_meant_are_refused_before_anything_runs(config, wor
 )
 def test_words_that_go_together_are_taken(config, words):
     given = parse(config, [*NEEDED[config], *words])
-    assert all(getattr(given, name[2:]) == value for name, value in zip(words[::2], words[1::2], strict=True))
+    assert all(value_of(given, name[2:]) == value for name, value in zip(words[::2], words[1::2], strict=True))
 
 
 @pytest.mark.parametrize(
@@ -224,15 +249,10 @@ def test_lists_are_read_without_blanks_and_empty_places(text, names):
     assert listed(text) == names
 
 
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("config", NEEDED, ids=lambda config: config.__name__)
-def test_every_option_is_explained_beside_it(config):
-    for kind in config.__mro__[:-1]:
-        source = inspect.getsource(kind)
-        for name in vars(kind).get("__annotations__", {}):
-            line = next(line for line in source.splitlines() if line.strip().startswith(f"{name}:"))
-            after = source[source.index(line) + len(line) :].lstrip()
-            assert after.startswith('"""'), f"{kind.__name__}.{name}"
-    assert fields(config)
+def test_every_option_is_explained_beside_it(config, task):
+    assert not [one.name for one in options_in(config, options_of(task)).values() if not one.help.endswith(".")]
 
 
 @pytest.mark.parametrize(
@@ -258,9 +278,9 @@ def test_an_objective_has_one_spelling_so_that_equal_arms_are_one_arm(text, spel
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("softer", "'softer' is none"),
-        ("soft;hard", "'soft;hard' is none"),
-        ("soft,", "'' is none"),
+        ("softer", "'softer' is no objective"),
+        ("soft;hard", "'soft;hard' is no objective"),
+        ("soft,", "'' is no objective"),
         ("soft:0", "the weight '0' of soft"),
         ("soft:-1", "the weight '-1' of soft"),
         ("soft:inf", "the weight 'inf' of soft"),
@@ -269,12 +289,12 @@ def test_an_objective_has_one_spelling_so_that_equal_arms_are_one_arm(text, spel
         ("soft:a", "the weight 'a' of soft"),
         ("soft:1:2", "the weight '1:2' of soft"),
         ("soft,hard,soft:2", "soft is given twice"),
-        ("none,soft", "none stands alone"),
-        ("none:0.5", "none stands alone"),
-        ("mixed,soft", "'mixed' is none"),
+        ("none,soft", "none goes with no other"),
+        ("none:0.5", "none goes with no other"),
+        ("mixed,soft", "'mixed' is no objective"),
     ],
 )
-def test_an_objective_that_is_not_understood_is_told_with_all_that_are(text, told):
+def test_an_objective_that_is_not_understood_is_refused_with_all_that_are(text, told):
     line = refusal(DistillConfig, "--objective", text)
     assert line.startswith(f"objective={text!r}")
     assert told in line
@@ -287,7 +307,7 @@ def test_a_map_of_layers_has_one_spelling(text, spelt):
 
 
 @pytest.mark.parametrize("text", ["first", "0", "0:1:2", "0:a", "-1:2", "0:1,", "0:1,0:1"])
-def test_a_map_of_layers_that_is_not_understood_is_told_with_what_is(text):
+def test_a_map_of_layers_that_is_not_understood_is_refused_with_what_is(text):
     line = refusal(DistillConfig, f"--match={text}")
     assert line.startswith(f"match={text!r}")
     assert "spaced, last, skip, or pairs" in line
@@ -296,10 +316,10 @@ def test_a_map_of_layers_that_is_not_understood_is_told_with_what_is(text):
 def test_help_names_every_objective_and_every_map_for_they_are_no_choices_that_the_parser_could_list(capsys):
     with pytest.raises(SystemExit):
         parse(DistillConfig, ["--help"])
-    said = capsys.readouterr().out
-    told = said[said.index("--objective OBJECTIVE\n") :]
-    assert all(name in told.partition("--alpha")[0] for name in (*get_args(ObjectiveName), "mixed"))
-    assert all(name in told.partition("--match MATCH")[2] for name in get_args(MatchName))
+    shown = capsys.readouterr().out
+    after = shown[shown.index("--objective OBJECTIVE\n") :]
+    assert all(name in after.partition("--alpha")[0] for name in (*get_args(ObjectiveName), "mixed"))
+    assert all(name in after.partition("--match MATCH")[2] for name in get_args(MatchName))
 
 
 def test_a_student_of_another_shape_is_refused_beside_a_chain(tmp_path):
@@ -313,3 +333,145 @@ def test_a_student_config_that_holds_no_settings_is_refused(tmp_path, content):
     path = tmp_path / "c.json"
     path.write_text(content)
     assert f"student_config='{path}'" in refusal(StudentConfig, "--student_config", str(path))
+
+
+# A task's own options
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyOptions(TaskOptions):
+    """A task that lives in this file alone."""
+
+    heading: ClassVar[str] = "toys"
+    objectives: ClassVar = ("jsd", "soft", "hidden")
+    horizon: int = 4
+    """Steps ahead, >= 1."""
+    scale: float | None = None
+    """What values are divided by; default by the data."""
+
+
+TOYS = {"classification": ClassificationOptions, "toy": ToyOptions}
+TEACHES = [config for config in NEEDED if "task" in HINTS[config]]
+
+
+def toy(*words, kind=DistillConfig):
+    return parse_for(kind, TOYS, [*NEEDED[kind], "--task", "toy", *words])
+
+
+@pytest.mark.parametrize("kind", TEACHES, ids=lambda kind: kind.__name__)
+def test_a_tasks_options_are_options_of_every_command_that_reads_rows(kind):
+    given = toy("--horizon", "7", kind=kind)
+    assert (given.task, given.task_options) == ("toy", ToyOptions(horizon=7))
+    assert parse_for(kind, TOYS, ["--task=toy", "--horizon=7", *NEEDED[kind]]) == given
+    assert toy("--horizon", "", "--scale", "None", kind=kind) == toy(kind=kind)
+
+
+@pytest.mark.parametrize("kind", TEACHES, ids=lambda kind: kind.__name__)
+def test_another_tasks_option_is_refused_and_a_near_miss_of_ones_own_is_suggested(kind):
+    for words, hint in (
+        (["--text_column", "a"], "unknown option --text_column"),
+        (["--horzon", "2"], "did you mean --horizon?"),
+        (["--horizon", "many"], "horizon='many' is not understood: give a whole number"),
+        (["--task", "toys"], "task='toys' is not understood: give one of classification, toy"),
+    ):
+        with pytest.raises(UserError) as caught:
+            toy(*words, kind=kind)
+        assert hint in str(caught.value)
+    with pytest.raises(UserError, match="unknown option --horizon"):
+        parse_for(kind, TOYS, [*NEEDED[kind], "--horizon", "7"])
+
+
+def test_help_lists_the_options_of_the_task_that_is_named_and_of_no_other(capsys):
+    with pytest.raises(SystemExit):
+        toy("--help")
+    shown = capsys.readouterr().out
+    assert "toys:\n  --horizon HORIZON" in shown
+    assert "Steps ahead, >= 1. (default: 4)" in shown
+    assert "--text_column" not in shown
+    assert "first is the default. (default: jsd)" in " ".join(shown.split())
+    assert "--task {classification,toy}" in shown
+
+
+def test_the_objective_is_by_default_the_tasks_first_and_one_it_lacks_is_refused_by_name():
+    assert toy().objective == toy("--objective", "").objective == "jsd"
+    assert default_of(toy("--objective", "soft"), "objective") == "jsd"
+    assert parse(DistillConfig, NEEDED[DistillConfig]).objective == DistillConfig(dataset="d").objective == "soft"
+    assert toy("--objective", "none").weights == {"none": 1.0}
+    with pytest.raises(UserError) as caught:
+        toy("--objective", "soft,attention:2")
+    assert "task='toy' has no attention: give one of none, jsd, soft, hidden" in str(caught.value)
+    with pytest.raises(UserError, match="task='toy' has no attention"):
+        with_options(toy(), objective="mixed")
+
+
+def test_options_can_be_sent_to_another_process_and_be_told_apart():
+    given = toy("--horizon", "7")
+    again = pickle.loads(pickle.dumps(given))
+    assert again == given
+    assert hash(again) == hash(given)
+    assert {given: "a"}[again] == "a"
+    assert with_options(given, horizon=8) != given
+    with pytest.raises(FrozenInstanceError):
+        given.task_options.horizon = 3
+
+
+def test_an_option_is_read_and_changed_by_name_wherever_it_belongs():
+    given = toy("--horizon", "7", "--seed", "3")
+    assert (value_of(given, "horizon"), value_of(given, "seed")) == (7, 3)
+    assert with_options(given, horizon=8, seed=4) == toy("--horizon", "8", "--seed", "4")
+    assert narrowed(StudentConfig, given, horizon=9) == toy("--horizon", "9", "--seed", "3", kind=StudentConfig)
+    assert (default_of(given, "horizon"), default_of(given, "seed"), default_of(given, "dataset")) == (4, 0, MISSING)
+    for wrong in (lambda: with_options(given, horizn=8), lambda: with_options(CompareConfig(), horizon=8)):
+        with pytest.raises((TypeError, KeyError)):
+            wrong()
+    with pytest.raises(AttributeError):
+        value_of(given, "horizn")
+
+
+def test_a_task_may_not_have_an_option_of_the_commands_else_one_would_hide_the_other():
+    @dataclass(frozen=True, kw_only=True)
+    class Twice(TaskOptions):
+        seed: int = 0
+        """Hidden."""
+
+    with pytest.raises(TypeError, match="both have an option seed"):
+        options_in(DistillConfig, Twice)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("kind", NEEDED, ids=lambda kind: kind.__name__)
+def test_no_registered_task_hides_an_option_and_all_of_its_own_have_defaults(kind, task):
+    assert "task_options" not in options_in(kind, options_of(task))
+    assert options_of(task)() == options_of(task)()
+
+
+@pytest.mark.parametrize("config", NEEDED, ids=lambda config: config.__name__)
+def test_logged_parameters_are_flat_and_make_the_same_options_again(config):
+    given = parse(config, NEEDED[config])
+    params = as_params(given)
+    assert "task_options" not in params
+    assert params.keys() == options_in(config, ClassificationOptions).keys()
+    logged = {name: str(value) for name, value in params.items() if value not in (None, "")}
+    assert options_from(config, ClassificationOptions, {**logged, "layers": "0,5", "parameters": "7"}) == given
+
+
+def test_a_run_of_an_earlier_release_is_read_by_the_names_it_logged():
+    old = {"dataset": "d", "text_column": "review", "labelled": "20", "alpha": "0.5", "student": "", "gone": "1"}
+    found = options_from(StudentConfig, ClassificationOptions, old)
+    assert found == StudentConfig(dataset="d", labelled=20, task_options=ClassificationOptions(text_column="review"))
+    with pytest.raises(UserError, match=r"^labelled='many' is not understood"):
+        options_from(StudentConfig, ClassificationOptions, {**old, "labelled": "many"})
+    with pytest.raises(UserError, match=r"^dataset is missing"):
+        options_from(StudentConfig, ClassificationOptions, {})
+
+
+def test_the_teachers_own_epochs_and_learning_rate_are_options_of_the_commands_that_train_one():
+    training = {config for config in NEEDED if "teacher_epochs" in HINTS[config]}
+    assert training == {
+        MainConfig,
+        StudyConfig,
+        CascadeConfig,
+    }
+    given = parse(MainConfig, ["--teacher_epochs", "5", "--teacher_learning_rate", "2e-5"])
+    assert (given.teacher_epochs, given.teacher_learning_rate) == (5, 2e-5)
+    assert (given.epochs, given.learning_rate) == (3, 1.5e-4)

@@ -10,7 +10,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from datasets import DatasetDict
 
+from kd.base.files import SEAL
 from kd.base.types import UserError
 from kd.data.builtin import apidocs, apidocs_harvest
 from kd.data.builtin.apidocs_harvest import PLACEHOLDERS, Row, near_copies, plain_words
@@ -49,6 +51,10 @@ def rows(label: str, files: int, each: int) -> list[Row]:
     return [Row(f"{label}/{file}.py", sentence(generator), label) for file in range(files) for _ in range(each)]
 
 
+def contents(data: DatasetDict) -> dict[str, list[dict[str, str]]]:
+    return {split: rows.to_list() for split, rows in data.items()}
+
+
 def test_splits_are_balanced_and_share_no_file_and_no_text() -> None:
     data = apidocs.build(rows("a", 60, 3) + rows("b", 40, 9), {"test": 30, "validation": 15, "train": 45})
     for split, size in {"test": 30, "validation": 15, "train": 45}.items():
@@ -63,7 +69,7 @@ def test_splits_do_not_depend_on_the_order_of_the_rows() -> None:
     harvested = rows("a", 60, 3) + rows("b", 40, 9)
     shuffled = random.Random(5).sample(harvested, len(harvested))
     sizes = {"test": 30, "validation": 15, "train": 45}
-    assert apidocs.digest(apidocs.build(harvested, sizes)) == apidocs.digest(apidocs.build(shuffled, sizes))
+    assert contents(apidocs.build(harvested, sizes)) == contents(apidocs.build(shuffled, sizes))
 
 
 def test_one_large_file_does_not_make_up_a_test_split() -> None:
@@ -93,7 +99,8 @@ def test_hash_randomisation_changes_no_row(tmp_path: Path) -> None:
         "from pathlib import Path; from kd.data.builtin import apidocs; "
         "from kd.data.builtin.apidocs_harvest import harvest; "
         f"rows = harvest({{k: Path(v) for k, v in {folders!r}.items()}}); "
-        "print(len(rows), apidocs.digest(apidocs.build(rows, {'test': 20, 'validation': 20, 'train': 30})))"
+        "data = apidocs.build(rows, {'test': 20, 'validation': 20, 'train': 30}); "
+        "print(len(rows), {split: rows.to_list() for split, rows in data.items()})"
     )
     outputs = {
         subprocess.run(
@@ -132,29 +139,27 @@ def test_the_second_load_reads_the_same_rows_without_a_harvest(tmp_path: Path, f
     first = apidocs.load()
     second = apidocs.load()
     assert fakes == ["harvest"]
-    assert {split: data.to_list() for split, data in first.items()} == {
-        split: data.to_list() for split, data in second.items()
-    }
+    assert contents(first) == contents(second)
     assert first["train"].column_names == ["text", "label", "group"]
 
 
-@pytest.mark.parametrize("damage", ["torn", "missing", "no digest", "other rows", "not json"])
+@pytest.mark.parametrize("damage", ["torn", "missing", "no checksum", "other rows", "not json"])
 def test_a_damaged_cache_is_rebuilt(tmp_path: Path, fakes: list[str], damage: str) -> None:
-    digest = apidocs.digest(apidocs.load())
+    whole = contents(apidocs.load())
     folder = only_folder(tmp_path / "home")
     arrow = next((folder / "test").glob("*.arrow"))
     if damage == "torn":
         arrow.write_bytes(arrow.read_bytes()[: arrow.stat().st_size // 2])
     elif damage == "missing":
         arrow.unlink()
-    elif damage == "no digest":
-        (folder / "digest.txt").unlink()
+    elif damage == "no checksum":
+        (folder / SEAL).unlink()
     elif damage == "other rows":
         arrow.write_bytes(arrow.read_bytes().replace(b"brand", b"BRAND"))
     else:
         (folder / "dataset_dict.json").write_text("{")
-    assert apidocs.digest(apidocs.load()) == digest
-    assert apidocs.digest(apidocs.load()) == digest
+    assert contents(apidocs.load()) == whole
+    assert contents(apidocs.load()) == whole
     assert fakes == ["harvest", "harvest"]
     assert only_folder(tmp_path / "home") == folder
 
@@ -179,7 +184,7 @@ def test_two_writers_at_once_leave_one_whole_cache(tmp_path: Path) -> None:
     assert not failures
     cached = apidocs.read_cache(folder)
     assert cached is not None
-    assert apidocs.digest(cached) == apidocs.digest(data)
+    assert contents(cached) == contents(data)
     assert list(tmp_path.iterdir()) == [folder]
 
 

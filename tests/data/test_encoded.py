@@ -12,8 +12,10 @@ import pytest
 from datasets import Dataset
 from filelock import FileLock
 
+from kd.base import files as kept_files
+from kd.base.files import is_whole
 from kd.data import encoded as module
-from kd.data.encoded import encoded, is_whole
+from kd.data.encoded import ChosenRows, encoded
 
 ROWS = 47
 PARTS = {"rows": "a", "max_length": "8"}
@@ -25,18 +27,19 @@ def rows(count=ROWS, shift=0) -> Dataset:
 
 
 class Encoder:
-    """Row n becomes the tokens n, n + 1, ...: as many as n modulo 5, plus one."""
+    """Row n becomes the tokens n, n + 1, ...: as many as n modulo 5, plus one; `times(n)` features of them."""
 
-    def __init__(self):
-        self.asked = []
+    def __init__(self, times=lambda n: 1):
+        self.asked, self.times = [], times
 
     def __call__(self, part):
-        numbers = list(part["n"])
-        self.asked.append(len(numbers))
+        self.asked.append(len(part))
+        owners = [place for place, n in enumerate(part["n"]) for _ in range(self.times(n))]
+        numbers = [part["n"][place] for place in owners]
         tokens = [list(range(n, n + n % 5 + 1)) for n in numbers]
         lengths = [len(one) for one in tokens]
         return Dataset.from_dict(
-            {"input_ids": tokens, "score": [n / 4 for n in numbers], "row": list(range(len(part))), "length": lengths}
+            {"input_ids": tokens, "score": [n / 4 for n in numbers], "example": owners, "length": lengths}
         )
 
 
@@ -44,7 +47,7 @@ class Encoder:
 def small_chunks(monkeypatch):
     """Five chunks, the last of them short."""
     monkeypatch.setattr(module, "CHUNK", 10)
-    module._warn.cache_clear()
+    kept_files.warn_once.cache_clear()
 
 
 @pytest.fixture
@@ -63,13 +66,13 @@ def asked(parts=PARTS, data=None):
 def assert_right(got, data):
     numbers = list(data["n"])
     assert len(got) == len(numbers)
-    assert got["row"].tolist() == list(range(len(numbers)))
+    assert got["feature"].tolist() == got["example"].tolist() == list(range(len(numbers)))
     assert got["length"].tolist() == [n % 5 + 1 for n in numbers]
     order = np.random.default_rng(0).permutation(len(numbers)).tolist()
     for place, row in zip(order, got.__getitems__(order), strict=True):
         n = numbers[place]
         assert row["input_ids"].tolist() == list(range(n, n + n % 5 + 1))
-        assert (row["score"], row["row"], row["length"]) == (n / 4, place, n % 5 + 1)
+        assert (row["score"], row["feature"], row["example"], row["length"]) == (n / 4, place, place, n % 5 + 1)
 
 
 def files(folder):
@@ -82,6 +85,25 @@ def test_rows_are_encoded_once_and_never_all_at_a_time(folder):
     assert encode.asked == [10, 10, 10, 10, 7]
     assert asked() == 0
     assert [is_whole(path) for path in files(folder)] == [True]
+
+
+def test_features_are_numbered_over_all_chunks_and_name_their_own_example():
+    """A number that began anew with each chunk would give a feature the teacher's outputs of another."""
+    encode = Encoder(lambda n: n % 3)  # every third row has no feature, every third two
+    for got in (encoded(rows(), encode, PARTS, ABOUT) for _ in range(2)):  # made, and read again
+        owners = [n for n in range(ROWS) for _ in range(n % 3)]
+        assert got["feature"].tolist() == list(range(len(owners)))
+        assert got["example"].tolist() == owners
+        for feature, n in zip(got.__getitems__(list(range(len(owners)))), owners, strict=True):
+            assert feature["input_ids"][0] == n
+    assert encode.asked == [10, 10, 10, 10, 7]
+
+
+def test_chosen_features_keep_their_numbers_and_their_examples():
+    chosen = ChosenRows(encoded(rows(), Encoder(lambda n: 2), PARTS, ABOUT), np.array([7, 3, 90]))
+    assert len(chosen) == 3
+    assert (chosen["feature"].tolist(), chosen["example"].tolist()) == ([7, 3, 90], [3, 1, 45])
+    assert [one["feature"] for one in chosen.__getitems__([2, 0])] == [90, 7]
 
 
 def test_a_selection_is_encoded_in_its_own_order():

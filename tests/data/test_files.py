@@ -109,6 +109,11 @@ def test_jsonl_keys_missing_in_the_first_line_are_not_dropped(tmp_path):
     assert list(rows["label"]) == [None, 3]
 
 
+def test_jsonl_text_that_looks_like_a_date_stays_text(tmp_path):
+    rows = read_file(write(tmp_path, "a.jsonl", '{"text": "2020-01-01"}\n{"text": "2021-01-01 10:00:00"}\n'))
+    assert list(rows["text"]) == ["2020-01-01", "2021-01-01 10:00:00"]
+
+
 def test_jsonl_column_of_mixed_types_is_refused_by_name(tmp_path):
     assert "'label'" in refusal(write(tmp_path, "a.jsonl", '{"label": 1}\n{"label": "a"}\n'))
 

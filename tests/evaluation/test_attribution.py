@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kd.base.types import Content
+from kd.base.types import Batch, Content
 from kd.evaluation.attribution import Explanation, agreement, completeness_error, explain
 from tests.tiny import bert, tokenizer
 
@@ -19,7 +19,8 @@ def ready(text=TEXT, pad=0):
     """A row, padded, and its content."""
     encoded = tokenizer()([text], padding="max_length", max_length=12 + pad, return_tensors="pt")
     special = torch.isin(encoded["input_ids"], torch.tensor(tokenizer().all_special_ids))
-    return {**encoded, "labels": torch.tensor([0])}, Content("input_ids", ~special, tokenizer().pad_token_id)
+    batch = Batch(dict(encoded), {"labels": torch.tensor([0])}, np.array([0]))
+    return batch, Content("input_ids", ~special, tokenizer().pad_token_id)
 
 
 @pytest.fixture
@@ -39,8 +40,8 @@ def explained(model, text=TEXT, pad=0, decided=1):
 def test_values_are_the_riemann_sum_of_gradients_along_the_straight_line(model):
     batch, content = ready()
     embed = model.get_input_embeddings()
-    mask, kept = content.mask[0], batch["attention_mask"]
-    end = embed(batch["input_ids"]).detach()
+    mask, kept = content.mask[0], batch.inputs["attention_mask"]
+    end = embed(batch.inputs["input_ids"]).detach()
     start = torch.where(mask[None, :, None], embed(torch.tensor(content.blank)).detach(), end)
     total = torch.zeros_like(end)
     steps = 400

@@ -1,4 +1,4 @@
-"""Outputs come back in the rows' order, and the model as it was."""
+"""Answers come back in the examples' order, each with the features of its own example, and the model as it was."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,8 @@ import torch
 from datasets import Dataset
 from transformers import DataCollatorWithPadding
 
-from kd.evaluation.predict import logits
+from kd.base.types import Batch
+from kd.evaluation.predict import answers, by_example
 from tests.tiny import bert, tokenizer
 
 TEXTS = ["good", "the film was very bad", "a fine story", "poor plot", "it was not good", "very very very good book"]
@@ -15,7 +16,7 @@ TEXTS = ["good", "the film was very bad", "a fine story", "poor plot", "it was n
 def encoded():
     made = dict(tokenizer()(TEXTS))
     made["labels"] = [0] * len(TEXTS)
-    made["row"] = list(range(len(TEXTS)))
+    made["feature"] = made["example"] = list(range(len(TEXTS)))
     made["length"] = [len(ids) for ids in made["input_ids"]]
     return Dataset.from_dict(made)
 
@@ -30,17 +31,31 @@ def model():
     return bert(dropout=0.5)
 
 
-def collate(batch):
-    pad = DataCollatorWithPadding(tokenizer())
-    return dict(pad([{key: value for key, value in row.items() if key != "length"} for row in batch]))
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def collate(features):
+    kept = [{name: one[name] for name in INPUTS if name in one} for one in features]
+    labels = torch.tensor([one["labels"] for one in features])
+    numbers = np.array([one["feature"] for one in features])
+    return Batch(dict(DataCollatorWithPadding(tokenizer())(kept)), {"labels": labels}, numbers)
+
+
+def answer(model, batch):
+    return [{"logits": row} for row in model(**batch.inputs).logits.float().cpu().numpy()]
+
+
+def logits(model, features, collate, batch_size, autocast=None):
+    """The answers of a task whose examples have one feature each, `(features, ...)`."""
+    found = answers(model, features, collate, answer, batch_size, autocast)
+    return np.stack([own["logits"] for (own,) in found])
 
 
 def one_by_one(model, rows):
     model = model.eval()
-    keys = ("input_ids", "attention_mask", "token_type_ids")
     with torch.no_grad():
         return np.concatenate(
-            [model(**{key: torch.tensor([row[key]]) for key in keys if key in row}).logits.numpy() for row in rows]
+            [model(**{key: torch.tensor([row[key]]) for key in INPUTS if key in row}).logits.numpy() for row in rows]
         )
 
 
@@ -54,9 +69,8 @@ def test_outputs_are_in_the_rows_order_whatever_the_batch_size(model, rows, batc
 
 def test_the_order_of_the_rows_is_the_order_of_the_outputs(model, rows):
     order = [3, 0, 5, 1, 4, 2]
-    np.testing.assert_allclose(
-        logits(model, rows.select(order), collate, 2), logits(model, rows, collate, 2)[order], atol=1e-5
-    )
+    moved = rows.select(order).remove_columns("example").add_column("example", list(range(len(order))))
+    np.testing.assert_allclose(logits(model, moved, collate, 2), logits(model, rows, collate, 2)[order], atol=1e-5)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -77,7 +91,7 @@ def test_the_model_sees_neither_labels_nor_positions(model, rows):
     model.register_forward_pre_hook(lambda _, __, given: seen.update(given), with_kwargs=True)
     logits(model, rows, collate, 2)
     assert {"input_ids", "attention_mask"} <= seen
-    assert not seen & {"labels", "row", "length"}
+    assert not seen & {"labels", "feature", "example", "length"}
 
 
 def test_lower_precision_is_near_and_still_comes_back_in_float32(model, rows):
@@ -99,3 +113,32 @@ def test_outputs_with_more_axes_keep_them(rows):
     got = logits(Wide(), rows, collate, 4)
     assert got.shape == (len(TEXTS), 2, 3)
     assert got[:, 0, 0].tolist() == [ids[1] for ids in rows["input_ids"]]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+@pytest.mark.parametrize("owners", [[0, 0, 0, 1, 2, 2], [0, 1, 0, 2, 1, 0]], ids=str)
+def test_an_example_gets_the_answers_of_its_own_features_in_their_order(model, rows, batch_size, owners):
+    """They are answered longest first: one that lands with another example answers for that one."""
+    features = rows.remove_columns("example").add_column("example", owners)
+
+    def numbered(model, batch):
+        return [
+            {"feature": int(number), **own} for number, own in zip(batch.features, answer(model, batch), strict=True)
+        ]
+
+    found = answers(model, features, collate, numbered, batch_size)
+    own = [[place for place, owner in enumerate(owners) if owner == example] for example in range(3)]
+    assert [[record["feature"] for record in each] for each in found] == own
+    alone = one_by_one(model, rows)
+    for each in found:
+        for record in each:
+            np.testing.assert_allclose(record["logits"], alone[record["feature"]], atol=1e-5)
+
+
+def test_a_task_that_answers_too_few_features_of_a_batch_is_an_error(model, rows):
+    with pytest.raises(ValueError, match="zip"):
+        answers(model, rows, collate, lambda model, batch: answer(model, batch)[1:], 4)
+
+
+def test_an_example_without_a_feature_keeps_its_place():
+    assert by_example(["a", "b", "c"], np.array([0, 2, 2])) == [["a"], [], ["b", "c"]]

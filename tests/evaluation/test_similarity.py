@@ -83,7 +83,7 @@ def model():
 
 
 def masks(batch):
-    return {"tokens": batch["attention_mask"].bool()}
+    return {"tokens": batch.inputs["attention_mask"].bool()}
 
 
 def states(model, rows, positions, batch_size=4):

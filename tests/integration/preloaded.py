@@ -1,6 +1,6 @@
 """Runs entry points in forks of one process that has imported everything, which saves 10 s an entry point.
 
-Reads one JSON object a line. To a job (stage, words, env, folder) it answers with the number of the process, which goes
+Reads one JSON object a line. To a job (stage, words, env, folder) it answers with the number of the process, which runs
 on meanwhile, its stdout and stderr into files of the folder; to `{"wait": NUMBER}` with the exit code.
 """
 
@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 
-import kd.config
+import tests.toys.register  # noqa: F401
 from kd.commands import QUIET, start
 
 
@@ -21,7 +21,7 @@ def child(stage: str, words: list[str], env: dict[str, str], folder: str) -> int
     os.environ.update(env)
     sys.argv = [f"entrypoints/{stage}.py", *words]
     try:
-        start(stage, getattr(kd.config, f"{stage.capitalize()}Config"))
+        start(stage)
     except SystemExit as end:
         return int(end.code or 0)
     except BaseException:
@@ -30,7 +30,7 @@ def child(stage: str, words: list[str], env: dict[str, str], folder: str) -> int
     return 0
 
 
-if __name__ == "__main__":  # processes that a stage spawns import this file again
+if __name__ == "__main__":  # processes that a command spawns import this file again
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     for stage in ("main", "measure", "promote", "export", "hpo"):

@@ -11,6 +11,7 @@ from time import sleep
 import pytest
 from mlflow import MlflowClient
 
+from tests import tiny
 from tests.integration.conftest import RECIPE, Done, Project
 from tests.integration.searches import await_that
 
@@ -182,6 +183,50 @@ def test_one_seed_is_allowed_claims_nothing_and_trains_nothing_that_is_finished(
 def test_a_chain_that_cannot_be_is_told_in_one_line_before_any_training(own, words, cascaded, more, said):
     count = len(own.runs(stage="cascade"))
     done = own.run("cascade", *words, *more)
+    assert done.code == 2
+    assert len(done.lines) == 1
+    assert said in done.lines[0]
+    assert len(own.runs(stage="cascade")) == count
+
+
+def test_a_chain_of_models_hands_on_from_one_to_the_next_and_both_routes_end_at_one_architecture(own, words, cascaded):
+    assistant = str(tiny.saved_bert(own.folder / "assistant", layers=3, seed=5))
+    chain = f"{own.weights},{assistant},2"
+    given = [word for pair in zip(words[::2], words[1::2], strict=True) if pair[0] != "--teacher" for word in pair]
+    done = own.run("cascade", *given, "--chain", chain, "--seeds", "0", "--epochs", "1", "--experiment", "models")
+    assert done.code == 0, done.err[-3000:]
+    route = "weights→assistant→2"
+    assert f"Cascade {route}: too few seeds to say" in done.out
+    (parent,) = [run for run in own.runs(stage="cascade") if route in run.info.run_name]
+    found = {
+        (run.info.run_name.split(" ")[0], run.data.tags["kd.role"]): run.data
+        for run in own.runs(role="distilled") + own.runs(role="student")
+        if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id
+    }
+    assert len(found) == 2 * 3
+    step, last = found["weights→assistant", "distilled"], found["assistant→2", "distilled"]
+    assert step.params["student"] == assistant
+    assert "-teacher/" in step.tags["kd.teacher"]
+    assert last.tags["kd.teacher"] != step.tags["kd.teacher"]
+    direct = found["weights→2", "distilled"]
+    assert direct.tags["kd.architecture"] == last.tags["kd.architecture"]
+    assert direct.params["epochs"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("chain", "said"),
+    [
+        ("WEIGHTS,nowhere/at-all,2", "nowhere/at-all"),
+        ("WEIGHTS,WEIGHTS,9", "step weights→9: student_layers=9"),
+    ],
+    ids=["a model that is not there", "more layers than the model before it"],
+)
+def test_a_chain_of_models_that_cannot_be_is_reported_in_one_line_before_any_training(
+    own, words, cascaded, chain, said
+):
+    given = [word for pair in zip(words[::2], words[1::2], strict=True) if pair[0] != "--teacher" for word in pair]
+    count = len(own.runs(stage="cascade"))
+    done = own.run("cascade", *given, "--chain", chain.replace("WEIGHTS", own.weights))
     assert done.code == 2
     assert len(done.lines) == 1
     assert said in done.lines[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import tiny
 from tests.integration.conftest import RECIPE, Done
 from tests.integration.searches import await_that
 
@@ -139,3 +140,51 @@ def test_a_design_that_cannot_be_carried_out_is_told_in_one_line_before_any_cell
     assert done.code == 2
     assert said in done.lines[-1]
     assert not project.runs(study="wrong", stage="student")
+
+
+TEACHERS = """
+title: Teachers and shapes
+axes:
+  teacher: [DEEP, SHALLOW]
+  student_config: [NARROW, ""]
+  student: ["", OTHER]
+  seed: [0]
+exclude:
+  - {student_config: NARROW, student: OTHER}
+"""
+
+
+@pytest.fixture(scope="module")
+def teachers(project, words) -> Done:
+    """A study of two teachers and three students, one of them of its own shape and one that is another model."""
+    shallow, other = (str(tiny.saved_bert(project.folder / name, layers=2, seed=7)) for name in ("shallow", "other"))
+    narrow = project.folder / "narrow.json"
+    narrow.write_text('{"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 12}')
+    design = TEACHERS.replace("DEEP", project.weights)
+    design = design.replace("SHALLOW", shallow).replace("NARROW", str(narrow)).replace("OTHER", other)
+    path = project.folder / "teachers.yaml"
+    path.write_text(design, encoding="utf-8")
+    without = [word for pair in zip(words[::2], words[1::2], strict=True) if pair[0] != "--teacher" for word in pair]
+    return project.run("study", *without, "--design", str(path), "--learning_rate", "0.01", "--workers", "2")
+
+
+def test_several_teachers_and_shapes_in_one_design_each_distilled_cell_beside_the_control_of_its_own_teacher(
+    project, teachers
+):
+    assert teachers.code == 0, teachers.err[-3000:]
+    assert "12/12" in teachers.out
+    assert ": failed: " not in teachers.out
+    cells = [run.data for run in project.runs(study="teachers") if "kd.arm" in run.data.tags]
+    distilled = [one for one in cells if one.tags["kd.role"] == "distilled"]
+    controls = {one.tags["kd.arm"]: one for one in cells if one.tags["kd.role"] == "student"}
+    assert len({one.tags["kd.teacher"] for one in distilled}) == 2
+    assert len({one.tags["kd.arm"] for one in distilled}) == len(distilled) == 2 * 3
+    for one in distilled:
+        control = controls[one.tags["kd.control_arm"]]
+        assert control.params.get("student_config") == one.params.get("student_config")
+        if "student" not in one.params:  # it starts from its teacher
+            assert control.tags["kd.teacher"] == one.tags["kd.teacher"]
+    # another model is the same control under both teachers, and is trained once
+    assert len(controls) == len([one for one in cells if one.tags["kd.role"] == "student"]) == 2 * 2 + 1
+    assert "the same training as" in teachers.out
+    assert len([run for run in project.runs(role="teacher") if run.data.tags["kd.stage"] == "teacher"]) >= 2

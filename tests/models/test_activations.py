@@ -67,7 +67,7 @@ def test_attention_is_put_back_also_after_an_error(former):
 @pytest.mark.parametrize("make", [bert, distilbert])
 def test_a_model_that_gives_all_passes_and_stays_as_it_was(make):
     model = make().train()
-    check(model, ("logits", "hidden.1", "attention.0", "relation.1"), "student")
+    check(model, INPUTS, ("hidden.1", "attention.0", "relation.1"), "student")
     assert model.training
     assert model.config._attn_implementation == "sdpa"
     assert not any(part._forward_hooks for name, part in model.named_modules() if name.endswith(("query", "q_lin")))
@@ -101,7 +101,7 @@ def silent():
 )
 def test_what_a_model_does_not_give_is_told_in_one_line_before_training(model, asked, whose, told):
     with pytest.raises(UserError, match=f"^{whose}: .*{told}.*another objective") as caught:
-        check(model(), (asked,), whose)
+        check(model(), INPUTS, (asked,), whose)
     assert "\n" not in str(caught.value)
 
 

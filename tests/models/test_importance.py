@@ -7,11 +7,10 @@ import pytest
 import torch
 from datasets import Dataset
 
-from kd.base.types import CALLER_ONLY
 from kd.models.importance import Importance, measure, remembered
 from kd.models.layers import layer_map, layer_stack
 from kd.models.students import build_student
-from kd.tasks.base import padded
+from kd.models.tokens import padded
 from tests.models.test_students import MAKERS, VOCABULARY
 
 FILL = {"input_ids": 0, "attention_mask": 0}
@@ -30,7 +29,8 @@ def encoded(count=12):
     lengths = [3 + i % 5 for i in range(count)]
     ids = [torch.randint(3, VOCABULARY, (length,), generator=draw).tolist() for length in lengths]
     made = {"input_ids": ids, "attention_mask": [[1] * length for length in lengths], "length": lengths}
-    return Dataset.from_dict({**made, "labels": [i % 3 for i in range(count)]}).with_format("numpy")
+    made |= {"labels": [i % 3 for i in range(count)], "feature": range(count)}
+    return Dataset.from_dict(made).with_format("numpy")
 
 
 class Rows:
@@ -50,12 +50,12 @@ class Rows:
 
 
 def collate(rows):
-    return padded(rows, FILL, left=False)
+    return padded(rows, FILL, left=False, truth=("labels",))
 
 
 def loss(outputs, batch):
-    total = torch.nn.functional.cross_entropy(outputs.logits, batch["labels"], reduction="sum")
-    return total, torch.tensor(len(batch["labels"]))
+    total = torch.nn.functional.cross_entropy(outputs.logits, batch.truth["labels"], reduction="sum")
+    return total, torch.tensor(len(batch.truth["labels"]))
 
 
 @pytest.fixture(params=MAKERS)
@@ -78,7 +78,7 @@ def test_the_loss_without_a_layer_is_that_of_a_model_that_never_had_it(teacher):
     shorter = build_student(model, 3, (0, 2, 3), seed=0).eval()
     batch = collate(Rows().__getitems__(range(12)))
     with torch.no_grad():
-        total, count = loss(shorter(**{key: batch[key] for key in batch if key not in CALLER_ONLY}), batch)
+        total, count = loss(shorter(**batch.inputs), batch)
     assert measured.without[1] == pytest.approx(float(total / count), abs=1e-5)
     assert abs(measured.without[1] - measured.loss) > 1e-4  # else any layer would do
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import socket
 import sys
 import time
@@ -12,9 +13,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
+from kd.base.hashing import file_digest
 from kd.base.types import UserError
 from kd.models import load
-from kd.models.load import fetch_weights, fit_together, load_tokenizer, same_tokens, sha256_file
+from kd.models.load import fetch_weights, fit_together, load_tokenizer, same_tokens
 from tests.tiny import bert, saved_bert, tokenizer
 
 
@@ -44,7 +46,7 @@ def package(saved, tmp_path, monkeypatch):
     (folder / "model").mkdir()
     for path in saved.iterdir():
         (folder / "model" / path.name).write_bytes(path.read_bytes())
-    digest = sha256_file(folder / "model" / "model.safetensors")
+    digest = file_digest(folder / "model" / "model.safetensors")
     monkeypatch.setitem(load.BUILTIN_WEIGHTS, "tiny", ("kd_test_weights", "kd-test-weights", "model", digest))
     monkeypatch.syspath_prepend(tmp_path)
     yield folder
@@ -129,6 +131,26 @@ def test_pickled_weights_are_converted_once_and_say_the_same(pickled, kd_home, m
     assert fetch_weights(str(pickled), "teacher") == converted
 
 
+def test_damaged_converted_weights_are_converted_again_and_never_loaded(pickled):
+    converted = fetch_weights(str(pickled), "teacher")
+    weights = converted / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert fetch_weights(str(pickled), "teacher") == converted
+    assert weights.read_bytes() == content
+
+
+def test_the_converted_weights_of_another_model_are_not_taken_for_these(pickled):
+    converted = fetch_weights(str(pickled), "teacher")
+    config = json.loads((pickled / "config.json").read_text(encoding="utf-8"))
+    (pickled / "config.json").write_text(json.dumps({**config, "id2label": {"0": "down", "1": "up"}}), encoding="utf-8")
+    other = fetch_weights(str(pickled), "teacher")
+    shutil.rmtree(other)
+    shutil.copytree(converted, other)
+    assert fetch_weights(str(pickled), "teacher") == other
+    assert json.loads((other / "config.json").read_text(encoding="utf-8"))["id2label"]["0"] == "down"
+
+
 def test_the_same_weights_with_other_labels_are_not_served_with_the_old_labels(pickled):
     first = fetch_weights(str(pickled), "teacher")
     config = json.loads((pickled / "config.json").read_text(encoding="utf-8"))
@@ -151,7 +173,7 @@ class Malice:
 def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(pickled, kd_home, writer):
     trace = pickled / "was-here"
     writer({"weight": Malice(trace)}, pickled / "pytorch_model.bin")
-    assert "holds more than tensors, which is never executed; use safetensors" in refusal(pickled)
+    assert "contains more than tensors, which is never executed; use safetensors" in refusal(pickled)
     assert not trace.exists()
     assert not kd_home.exists()
 
@@ -165,7 +187,7 @@ def test_a_torn_pickle_is_refused_in_one_line(pickled, content):
 @pytest.mark.parametrize("value", [[torch.zeros(2)], {"weight": 3}])
 def test_a_pickle_that_is_no_table_of_tensors_is_refused(pickled, value):
     torch.save(value, pickled / "pytorch_model.bin")
-    assert "pytorch_model.bin is damaged or holds more than tensors" in refusal(pickled)
+    assert "pytorch_model.bin is damaged or contains more than tensors" in refusal(pickled)
 
 
 # The hub

@@ -6,7 +6,7 @@ import torch
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from kd.base.types import TeacherOutputs
+from kd.base.types import StudentOutputs, TeacherOutputs
 from kd.objectives.soft import Soft, soft_kl
 
 
@@ -60,5 +60,5 @@ def test_the_term_passes_its_temperature_on():
     student, teacher, mask = draw((5, 4), 1), draw((5, 4), 2), torch.ones(5, dtype=torch.bool)
     for temperature in (1.0, 3.0):
         term = Soft(temperature)
-        got = term(type("Output", (), {"logits": student}), TeacherOutputs(teacher), mask)
+        got = term(StudentOutputs({"logits": student}), TeacherOutputs({"logits": teacher}), mask)
         assert got == soft_kl(student, teacher, mask, temperature)

@@ -3,13 +3,14 @@
 import pandas as pd
 import pytest
 
-from kd.analysis.gates import Decision, Gate
+from kd.analysis.gates import Decision, Gate, decide
 from kd.base.types import RunRecord
 from kd.config import GateOptions
 from kd.registry import card as cards
 from kd.registry import evidence
 from kd.registry.card import Ruling, card
 from kd.registry.evidence import Version, gather, weakest
+from kd.tasks.classification.task import Classification
 from kd.tracking import Run
 
 TAGS = {"kd.task": "classification", "kd.role": "distilled", "kd.test_digest": "d1", "kd.seed": "0", "kd.dataset": "d"}
@@ -48,6 +49,20 @@ def test_gates_that_do_not_apply_say_so_instead_of_failing(monkeypatch):
     assert "no other champion" in figure(monkeypatch, "allowed_drop", teacher)
     exported = version({"test/accuracy": 0.9, "export/agreement": 0.97}, exported="onnx-int8")
     assert figure(monkeypatch, "min_parity", exported) == 0.97
+
+
+def test_a_gate_on_a_figure_that_the_task_does_not_have_is_left_out_in_words_and_not_failed_as_unmeasured(monkeypatch):
+    class Other(Classification):
+        figures = tuple(one for one in Classification.figures if one.key == "fidelity/kl")
+
+    exported = version({"test/accuracy": 0.9}, exported="onnx")
+    assert figure(monkeypatch, "max_ece", exported) is None
+    monkeypatch.setattr(evidence, "judge_of", lambda _: Other)
+    for gate, name in evidence.LOGGED.items():
+        assert figure(monkeypatch, gate, exported) == f"does not apply: classification has no {name}"
+    given = GateOptions(max_ece=0.1, min_agreement=0.9)
+    found = gather(exported, None, given, "accuracy", Run("promotion"))
+    assert decide({"max_ece": 0.1, "min_agreement": 0.9}, found.figures, found.absent, True).passes
 
 
 def test_what_was_not_logged_is_no_figure(monkeypatch):

@@ -1,14 +1,16 @@
 """What export cost: the sign of a drop, its bound, and the largest difference of any score."""
 
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from kd.analysis.gates import Drop
-from kd.registry.parity import figures, tell
-from kd.tasks.classification import Classification
+from kd.base.types import RunRecord
+from kd.registry.parity import figures, report_drop, show
+from kd.tasks.classification.task import Classification
 
 RISING = Classification("text", "", "label", ("bad", "good"))
 
@@ -48,8 +50,10 @@ def test_a_metric_that_falls_drops_in_quality_when_it_is_higher_after_export():
     falling = SimpleNamespace(
         directions={"loss": False},
         quality=lambda table: {"loss": float(table["loss"].mean())},
-        calibration=RISING.calibration,
+        diagnostics=RISING.diagnostics,
         fidelity=RISING.fidelity,
+        outcomes=RISING.outcomes,
+        wide=RISING.wide,
     )
     worse = compared(predictions([0.9] * 10), predictions([0.6] * 10), falling)[1]
     assert worse.mean == pytest.approx(np.log(0.9 / 0.6))
@@ -88,8 +92,32 @@ def test_the_difference_is_of_scores_and_not_of_losses_which_have_no_bound():
 
 @pytest.mark.parametrize(("value", "warned"), [(0.02, True), (0.01, False), (0.0, False), (-0.5, False)])
 def test_only_a_drop_past_what_is_allowed_is_warned_of(value, warned, capsys):
-    tell("accuracy", Drop(value, value + 0.01), 0.01)
+    report_drop("accuracy", Drop(value, value + 0.01), 0.01)
     said = capsys.readouterr().out
     assert ("Warning" in said) == warned
     assert ("kd.export_loses=true" in said) == warned
     assert {0.02: "worse by 0.02", -0.5: "better by 0.5", 0.0: "unchanged"}.get(value, "worse by 0.01") in said
+
+
+def test_answers_without_numbers_have_no_largest_difference_and_no_column_for_it(capsys):
+    def answers(words):
+        return pd.DataFrame({"example_id": ["a", "b"], "group": ["a", "b"], "answer": words})
+
+    class Spelling:
+        directions: ClassVar = {"right": True}
+        figures = ()
+        outcomes = ()
+        wide = ""
+        quality = staticmethod(lambda table: {"right": float((table["answer"] == "yes").mean())})
+        diagnostics = staticmethod(lambda validation, test: {})
+        fidelity = staticmethod(lambda student, teacher: {})
+
+    metrics, drop = compared(answers(["yes", "no"]), answers(["yes", "yes"]), Spelling)
+    assert drop.mean == -0.5
+    assert "export/max_difference" not in metrics
+    before, after = (RunRecord("id", "n", {}, {"test/right": one}, {"kd.format": "onnx"}) for one in (0.5, 1.0))
+    show(Spelling, before, before, after)
+    shown = capsys.readouterr().out
+    assert "right" in shown
+    assert "max difference" not in shown
+    assert "agreement" not in shown

@@ -3,9 +3,10 @@
 import pytest
 
 from kd.base.types import RunRecord, UserError
-from kd.config import RowOptions
+from kd.config import RowOptions, options_from
 from kd.registry.rescore import rows_behind
 from kd.run.data import load_rows
+from kd.tasks.classification.options import ClassificationOptions
 
 
 @pytest.fixture
@@ -19,8 +20,9 @@ def data(tmp_path):
 def scored(path):
     """A run as it is tracked, and the rows it had."""
     options = {"dataset": str(path), "text_column": "review", "label_column": "stars", "split_seed": 3, "max_train": 20}
-    rows = load_rows(RowOptions(**options), 5)
-    params = {name: str(value) for name, value in options.items()} | {"epochs": "2", "teacher": "models:/t/1"}
+    params = {name: str(value) for name, value in options.items()}
+    rows = load_rows(options_from(RowOptions, ClassificationOptions, params), 5)
+    params |= {"epochs": "2", "teacher": "models:/t/1"}
     tags = {"kd.seed": "5", "kd.validation_digest": rows.validation_digest, "kd.test_digest": rows.test_digest}
     return RunRecord("run", "name", params, {}, tags), rows
 

@@ -3,6 +3,7 @@
 from kd.analysis.comparison import SAME_STUDENT, Arm, Pair, Table
 from kd.analysis.slices import Details, SeedTest, Slice
 from kd.analysis.statistics import Interval, PairedDifference
+from kd.tasks.classification.scores import FIGURES
 
 ALIKE = {"fidelity/attribution_pearson": 0.6, "fidelity/attribution_pearson_floor": 0.1}
 COSTS = {"profile/latency_ms_p50": 10.0, "model/size_mib": 60.0}
@@ -23,7 +24,9 @@ def arm(label, role="student", mean=0.8, gap=None, verdict=None, figures=COSTS, 
 def table(*arms, higher=True, dataset="builtin:demo", against=SAME_STUDENT):
     """A table of these arms; the metric falls where higher is not better."""
     metric = "accuracy" if higher else "rmse"
-    return Table("classification", dataset, "test", "0123456789abcdef", metric, higher, against, tuple(arms), 7)
+    return Table(
+        "classification", dataset, "test", "0123456789abcdef", metric, higher, against, tuple(arms), 7, FIGURES
+    )
 
 
 def cut(value, gap, examples=40):

@@ -12,6 +12,7 @@ from kd import tracking
 from kd.base.types import UserError
 from kd.commands import compare
 from kd.config import CompareConfig
+from kd.tasks.classification.task import Classification
 
 ROWS = 80
 LABELS = ["good", "bad"] * (ROWS // 2)
@@ -172,6 +173,18 @@ def test_predictions_that_are_missing_are_said_and_leave_out_their_seed_alone(ex
     assert lost in first
     assert "for this test set alone" in second
     assert next(arm for arm in table.arms if arm.key == "d" * 8).difference.examples == 0
+
+
+def test_a_metric_that_is_no_mean_is_judged_over_examples_too_and_no_note_says_otherwise(experiment):
+    ids = trained()
+    for (arm, seed), run_id in ids.items():
+        table = predictions(40 if arm == "control" else 50 + seed)
+        tracking.Run(run_id).log_metrics({"test/macro_f1": Classification.quality(table)["macro_f1"]})
+    table, details = only(experiment, metric="macro_f1")
+    arm = next(arm for arm in table.arms if arm.key == "d" * 8)
+    assert (arm.difference.examples, arm.difference.groups, arm.difference.n) == (ROWS, ROWS, 3)
+    assert arm.difference.mean == pytest.approx(arm.quality.mean - next(iter(table.arms)).quality.mean)
+    assert details.notes == ()
 
 
 @pytest.mark.parametrize("change", [lambda rows: rows.iloc[::-1], lambda rows: rows.iloc[:-1]])

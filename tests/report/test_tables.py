@@ -1,6 +1,7 @@
 """Terminal and Markdown tables show the same cells; what was not measured is a dash or no column, never a 0."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -8,23 +9,22 @@ from rich.console import Console
 from kd.analysis.comparison import SAME_STUDENT, Arm, Table
 from kd.analysis.slices import Details, Slice
 from kd.analysis.statistics import Interval, PairedDifference
+from kd.base.judge import Figure
 from kd.report.tables import (
     COST,
-    EXPLAINED,
-    FIDELITY,
     MISSING,
-    QUALITY,
     WORST,
     caption,
     churn_cells,
     cost_cells,
-    explanation_cells,
-    fidelity_cells,
+    fidelity_heading,
+    figure_cells,
     markdown,
     quality_cells,
     rich_tables,
     slice_cells,
 )
+from kd.tasks.classification.scores import FIGURES
 
 
 def arm(label, role="student", quality=None, difference=None, verdict=None, figures=None, rows="rows"):
@@ -34,7 +34,9 @@ def arm(label, role="student", quality=None, difference=None, verdict=None, figu
 
 def table(*arms, higher=True, split="test", against=SAME_STUDENT, scored=12):
     digest = "0123456789abcdef"
-    return Table("question_answering", "builtin:demo", split, digest, "accuracy", higher, against, arms, scored)
+    return Table(
+        "question_answering", "builtin:demo", split, digest, "accuracy", higher, against, arms, scored, FIGURES
+    )
 
 
 def cut(mean, value="v", examples=40):
@@ -97,20 +99,32 @@ def test_a_measured_zero_is_not_a_dash():
     assert column(rows, "ECE ↓") == {"one": "0.000", "control": MISSING}
 
 
-CELLS = (
-    (quality_cells, QUALITY),
-    (cost_cells, COST),
-    (fidelity_cells, FIDELITY),
-    (explanation_cells, EXPLAINED),
-)
-
-
-@pytest.mark.parametrize(("cells", "figures"), CELLS)
-def test_every_figure_has_its_own_column(cells, figures):
-    full = arm("full", figures={key: 1.0 for _, key, _ in figures})
-    names = [name for name, _, _ in figures]
-    assert len(set(names)) == len(names)
+@pytest.mark.parametrize("group", ["quality", "fidelity", "explanation", "cost"])
+def test_every_figure_has_its_own_column(group):
+    cells = {"quality": quality_cells, "cost": cost_cells}.get(group, lambda one: figure_cells(one, group))
+    figures = [figure for figure in (*FIGURES, *COST) if figure.group == group]
+    full = arm("full", figures={figure.key: 1.0 for figure in figures})
+    names = [figure.title for figure in figures]
+    assert len(set(names)) == len(names) > 0
     assert set(names) <= set(cells(table(full))[0])
+
+
+def test_the_columns_are_the_tasks_own_and_no_others():
+    own = Figure("fidelity/rank_correlation", "ranks", ".2f", higher_is_better=True)
+    said = {"fidelity/rank_correlation": 0.5, "fidelity/agreement": 0.9, "calibration/ece": 0.1}
+    other = replace(table(arm("one", figures=said)), figures=(own,))
+    assert figure_cells(other, "fidelity") == [["arm", "ranks ↑"], ["one", "0.50"]]
+    assert not {"agreement", "ECE ↓"} & set(quality_cells(other)[0])
+    assert "calibration" not in fidelity_heading(other)
+    assert "calibration" in fidelity_heading(table(arm("one", figures={"calibration/brier": 0.1})))
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "text"),
+    [("count", 12.0, "12"), ("count", 1234.5, "1,234.5"), ("millions", 11_300_000.0, "11.3"), (".1%", 0.5, "50.0%")],
+)
+def test_figures_are_written_in_their_own_form(form, value, text):
+    assert Figure("fidelity/x", "x", form).write(value) == text
 
 
 def test_baselines_that_are_not_served_have_no_cost():
@@ -134,16 +148,16 @@ LOSES = Details(
 
 def test_arms_without_any_figure_of_a_table_have_no_line_in_it():
     inside = arm("inside", figures={"fidelity/cka": 0.5})
-    assert fidelity_cells(table(CONTROL, inside)) == [["arm", "CKA ↑"], ["inside", "0.500"]]
-    assert explanation_cells(table(CONTROL, inside)) == [["arm"]]
+    assert figure_cells(table(CONTROL, inside), "fidelity") == [["arm", "CKA ↑"], ["inside", "0.500"]]
+    assert figure_cells(table(CONTROL, inside), "explanation") == [["arm"]]
     assert churn_cells(table(CONTROL, DISTILLED), LOSES) == [["arm", "changed", "to right"], ["soft", "12.5%", "10.0%"]]
 
 
 def test_markdown_and_terminal_show_the_same_cells():
-    figures = {key: 0.25 for _, key, _ in (*FIDELITY, *EXPLAINED)}
+    figures = {figure.key: 0.25 for figure in FIGURES if figure.group != "quality"}
     whole = table(TRIVIAL, CONTROL, DISTILLED, arm("inside", figures=figures))
     text, shown = markdown(whole, LOSES), drawn(whole, LOSES)
-    fidelity = (fidelity_cells(whole), explanation_cells(whole), churn_cells(whole, LOSES))
+    fidelity = (figure_cells(whole, "fidelity"), figure_cells(whole, "explanation"), churn_cells(whole, LOSES))
     for rows in (quality_cells(whole), *fidelity, cost_cells(whole), slice_cells(whole, LOSES)):
         assert len(rows) > 1
         for row in rows:

@@ -6,6 +6,7 @@ import pytest
 from kd.base.types import UserError
 from kd.config import RowOptions
 from kd.run.data import load_rows, predictions
+from kd.tasks.classification.options import ClassificationOptions
 
 REGIONS = ("north", "south", "a, b", 'say "x"')
 
@@ -23,13 +24,14 @@ def data(tmp_path):
 
 
 def options(data, **more):
-    return RowOptions(dataset=data, label_column="stars", **more)
+    return RowOptions(dataset=data, task_options=ClassificationOptions(label_column="stars"), **more)
 
 
 def table(config):
     rows = load_rows(config, 0)
     test = rows.splits.test
-    return predictions(config, rows.task, test, np.zeros((len(test), 2), dtype=np.float32)), test
+    records = [[{"logits": np.zeros(2, dtype=np.float32)}]] * len(test)
+    return predictions(config, rows.task, test, records), test
 
 
 def test_columns_to_slice_by_stand_beside_the_prediction_of_their_own_row(data):

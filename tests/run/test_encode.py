@@ -1,4 +1,4 @@
-"""A split is tokenised once for all that read it alike, and again for whatever reads it otherwise."""
+"""A split is encoded once for all that read it alike, and again for what reads it otherwise."""
 
 from dataclasses import replace
 
@@ -7,15 +7,17 @@ from datasets import Dataset
 from tokenizers import processors
 
 from kd.base.types import UserError
-from kd.config import StudentConfig
+from kd.config import StudentConfig, with_options
 from kd.models.load import load_tokenizer, tokenizer_digest
 from kd.run import encode as encoding
 from kd.run import student
 from kd.run.data import load_rows
-from kd.run.encode import encode
+from kd.run.encode import encoder
 from kd.run.locate import locate
-from kd.tasks.classification import Classification
-from tests.run.test_signal_of import WORDS
+from kd.run.signals import TeacherSignals
+from kd.tasks.classification.options import ClassificationOptions
+from kd.tasks.classification.task import Classification
+from tests.run.test_signals import WORDS
 from tests.tiny import saved_bert, tokenizer
 
 
@@ -25,12 +27,17 @@ def config(tmp_path):
     lines = [f"{WORDS[i % 6]} {WORDS[i % 5]} film {chr(97 + i % 26)} {i},{('bad', 'good')[i % 2]}" for i in range(40)]
     (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines]) + "\n")
     saved_bert(tmp_path / "weights", layers=2)
-    return StudentConfig(dataset=str(tmp_path / "rows.csv"), teacher=str(tmp_path / "weights"), precision="fp32")
+    return StudentConfig(
+        dataset=str(tmp_path / "rows.csv"),
+        teacher=str(tmp_path / "weights"),
+        precision="fp32",
+        task_options=ClassificationOptions(),
+    )
 
 
 @pytest.fixture
 def asked(monkeypatch):
-    """How many rows were tokenised, call by call."""
+    """How many rows were encoded, call by call."""
     counts = []
     real = Classification.encode
 
@@ -44,14 +51,15 @@ def asked(monkeypatch):
 
 def test_teacher_student_and_every_later_training_share_what_was_tokenised_once(config, asked):
     rows = load_rows(config, config.seed)
-    located, teacher = student.find_teacher(config, rows)
-    signal = student.signal_of(config, rows, located, teacher)
-    assert [signal(name).computed for name in ("train", "validation", "test")] == [32, 4, 4]
-    start = student.initialise(config, rows, located, teacher)
+    teacher = student.find_teacher(config, rows)
+    signals = TeacherSignals(config, rows, teacher)
+    assert signals.train().computed == 32
+    assert [len(signals.predictions(name)) for name in ("validation", "test")] == [4, 4]
+    start = student.initialise(config, rows, teacher)
     for seed in range(3):
         other = replace(config, seed=seed, epochs=9, learning_rate=0.1)
         for name, count in (("train", 32), ("validation", 4), ("test", 4)):
-            assert len(encode(other, rows, name, start.tokenizer)) == count
+            assert len(encoder(other, rows, start.processor)(name)) == count
     assert asked == [32, 4, 4]
 
 
@@ -59,12 +67,24 @@ def test_encoded_rows_are_those_of_the_split_they_are_asked_for(config):
     rows = load_rows(replace(config, max_train=10), 0)
     words = tokenizer()
     for name, split in (("train", rows.train), ("validation", rows.splits.validation), ("test", rows.splits.test)):
-        got = encode(config, rows, name, words)
-        expected = rows.task.encode(split, words, config.max_length)
+        got = encoder(config, rows, words)(name)
+        expected = rows.task.encode(split, words)
         taken = got.__getitems__(list(range(len(got))))
         assert [row["input_ids"].tolist() for row in taken] == list(expected["input_ids"])
         assert got["labels"].tolist() == list(expected["labels"])
-        assert got["row"].tolist() == list(range(len(split)))
+        assert got["feature"].tolist() == got["example"].tolist() == list(range(len(split)))
+
+
+def test_a_training_asks_the_disk_for_a_split_once_and_a_plan_keeps_it(config, asked, monkeypatch):
+    """Each further look would read the source and hash the whole file again."""
+    looks = []
+    real = encoding.encoded
+    monkeypatch.setattr(encoding, "encoded", lambda *given: looks.append(given[3]["split"]) or real(*given))
+    plan = student.plan(config, load_rows(config, 0))
+    for _ in range(3):
+        for name in ("train", "validation", "test"):
+            plan.features(name)
+    assert looks == ["train", "validation", "test"]
 
 
 def swapped(folder):
@@ -76,7 +96,7 @@ def swapped(folder):
     "change",
     [
         lambda config, tmp, patch: swapped(tmp / "weights"),
-        lambda config, tmp, patch: patch.setattr(encoding, "code_digest", lambda parts: "other"),
+        lambda config, tmp, patch: patch.setattr(encoding, "code_digest", lambda task, parts: "other"),
         lambda config, tmp, patch: patch.setattr(encoding, "version", lambda name: "99"),
         lambda config, tmp, patch: (tmp / "rows.csv").write_text(
             (tmp / "rows.csv").read_text().replace("good\n", "bad\n", 1)
@@ -90,7 +110,7 @@ def test_what_was_tokenised_before_the_change_is_not_read(change, config, asked,
         rows = load_rows(config, 0)
         words = load_tokenizer(locate(config.teacher, "teacher").folder, "teacher")
         for name in ("train", "validation", "test"):
-            encode(config, rows, name, words)
+            encoder(config, rows, words)(name)
         return sum(asked) - before
 
     assert (total(), total()) == (40, 0)
@@ -100,9 +120,9 @@ def test_what_was_tokenised_before_the_change_is_not_read(change, config, asked,
 
 
 def test_another_length_is_another_encoding(config, asked):
-    rows, words = load_rows(config, 0), tokenizer()
     for length in (5, 6, 5):
-        assert max(encode(replace(config, max_length=length), rows, "train", words)["length"]) == length
+        shorter = with_options(config, max_length=length)
+        assert max(encoder(shorter, load_rows(shorter, 0), tokenizer())("train")["length"]) == length
     assert asked == [32, 32]
 
 
@@ -113,7 +133,7 @@ def test_a_row_without_a_token_is_named_instead_of_failing_in_a_model(config, tm
     texts = ["good film", " ", "bad film", "\t"]
     blank = Dataset.from_dict({**{column: rows.train[column][:4] for column in rows.train.column_names}, "text": texts})
     with pytest.raises(UserError, match="train row 1 and 1 others have no token"):
-        encode(config, replace(rows, train=blank, train_digest="blank"), "train", words)
+        encoder(config, replace(rows, train=blank, train_digest="blank"), words)("train")
 
 
 def test_a_tokenizer_is_the_same_after_it_was_used_and_after_it_was_saved(tmp_path):

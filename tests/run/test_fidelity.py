@@ -74,7 +74,7 @@ def test_all_seeds_of_a_student_are_compared_on_the_same_rows(config, monkeypatc
     """Else an arm's seeds would differ by their examples."""
     seen = []
     real = fidelity.mean_states
-    monkeypatch.setattr(fidelity, "MOST_ROWS", 5)
+    monkeypatch.setattr(fidelity, "MOST_FEATURES", 5)
     monkeypatch.setattr(fidelity, "mean_states", lambda *given: seen.append(list(given[2])) or real(*given))
     for seed in (0, 1):
         one = replace(config, seed=seed)

@@ -35,7 +35,7 @@ def config(tmp_path):
 
 @pytest.fixture
 def measured(monkeypatch):
-    """The rows of each measurement."""
+    """The features of each measurement."""
     calls = []
     real = layer_ranking.measure
     monkeypatch.setattr(layer_ranking, "measure", lambda *given: calls.append(list(given[2])) or real(*given))
@@ -45,7 +45,7 @@ def measured(monkeypatch):
 def started(config, seed=0):
     config = replace(config, seed=seed)
     rows = load_rows(config, seed)
-    return student.initialise(config, rows, *student.find_teacher(config, rows))
+    return student.initialise(config, rows, student.find_teacher(config, rows))
 
 
 def test_the_layer_that_does_nothing_is_left_out_and_the_run_says_which_were_kept(config, measured):
@@ -69,11 +69,11 @@ def test_another_teacher_or_other_validation_rows_are_measured_anew(config, meas
 
 
 def test_of_many_rows_as_many_as_said_are_taken_and_the_table_tells(config, measured, monkeypatch, capsys):
-    monkeypatch.setattr(layer_ranking, "MOST_ROWS", 5)
+    monkeypatch.setattr(layer_ranking, "MOST_FEATURES", 5)
     started(config)
     assert len(measured[0]) == 5
     out = capsys.readouterr().out
-    assert "5 rows" in out
+    assert "5 features" in out
     assert "loss without it" in out
 
 

@@ -2,14 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from tokenizers import normalizers
 
+from kd.base.hashing import fingerprint
 from kd.base.types import UserError
 from kd.config import DistillConfig
 from kd.run import distill, student
 from kd.run.data import load_rows
-from kd.run.identity import fingerprint
 from tests.tiny import bert, saved_bert, tokenizer
 
 WORDS = ("good", "bad", "fine", "poor", "very", "not")
@@ -18,7 +19,7 @@ WORDS = ("good", "bad", "fine", "poor", "very", "not")
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """Forty rows, and a teacher of four layers in a folder."""
-    folder = tmp_path_factory.mktemp("guidance")
+    folder = tmp_path_factory.mktemp("objective")
     lines = [f"{WORDS[i % 6]} {WORDS[i % 5]} film {chr(97 + i % 26)} {i},{('bad', 'good')[i % 2]}" for i in range(40)]
     (folder / "rows.csv").write_text("\n".join(["text,label", *lines]) + "\n")
     teacher = saved_bert(folder / "teacher", layers=4)
@@ -83,16 +84,25 @@ def test_arm_and_control_differ_by_the_objective_alone(base, rows):
     assert found.control == control.identity
     assert found.identity.items() > control.identity.items()
     assert distill.plan(replace(base, objective="none"), rows).identity == control.identity
-    assert found.weights == {"soft": 1.0, "hidden": 0.5}
+    assert found.objective.weights == {"soft": 1.0, "hidden": 0.5}
     assert found.title == "distill soft,hidden:0.5 T=2 a=0.5 · 2 layers · seed 0"
 
 
-def test_the_teacher_is_asked_on_train_for_what_is_compared_and_elsewhere_for_logits_alone(base, rows):
+def test_the_teacher_gives_on_train_what_is_compared_and_no_layer_that_is_not(base, rows):
     found = distill.plan(replace(base, objective="soft,hidden,attention,relation", cache="off"), rows)
-    assert found.contents == ("logits", "attention.1", "attention.3", "hidden.1", "hidden.3", "relation.3")
-    assert distill.plan(base, rows).contents == ("logits",)
-    assert found.signal("validation")._wanted.contents == ("logits",)
-    assert found.signal("train", found.contents)._wanted.contents == found.contents
+    compared = ("outputs", "attention.1", "attention.3", "hidden.1", "hidden.3", "relation.3")
+    assert found.objective.contents == compared
+    assert distill.plan(base, rows).objective.contents == ("outputs",)
+    given = found.signals.train(found.objective.contents)(np.arange(2))
+    assert (set(given.outputs), set(given.hidden), set(given.attention), set(given.relation)) == (
+        {"logits"},
+        {1, 3},
+        {1, 3},
+        {3},
+    )
+    plain = found.signals.train()(np.arange(2))
+    assert set(plain.outputs) == {"logits"}
+    assert not any((plain.hidden, plain.attention, plain.relation))
 
 
 def refusal(base, rows, **changes):
@@ -101,6 +111,13 @@ def refusal(base, rows, **changes):
     text = str(caught.value)
     assert "\n" not in text
     return text
+
+
+def test_an_objective_that_the_task_has_no_use_for_is_refused_by_name(base, rows):
+    """Its squared error of logits would train, and mean nothing."""
+    text = refusal(base, rows, objective="soft,mse")
+    assert all(words in text for words in ("objective='soft,mse'", "mse means nothing", "task='classification'"))
+    assert text.endswith(", ".join(rows.task.objectives))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +136,7 @@ def test_an_impossible_map_is_refused_before_training_and_one_that_is_not_used_i
 
 def test_a_narrower_student_is_joined_by_projections_of_hidden_states_alone(base, rows, other):
     found = distill.plan(replace(base, student=other("narrow"), objective="mixed"), rows)
-    assert {term.name: term.needs.widths for term in found.terms} == {
+    assert {term.name: term.needs.widths for term in found.objective.terms} == {
         "soft": None,
         "hidden": (8, 16),
         "attention": None,
@@ -133,7 +150,8 @@ def test_where_tokens_are_compared_student_and_teacher_must_cut_texts_alike(base
     name = other("cased", words)
     text = refusal(base, rows, student=name, objective=objective)
     assert objective.partition(":")[0] in text
-    assert all(told in text for told in (name, base.teacher, "tokenizer", "give an objective of soft"))
+    advice = "give an objective that compares answers, such as soft"
+    assert all(told in text for told in (name, base.teacher, "tokenizer", advice))
     distill.plan(replace(base, student=name, objective="soft,hard,jsd,dkd"), rows)
 
 

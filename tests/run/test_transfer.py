@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from kd.base.hashing import fingerprint
 from kd.base.types import RunRecord, UserError
 from kd.config import DistillConfig, StudentConfig, narrowed
 from kd.run import data as rows_module
-from kd.run import distill, fit, student
+from kd.run import distill, student
 from kd.run.data import load_rows
 from kd.run.fit import _fit
-from kd.run.identity import fingerprint
-from kd.run.transfer import trusted_rows, with_transfer
-from kd.tasks.classification import UNLABELLED
+from kd.run.transfer import trusted_features, with_transfer
+from kd.tasks.classification.task import UNLABELLED
 from tests.tiny import WORDS, bert, tokenizer
 
 COUNT = 60
@@ -156,7 +156,7 @@ def test_a_number_of_labels_that_cannot_be_is_refused(config, changes, said):
 def test_rows_without_labels_come_behind_those_with_and_have_the_tasks_filler(config):
     rows = with_transfer(config, load_rows(config, 0))
     plan = distill.plan(config, load_rows(config, 0))
-    encoded = fit.encode(config, rows, "train", plan.tokenizer)
+    encoded = plan.features("train")
     assert len(encoded) == COUNT
     assert (encoded["labels"][:12] != UNLABELLED).all()
     assert (encoded["labels"][12:] == UNLABELLED).all()
@@ -216,7 +216,7 @@ def test_all_labels_leave_no_rest(config):
 
 def signal(config):
     plan = distill.plan(config, load_rows(config, 0))
-    return plan, plan.signal("train")
+    return plan, plan.signals.train()
 
 
 def test_the_teacher_reads_transfer_rows_once_whatever_is_kept_of_them(config):
@@ -228,14 +228,14 @@ def test_the_teacher_reads_transfer_rows_once_whatever_is_kept_of_them(config):
 
 def test_filters_keep_what_the_teacher_is_sure_of_and_all_rows_with_labels(config):
     plan, said = signal(config)
-    logits = torch.from_numpy(said.all_logits()).double()
+    logits = torch.from_numpy(said.all_outputs()["logits"]).double()
     sure = logits.softmax(-1).max(-1).values.numpy()[12:]
     least = float(np.median(sure))
     plan, _ = signal(replace(config, transfer_confidence=least))
-    kept = trusted_rows(plan, 0)
+    kept = trusted_features(plan, 0)
     assert kept.tolist() == [*range(12), *(12 + np.flatnonzero(sure >= least)).tolist()]
     plan, _ = signal(replace(config, transfer_balance=True))
-    decided = logits.argmax(-1).numpy()[trusted_rows(plan, 0)[12:]]
+    decided = logits.argmax(-1).numpy()[trusted_features(plan, 0)[12:]]
     counts = np.unique(logits.argmax(-1).numpy()[12:], return_counts=True)[1]
     assert len(counts) == 2
     assert np.unique(decided, return_counts=True)[1].tolist() == [counts.min()] * len(counts)
@@ -289,13 +289,14 @@ SEEN = {"kd.role": "teacher", "kd.seed": "0", "kd.arm": "t", "kd.dataset_digest"
 )
 def test_a_teacher_that_has_seen_other_labels_is_told(config, monkeypatch, tags, params, told):
     rows = load_rows(config, 0)
-    located, teacher = student.find_teacher(config, rows)
+    teacher = student.find_teacher(config, rows)
     tags = {**SEEN, **tags}
     if tags["kd.dataset_digest"] == "own":
         tags["kd.dataset_digest"] = rows.train_digest
     params = {"dataset": config.dataset, "split_seed": "0", **params}
     monkeypatch.setattr(student.tracking, "record", lambda run_id: RunRecord(run_id, "t", params, {}, tags))
-    monkeypatch.setattr(student, "find_teacher", lambda *_: (replace(located, run_id="r"), teacher))
+    known = replace(teacher, located=replace(teacher.located, run_id="r"))
+    monkeypatch.setattr(student, "find_teacher", lambda *_: known)
     assert student.plan(narrowed(StudentConfig, config), rows).teacher_labels == told
     assert distill.plan(config, rows).teacher_labels == told
     everything = replace(config, labelled=0, transfer="")
@@ -329,12 +330,13 @@ def test_self_trained_students_of_all_seeds_are_one_arm_and_the_weights_of_anoth
     def arm_of(digest, teacher_seed, seed=0):
         given = replace(config, seed=seed)
         rows = load_rows(given, seed)
-        located, teacher = student.find_teacher(given, rows)
+        teacher = student.find_teacher(given, rows)
         tags = {**SEEN, "kd.role": "student", "kd.seed": str(teacher_seed), "kd.dataset_digest": rows.train_digest}
         with monkeypatch.context() as patch:
             patch.setattr(student.tracking, "record", lambda run_id: RunRecord(run_id, "t", {}, {}, tags))
-            patch.setattr(student, "find_teacher", lambda *_: (replace(located, run_id="r", digest=digest), teacher))
-            plan = distill.plan(replace(given, student=str(located.folder)), rows)
+            known = replace(teacher, located=replace(teacher.located, run_id="r", digest=digest))
+            patch.setattr(student, "find_teacher", lambda *_: known)
+            plan = distill.plan(replace(given, student=str(teacher.located.folder)), rows)
         assert "from a student" in plan.title
         return fingerprint(plan.identity), fingerprint(plan.control)
 

@@ -8,9 +8,9 @@ import optuna
 import sqlalchemy
 
 from kd.search.lease import LEASE, WORKER
+from kd.search.optuna_study import Sampling
 from kd.search.retries import Slot, again
 from kd.search.storage import open_storage, open_study
-from kd.search.study import Sampling
 
 ELSEWHERE = "far-away boot pid:[1]|1|5.0"
 UP = {"quality": True}
@@ -27,7 +27,7 @@ def queue(study, slots):
     slots = [Slot(str(place)) for place in range(slots)] if isinstance(slots, int) else slots
     for slot in again(slots, study.attempts()):
         study.add(slot)
-    study.ask_for([slot.name for slot in slots])
+    study.want([slot.name for slot in slots])
 
 
 def done(study, *values):

@@ -5,9 +5,9 @@ import pytest
 from kd.config import HpoConfig
 from kd.search.prepare import _without_given
 from kd.space import load_space
-from kd.tasks import TASKS
+from kd.tasks import task_named
 
-SPACES = TASKS["classification"].spaces
+SPACES = task_named("classification").spaces
 
 
 def searched(**given):

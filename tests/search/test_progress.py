@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from kd.search.leader import Course
+from kd.search.optuna_study import Trial
 from kd.search.progress import Follower, duration, in_words
-from kd.search.result_tables import finalist_tables, told
+from kd.search.result_tables import finalist_tables, winner_lines
 from kd.search.retries import Attempt, Slot
-from kd.search.study import Trial
+from kd.search.schedule import Goal
 from kd.search.trial import Arm
 from tests.search.studies import done, queue, study_at
 
@@ -29,7 +29,7 @@ class Parent:
 
 
 def follower(arm, parent=None, at_once=1):
-    return Follower([arm], Course({"distill": SIX}, float("inf")), ["quality"], at_once, parent)
+    return Follower([arm], Goal({"distill": SIX}, float("inf")), ["quality"], at_once, parent)
 
 
 @pytest.fixture
@@ -162,15 +162,15 @@ def test_finalists_are_shown_with_what_was_measured_and_blanks_where_nothing_was
     ("higher", "first", "values", "said"),
     [
         (True, 0.9, (0.8, 0.6), "was too good by 0.2"),
-        (True, 0.7, (0.8, 0.8), "held"),
+        (True, 0.7, (0.8, 0.8), "was kept"),
         (False, 0.5, (0.7, 0.7), "was too good by 0.2"),
-        (False, 0.7, (0.5, 0.5), "held"),
+        (False, 0.7, (0.5, 0.5), "was kept"),
     ],
 )
 def test_how_much_too_good_the_search_made_its_winner_look_is_said_in_either_direction(higher, first, values, said):
     winner = finalist(3, (first,), values)
     search = SimpleNamespace(ranked=lambda: [winner.trial])
-    lines = told({"metric": higher}, search, winner)
+    lines = winner_lines({"metric": higher}, search, winner)
     assert f"Its first estimate {said}: " in lines[1]
     assert len(lines) == 2
 
@@ -178,4 +178,4 @@ def test_how_much_too_good_the_search_made_its_winner_look_is_said_in_either_dir
 def test_a_trial_that_only_looked_best_is_named():
     winner, looked = finalist(3, (0.8,), (0.8, 0.8)), finalist(7, (0.9,), (0.5, 0.5))
     search = SimpleNamespace(ranked=lambda: [looked.trial, winner.trial])
-    assert told({"accuracy": True}, search, winner)[-1].startswith("The best of the search, trial 7, at 0.9,")
+    assert winner_lines({"accuracy": True}, search, winner)[-1].startswith("The best of the search, trial 7, at 0.9,")

@@ -295,7 +295,7 @@ def away(place, study):
 
 @pytest.mark.parametrize(
     "act",
-    [lambda study: study.claim(), lambda study: study.ask_for(["x"]), lambda study: study.add(Slot("y")),
+    [lambda study: study.claim(), lambda study: study.want(["x"]), lambda study: study.add(Slot("y")),
      lambda study: study.reclaim(), lambda study: study.best()],
     ids=["claim", "ask", "add", "reclaim", "best"],
 )  # fmt: skip

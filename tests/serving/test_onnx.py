@@ -18,9 +18,9 @@ from kd.base.types import UserError
 from kd.models.load import load_tokenizer
 from kd.serving import package
 from kd.serving.onnx import save_onnx
-from kd.tasks import TASKS
-from kd.tasks.classification import Classification
-from tests.test_contracts import CASES, inputs_of
+from kd.tasks import TASKS, options_of, task_named
+from kd.tasks.classification.task import Classification
+from tests.test_contracts import CASES, features_of
 from tests.tiny import bert as deep_bert
 from tests.tiny import tokenizer
 
@@ -128,14 +128,14 @@ def test_the_graph_takes_what_it_was_given_and_gives_logits_alone(graph):
 @pytest.mark.parametrize("form", FORMATS)
 def test_what_is_served_scores_as_the_models_own_logits_do(task, form, tmp_path):
     case = CASES[task]
-    kind = TASKS[task].from_columns(case.columns).fitted(case.splits)
+    options = options_of(task)(**case.columns, max_length=12)
+    kind = task_named(task).from_options(options).fitted(case.splits)
     rows, model = case.splits.test, spread(case.model(kind))
-    batch = inputs_of(kind.collate(tokenizer())(list(kind.encode(rows, tokenizer(), 12))))
-    settings = {**kind.serving(), "max_length": 12, "format": form}
-    save_onnx(tmp_path / "model", model, tokenizer(), batch, settings)
+    batch = kind.collate(tokenizer())(list(features_of(kind, rows)))
+    save_onnx(tmp_path / "model", model, tokenizer(), batch.inputs, {**kind.serving(), "format": form})
     answers = package.answer(kind.served, tmp_path / "model", kind.requests(rows))
     with torch.no_grad():
-        own = kind.predictions(rows, model(**batch).logits.numpy())
+        own = kind.predictions(rows, [[record] for record in kind.answer(model, batch)])
     served = kind.predictions(rows, kind.from_served(answers))
     scores = own.select_dtypes("float").columns
     assert own[scores].std().max() > 0.003

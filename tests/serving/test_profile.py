@@ -16,12 +16,11 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel
 
+from kd.base.budgets import fits
 from kd.serving import profile as profiling
 from kd.serving.profile import (
-    Limits,
     TimeBudget,
     feasibility,
-    fits,
     folder_size_mib,
     machine,
     profile_callable,
@@ -314,8 +313,9 @@ def test_feasibility_classes_at_their_borders(p95, name):
 
 def test_limits_are_judged_only_where_asked_and_against_p95_and_peak():
     profile = stub(latency_ms_p50=1.0, latency_ms_p95=120.0, ram_model_mib=1.0, ram_peak_mib=900.0)
-    assert fits(profile, 80.0, Limits()) == {}
-    assert fits(profile, 80.0, Limits(latency_ms=100, ram_mib=900, size_mib=79.9)) == {
+    metrics = {**profile.metrics(), "model/size_mib": 80.0}
+    assert fits(metrics, {}) == {}
+    assert fits(metrics, {"latency_budget_ms": 100, "ram_budget_mib": 900, "size_budget_mib": 79.9}) == {
         "latency_ms": False,
         "ram_mib": True,
         "size_mib": False,
@@ -323,7 +323,7 @@ def test_limits_are_judged_only_where_asked_and_against_p95_and_peak():
 
 
 def test_an_unmeasured_figure_does_not_pass_a_limit():
-    assert fits(stub(ram_peak_mib=None), 1.0, Limits(ram_mib=1e9)) == {"ram_mib": False}
+    assert fits(stub(ram_peak_mib=None).metrics(), {"ram_budget_mib": 1e9}) == {"ram_mib": False}
 
 
 def test_folder_size_counts_nested_files_and_refuses_a_missing_folder(tmp_path):

@@ -26,7 +26,7 @@ from kd.space import (
     read_space,
     within,
 )
-from kd.tasks import TASKS
+from kd.tasks import TASKS, task_named
 
 BASE = DistillConfig(dataset="d")
 NAMED = "space='my.yaml'"
@@ -112,10 +112,10 @@ def test_every_searchable_option_is_one_of_distill_and_can_be_read():
         ("", "empty"),
         ("# nothing", "empty"),
         ("{}", "empty"),
-        ("- alpha", "must hold lines"),
-        ("alpha", "must hold lines"),
-        ("false", "must hold lines"),
-        ("&a [*a]", "must hold lines"),
+        ("- alpha", "must have lines"),
+        ("alpha", "must have lines"),
+        ("false", "must have lines"),
+        ("&a [*a]", "must have lines"),
         ("alpha: {", "no YAML"),
         ("alpha: !!python/object/apply:os.system [echo]", "no YAML"),
         ("alpha: !!int ''", "no YAML"),
@@ -250,7 +250,7 @@ def test_conditions_that_never_hold_together_are_refused_for_the_parameter_would
         "batch_size": {"type": "categorical", "choices": [16, 32], "when": {"objective": "soft"}},
         "alpha": numeric(when=conditions),
     }
-    assert "alpha: its conditions (when) never hold" in refusal(read_space, given, NAMED)
+    assert "alpha: its conditions (when) are never met" in refusal(read_space, given, NAMED)
     conditions["objective"] = "soft"
     assert len(read_space(given, NAMED)) == 3
 
@@ -291,7 +291,7 @@ def test_an_objective_and_a_map_have_one_spelling_so_that_conditions_on_them_hol
 @pytest.mark.parametrize("name", ["default", "shape"])
 @pytest.mark.parametrize("task", TASKS)
 def test_built_in_spaces_pass_their_own_checks_and_search_what_is_said(task, name):
-    spaces = TASKS[task].spaces
+    spaces = task_named(task).spaces
     space = load_space(name, spaces)
     check_space(space, BASE, f"space={name!r}")
     assert ("student_layers" in [one.name for one in space]) == (name == "shape")
@@ -351,7 +351,7 @@ def holds(space, point):
     return list(point) == expected
 
 
-@pytest.mark.parametrize("space", [read_space(SMALL, NAMED), load_space("shape", TASKS["classification"].spaces)])
+@pytest.mark.parametrize("space", [read_space(SMALL, NAMED), load_space("shape", task_named("classification").spaces)])
 def test_200_draws_stay_within_and_have_a_parameter_only_under_its_conditions(space):
     points = [draw(space, trial) for trial in trials(200)]
     assert all(holds(space, point) for point in points)
@@ -440,7 +440,7 @@ def test_every_point_of_a_space_is_kept_whole_also_as_the_text_that_was_logged()
     for point in grid(small(), NAMED):
         assert within(small(), point) == (point, [])
         assert within(small(), {name: str(value) for name, value in point.items()}) == (point, [])
-    shape = load_space("shape", TASKS["classification"].spaces)
+    shape = load_space("shape", task_named("classification").spaces)
     for trial in trials(50):
         point = draw(shape, trial)
         assert within(shape, {name: str(value) for name, value in point.items()}) == (point, [])
@@ -456,10 +456,14 @@ def test_every_point_of_a_space_is_kept_whole_also_as_the_text_that_was_logged()
         ({"objective": "hard", "alpha": "nan"}, ("objective",), ("alpha='nan' is not a finite number",)),
         ({"objective": "hard", "alpha": 0.1 + 0.2}, ("objective", "alpha"), ()),
         ({"objective": "mxied", "alpha": 0.1}, (), ("objective='mxied' is not", "alpha=0.1 depends on objective")),
-        ({"objective": "mixed", "alpha": 0.1}, (), ("objective='mixed' is none of", "alpha=0.1 depends on objective")),
+        (
+            {"objective": "mixed", "alpha": 0.1},
+            (),
+            ("objective='mixed' is not among", "alpha=0.1 depends on objective"),
+        ),
         ({"alpha": 0.1}, (), ("alpha=0.1 depends on objective",)),
         ({"student_layers": "", "initialisation": "None"}, (), ("student_layers=''", "initialisation='None'")),
-        ({"student_layers": "3"}, (), ("student_layers='3' is none of 2, 0,5",)),
+        ({"student_layers": "3"}, (), ("student_layers='3' is not among 2, 0,5",)),
         ({"student_layers": "0,5", "initialisation": "None"}, ("student_layers",), ()),
         ({"patience": "3.5"}, (), ("patience='3.5' is not a whole number",)),
         ({"patience": True}, (), ("patience=True is not a whole number",)),

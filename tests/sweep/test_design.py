@@ -1,11 +1,15 @@
 """A design becomes exactly the cells it asks for, each with its control, and what it cannot mean is told at once."""
 
+import time
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from kd.base.types import UserError
-from kd.sweep.design import cells, control_of, load_design, read_design
+from kd.config import DistillConfig, TaskOptions, options_in
+from kd.sweep.design import REFUSED, cells, control_of, load_design, read_design
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 
@@ -77,7 +81,21 @@ def test_excluded_combinations_are_left_out_and_nothing_else_is():
         ({"axes": {"alpha": [0.5]}, "base": [1]}, "base is"),
         ({"axes": {"guide": ["me"]}}, "guide='me': give one of teacher, control"),
         ({"axes": {"seed": [0]}, "base": {"guide": "control"}}, "unknown option 'guide'"),
-        ({"axes": {"attribution_examples": [8, 16]}}, "unknown option 'attribution_examples'"),
+        (
+            {"axes": {"attribution_examples": [8, 16]}},
+            "attribution_examples cannot be in axes: it changes the evaluation",
+        ),
+        (
+            {"axes": {"split_seed": [0, 1]}},
+            "split_seed cannot be in axes: it chooses the rows that are read and scored",
+        ),
+        ({"axes": {"test_file": ["a", "b"]}}, "test_file cannot be in axes: it chooses the rows"),
+        ({"base": {"task": "classification"}, "axes": {"seed": [0]}}, "task cannot be in base: it chooses the rows"),
+        ({"axes": {"resume": ["never"]}}, "resume cannot be in axes: it changes where or how a training is kept"),
+        ({"axes": {"size_budget_mib": [1]}}, "size_budget_mib cannot be in axes"),
+        ({"axes": {"workers": [1, 2]}}, "unknown option 'workers'"),
+        ({"axes": {"teacher": [""]}}, "teacher='': give weights to fine-tune, or a finished teacher"),
+        ({"axes": {"student": [3]}}, "student=3: give text"),
         ({"axes": {"transfer_balance": [1]}}, "transfer_balance=1: give true or false"),
         ({"axes": {"labelled": [0.5]}}, "labelled=0.5: give a whole number"),
         ({"axes": {"alpha": [0.5]}, "exclude": {"alpha": 0.5}}, "give a list of mappings"),
@@ -98,6 +116,50 @@ def test_what_changes_no_training_may_be_in_the_base():
     design = read(axes={"objective": ["soft"]}, base={"attribution_examples": 16})
     assert design.base == {"attribution_examples": 16}
     assert len(cells(design)) == 2
+
+
+def test_any_option_that_changes_a_training_is_an_axis_and_every_option_is_an_axis_or_refused_with_a_reason():
+    known = options_in(DistillConfig)
+    assert set(REFUSED) <= set(known)
+    for option in set(known) - set(REFUSED):
+        given = {"teacher": "models:/t/1", "student_layers": 2, "initialisation": "first"}
+        value = given.get(option, known[option].default)
+        assert read(axes={option: [value]}).axes
+
+
+def test_teachers_and_students_of_several_shapes_stand_in_one_design_each_with_the_control_of_its_own_teacher():
+    teachers, shapes = ["builtin:minilm-l6", "models:/t/1"], ["wide.json", "narrow.json", ""]
+    found = cells(read(axes={"teacher": teachers, "student_config": shapes, "seed": [0]}))
+    controls = [cell for cell in found if cell["objective"] == "none"]
+    assert len(controls) == len(found) - len(controls) == 2 * 3
+    assert {(cell["teacher"], cell["student_config"]) for cell in controls} == set(product(teachers, shapes))
+
+
+def test_an_axis_may_leave_an_option_as_it_is_by_default_so_that_axes_which_exclude_each_other_can_be_crossed():
+    found = cells(read(axes={"initialisation": [None, "first"], "student_layers": ["", 2], "seed": [0]}))
+    assert {(cell["initialisation"], cell["student_layers"]) for cell in found} == set(
+        product([None, "first"], ["", "2"])
+    )
+
+
+def test_the_options_of_a_task_are_axes_and_their_types_are_checked():
+    @dataclass(frozen=True, kw_only=True)
+    class Own(TaskOptions):
+        horizon: int = 4
+        quantile: float | None = None
+
+    axes = {"horizon": [2, 4], "quantile": [None, "0.5"]}
+    assert read_design({"axes": axes}, "d", "d", Own).axes == {"horizon": (2, 4), "quantile": (None, 0.5)}
+    with pytest.raises(UserError, match="horizon='far': give a whole number"):
+        read_design({"axes": {"horizon": ["far"]}}, "d", "d", Own)
+
+
+def test_thousands_of_seeds_and_hundreds_of_sizes_are_read_in_seconds():
+    began = time.process_time()
+    exclude = [{"epoch_rows": list(range(1, 250)), "seed": [5]}]
+    found = cells(read(axes={"epoch_rows": list(range(1, 501)), "seed": list(range(200))}, exclude=exclude))
+    assert len(found) == 2 * (500 * 200 - 249)
+    assert time.process_time() - began < 30  # quadratic, it takes hours
 
 
 def test_excluding_everything_is_refused():

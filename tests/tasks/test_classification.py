@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,9 @@ import torch
 from datasets import ClassLabel, Dataset
 from safetensors.torch import load_file, save_file
 
-from kd.base.types import UserError
-from kd.data.splits import Splits
-from kd.tasks.classification import Classification
+from kd.base.types import Splits, UserError
 from kd.tasks.classification.baselines import bag_of_words, majority
+from kd.tasks.classification.options import ClassificationOptions
 from kd.tasks.classification.scores import (
     calibration,
     churn,
@@ -25,6 +25,7 @@ from kd.tasks.classification.scores import (
     softmax,
     tempered,
 )
+from kd.tasks.classification.task import Classification
 from tests.tiny import saved_bert, tokenizer
 
 
@@ -38,7 +39,12 @@ def splits(train, validation=None, test=None):
     return Splits(train, validation or train, test or train, ())
 
 
-TASK = Classification("text", "", "label")
+def fed(task, data):
+    """The features of rows, numbered."""
+    return [{**one, "feature": i} for i, one in enumerate(task.encode(data, tokenizer()))]
+
+
+TASK = Classification("text", "", "label", max_length=16)
 FOUR = rows(["good film", "bad film", "a fine plot", "poor"], ["good", "bad", "good", "bad"])
 
 
@@ -54,14 +60,14 @@ def test_undeclared_labels_are_sorted_so_that_the_order_of_rows_does_not_change_
 def test_declared_labels_keep_their_declared_order():
     data = rows(["a", "b"], [0, 1], names=["zebra", "ant"])
     assert TASK.fitted(splits(data)).labels == ("zebra", "ant")
-    assert TASK.fitted(splits(data)).encode(data, tokenizer(), 8)["labels"] == [0, 1]
+    assert TASK.fitted(splits(data)).encode(data, tokenizer())["labels"] == [0, 1]
 
 
 def test_number_labels_become_their_text():
     data = rows(["a", "b", "c"], [3, 1, 3])
     task = TASK.fitted(splits(data))
     assert task.labels == ("1", "3")
-    assert list(task.encode(data, tokenizer(), 8)["labels"]) == [1, 0, 1]
+    assert list(task.encode(data, tokenizer())["labels"]) == [1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -84,18 +90,19 @@ def test_labels_that_cannot_be_learned_are_refused_before_training(train, other,
 
 def test_a_teacher_with_other_labels_is_refused_naming_both(tmp_path):
     task = TASK.fitted(splits(FOUR))
-    assert task.load_model(saved_bert(tmp_path / "same", ("bad", "good")), "teacher", finished=True)
+    model, _ = task.load(saved_bert(tmp_path / "same", ("bad", "good")), "teacher", finished=True)
+    assert tuple(model.config.id2label.values()) == ("bad", "good")
     for labels in (("good", "bad"), ("down", "up"), ("bad", "good", "ugly")):
         folder = saved_bert(tmp_path / "_".join(labels), labels)
         with pytest.raises(UserError, match=r"^teacher: its labels are not the data's") as caught:
-            task.load_model(folder, "teacher", finished=True)
+            task.load(folder, "teacher", finished=True)
         assert "'bad', 'good' (2)" in str(caught.value)
         assert repr(labels[0]) in str(caught.value)
 
 
 def test_weights_with_another_head_get_a_new_head_of_the_datas_labels(tmp_path):
     folder = saved_bert(tmp_path, ("a", "b", "c"))
-    model = TASK.fitted(splits(FOUR)).load_model(folder, "teacher", finished=False)
+    model, _ = TASK.fitted(splits(FOUR)).load(folder, "teacher", finished=False)
     assert model.config.id2label == {0: "bad", 1: "good"}
     assert model.classifier.weight.shape[0] == 2
     assert model.dtype == torch.float32
@@ -107,7 +114,7 @@ def test_weights_with_another_head_get_a_new_head_of_the_datas_labels(tmp_path):
 def test_both_texts_of_a_pair_are_read_in_their_order():
     task = Classification("text", "second", "label").fitted(splits(rows(["a"] * 4, list("xyxy"), second=["b"] * 4)))
     data = rows(["good film", "a"], ["x", "y"], second=["bad", "b"])
-    words = tokenizer().convert_ids_to_tokens(task.encode(data, tokenizer(), 16)[0]["input_ids"])
+    words = tokenizer().convert_ids_to_tokens(task.encode(data, tokenizer())[0]["input_ids"])
     assert words == ["[CLS]", "good", "film", "[SEP]", "bad", "[SEP]"]
     assert list(task.requests(data).columns) == ["text", "second"]
     assert task.serving()["inputs"] == ["text", "second"]
@@ -115,23 +122,25 @@ def test_both_texts_of_a_pair_are_read_in_their_order():
 
 def test_unlabelled_rows_count_in_no_loss_but_still_follow_the_teacher():
     task = TASK.fitted(splits(FOUR))
-    batch = task.collate(tokenizer())(list(task.encode(FOUR, tokenizer(), 8)))
+    batch = task.collate(tokenizer())(fed(task, FOUR))
     logits = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
     outputs = type("Output", (), {"logits": logits})
-    some = {**batch, "labels": torch.tensor([1, -100, -100, 0])}
+    some = replace(batch, truth={"labels": torch.tensor([1, -100, -100, 0])})
     total, count = task.loss(outputs, some)
     expected = torch.nn.functional.cross_entropy(logits[[0, 3]], torch.tensor([1, 0]), reduction="sum")
     torch.testing.assert_close(total, expected)
     assert count == 2
     assert task.masks(some)["target"].tolist() == [True, False, False, True]
     assert task.masks(some)["positions"].all()
-    none = {**batch, "labels": torch.full((4,), -100)}
+    assert torch.equal(task.outputs(outputs, some)["logits"], logits)
+    none = replace(batch, truth={"labels": torch.full((4,), -100)})
     assert [value.item() for value in task.loss(outputs, none)] == [0.0, 0]
 
 
 def test_predictions_count_words_and_give_probabilities_under_the_labels_names():
     task = TASK.fitted(splits(FOUR))
-    table = task.predictions(FOUR, np.array([[0.0, 1.0], [0, -1], [2, 0], [0, 0]], dtype=np.float32))
+    logits = np.array([[0.0, 1.0], [0, -1], [2, 0], [0, 0]], dtype=np.float32)
+    table = task.predictions(FOUR, [[{"logits": one}] for one in logits])
     assert list(table["words"]) == [2, 2, 3, 1]
     assert list(table["prediction"]) == ["good", "bad", "bad", "bad"]
     one = 1 / (1 + math.exp(-1))
@@ -350,8 +359,8 @@ def test_a_finished_teacher_without_its_head_is_refused_else_it_teaches_at_rando
     task, saved = TASK.fitted(splits(rows(["a", "b"], ["good", "bad"]))), saved_bert(tmp_path / "whole")
     headless = without(tmp_path / "headless", saved, "classifier.")
     with pytest.raises(UserError, match="2 weights of BertForSequenceClassification are not in headless"):
-        task.load_model(headless, "teacher", finished=True)
-    assert task.load_model(headless, "teacher", finished=False).config.num_labels == 2
+        task.load(headless, "teacher", finished=True)
+    assert task.load(headless, "teacher", finished=False)[0].config.num_labels == 2
 
 
 def test_pretrained_weights_that_lack_a_layer_are_refused_else_it_starts_at_random(tmp_path):
@@ -359,7 +368,7 @@ def test_pretrained_weights_that_lack_a_layer_are_refused_else_it_starts_at_rand
     holed = without(tmp_path / "holed", saved, "bert.encoder.layer.1.")
     for finished in (True, False):
         with pytest.raises(UserError, match=r"bert\.encoder\.layer\.1\."):
-            task.load_model(holed, "teacher", finished=finished)
+            task.load(holed, "teacher", finished=finished)
 
 
 def test_torn_weights_are_one_line(tmp_path):
@@ -367,16 +376,14 @@ def test_torn_weights_are_one_line(tmp_path):
     (saved / "model.safetensors").write_bytes((saved / "model.safetensors").read_bytes()[:200])
     task = TASK.fitted(splits(rows(["a", "b"], ["good", "bad"])))
     with pytest.raises(UserError, match="torn is no model that can be loaded") as caught:
-        task.load_model(saved, "teacher", finished=True)
+        task.load(saved, "teacher", finished=True)
     assert "\n" not in str(caught.value)
 
 
 def test_one_column_for_two_parts_is_refused_else_the_model_reads_its_own_label():
-    for columns in ({"text": "a", "pair": "a", "label": "b"}, {"text": "a", "pair": "", "label": "a"}):
+    for columns in ({"text_column": "a", "text_pair_column": "a"}, {"text_column": "a", "label_column": "a"}):
         with pytest.raises(UserError, match="name one column twice"):
-            Classification.from_columns(
-                {f"{key}_column": value for key, value in columns.items()} | {"text_pair_column": columns["pair"]}
-            )
+            ClassificationOptions(**columns)
 
 
 def test_texts_of_signs_alone_and_a_single_class_do_not_break_the_baselines():

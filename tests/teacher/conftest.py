@@ -1,9 +1,9 @@
 import pytest
 
-from kd.teacher import signal
+from kd.base import files
 
 
 @pytest.fixture(autouse=True)
-def told_anew():
-    """What is told once a process is told once a test."""
-    signal._warn.cache_clear()
+def warned_anew():
+    """What is warned of once a process is warned of once a test."""
+    files.warn_once.cache_clear()

@@ -12,33 +12,52 @@ from kd.teacher.signal import Caching, Wanted, teacher_signal
 
 ROWS = 41
 LENGTHS = np.random.default_rng(3).integers(2, 12, ROWS)
-BOTH = ("logits", "hidden.1", "attention.0")
+BOTH = ("outputs", "hidden.1", "attention.0")
+POSITIONS = np.random.default_rng(5).integers(0, 4, ROWS)
+"""Valid positions of each feature, of which some have none; they do not follow its length."""
 
 
 def outputs(row, contents, seed=0):
-    """What the teacher says about one row: fixed and ragged, small and large."""
+    """What the teacher says about one feature: fixed and ragged, small and large."""
+    length = int(LENGTHS[row])
+    shapes = {"outputs.logits": (1, 3), "hidden.1": (length, 300), "attention.0": (2, length, length)}
+    kinds = {name.partition(".")[0] for name in contents}
+    return drawn(row, {name: shape for name, shape in shapes.items() if name.partition(".")[0] in kinds}, seed)
+
+
+def at_positions(row, contents, seed=0):
+    """Two outputs of a task that has some valid positions a feature: numbers, and scores of five options."""
+    count = int(POSITIONS[row])
+    return drawn(row, {"outputs.start": (count,), "outputs.tags": (count, 5)}, seed)
+
+
+def drawn(row, shapes, seed):
     generator = torch.Generator().manual_seed(1000 * seed + int(row))
-    shapes = {"logits": (3,), "hidden.1": (int(LENGTHS[row]), 300), "attention.0": (2, *2 * (int(LENGTHS[row]),))}
-    return {name: 9 * torch.randn(shapes[name], generator=generator) for name in contents}
+    return {name: 9 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
 class Teacher:
-    """Answers two rows at a time.
+    """Answers two features at a time.
 
     Attributes:
-        asked: rows it was asked about to fill the cache; the two rows it is planned by are left out.
+        asked: features it ran over to fill the cache; those it is planned by are left out.
     """
 
-    def __init__(self, contents=("logits",), seed=0):
-        self.contents, self.seed = contents, seed
+    def __init__(self, contents=("outputs",), seed=0, answer=outputs):
+        self.contents, self.seed, self.answer = contents, seed, answer
         self.lengths = LENGTHS
         self.asked = []
 
+    def plans(self, rows):
+        """Whether a call is for the plan: it looks at some features of all lengths, which no shard has."""
+        extremes = {self.lengths.min(), self.lengths.max()} <= {*self.lengths[rows].tolist()}
+        return extremes and len(rows) < len(self.lengths)
+
     def __call__(self, rows):
-        self.asked += [int(row) for row in rows] if len(rows) > 1 else []
+        self.asked += [] if self.plans(rows) else [int(row) for row in rows]
         for start in range(0, len(rows), 2):
-            each = [outputs(row, self.contents, self.seed) for row in rows[start : start + 2]]
-            yield {name: [one[name] for one in each] for name in self.contents}
+            each = [self.answer(row, self.contents, self.seed) for row in rows[start : start + 2]]
+            yield {name: [one[name] for one in each] for name in each[0]}
 
 
 class Slow(Teacher):
@@ -50,7 +69,7 @@ class Slow(Teacher):
             yield part
 
 
-def wanted(contents=("logits",), key="key", **more):
+def wanted(contents=("outputs",), key="key", **more):
     return Wanted(key, ROWS, contents, {"teacher": "models:/t/1", "data": "d", "split": "train"}, **more)
 
 
@@ -62,7 +81,7 @@ class Together(Slow):
         self.barrier, self.stuck = barrier, stuck
 
     def __call__(self, rows):
-        if len(rows) > 1 and not self.asked:
+        if not self.asked and not self.plans(rows):
             self.barrier.wait(60)
             time.sleep(600 if self.stuck else 0)
         yield from super().__call__(rows)
@@ -75,6 +94,6 @@ def write(home, rows_a_shard, barrier=None, stuck=False):
     torch.set_num_threads(1)
     teacher = Slow(BOTH) if barrier is None else Together(BOTH, barrier, stuck)
     signal = teacher_signal(wanted(BOTH), lambda: teacher, Caching("on"))
-    found = signal(torch.arange(ROWS))
-    told = f"{signal.computed} {float(found.logits.sum())} {float(found.hidden[1].sum())}"
+    found = signal(np.arange(ROWS))
+    told = f"{signal.computed} {float(found.outputs['logits'].sum())} {float(found.hidden[1].sum())}"
     Path(home, f"told.{os.getpid()}").write_text(told)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from filelock import FileLock, Timeout
 
+from kd.base import files
 from kd.teacher import signal as signals
 from kd.teacher.cache import index, inventory, reader, shard
 from kd.teacher.cache import writer as store
@@ -28,16 +29,15 @@ def small(monkeypatch):
     monkeypatch.setattr(index, "SHARD_ROWS", SHARD)
 
 
-def open_cache(contents=("logits",), teacher=None, mode="on"):
+def open_cache(contents=("outputs",), teacher=None, mode="on"):
     teacher = teacher or Teacher(contents)
     return teacher_signal(wanted(contents), lambda: teacher, Caching(mode)), teacher
 
 
-def assert_right(signal, contents=("logits",), seed=0):
-    found = signal(torch.arange(ROWS))
-    torch.testing.assert_close(
-        found.logits, torch.stack([outputs(row, contents, seed)["logits"] for row in range(ROWS)]), rtol=0, atol=0
-    )
+def assert_right(signal, contents=("outputs",), seed=0):
+    found = signal(np.arange(ROWS))
+    logits = torch.cat([outputs(row, contents, seed)["outputs.logits"] for row in range(ROWS)])
+    torch.testing.assert_close(found.outputs["logits"], logits, rtol=0, atol=0)
     if "hidden.1" in contents:
         for row in range(ROWS):
             own = outputs(row, contents, seed)["hidden.1"]
@@ -161,8 +161,8 @@ def test_a_shard_is_checked_once_a_process_and_again_when_it_was_written_to(kd_h
     """Trials open the same cache many times; what was right at the first time need not be so at the next."""
     _, first = open_cache()
     read = []
-    check = shard.is_whole
-    monkeypatch.setattr(shard, "is_whole", lambda path: read.append(path) or check(path))
+    check = files.is_whole
+    monkeypatch.setattr(files, "is_whole", lambda path: read.append(path) or check(path))
     open_cache()
     assert not read
     path = shard_files(kd_home)[2]
@@ -206,7 +206,7 @@ def test_a_writer_killed_at_any_moment_loses_no_whole_shard_and_nothing_comes_ou
         now = {path: path.stat().st_ino for path in shard_files(kd_home)}
         assert len(now) >= until
         assert now.items() >= kept.items()
-        assert all(shard.is_whole(path) for path in now)
+        assert all(files.is_whole(path) for path in now)
         kept = now
     assert len(kept) < ROWS
     monkeypatch.setattr(index, "SHARD_ROWS", 1)
@@ -323,7 +323,7 @@ def test_a_file_system_without_locks_means_the_online_teacher(monkeypatch, caplo
     def none(self, *args, **kwargs):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(store.FileLock, "acquire", none)
+    monkeypatch.setattr(files.FileLock, "acquire", none)
     signal, _ = open_cache()
     assert not signal.cached
     assert "No locks" in caplog.text
@@ -333,7 +333,7 @@ def test_a_file_system_without_locks_means_the_online_teacher(monkeypatch, caplo
 def test_a_cache_deleted_while_it_is_read_means_the_online_teacher(kd_home, monkeypatch, caplog):
     monkeypatch.setattr(reader, "OPEN_SHARDS", 1)
     signal, _ = open_cache(BOTH)
-    signal(torch.arange(3))
+    signal(np.arange(3))
     shutil.rmtree(kd_home)
     assert_right(signal, BOTH)
     assert "is gone" in caplog.text

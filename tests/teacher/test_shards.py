@@ -8,7 +8,7 @@ import torch
 
 from kd.teacher.cache import index, shard
 from kd.teacher.cache.reader import _Content
-from kd.teacher.signal import _joined
+from kd.teacher.signal import _in_a_row, _padded
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -28,7 +28,7 @@ def unpacked(packed):
     return [
         row.numpy()
         for piece in content.take(every, every)
-        for row in _joined([replace(piece, places=slice(None))], False)
+        for row in _padded([replace(piece, places=slice(None))], False)
     ]
 
 
@@ -88,15 +88,28 @@ def test_whole_numbers_stay_whole_numbers():
     assert [one.tolist() for one in back] == [[0, 1, 2, 3], [2**31 - 1]]
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_a_row_without_values_stands_between_its_neighbours_and_moves_none(half):
+    rows = [torch.zeros(0, 5), *ragged([3]), torch.zeros(0, 5), torch.zeros(0, 5), *ragged([2]), torch.zeros(0, 5)]
+    back = there_and_back(rows, half)
+    assert [one.shape for one in back] == [tuple(row.shape) for row in rows]
+    for row, own in zip(rows, back, strict=True):
+        np.testing.assert_allclose(own, row.numpy(), rtol=2**-11)
+    content = _Content(*shard.runs(packed := shard.pack(rows, half)), packed.scales)
+    order = np.array([4, 0, 1, 2])
+    found = _in_a_row(list(content.take(order, np.arange(len(order)))))
+    np.testing.assert_allclose(found, torch.cat([rows[place] for place in order]), rtol=2**-11)
+
+
 @pytest.mark.parametrize(("values", "half"), [(77, False), (1024, False), (1025, True)])
 def test_logits_of_few_classes_are_not_rounded_and_large_contents_are(values, half):
     class Teacher:
         lengths = np.array([3, 4])
 
         def __call__(self, rows):
-            yield {"logits": [torch.zeros(values) for _ in rows]}
+            yield {"outputs.logits": [torch.zeros(1, values) for _ in rows]}
 
-    assert index.plan(Teacher(), {}).half == {"logits": half}
+    assert index.plan(Teacher(), {}).half == {"outputs.logits": half}
 
 
 def test_a_file_opens_in_the_common_library_too(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.store import COMPARED, OTHER, SEEDS, arms, fill
 from kd import tracking
 from kd.analysis.comparison import compare
-from kd.tasks import TASKS
+from kd.tasks import TASKS, task_named
 
 RUNS = 1204
 """A parent, two baselines, a teacher, and 240 arms on five seeds."""
@@ -32,9 +32,9 @@ def test_runs_beyond_the_first_thousand_and_children_are_compared_too():
     records = tracking.runs([COMPARED])
     assert len(records) == RUNS
     assert sum("mlflow.parentRunId" in record.tags for record in records) == RUNS - 1
-    directions = {str(name): task.directions for name, task in TASKS.items()}
+    directions = {str(name): task_named(name).directions for name in TASKS}
     (table,), notes = compare(records, directions)
-    expected = {run.name.rpartition(" · seed ")[0] or run.name for run in arms(RUNS) if "kd.role" in run.tags}
+    expected = {run.tags["kd.label"] for run in arms(RUNS) if "kd.role" in run.tags}
     assert {arm.label for arm in table.arms} == expected
     assert len(expected) == 3 + (RUNS - 4) // SEEDS
     assert all(len(arm.pairs) == SEEDS for arm in table.arms if arm.role == "distilled")

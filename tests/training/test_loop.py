@@ -14,97 +14,109 @@ import torch.nn.functional as F
 from datasets import Dataset
 from transformers import TrainerCallback
 
-from kd.base.types import Stopped, TeacherOutputs, UserError
+from kd.base.types import Batch, Objective, Stopped, StudentOutputs, TeacherOutputs, UserError
+from kd.config import FitOptions
 from kd.models.precision import resolve_precision
 from kd.objectives.soft import Soft
 from kd.training import loop
-from kd.training.loop import Job, Recipe, fit, last_checkpoint
+from kd.training.callbacks import Stopper
+from kd.training.loop import Job, fit, last_checkpoint
 from kd.training.sampler import LengthGroups
 from tests import tiny
 
 ROWS = 24
-RECIPE = Recipe(
+RECIPE = FitOptions(
+    dataset="tiny",
     epochs=2,
     batch_size=8,
-    accumulation=1,
     learning_rate=0.01,
-    warmup_ratio=0.1,
-    weight_decay=0.01,
     patience=0,
     precision="fp32",
     seed=3,
-    metric="score",
-    higher_is_better=True,
     checkpoint_every_s=0.0,
 )
 
 
 def encoded() -> Dataset:
-    """Rows of 4 to 20 tokens; every third row of the first half is unlabelled, so counts differ between batches."""
+    """Features of 4 to 20 tokens; every third of the first half is unlabelled, so counts differ between batches."""
     draw = np.random.default_rng(0)
     lengths = draw.integers(4, 21, ROWS).tolist()
     return Dataset.from_dict(
         {
             "input_ids": [draw.integers(5, 60, length).tolist() for length in lengths],
             "labels": [-100 if row < ROWS // 2 and row % 3 == 0 else row % 2 for row in range(ROWS)],
-            "row": list(range(ROWS)),
+            "feature": list(range(ROWS)),
             "length": lengths,
         }
     )
 
 
-def collate(rows):
-    width = max(row["length"] for row in rows)
-    return {
-        "input_ids": torch.tensor([row["input_ids"] + [0] * (width - row["length"]) for row in rows]),
-        "attention_mask": torch.tensor([[1] * row["length"] + [0] * (width - row["length"]) for row in rows]),
-        "labels": torch.tensor([row["labels"] for row in rows]),
-        "row": torch.tensor([row["row"] for row in rows]),
+def collate(features):
+    width = max(one["length"] for one in features)
+    inputs = {
+        "input_ids": torch.tensor([one["input_ids"] + [0] * (width - one["length"]) for one in features]),
+        "attention_mask": torch.tensor([[1] * one["length"] + [0] * (width - one["length"]) for one in features]),
     }
+    labels = torch.tensor([one["labels"] for one in features])
+    return Batch(inputs, {"labels": labels}, np.array([one["feature"] for one in features]))
 
 
 def masks(batch):
-    labelled = batch["labels"] != -100
-    return {"target": labelled, "positions": torch.ones_like(labelled), "tokens": batch["attention_mask"].bool()}
+    labelled = batch.truth["labels"] != -100
+    return {
+        "target": labelled,
+        "positions": torch.ones_like(labelled),
+        "tokens": batch.inputs["attention_mask"].bool(),
+    }
 
 
-def task_loss(outputs, batch):
-    total = F.cross_entropy(outputs.logits, batch["labels"], reduction="sum", ignore_index=-100)
-    return total, (batch["labels"] != -100).sum()
+def task_loss(raw, batch):
+    labels = batch.truth["labels"]
+    total = F.cross_entropy(raw.logits, labels, reduction="sum", ignore_index=-100)
+    return total, (labels != -100).sum()
 
 
-def teacher(rows: torch.Tensor, device: object = None) -> TeacherOutputs:
+TASK = SimpleNamespace(masks=masks, outputs=lambda raw, batch: {"logits": raw.logits}, loss=task_loss)
+
+
+def teacher(features: np.ndarray, device: object = None) -> TeacherOutputs:
     said = np.random.default_rng(1).normal(size=(ROWS, 2)).astype(np.float32)
-    return TeacherOutputs(torch.from_numpy(said)[rows])
+    return TeacherOutputs({"logits": torch.from_numpy(said)[features]})
 
 
 def validation_loss(model) -> dict[str, float]:
     batch = collate(list(encoded()))
     model.eval()
     with torch.no_grad():
-        outputs = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-        total, count = task_loss(outputs, batch)
+        total, count = task_loss(model(**batch.inputs), batch)
     model.train()
     return {"score": float(total / count)}
 
 
-def job(folder, **changes) -> Job:
+SOFT = (Soft(2.0),)
+
+
+def job(folder, terms=SOFT, alpha=0.5, weights=None, **changes) -> Job:
     made = Job(
         model=tiny.bert(layers=2, seed=7),
-        rows=encoded(),
+        features=encoded(),
         collate=collate,
-        masks=masks,
-        loss=task_loss,
-        terms=(Soft(2.0),),
-        alpha=0.5,
+        task=TASK,
+        objective=Objective(terms, weights or {}, alpha),
         teacher=teacher,
         validate=validation_loss,
+        metric=("score", True),
         report=lambda metrics, step: None,
         watch=None,
         folder=folder,
         title="tiny",
     )
     return replace(made, **changes)
+
+
+def task_with(**changes):
+    """The toy's masks, outputs and loss, some of them changed."""
+    return SimpleNamespace(**{**vars(TASK), **changes})
 
 
 def weights(model) -> dict[str, torch.Tensor]:
@@ -116,7 +128,7 @@ def difference(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor
     return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
-def trained(work: Job, recipe: Recipe = RECIPE) -> dict[str, torch.Tensor]:
+def trained(work: Job, recipe: FitOptions = RECIPE) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)  # what an earlier test drew must not matter
     fit(work, recipe)
     return weights(work.model)
@@ -147,7 +159,7 @@ def terminate() -> None:
 def test_accumulated_micro_steps_equal_the_full_batch_also_where_masks_leave_different_counts(tmp_path):
     found = []
     for batch_size, accumulation in ((8, 1), (4, 2), (2, 4)):
-        recipe = replace(RECIPE, batch_size=batch_size, accumulation=accumulation, epochs=1)
+        recipe = replace(RECIPE, batch_size=batch_size, gradient_accumulation=accumulation, epochs=1)
         work = job(tmp_path / str(batch_size), model=tiny.bert(layers=2, seed=7, dropout=0.0))
         # AdamW divides by the root of the squared gradient, which would blow up the rounding of near-zero gradients
         found.append(trained(work, replace(recipe, learning_rate=1e-4)))
@@ -160,15 +172,16 @@ def test_accumulated_gradients_equal_the_mean_over_all_valid_positions_of_the_st
     """The oracle is plain PyTorch on the whole batch at once."""
     model = tiny.bert(layers=2, seed=7, dropout=0.0)
     batch = collate(list(encoded()))
-    outputs = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-    task, labelled = task_loss(outputs, batch)
-    soft, positions = Soft(2.0)(outputs, teacher(batch["row"]), masks(batch)["positions"])
+    raw = model(**batch.inputs)
+    task, labelled = task_loss(raw, batch)
+    said = StudentOutputs(TASK.outputs(raw, batch))
+    soft, positions = Soft(2.0)(said, teacher(batch.features), masks(batch)["positions"])
     (0.3 * soft / positions + 0.7 * task / labelled).backward()
     wanted = {name: value.grad.clone() for name, value in model.named_parameters()}
 
     work = job(tmp_path, model=tiny.bert(layers=2, seed=7, dropout=0.0), alpha=0.3)
-    recipe = replace(RECIPE, batch_size=4, accumulation=ROWS // 4, epochs=1)
-    trainer = loop._Trainer(work, recipe, loop._arguments(work, recipe), lambda: False, {})
+    recipe = replace(RECIPE, batch_size=4, gradient_accumulation=ROWS // 4, epochs=1)
+    trainer = loop._Trainer(work, recipe, loop._arguments(work, recipe), Stopper(), {})
     seen = {}
 
     class Keep(TrainerCallback):
@@ -190,6 +203,16 @@ class Watched:
     def __call__(self, model) -> dict[str, float]:
         self.last = weights(model)
         return validation_loss(model)
+
+
+def test_training_changes_weights_and_leaves_the_configuration_as_it_was(tmp_path):
+    """Trainer turns `use_cache` off, which would make a saved model generate slowly and look like another shape."""
+    work = job(tmp_path)
+    work.model.config.use_cache = True
+    before, told = weights(work.model), work.model.config.to_json_string(use_diff=False)
+    fit(work, RECIPE)
+    assert difference(before, work.model.state_dict()) > 0
+    assert work.model.config.to_json_string(use_diff=False) == told
 
 
 @pytest.fixture(scope="module")
@@ -359,9 +382,9 @@ def test_lengths_within_a_batch_are_far_closer_than_in_random_order():
 def test_each_epoch_of_a_training_uses_its_own_order(tmp_path):
     seen: list[int] = []
 
-    def watching(rows):
-        seen.extend(row["row"] for row in rows)
-        return collate(rows)
+    def watching(features):
+        seen.extend(one["feature"] for one in features)
+        return collate(features)
 
     fit(job(tmp_path, collate=watching), RECIPE)
     epochs = [seen[:ROWS], seen[ROWS : 2 * ROWS]]
@@ -390,8 +413,8 @@ class Scripted:
 @pytest.mark.parametrize(("higher", "best"), [(True, 1), (False, 2)], ids=["rising metric", "falling metric"])
 def test_the_model_ends_as_the_epoch_that_is_best_on_validation_not_as_the_last(tmp_path, higher, best, every_s):
     script = Scripted((0.5, 0.9, 0.1, 0.4))
-    work = job(tmp_path, validate=script)
-    fitted = fit(work, replace(RECIPE, epochs=4, higher_is_better=higher, checkpoint_every_s=every_s))
+    work = job(tmp_path, validate=script, metric=("score", higher))
+    fitted = fit(work, replace(RECIPE, epochs=4, checkpoint_every_s=every_s))
     assert (last_checkpoint(tmp_path) is None) == (every_s > 0)
     assert fitted.best == script.values[best]
     assert difference(weights(work.model), script.seen[best]) == 0
@@ -432,7 +455,7 @@ def test_a_loss_that_is_no_number_ends_in_one_line_that_names_the_learning_rate(
         return total * float("nan"), count
 
     with pytest.raises(UserError, match="learning_rate") as caught:
-        fit(job(tmp_path, loss=broken), RECIPE)
+        fit(job(tmp_path, task=task_with(loss=broken)), RECIPE)
     assert "\n" not in str(caught.value)
 
 
@@ -442,7 +465,7 @@ def test_a_loss_that_is_no_number_ends_in_one_line_that_names_the_learning_rate(
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_terms_are_reported_apart_and_their_weighted_sum_is_the_loss(tmp_path, accumulation):
     reports = Reports()
-    fit(job(tmp_path, alpha=0.3, report=reports), replace(RECIPE, batch_size=4, accumulation=accumulation))
+    fit(job(tmp_path, alpha=0.3, report=reports), replace(RECIPE, batch_size=4, gradient_accumulation=accumulation))
     assert reports.training
     for metrics in reports.training.values():
         total = 0.3 * metrics["train/loss_soft"] + 0.7 * metrics["train/loss_task"]
@@ -469,15 +492,15 @@ def test_without_terms_alpha_is_ignored_and_the_teacher_is_never_asked(tmp_path)
 def test_the_teacher_is_asked_about_the_very_rows_of_the_batch(tmp_path):
     asked: list[list[int]] = []
 
-    def listening(rows, device):
-        asked.append(rows.tolist())
-        return teacher(rows)
+    def listening(features, device):
+        asked.append(features.tolist())
+        return teacher(features)
 
     order: list[list[int]] = []
 
-    def watching(rows):
-        order.append([row["row"] for row in rows])
-        return collate(rows)
+    def watching(features):
+        order.append([one["feature"] for one in features])
+        return collate(features)
 
     fit(job(tmp_path, teacher=listening, collate=watching), replace(RECIPE, epochs=1))
     assert asked == order
@@ -487,7 +510,7 @@ def test_alpha_one_ignores_the_labels(tmp_path):
     flipped = encoded().map(lambda row: {"labels": 1 - row["labels"] if row["labels"] >= 0 else -100})
     constant = {"validate": lambda model: {"score": 0.0}, "alpha": 1.0}
     one = trained(job(tmp_path / "a", **constant))
-    assert difference(one, trained(job(tmp_path / "b", rows=flipped, **constant))) == 0
+    assert difference(one, trained(job(tmp_path / "b", features=flipped, **constant))) == 0
 
 
 # Precision
@@ -521,6 +544,6 @@ def test_after_bf16_training_the_model_computes_in_float32_as_it_will_be_served(
     fit(work, replace(RECIPE, precision="bf16"))
     fresh = tiny.bert(layers=2)
     fresh.load_state_dict(work.model.state_dict())
-    batch = {key: value for key, value in collate(list(encoded())).items() if key in ("input_ids", "attention_mask")}
+    batch = collate(list(encoded()))
     with torch.no_grad():
-        assert torch.equal(work.model.eval()(**batch).logits, fresh.eval()(**batch).logits)
+        assert torch.equal(work.model.eval()(**batch.inputs).logits, fresh.eval()(**batch.inputs).logits)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kd.base.types import Setting, Shape, Stopped, StudentOutputs, TeacherOutputs
+from kd.base.types import Objective, Setting, Shape, Stopped, StudentOutputs, TeacherOutputs
 from kd.objectives import OBJECTIVES
 from kd.serving import package
 from kd.teacher.run import TeacherPass
@@ -20,12 +20,12 @@ from tests import tiny
 from tests.tiny import bert
 from tests.training.test_loop import (
     RECIPE,
+    TASK,
     Reports,
     collate,
     difference,
     encoded,
     job,
-    masks,
     task_loss,
     terminate,
     trained,
@@ -44,26 +44,24 @@ def terms(*names):
 
 def told(*names):
     """What the wider teacher says, as tensors padded to the batch."""
-    contents = ("logits", *sorted({one for term in terms(*names) for one in term.needs.teacher}))
-    work = TeacherPass(bert(seed=1, width=24), encoded(), collate, masks, contents)
+    contents = Objective(terms(*names)).contents
+    work = TeacherPass(bert(seed=1, width=24), encoded(), collate, TASK, contents)
 
-    def teacher(rows, device=None):
+    def teacher(features, device=None):
         found = {}
-        for part in work(rows.numpy()):
+        for part in work(features):
             for name, each in part.items():
                 found.setdefault(name, []).extend(each)
         layers = {"hidden": {}, "attention": {}, "relation": {}}
+        logits = torch.cat(found.pop("outputs.logits"))
         for name, each in found.items():
             longest = [max(one.shape[axis] for one in each) for axis in range(each[0].dim())]
             whole = torch.zeros(len(each), *longest)
             for row, one in zip(whole, each, strict=True):
                 row[tuple(map(slice, one.shape))] = one
             kind, _, layer = name.partition(".")
-            if layer:
-                layers[kind][int(layer)] = whole
-            else:
-                logits = whole
-        return TeacherOutputs(logits, **layers)
+            layers[kind][int(layer)] = whole
+        return TeacherOutputs({"logits": logits}, **layers)
 
     return teacher
 
@@ -92,15 +90,15 @@ def test_what_the_terms_see_is_what_the_student_computes_and_their_weighted_sum_
     batch = collate(list(encoded()))
     joints = [getattr(model.bert.encoder.layer[1].attention.self, name) for name in ("query", "key", "value")]
     model.set_attn_implementation("eager")
-    given = {key: batch[key] for key in ("input_ids", "attention_mask")}
-    out = model(**given, output_hidden_states=True, output_attentions=True)
+    out = model(**batch.inputs, output_hidden_states=True, output_attentions=True)
     seen = StudentOutputs(
-        out.logits,
+        {"logits": out.logits},
         hidden={i: join(out.hidden_states[i + 1]) for i in (0, 1)},
         attention=dict(enumerate(out.attentions)),
         relation={1: torch.stack([joint(out.hidden_states[1]) for joint in joints], 1)},
     )
-    losses = {term.name: term(seen, teacher(batch["row"]), batch["attention_mask"].bool()) for term in terms(*names)}
+    tokens = batch.inputs["attention_mask"].bool()
+    losses = {term.name: term(seen, teacher(batch.features), tokens) for term in terms(*names)}
     task, labelled = task_loss(out, batch)
     means = {name: total / count for name, (total, count) in losses.items()}
     total = 0.3 * sum(parts.get(name, 1.0) * mean for name, mean in means.items()) + 0.7 * task / labelled
@@ -258,7 +256,7 @@ def train(folder, environment):
 
 def test_two_ranks_learn_what_one_process_learns_projection_included(tmp_path):
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_gathering"])
+    context.set_forkserver_preload(["test_student_activations"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

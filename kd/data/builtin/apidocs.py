@@ -12,13 +12,10 @@ results are comparable only where the data set's digest is the same.
 """
 
 import contextlib
-import hashlib
 import importlib.metadata
 import importlib.util
-import json
 import logging
 import platform
-import shutil
 import sysconfig
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,9 +23,11 @@ from pathlib import Path
 
 from datasets import Dataset, DatasetDict, Features, Value, load_from_disk
 
-from kd.base.home import home, publish
+from kd.base.files import is_whole, publish
+from kd.base.hashing import fingerprint, text_digest
+from kd.base.home import home
 from kd.base.types import SplitName, UserError
-from kd.data.builtin.apidocs_harvest import Row, harvest, stable_hash
+from kd.data.builtin.apidocs_harvest import Row, harvest
 
 DISTRIBUTIONS = {
     "matplotlib": "matplotlib",
@@ -54,7 +53,6 @@ FORMAT = 2
 """Raised whenever harvest or splits change, so that an old cache is not used."""
 
 _FEATURES = Features({"text": Value("string"), "label": Value("string"), "group": Value("string")})
-_DIGEST = "digest.txt"
 _log = logging.getLogger(__name__)
 
 
@@ -143,9 +141,9 @@ def build(rows: Sequence[Row], sizes: Mapping[SplitName, int] = ROWS) -> Dataset
 
 def _split_class(rows: Sequence[Row], sizes: Mapping[SplitName, int]) -> dict[SplitName, list[Row]] | None:
     files: dict[str, list[Row]] = defaultdict(list)
-    for row in sorted(rows, key=lambda row: stable_hash(row.text)):
+    for row in sorted(rows, key=lambda row: text_digest(row.text)):
         files[row.group].append(row)
-    order = sorted(files, key=stable_hash)
+    order = sorted(files, key=text_digest)
     splits: dict[SplitName, list[Row]] = {}
     for split, size in sizes.items():
         most = size if split == "train" else max(1, size // MIN_FILES)
@@ -155,13 +153,13 @@ def _split_class(rows: Sequence[Row], sizes: Mapping[SplitName, int]) -> dict[Sp
         if len(pool) < size:
             return None
         # every file's first row, then every file's second: no file dominates
-        pool.sort(key=lambda ranked: (ranked[0], stable_hash(ranked[1].text)))
+        pool.sort(key=lambda ranked: (ranked[0], text_digest(ranked[1].text)))
         splits[split] = [row for _, row in pool[:size]]
     return splits
 
 
 def _dataset(rows: Sequence[Row]) -> Dataset:
-    ordered = sorted(rows, key=lambda row: stable_hash(row.text))
+    ordered = sorted(rows, key=lambda row: text_digest(row.text))
     columns = {name: [getattr(row, name) for row in ordered] for name in _FEATURES}
     return Dataset.from_dict(columns, features=_FEATURES)
 
@@ -177,29 +175,15 @@ def _key() -> str:
                 f"builtin:apidocs: {package} is there, but not as the installed {distribution}; "
                 f"run `pip install {distribution}`"
             ) from error
-    return stable_hash(json.dumps([FORMAT, versions], sort_keys=True))[:16]
-
-
-def digest(data: DatasetDict) -> str:
-    """Return the SHA-256, in hexadecimal, of every row of every split in order."""
-    summary = hashlib.sha256()
-    for split in sorted(data):
-        summary.update(json.dumps([split, *data[split].to_list()], sort_keys=True).encode())
-    return summary.hexdigest()
+    return fingerprint({"format": FORMAT, "versions": versions})[:16]
 
 
 def read_cache(folder: Path) -> DatasetDict | None:
     """Return the cached data set in memory, or None where the folder is absent or, with a warning, damaged."""
-    if not folder.exists():
-        return None
-    try:
-        data = load_from_disk(str(folder), keep_in_memory=True)
-        if digest(data) == (folder / _DIGEST).read_text(encoding="utf-8"):
-            return data
-        reason = "its rows do not have the stored digest"
-    except (OSError, ValueError, KeyError, TypeError) as error:  # what datasets and pyarrow raise on torn files
-        reason = f"{type(error).__name__}: {error}"
-    _log.warning("builtin:apidocs: the cache %s is damaged and is rebuilt (%s)", folder, reason)
+    if is_whole(folder):
+        return load_from_disk(str(folder), keep_in_memory=True)
+    if folder.exists():
+        _log.warning("builtin:apidocs: the cache %s is damaged and is rebuilt", folder)
     return None
 
 
@@ -209,7 +193,5 @@ def write_cache(data: DatasetDict, folder: Path) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    shutil.rmtree(folder, ignore_errors=True)
     with publish(folder) as scratch:
         data.save_to_disk(str(scratch))
-        (scratch / _DIGEST).write_text(digest(data), encoding="utf-8")

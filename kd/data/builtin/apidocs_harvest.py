@@ -4,11 +4,11 @@ What a row is: the first paragraph of prose of one docstring. Modules, classes, 
 class or function on the way to them starts with an underscore; file names do not matter (scipy and scikit-learn keep
 their public API in underscored files).
 
-Masking, so that a class cannot be read off names: `NAME` stands for the packages' own names and for whatever looks like
+Masking, so that a class cannot be read off names: `NAME` replaces the packages' own names and all that looks like
 code: back-ticked, starred or role-marked text, words with an underscore, inner dot, inner capital, call parentheses, a
 mix of letters and digits, single letters, and the name of one of the package's own classes where it is capitalised
 inside a sentence. A plain lower-case word stays, although a function may be called the same (sort, mean): it is how the
-subject is written about. `NUMBER` stands for numbers and versions, `LINK` for addresses. The placeholders are capitals
+subject is written about. `NUMBER` replaces numbers and versions, `LINK` addresses. The placeholders are capitals
 without brackets: one WordPiece token each in an uncased vocabulary.
 
 Near-copies: rows whose sets of masked word 3-grams have Jaccard similarity of at least `NEAR_COPY` are linked, and
@@ -18,7 +18,6 @@ single right label. So no copies are left to cross a split, and rows are tied by
 
 import ast
 import gc
-import hashlib
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -30,6 +29,8 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from kd.base.hashing import text_digest
 
 FILES_PER_PACKAGE = 300
 """Files read of one package, chosen by a hash of the path, so spread evenly over it. Bounds the time."""
@@ -112,11 +113,6 @@ class _Package:
     classes: frozenset[str]
 
 
-def stable_hash(text: str) -> str:
-    """Return the SHA-256 of a text in hexadecimal: an order that no seed, file system or hash randomisation changes."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def source_files(label: str, folder: Path) -> list[tuple[str, Path]]:
     """Return at most `FILES_PER_PACKAGE` (group, file) pairs of a package, sorted, without tests and vendored code."""
     found = []
@@ -125,7 +121,7 @@ def source_files(label: str, folder: Path) -> list[tuple[str, Path]]:
         if any(_SKIPPED_FOLDERS.fullmatch(part) for part in relative.parts[:-1]) or _SKIPPED_FILES.fullmatch(file.stem):
             continue
         found.append((f"{label}/{relative.as_posix()}", file))
-    return sorted(sorted(found, key=lambda pair: stable_hash(pair[0]))[:FILES_PER_PACKAGE])
+    return sorted(sorted(found, key=lambda pair: text_digest(pair[0]))[:FILES_PER_PACKAGE])
 
 
 def first_paragraph(docstring: str) -> str | None:
@@ -256,7 +252,7 @@ def _without_copies(rows: Sequence[Row]) -> list[Row]:
     for row, number in zip(rows, near_copies([row.text for row in rows]), strict=True):
         sets[number].append(row)
     of_one_class = [members for members in sets.values() if len({row.label for row in members}) == 1]
-    return sorted(min(members, key=lambda row: (stable_hash(row.text), row.group)) for members in of_one_class)
+    return sorted(min(members, key=lambda row: (text_digest(row.text), row.group)) for members in of_one_class)
 
 
 def harvest(packages: Mapping[str, Path]) -> list[Row]:
@@ -269,7 +265,7 @@ def harvest(packages: Mapping[str, Path]) -> list[Row]:
         All usable rows, sorted; the classes are not balanced yet.
     """
     collecting = gc.isenabled()
-    gc.disable()  # syntax trees hold no cycles: collection finds nothing and was measured to take a third of the time
+    gc.disable()  # syntax trees have no cycles: collection finds nothing and was measured to take a third of the time
     try:
         read = {label: _read_package(label, folder) for label, folder in sorted(packages.items())}
     finally:

@@ -1,4 +1,4 @@
-"""What any model must beat. Each returns a function from texts to probabilities `(examples, classes)`."""
+"""Trivial baselines. Each returns a function from texts to probabilities `(examples, classes)`."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,20 +9,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 WORDS = r"(?u)\w+|[^\w\s]|^$"
-"""Words, single signs, and the empty text, so that no text is without a feature."""
+"""Words, single signs, and the empty text, so that every text has a term."""
 
 Predict = Callable[[Sequence[str]], np.ndarray]
 
 
 def majority(texts: Sequence[str], truth: Sequence[str], labels: Sequence[str]) -> Predict:
-    """Always the classes' shares in train, hence the most frequent class."""
+    """Predict the classes' shares in train for every text, hence the most frequent class."""
     counts = Counter(truth)
     shares = np.array([counts[label] for label in labels], dtype=float) / len(truth)
     return lambda requests: np.tile(shares, (len(requests), 1))
 
 
 def bag_of_words(texts: Sequence[str], truth: Sequence[str], labels: Sequence[str]) -> Predict:
-    """TF-IDF of single words, and logistic regression; of one class alone there is nothing to learn."""
+    """TF-IDF of single words and logistic regression; with one class in train, the majority baseline."""
     if len(set(truth)) < 2:
         return majority(texts, truth, labels)
     model = make_pipeline(

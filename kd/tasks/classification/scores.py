@@ -1,4 +1,4 @@
-"""Metrics of class probabilities. A frame has one line an example and a column `score:<label>` a class."""
+"""Metrics of class probabilities. Predictions have one line an example and a column `score:<label>` for each class."""
 
 from __future__ import annotations
 
@@ -7,28 +7,47 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy import special
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 
 from kd.analysis.statistics import mcnemar
+from kd.base.judge import CKA, EXPLANATIONS, Figure
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 DIRECTIONS = {"accuracy": True, "macro_f1": True, "loss": False}
+COUNTS = "right and wrong count test examples"
+FIGURES = (
+    Figure("fidelity/agreement", "agreement", group="quality"),
+    Figure("calibration/ece", "ECE", group="quality", higher_is_better=False),
+    Figure("fidelity/kl", "KL", higher_is_better=False),
+    Figure(
+        "fidelity/right_where_teacher_wrong",
+        "right, teacher wrong",
+        "count",
+        about=COUNTS,
+    ),
+    Figure("fidelity/wrong_where_teacher_right", "wrong, teacher right", "count"),
+    CKA,
+    Figure("calibration/brier", "Brier", higher_is_better=False),
+    Figure("calibration/temperature", "temperature", ".2f", about="the temperature is fitted on validation"),
+    Figure("calibration/ece_tempered", "ECE tempered", higher_is_better=False),
+    *EXPLANATIONS,
+)
 SCORE = "score:"
 TINY = 1e-12
+BINS = 15
+"""Bins of the calibration error."""
 COOLEST, HOTTEST = 0.01, 100.0
 """Bounds of a fitted temperature."""
 FLAT = 1e-9
-"""Nats of loss that make no difference."""
+"""Difference of loss in nats that counts as none."""
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis of `(examples, classes)`, in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    powers = np.exp(shifted)
-    probabilities: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
+    """Return the softmax over the last axis of `(examples, classes)`, in float64."""
+    probabilities: np.ndarray = special.softmax(logits.astype(np.float64), axis=-1)
     return probabilities
 
 
@@ -54,10 +73,10 @@ def frame(rows: Dataset, truth: Sequence[str], labels: Sequence[str], probabilit
 
 
 def quality(predictions: pd.DataFrame) -> dict[str, float]:
-    """Accuracy and macro F1 (over the classes that occur), rising, and mean loss in nats, falling.
+    """Return accuracy and macro F1 (over the classes that occur), rising, and mean loss in nats, falling.
 
-    A class's F1 is 2 TP / (rows of the class + rows given it), as scikit-learn's `f1_score` has it, whose checks took
-    most of the time of a comparison by slices.
+    A class's F1 is 2 TP / (examples of the class + examples predicted as it), as scikit-learn's `f1_score`, whose
+    checks took most of the time of a comparison by slices.
     """
     truth, given = (predictions[column].to_numpy(dtype=object) for column in ("label", "prediction"))
     right = truth == given
@@ -74,13 +93,13 @@ def quality(predictions: pd.DataFrame) -> dict[str, float]:
 
 
 def trusted(probabilities: np.ndarray, confidence: float, balanced: bool, seed: int) -> np.ndarray:
-    """Choose rows by `(rows, classes)` probabilities; returns `(rows,)`, true where a row is kept.
+    """Choose examples by `(examples, classes)` probabilities; returns `(examples,)`, true where one is kept.
 
     Args:
         probabilities: of each class, rows summing to 1.
         confidence: least probability of the most probable class.
-        balanced: whether each class that is then most probable somewhere keeps as many rows as the rarest of them has.
-        seed: fixes which rows of a class are kept.
+        balanced: whether each class that is still predicted keeps only as many examples as the rarest of them.
+        seed: of the draw among the examples of a class.
     """
     kept: np.ndarray = probabilities.max(axis=1) >= confidence
     if not balanced or not kept.any():
@@ -93,8 +112,8 @@ def trusted(probabilities: np.ndarray, confidence: float, balanced: bool, seed: 
     return np.isin(np.arange(len(kept)), chosen)
 
 
-def calibration(predictions: pd.DataFrame, bins: int = 15) -> dict[str, float]:
-    """Expected calibration error and Brier score, both 0 at best.
+def calibration(predictions: pd.DataFrame) -> dict[str, float]:
+    """Return the expected calibration error and the Brier score, both 0 at best.
 
     ECE is over 15 bins of equal width of the highest probability (Guo et al. 2017, equation 3,
     https://arxiv.org/abs/1706.04599). The Brier score is the sum over classes of squared errors, mean over examples
@@ -102,16 +121,16 @@ def calibration(predictions: pd.DataFrame, bins: int = 15) -> dict[str, float]:
     """
     columns, probabilities = _probabilities(predictions)
     return {
-        "calibration/ece": _ece(predictions, probabilities, bins),
+        "calibration/ece": _ece(predictions, probabilities),
         "calibration/brier": float(((probabilities - _truth(predictions, columns)) ** 2).sum(axis=1).mean()),
     }
 
 
-def _ece(predictions: pd.DataFrame, probabilities: np.ndarray, bins: int = 15) -> float:
+def _ece(predictions: pd.DataFrame, probabilities: np.ndarray) -> float:
     confidence = probabilities.max(axis=1)
     right = (predictions["label"] == predictions["prediction"]).to_numpy(dtype=float)
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs(right[bin_of == b].sum() - confidence[bin_of == b].sum()) for b in range(bins)]
+    bin_of = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = [abs(right[bin_of == b].sum() - confidence[bin_of == b].sum()) for b in range(BINS)]
     return float(sum(gaps) / len(predictions))
 
 
@@ -121,18 +140,18 @@ def _truth(predictions: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
 
 
 def tempered(validation: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
-    """Fit one temperature on validation, and return it with the ECE (as in `calibration`) it leaves on `predictions`.
+    """Fit one temperature on validation; return it with the ECE (as in `calibration`) of `predictions` at it.
 
-    Temperature scaling (Guo et al. 2017, section 4.2): the logits are divided by the T that has the least mean negative
-    log-likelihood; no decision changes. T over 1 says that the model was too sure. Empty where no T from 0.01 to 100 is
-    best, as where all of validation is right.
+    Temperature scaling (Guo et al. 2017, section 4.2): the logits are divided by the T with the least mean negative
+    log-likelihood; no decision changes. T above 1 means that the model is too sure. Empty where no T from 0.01 to 100
+    is best, for example where all of validation is right.
     """
     columns, probabilities = _probabilities(validation)
     known, truth = _logs(probabilities), _truth(validation, columns)
 
     def loss(log_temperature: float) -> float:
         tempered = known / np.exp(log_temperature)
-        return float((logsumexp(tempered, axis=1) - tempered[truth]).mean())
+        return float((special.logsumexp(tempered, axis=1) - tempered[truth]).mean())
 
     low, high = np.log(COOLEST), np.log(HOTTEST)
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x
@@ -148,34 +167,39 @@ def _logs(probabilities: np.ndarray) -> np.ndarray:
 
 
 def churn(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
-    """Shares of examples whose class changed (Milani Fard et al. 2016), which became right, and which became wrong.
+    """Return shares of examples whose prediction changed (Milani Fard et al. 2016), became right, and became wrong.
 
     Raises:
-        ValueError: the two were not made on the same examples.
+        ValueError: the two are not predictions of the same examples.
     """
     _require_same(before, after)
-    old, new, label = (
-        one.to_numpy(dtype=object) for one in (before["prediction"], after["prediction"], after["label"])
-    )
+    was, now = _right(before), _right(after)
+    same = np.asarray(before["prediction"].array == after["prediction"].array, dtype=bool)
     return {
-        "changed": float((old != new).mean()),
-        "to right": float(((old != label) & (new == label)).mean()),
-        "to wrong": float(((old == label) & (new != label)).mean()),
+        "changed": float((~same).mean()),
+        "to right": float((~was & now).mean()),
+        "to wrong": float((was & ~now).mean()),
     }
 
 
+def _right(predictions: pd.DataFrame) -> np.ndarray:
+    right: np.ndarray = np.asarray(predictions["label"].array == predictions["prediction"].array, dtype=bool)
+    return right
+
+
 def _require_same(one: pd.DataFrame, other: pd.DataFrame) -> None:
-    if list(one["example_id"]) != list(other["example_id"]):
+    ours, theirs = one["example_id"].array, other["example_id"].array
+    if len(ours) != len(theirs) or not np.all(ours == theirs):
         raise ValueError("fidelity and churn need predictions of the same examples in the same order")
 
 
 def fidelity(student: pd.DataFrame, teacher: pd.DataFrame) -> dict[str, float]:
-    """Share of examples given the same class (rising), and mean KL(teacher || student) in nats (falling).
+    """Return the share of examples with the same prediction (rising) and mean KL(teacher || student) in nats (falling).
 
-    Also the numbers of examples on which the student is right where the teacher is wrong, and the other way round.
+    Also the numbers of examples on which the student is right and the teacher wrong, and the other way round.
 
     Raises:
-        ValueError: the two were not made on the same examples.
+        ValueError: the two are not predictions of the same examples.
     """
     _require_same(student, teacher)
     columns, reference = _probabilities(teacher)
@@ -200,9 +224,8 @@ def example_values(predictions: pd.DataFrame, metric: str) -> np.ndarray | None:
 
 
 def mcnemar_p(ours: pd.DataFrame, theirs: pd.DataFrame) -> float:
-    """Two-sided p of McNemar's exact test on predictions of the same examples in the same order."""
-    mine = ours["label"].to_numpy() == ours["prediction"].to_numpy()
-    rival = theirs["label"].to_numpy() == theirs["prediction"].to_numpy()
+    """Return the two-sided p of McNemar's exact test on predictions of the same examples in the same order."""
+    mine, rival = _right(ours), _right(theirs)
     return mcnemar(int((mine & ~rival).sum()), int((rival & ~mine).sum()))
 
 

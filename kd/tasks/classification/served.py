@@ -1,6 +1,6 @@
-"""The text classifier as MLflow serves it. Loaded from this file alone: nothing of this project is imported.
+"""The text classifier as MLflow serves it, loaded from this file alone: nothing of this project is imported.
 
-`kd.json` says which format the weights have. An exported model (ONNX) is served without torch and transformers.
+`kd.json` has the format of the weights. An exported model (ONNX) is served without torch and transformers.
 """
 
 import json
@@ -14,17 +14,17 @@ import pandas as pd
 from mlflow.types.type_hints import TypeFromExample
 
 ROWS_AT_ONCE = {"safetensors": 128, "onnx": 128, "onnx-int8": 1}
-"""An int8 model's scales are taken over all that is run at once, so each row is run alone: what else is asked in the
-same request changes no answer."""
+"""Rows in a forward. An int8 model's scales are taken over a whole forward, so each row is run alone: the other rows
+of a request change no answer."""
 ENCODED = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
-"""What a model takes, and what the library tokenizers calls it."""
+"""Inputs of a model, and their names in the library tokenizers."""
 
 
 class TextClassifier(mlflow.pyfunc.PythonModel):
-    """Raw text in (a string, a list, or a table); for each, label, its score and all probabilities out.
+    """Takes raw text (a string, a list, or a table); returns for each label, its score and all probabilities.
 
-    Touching pandas after a model has swept the processor's caches takes half a millisecond, whatever the table's size.
-    So lists stay lists here, on the way in and on the way out.
+    Lists stay lists on the way in and out: pandas takes half a millisecond for a table of any size after a model has
+    displaced it from the processor's caches.
     """
 
     def load_context(self, context: Any) -> None:
@@ -54,7 +54,7 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         def encode(*texts: list[str]) -> Any:
             return tokenizer(*texts, truncation=True, max_length=max_length, padding=True, return_tensors="np")
 
-        names = list(encode(*[["one"]] * len(self.inputs)))  # and the library behind it knows how to pad and cut
+        names = list(encode(*[["one"]] * len(self.inputs)))  # this call also sets padding and truncation in the backend
         direct = tokenizer.is_fast and set(names) <= set(ENCODED)  # takes half the time
 
         def logits(texts: list[list[str]]) -> Any:
@@ -69,7 +69,7 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
         import onnxruntime
         from tokenizers import Tokenizer
 
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))  # which says how to pad and where to cut
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))  # with padding and truncation
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads = _threads()
         if os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE":  # what torch's threads obey
@@ -112,7 +112,7 @@ class TextClassifier(mlflow.pyfunc.PythonModel):
 
 
 def _texts(requests: Any) -> list[str]:
-    """Return the texts; ValueError where one is missing or is none, such as a list of texts in a single cell."""
+    """Return the texts; ValueError where one is missing or not a text, such as a list of texts in a single cell."""
     texts = list(requests)
     for place, text in enumerate(texts):
         if not isinstance(text, str):
@@ -127,7 +127,7 @@ def _encoded(tokenizer: Any, texts: list[list[str]], names: list[str]) -> dict[s
 
 
 def _threads() -> int:
-    """Return as many threads as torch takes: the physical cores this process may use, at most OMP_NUM_THREADS."""
+    """Return the number of threads that torch uses: physical cores of this process, at most OMP_NUM_THREADS."""
     logical = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     lists = [Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list") for core in logical]
     cores = len({path.read_text() for path in lists if path.is_file()}) or len(logical)

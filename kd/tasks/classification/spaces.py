@@ -1,4 +1,4 @@
-"""Built-in spaces of hyper-parameters, in the form of the YAML file; a factor of four or so about each default."""
+"""Built-in spaces of hyper-parameters, in the form of the YAML file, about a factor of four around each default."""
 
 from typing import Any
 
@@ -21,5 +21,5 @@ SHAPE: dict[str, dict[str, Any]] = {
     **DEFAULT,
     "student_layers": {"type": "categorical", "choices": [1, 2, 3, 4]},
 }
-"""The size too, for searches with several directions or limits: by quality alone it would mostly take the largest."""
+"""Also the size, for searches with several directions or limits: by quality alone the largest would mostly win."""
 SPACES = {"default": DEFAULT, "shape": SHAPE}

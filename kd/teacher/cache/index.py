@@ -1,10 +1,9 @@
-"""How the teacher's outputs over a data set are cut into shards, planned from two rows before the rest is computed.
+"""How the teacher's outputs over a data set are split into shards, planned from a few before the rest is computed.
 
-Rows lie longest first, so that the teacher pads little and a training batch, whose rows are of like length, touches few
-shards. A row's place is one uint32 in a memory-mapped file; which shard a place belongs to is a few starts.
+Rows, one a feature, are stored longest first, so that the teacher pads little and a training batch, whose features have
+similar lengths, touches few shards. A row's place is one uint32 in a memory-mapped file; each shard has a first place.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,45 +13,49 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from kd.base import files
+from kd.base.hashing import SHORT, bytes_digest
 from kd.teacher.cache import shard
 
 SHARD_BYTES = 64 * 2**20
-"""Size of a shard, of which a killed writer loses at most two, and writing takes a few in RAM."""
+"""Size of a shard. A killed writer loses at most two, and a few are in RAM while writing."""
 SHARD_ROWS, SHARDS = 512, 64
-"""Outputs may be small where the teacher is slow: there are at least 64 shards, unless they had less than 512 rows. So
-a killed writer loses little, processes share the work evenly, and a reader can keep all of them open."""
+"""There are at least 64 shards, unless they would have fewer than 512 rows: outputs may be small where the teacher is
+slow. So a killed writer loses little, processes share the work evenly, and a reader can keep all shards open."""
 SMALL = 1024
-"""A content with up to this many values a row on average is kept in float32: 4 KiB a row are no more than the text's
-own tokens take with all their columns, and half of it is not worth a rounding. Larger ones are float16 with a scale."""
+"""A content with up to this many values a row on average is kept in float32: its 4 KiB a row are no more than the
+encoded text takes, and halving them is not worth a rounding. Larger ones are float16 with a scale."""
 INDEX = "index"
+SAMPLE = 16
+"""Features from which the plan is made."""
 Part = Mapping[str, Sequence[torch.Tensor]]
-"""Some rows' outputs by content: a tensor a row, without padding, on any device."""
+"""Outputs of some rows by content: a tensor for each row, without padding, on any device."""
 
 
 class Teacher(Protocol):
-    """A teacher that can be asked about any rows of one data set."""
+    """A teacher that gives its outputs for any features of one data set."""
 
     @property
     def lengths(self) -> np.ndarray:
-        """Length of every row in tokens, `(rows,)`."""
+        """Length of every feature, `(features,)`."""
         ...
 
-    def __call__(self, rows: np.ndarray) -> Iterator[Part]:
-        """Yield the outputs for the rows at these positions, in their order, some rows at a time."""
+    def __call__(self, features: np.ndarray) -> Iterator[Part]:
+        """Yield the outputs for the features at these positions, in their order, some at a time."""
         ...
 
 
 @dataclass(frozen=True)
 class Index:
-    """Where each row lies.
+    """Where each row is stored.
 
     Attributes:
         places: `(rows,)`, position of each row in the order of the shards; may be memory-mapped.
         starts: `(shards + 1,)`, first place of each shard, and the number of rows.
-        half: by content, whether float16 was planned for.
-        size: bytes of all shards, as estimated.
+        half: by content, whether float16 is planned.
+        size: estimated bytes of all shards.
         about: for people: teacher, data, split, contents.
-        digest: of `places` and `starts`: a shard made for another cut of the rows is foreign.
+        digest: of `places` and `starts`; a shard made for another split of the rows is foreign.
     """
 
     places: np.ndarray
@@ -69,30 +72,43 @@ class Index:
 
 
 def plan(teacher: Teacher, about: Mapping[str, str]) -> Index:
-    """Ask the teacher about its shortest and its longest row, and plan the rest: no axis is assumed to mean anything.
+    """Run the teacher over a few features of all lengths, and plan the shards; no axis is assumed to mean anything.
 
-    An axis that is equal for both is taken to be fixed, another to grow linearly with the length; values themselves are
-    stored with each row's true shape, so a wrong guess makes shards larger or smaller and nothing else.
+    Each axis is assumed to grow linearly with the length, as fitted on these features. Values are stored with each
+    feature's true shape, so a wrong estimate only makes shards larger or smaller.
     """
     lengths = np.asarray(teacher.lengths, dtype=np.int64)
-    ends = [int(lengths.argmin()), int(lengths.argmax())]
-    short, long = (next(iter(teacher(np.array([row])))) for row in ends)
-    share = (lengths - lengths[ends[0]]) / max(lengths[ends[1]] - lengths[ends[0]], 1)
-    half, cost = {}, np.zeros(len(lengths))
-    for name, (one,) in short.items():
-        axes = zip(one.shape, long[name][0].shape, strict=True)
-        values = np.prod([low + (high - low) * share for low, high in axes], axis=0) * np.ones(len(lengths))
-        half[name] = one.is_floating_point() and float(values.mean()) > SMALL
-        cost += values * (2 if half[name] else 4) + 4 * (one.dim() + half[name])
     order = np.argsort(-lengths, kind="stable")
+    looked_at = order[np.unique(np.linspace(0, len(order) - 1, SAMPLE).round().astype(int))]
+    seen: dict[str, list[torch.Tensor]] = {}
+    for part in teacher(looked_at):
+        for name, each in part.items():
+            seen.setdefault(name, []).extend(each)
+    half, cost = {}, np.zeros(len(lengths))
+    for name, each in seen.items():
+        axes = np.array([tuple(one.shape) for one in each], dtype=float)
+        values = np.prod([_linear(lengths[looked_at], axis, lengths) for axis in axes.T], axis=0) * np.ones(
+            len(lengths)
+        )
+        half[name] = each[0].is_floating_point() and float(values.mean()) > SMALL
+        cost += values * (2 if half[name] else 4) + 4 * (each[0].dim() + half[name])
     places = np.empty(len(order), dtype=np.uint32)
     places[order] = np.arange(len(order), dtype=np.uint32)
     starts = _cut(np.cumsum(cost[order]))
     return Index(places, starts, half, int(cost.sum()), about, _digest(places, starts))
 
 
+def _linear(lengths: np.ndarray, sizes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return sizes at the wanted lengths, by least squares; never below 0."""
+    centred = lengths - lengths.mean()
+    spread = float((centred**2).sum())
+    slope = float((centred * sizes).sum()) / spread if spread else 0.0
+    found: np.ndarray = np.maximum(sizes.mean() + slope * (wanted - lengths.mean()), 0.0)
+    return found
+
+
 def _cut(filled: np.ndarray) -> np.ndarray:
-    """Cut rows into shards, given the bytes up to and including each row."""
+    """Split rows into shards, given the bytes up to and including each row."""
     starts, most = [0], max(SHARD_ROWS, -(-len(filled) // SHARDS))
     while starts[-1] < len(filled):
         start = starts[-1]
@@ -103,20 +119,18 @@ def _cut(filled: np.ndarray) -> np.ndarray:
 
 
 def _digest(places: np.ndarray, starts: np.ndarray) -> str:
-    return hashlib.sha256(places.astype("<u4").tobytes() + starts.astype("<i8").tobytes()).hexdigest()[:32]
+    return bytes_digest([places.astype("<u4").tobytes(), starts.astype("<i8").tobytes()])[:SHORT]
 
 
 def write_index(folder: Path, key: str, index: Index) -> None:
-    """Write an index in the place of any other; the caller holds the lock. Raises OSError."""
+    """Write an index, replacing any other; the caller has the lock. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob(f"{INDEX}-*"):
-        path.unlink(missing_ok=True)
-    told: dict[str, Any] = {"half": dict(index.half), "size": index.size, "about": dict(index.about)}
+    facts: dict[str, Any] = {"half": dict(index.half), "size": index.size, "about": dict(index.about)}
     tensors = {"places": index.places, "starts": index.starts}
-    shard.write(folder, INDEX, tensors, {"key": key, "told": json.dumps(told, sort_keys=True)})
+    shard.write(folder, INDEX, tensors, {"key": key, "facts": json.dumps(facts, sort_keys=True)})
 
 
-def read_index(folder: Path, key: str, check: Callable[[Path], bool] = shard.stays_whole) -> Index | None:
+def read_index(folder: Path, key: str, check: Callable[[Path], bool] = files.stays_whole) -> Index | None:
     """Return the whole index that was written for `key`, if there is one."""
     for path in sorted(folder.glob(f"{INDEX}-*{shard.SUFFIX}")):
         if not check(path):
@@ -125,9 +139,9 @@ def read_index(folder: Path, key: str, check: Callable[[Path], bool] = shard.sta
             notes = shard.notes_of(path)
             if notes["key"] != key:
                 continue
-            told, (tensors, _) = json.loads(notes["told"]), shard.mapped(path)
+            facts, (tensors, _) = json.loads(notes["facts"]), shard.mapped(path)
             places, starts = tensors["places"], np.array(tensors["starts"])
-            return Index(places, starts, told["half"], told["size"], told["about"], _digest(places, starts))
+            return Index(places, starts, facts["half"], facts["size"], facts["about"], _digest(places, starts))
         except (OSError, ValueError, KeyError):
             continue
     return None

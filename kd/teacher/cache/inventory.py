@@ -1,4 +1,4 @@
-"""What is kept on this machine of teachers' outputs and of encoded rows, for people to look at and to prune."""
+"""List and prune the teachers' outputs and encoded features that are kept on this machine."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kd.base.files import is_whole
 from kd.base.home import home
 from kd.data import encoded
 from kd.teacher.cache import shard
@@ -24,13 +25,13 @@ class Entry:
     """One teacher's outputs over one split, or one split encoded.
 
     Attributes:
-        folder: where they are; of encoded rows the file.
+        folder: where they are; of encoded features the file.
         about: teacher, data, split, precision, contents, as far as they apply; empty where it cannot be read.
-        rows: number of rows; None where the index cannot be read.
+        rows: number of features; None where the index cannot be read.
         size: bytes on disk.
-        used: when it was last opened, in s since 1970 by this machine's clock; only people and `prune` go by it.
+        used: time of the last use, in s since 1970 by this machine's clock; only people and `prune` use it.
         state: `whole`, or what is wrong or missing.
-        rest: mean probability of the options that are not kept one by one; None where all are.
+        rest: mean probability of the options that are kept only as a sum; None where all are kept.
     """
 
     folder: Path
@@ -43,30 +44,30 @@ class Entry:
 
 
 def entries(check: Callable[[Path], bool]) -> list[Entry]:
-    """Look at every cache on this machine, the most recently used first.
+    """Return every cache on this machine, the most recently used first.
 
     Args:
-        check: whether a file is whole: `shard.is_whole` reads every byte, `shard.looks_whole` its header alone.
+        check: whether a file is whole: `files.is_whole` reads every byte, `shard.looks_whole` only its header.
     """
     found = []
     for outer in sorted((home() / "signals").glob("*/")):
         inner = sorted(outer.glob("*/"))
         found += [_entry(folder, check) for folder in inner] or [_unknown(outer, "of another version")]
     for path in encoded.kept():
-        with suppress(FileNotFoundError):  # its writer has just given it its name
+        with suppress(FileNotFoundError):  # its writer has just renamed it
             found.append(_encoded(path))
     return sorted(found, key=lambda entry: -entry.used)
 
 
 def _encoded(path: Path) -> Entry:
-    """Every byte is read: they are few, and a stream that ends early may look whole."""
+    """Read every byte: they are few, and a stream that ends early may look whole."""
     finished = path.suffix == encoded.SUFFIX
-    whole = finished and encoded.is_whole(path)
+    whole = finished and is_whole(path)
     about = encoded.about_of(path) if whole else {}
     state = WHOLE if whole else "damaged" if finished else "unfinished"
-    told = {"teacher": "", "precision": "", "contents": "encoded rows", **about}
+    described = {"teacher": "", "precision": "", "contents": "encoded features", **about}
     rows = int(about["rows"]) if about else None
-    return Entry(path, told, rows, path.stat().st_size, path.stat().st_mtime, state)
+    return Entry(path, described, rows, path.stat().st_size, path.stat().st_mtime, state)
 
 
 def _entry(folder: Path, check: Callable[[Path], bool]) -> Entry:
@@ -89,13 +90,13 @@ def _unknown(folder: Path, state: str) -> Entry:
 
 
 def to_prune(found: Sequence[Entry], now: float, older_than_days: float | None, keep_gib: float | None) -> list[Entry]:
-    """Choose what to remove: all that is too old, then the least recently used until the rest is small enough.
+    """Choose caches to remove: those that are too old, then the least recently used until the rest is small enough.
 
     Args:
-        found: what there is.
-        now: s since 1970; what was used after it, by another clock, is of age 0.
+        found: all caches.
+        now: s since 1970; a cache used later than that, by another clock, has age 0.
         older_than_days: None sets no limit.
-        keep_gib: None sets no limit; with neither, everything is chosen.
+        keep_gib: None sets no limit; without either limit everything is chosen.
     """
     if older_than_days is None and keep_gib is None:
         return list(found)
@@ -108,7 +109,7 @@ def to_prune(found: Sequence[Entry], now: float, older_than_days: float | None, 
 
 
 def prune(entry: Entry) -> None:
-    """Remove a cache. Raises filelock.Timeout where it is being written, OSError where it may not be removed."""
+    """Remove a cache. Raises filelock.Timeout where it is being written, OSError where it cannot be removed."""
     if entry.folder.is_file():
         encoded.remove(entry.folder)
     elif entry.folder.parent == home() / "signals":

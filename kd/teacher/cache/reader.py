@@ -1,4 +1,4 @@
-"""Reading any rows of the teacher's outputs from disk, many at a time; RAM does not grow with the number of rows."""
+"""Read any rows of the teacher's outputs from disk, many at a time; RAM does not grow with the number of rows."""
 
 import errno
 import mmap
@@ -11,24 +11,25 @@ from weakref import WeakSet
 import numpy as np
 import torch
 
+from kd.base import files
 from kd.teacher.cache import shard
 from kd.teacher.cache.index import Index
 from kd.teacher.cache.shard import Packed
 
 OPEN_SHARDS = 64
-"""Shards kept mapped at a time; each takes a file descriptor."""
+"""Shards kept mapped at a time; each uses a file descriptor."""
 TOUCHED, AROUND = 8 * 2**20, 2**16
-"""Bytes of mapped files that may count as this process's memory, and those that come in with each touch at least."""
+"""Most bytes of mapped files that count as this process's memory, and the least that the system reads at a touch."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Some of the rows asked for, which have one shape.
+    """Rows of one shape among the rows read.
 
     Attributes:
-        places: where they stand among these.
-        values: `(those, ...)`, to be multiplied by `scales`.
-        scales: `(those,)` float32; None where the values are as they are.
+        places: their positions among the rows read.
+        values: `(places, ...)`, to be multiplied by `scales`.
+        scales: `(places,)` float32; None where values are not scaled.
     """
 
     places: slice | np.ndarray
@@ -52,7 +53,7 @@ class _Content:
             values = torch.from_numpy(self.blocks[block].take(rows[at] - self.starts[block], axis=0))
             scales = None if self.scales is None else torch.from_numpy(self.scales[rows[at]])
             first, last = int(places[at[0]]), int(places[at[-1]])
-            together = last - first == len(at) - 1  # as in a batch that is sorted by length
+            together = last - first == len(at) - 1  # as in a batch sorted by length
             yield Piece(slice(first, last + 1) if together else places[at], values, scales)
 
 
@@ -61,9 +62,9 @@ class Reader:
     """Reads rows of a whole cache.
 
     Attributes:
-        index: where rows lie.
+        index: where rows are stored.
         files: by number of the shard.
-        names: what to read.
+        names: of the contents to read.
     """
 
     index: Index
@@ -78,7 +79,7 @@ class Reader:
         self._open = lru_cache(maxsize=OPEN_SHARDS)(self._mapped)
 
     def _mapped(self, number: int) -> Mapping[str, _Content]:
-        if not shard.stays_whole(path := self.files[number]):
+        if not files.stays_whole(path := self.files[number]):
             raise OSError(errno.EIO, f"{path.name} is missing or damaged")
         tensors, pages = shard.mapped(path)
         self._maps.add(pages)
@@ -92,7 +93,7 @@ class Reader:
         """Return each content of these rows.
 
         Raises:
-            IndexError: there is no such row.
+            IndexError: a row does not exist.
             OSError: the cache was deleted or damaged meanwhile.
         """
         places = self.index.places[rows].astype(np.int64)
@@ -105,7 +106,7 @@ class Reader:
                 for piece in content.take(slots, here):
                     found[name].append(piece)
                     self._touched += max(piece.values.nbytes, AROUND * len(piece.values))
-        if self._touched > TOUCHED:  # the system keeps them, as long as it has room
+        if self._touched > TOUCHED:  # the system keeps the pages as long as it has room
             for pages in self._maps:
                 pages.madvise(mmap.MADV_DONTNEED)
             self._touched = 0

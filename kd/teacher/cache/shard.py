@@ -1,12 +1,10 @@
-"""One file of the teacher's cache: some rows' outputs, without padding, and whether they are whole.
+"""One file of the teacher's cache: the outputs of some rows, without padding.
 
-A shard is a safetensors file whose name ends in the sha256 of all its bytes, so that it and its checksum come into
-being in one rename, and a byte that changed or a file cut short is told at once. For each content it holds `NAME` (all
-rows' values, one row after the other), `NAME.shape` `(rows, axes)` and, in half precision, `NAME.scale` `(rows,)`.
+A shard is a kept file (`kd.base.files`) in the safetensors format. For each content it has `NAME` (all rows' values,
+one row after the other), `NAME.shape` `(rows, axes)` and, in half precision, `NAME.scale` `(rows,)`.
 """
 
-import hashlib
-import json
+import math
 import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+
+from kd.base import files
 
 SUFFIX = ".safetensors"
 DTYPES = {"F32": "<f4", "F16": "<f2", "I32": "<i4", "I64": "<i8", "U32": "<u4", "U8": "u1"}
 LARGEST = 24
-"""Rows with a value of 2^24 and more are kept in float32, because a value near 1 beside it would be lost."""
+"""Rows with a value of 2^24 or more are kept in float32, because a value near 1 beside it would be lost."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Packed:
     """One content of several rows.
 
     Attributes:
-        values: all rows' values, flat; float16 is to be multiplied by the row's scale.
+        values: all rows' values, flat; float16 values are to be multiplied by the row's scale.
         shapes: `(rows, axes)`, int32.
-        scales: `(rows,)`, float32, powers of two; None where `values` are as they are.
+        scales: `(rows,)`, float32, powers of two; None where values are not scaled.
     """
 
     values: np.ndarray
@@ -39,15 +40,15 @@ class Packed:
 
 
 def pack(rows: Sequence[torch.Tensor], half: bool) -> Packed:
-    """Put rows one after the other, on the device where they are, and fetch them in one transfer.
+    """Concatenate rows on their device, and copy them to the CPU in one transfer.
 
     In half precision each row is divided by the power of two that brings its greatest value into [2^14, 2^15). So a
-    value v comes back as v (1 + e), |e| <= 2^-11, as long as |v| >= 2^-29 of the row's greatest; below, within 2^-40 of
-    the greatest. bf16 values of that range (8 bits) come back exactly. Infinity and NaN stay what they are.
+    value v is read back as v (1 + e), |e| <= 2^-11, as long as |v| >= 2^-29 of the row's greatest; smaller ones within
+    2^-40 of the greatest. bf16 values of that range (8 bits) are read back exactly. Infinity and NaN are kept.
 
     Args:
         rows: one tensor a row, each of any shape with the same number of axes.
-        half: whether float16 will do; not taken where a row has a value of 2^24 and more.
+        half: whether float16 is enough; float32 is used where a row has a value of 2^24 or more.
     """
     shapes = np.array([tuple(row.shape) for row in rows], dtype=np.int32).reshape(len(rows), -1)
     if not rows[0].is_floating_point():
@@ -61,7 +62,7 @@ def pack(rows: Sequence[torch.Tensor], half: bool) -> Packed:
 
 
 def _greatest(rows: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return the greatest finite magnitude in each row, `(rows,)` float32; reads them once where all is finite."""
+    """Return the greatest finite magnitude in each row, `(rows,)` float32; one pass where all values are finite."""
     if all(row.numel() for row in rows):
         found = torch.stack(torch._foreach_norm(list(rows), float("inf"))).float().cpu()
         if found.isfinite().all():
@@ -78,9 +79,9 @@ def _scaled(rows: Sequence[torch.Tensor], scales: torch.Tensor) -> torch.Tensor:
 
 
 def runs(packed: Packed) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return rows as blocks of one shape: the first row of each, and the blocks `(rows of it, ...)`, not scaled.
+    """Return rows as blocks of one shape: the first row of each block, and the blocks `(rows of it, ...)`, not scaled.
 
-    Rows of like length follow one another in a shard, so these are few; they are views of `packed.values`.
+    Rows of the same length are adjacent in a shard, so blocks are few; they are views of `packed.values`.
     """
     changes = (packed.shapes[1:] != packed.shapes[:-1]).any(axis=1)
     starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
@@ -94,7 +95,7 @@ def runs(packed: Packed) -> tuple[np.ndarray, list[np.ndarray]]:
 
 
 def joined(parts: Sequence[Packed]) -> Packed:
-    """Put packed rows one after the other; where some are in full precision, all are."""
+    """Concatenate packed rows; where some are in full precision, all are."""
     if len({part.values.dtype for part in parts}) > 1:
         parts = [part if part.scales is None else _widened(part, part.scales) for part in parts]
     scales = [part.scales for part in parts if part.scales is not None]
@@ -111,103 +112,57 @@ def _widened(part: Packed, scales: np.ndarray) -> Packed:
 
 
 def write(folder: Path, label: str, tensors: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> Path:
-    """Write `LABEL-SHA256.safetensors` in one step, or not at all; the caller alone writes this label.
+    """Write `LABEL-CHECKSUM.safetensors` atomically; only the caller writes this label.
 
     Raises:
         OSError: the disk is full, a quota is reached, or the folder cannot be written.
     """
     content = save(dict(tensors), metadata=dict(notes))
-    scratch = folder / f".{label}.tmp"
-    try:
-        scratch.write_bytes(content)
-        path = scratch.replace(folder / f"{label}-{hashlib.sha256(content).hexdigest()[:32]}{SUFFIX}")
-        _found_whole[path] = _state(path)
-        return path
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
-
-
-def label_of(path: Path) -> str:
-    """Return what a file calls itself, without its checksum."""
-    return path.name.removesuffix(SUFFIX).rpartition("-")[0]
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a file's bytes are those its name was given for."""
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()[:32]
-    except OSError:
-        return False
-    return path.name == f"{label_of(path)}-{found}{SUFFIX}"
-
-
-def stays_whole(path: Path) -> bool:
-    """Whether a file is whole; its bytes are read once a process, and again when it is another file or was written to.
-
-    That is told by inode, size and both times, which are compared with themselves and with no clock.
-    """
-    try:
-        state = _state(path)
-    except OSError:
-        return False
-    if _found_whole.get(path) != state:
-        if not is_whole(path):
-            return False
-        _found_whole[path] = state
-    return True
-
-
-_found_whole: dict[Path, tuple[int, ...]] = {}
-
-
-def _state(path: Path) -> tuple[int, ...]:
-    told = path.stat()
-    return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns
+    return files.write(folder, label, SUFFIX, lambda path: path.write_bytes(content))
 
 
 def looks_whole(path: Path) -> bool:
-    """Whether a file is as long as its header says; its values are not read."""
+    """Whether a file has the length that its header gives; its values are not read."""
     try:
-        header, start = _header(path)
-        ends = [one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"]
-        return path.stat().st_size == start + max(ends, default=0)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        notes_of(path)
+    except (OSError, ValueError):
         return False
+    return True
 
 
 def notes_of(path: Path) -> dict[str, str]:
-    """Return what was noted in a file.
+    """Return the notes of a file.
 
     Raises:
-        ValueError: it is damaged so that it cannot be read.
-        OSError: it is not there.
+        ValueError: it is damaged and cannot be read.
+        OSError: it does not exist.
     """
-    return dict(_header(path)[0].get("__metadata__", {}))
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
 
 
 def mapped(path: Path) -> tuple[dict[str, np.ndarray], mmap.mmap]:
-    """Map a file's tensors into memory, read-only; pages are read when touched. Raises as `notes_of`."""
-    header, start = _header(path)
-    with path.open("rb") as file:
-        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    content = np.frombuffer(pages, dtype=np.uint8)
-    tensors = {
-        name: content[start + one["data_offsets"][0] : start + one["data_offsets"][1]]
-        .view(DTYPES[one["dtype"]])
-        .reshape(one["shape"])
-        for name, one in header.items()
-        if name != "__metadata__"
-    }
+    """Map a file's tensors into memory, read-only; pages are read when touched. Raises as `notes_of`.
+
+    `safe_open` reads only the header: its tensors are copies, and its pages stay this process's memory as long as it is
+    open. The pages mapped here can be released.
+    """
+    with _opened(path) as file:
+        slices = {name: file.get_slice(name) for name in file.offset_keys()}
+        kinds = {name: (np.dtype(DTYPES[one.get_dtype()]), one.get_shape()) for name, one in slices.items()}
+    with path.open("rb") as source:
+        pages = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
+    sizes = [kind.itemsize * math.prod(shape) for kind, shape in kinds.values()]
+    at, tensors = len(pages) - sum(sizes), {}  # the file ends with the values, without gaps
+    for (name, (kind, shape)), size in zip(kinds.items(), sizes, strict=True):
+        tensors[name] = np.frombuffer(pages, kind, math.prod(shape), at).reshape(shape)
+        at += size
     return tensors, pages
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """Return the header of a safetensors file, and where its data begin (8 bytes of length, then JSON)."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > path.stat().st_size:
-            raise ValueError(f"{path.name} is damaged: it is shorter than its header")
-        header = json.loads(file.read(length))
-    return header, 8 + length
+def _opened(path: Path) -> Any:
+    """Open a file for its header. Raises as `notes_of`."""
+    try:
+        return safe_open(path, framework="numpy")
+    except SafetensorError as error:
+        raise ValueError(f"{path.name} is damaged: {error}") from error

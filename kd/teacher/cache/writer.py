@@ -1,8 +1,8 @@
-"""The teacher's outputs on disk: who writes, what is whole, and what must be computed again.
+"""Write the teacher's outputs to disk: compute what is missing, once, and again what is damaged.
 
-Whoever wants outputs that are not there computes some of the missing shards: ranks, trials and other commands share the
-work without talking to one another. Each shard has a lock that the system takes back when its holder ends, however it
-ends; then another computes that shard. What has been published stays. No decision looks at a clock.
+A process that needs outputs that are not on disk computes some of the missing shards: ranks, trials and other commands
+share the work without communication. Each shard has a lock, which the system releases when its owner ends in any way;
+another process then computes that shard. Published shards stay. Nothing depends on a clock.
 """
 
 import logging
@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from tqdm.auto import tqdm
 
+from kd.base import files
+from kd.base.files import locked
 from kd.teacher.cache import shard
 from kd.teacher.cache.index import INDEX, Index, Part, Teacher
 from kd.teacher.cache.shard import Packed
@@ -24,33 +26,20 @@ from kd.teacher.cache.shard import Packed
 log = logging.getLogger(__name__)
 
 
-@contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold a lock file, which stays.
-
-    Raises:
-        Timeout: another process holds it and `wait` is false.
-        OSError: there can be no lock here.
-    """
-    lock = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a killed writer
-    with lock.acquire(timeout=-1 if wait else 0, poll_interval=0.1):
-        yield
-
-
 def planning(folder: Path) -> Path:
-    """Return the lock of what one process does for all: planning, and clearing away; it lies beside the folder."""
+    """Return the lock, beside the folder, for what one process does for all: planning and clearing."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     return folder.with_suffix(".lock")
 
 
 def shard_files(
-    folder: Path, key: str, index: Index, check: Callable[[Path], bool] = shard.stays_whole
+    folder: Path, key: str, index: Index, check: Callable[[Path], bool] = files.stays_whole
 ) -> tuple[dict[int, Path], list[Path]]:
-    """Return the whole shards of a cache, and what is damaged, of another cache, or misplaced."""
+    """Return the whole shards of a cache, and files that are damaged, of another cache, or duplicate."""
     whole: dict[int, Path] = {}
     wrong = []
     for path in sorted(folder.glob(f"*{shard.SUFFIX}")):
-        if shard.label_of(path) == INDEX:
+        if files.label_of(path) == INDEX:
             continue
         number = _number_of(path, key, index) if check(path) else None
         if number is None or number in whole:
@@ -67,7 +56,7 @@ def _number_of(path: Path, key: str, index: Index) -> int | None:
     except (OSError, ValueError, KeyError):
         return None
     mine = (notes["key"], notes["cut"]) == (key, index.digest)
-    return number if mine and number < index.shards and shard.label_of(path) == _label(number) else None
+    return number if mine and number < index.shards and files.label_of(path) == _label(number) else None
 
 
 def _label(number: int) -> str:
@@ -84,7 +73,7 @@ def size_of(folder: Path) -> int:
 
 
 def clear(folder: Path, key: str, index: Index) -> None:
-    """Delete what is none of the shards as they should be; the caller holds the lock."""
+    """Delete all files that are no planned shard; the caller has the lock."""
     wrong = shard_files(folder, key, index)[1]
     if wrong:
         log.warning("teacher cache %s: %d shards are damaged: the teacher runs over their rows again", key, len(wrong))
@@ -93,14 +82,14 @@ def clear(folder: Path, key: str, index: Index) -> None:
 
 
 def fill(folder: Path, key: str, index: Index, teacher: Teacher, title: str) -> int:
-    """Have the teacher compute what is missing and nobody else is at, then wait for the others.
+    """Compute the missing shards that no other process computes, then wait for the others.
 
     Returns:
         The number of rows computed here.
 
     Raises:
-        OSError: the disk is full, a quota is reached, or nothing can be written. Of what was written here nothing is
-            left then, so that checkpoints find room.
+        OSError: the disk is full, a quota is reached, or nothing can be written. All that was written here is deleted
+            first, so that there is room for checkpoints.
     """
     order = np.argsort(index.places, kind="stable")
     missing = sorted({*range(index.shards)} - {*shard_files(folder, key, index)[0]})
@@ -108,7 +97,7 @@ def fill(folder: Path, key: str, index: Index, teacher: Teacher, title: str) -> 
     mine: list[int] = []
     bar = tqdm(total=sum(map(len, rows.values())), desc=title, disable=not title, dynamic_ncols=True, leave=False)
     try:
-        # the teacher runs on while a shard is hashed and written
+        # the teacher keeps running while a shard is hashed and written
         with bar, ThreadPoolExecutor(1) as disk, ExitStack() as pending:
             for number, wait in [(number, wait) for wait in (False, True) for number in missing]:
                 if wait:
@@ -131,28 +120,31 @@ def fill(folder: Path, key: str, index: Index, teacher: Teacher, title: str) -> 
 
 @contextmanager
 def _claimed(folder: Path, number: int, wait: bool) -> Iterator[bool]:
-    """Hold the right to compute a shard, if it is not there; without `wait`, and if no other process holds it."""
+    """Lock a missing shard in order to compute it; yields whether it is still missing, False if it is locked.
+
+    With `wait`, wait for the process that has locked it.
+    """
     path = folder / f".{_label(number)}.lock"
-    with ExitStack() as held:
+    with ExitStack() as locks:
         try:
-            held.enter_context(locked(path, wait))
+            locks.enter_context(locked(path, wait))
         except Timeout:
             yield False
             return
         yield not any(folder.glob(f"{_label(number)}-*"))
-        path.unlink(missing_ok=True)  # while it is held; who has waited for it sees that it is gone
+        path.unlink(missing_ok=True)  # before its release; a process that waited for it sees that it is deleted
 
 
 def _computed(
     parts: Iterator[Part], half: Mapping[str, bool], done: Callable[[int], object]
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return what a shard holds, and the mean mass of the options that are not kept, where some are not."""
+    """Return the tensors of a shard and its notes: the mean mass of the options that are not kept, if there are any."""
     rest: list[float] = []
     packed: dict[str, list[Packed]] = {}
     for part in parts:
         for name, rows in part.items():
             packed.setdefault(name, []).append(shard.pack(rows, half[name]))
-            if name == "logits.tail":
+            if name.endswith(".tail"):
                 rest.append(float(torch.cat([row[..., -1].reshape(-1) for row in rows]).exp().mean()))
         done(len(next(iter(part.values()))))
     tensors: dict[str, np.ndarray] = {}
@@ -164,18 +156,18 @@ def _computed(
 
 
 def remove(folder: Path) -> None:
-    """Delete a cache, its lock and the folder around it; a reader that has it open goes on with the online teacher.
+    """Delete a cache, its lock and the folder around it; a reader that has it open continues with the online teacher.
 
     Raises:
         Timeout: it is being written.
-        OSError: it may not be deleted.
+        OSError: it cannot be deleted.
     """
     lock = planning(folder)
-    with ExitStack() as held:
+    with ExitStack() as locks:
         for path in [lock, *folder.glob(".*.lock")]:
-            held.enter_context(locked(path, wait=False))
-        with suppress(FileNotFoundError):  # another process was quicker
+            locks.enter_context(locked(path, wait=False))
+        with suppress(FileNotFoundError):  # another process was faster
             shutil.rmtree(folder)
         lock.unlink(missing_ok=True)
-    with suppress(OSError):  # it holds other outputs of this teacher
+    with suppress(OSError):  # it has other outputs of this teacher
         folder.parent.rmdir()

@@ -1,4 +1,4 @@
-"""What many trainings of one comparison share: the costs of an architecture, the teacher, and the trivial baselines."""
+"""What an architecture costs, measured once for all its arms, and the runs that every comparison shows beside them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,12 +8,11 @@ from kd.analysis.comparison import Table
 from kd.base.console import say
 from kd.base.types import RunRecord
 from kd.config import FitOptions
-from kd.run.execute import LATENCY
-from kd.serving.measure import measure_apart
+from kd.serving.measure import is_profiled, measure_apart
 
 ARCHITECTURE = "kd.architecture"
 COSTS = ("profile/", "model/")
-ONCE = "Latency and RAM were measured once for each architecture, on one of its trainings, and stand for all its arms."
+ONCE = "Latency and RAM were measured once for each architecture, on one of its trainings, and apply to all its arms."
 
 
 def profiled(
@@ -29,7 +28,7 @@ def profiled(
     found: dict[str, dict[str, float]] = {}
     for shape in dict.fromkeys(record.tags[ARCHITECTURE] for record in records.values()):
         mine = [record for record in records.values() if record.tags[ARCHITECTURE] == shape]
-        known = next((record for record in mine if LATENCY in record.metrics), None)
+        known = next((record for record in mine if is_profiled(record.metrics)), None)
         if known is None:
             say(f"Measuring {mine[0].name}, for all of its architecture, in a fresh process")
             measure_apart(models[mine[0].run_id], mine[0].run_id, budgets)
@@ -51,9 +50,10 @@ def with_costs(table: Table, records: Mapping[str, RunRecord], costs: Mapping[st
 def beside(records: Mapping[str, RunRecord], experiment: str) -> list[str]:
     """Return the runs of the teachers and of the trivial baselines on the same rows."""
     one = next(iter(records.values()))
-    taught = dict.fromkeys(record.tags["kd.teacher"] for record in records.values())
+    teachers = dict.fromkeys(record.tags["kd.teacher"] for record in records.values())
     same = f"tags.`kd.test_digest` = '{one.tags['kd.test_digest']}' and tags.`kd.role` = 'trivial'"
     rows = {record.tags["kd.dataset_digest"] for record in records.values()}
     simple = [run.run_id for run in tracking.runs([experiment], same) if run.tags["kd.dataset_digest"] in rows]
-    guides = [tracking.maker(uri, "teacher") for uri in taught]
-    return [run_id for run_id in dict.fromkeys([*simple, *filter(None, guides)]) if run_id not in records]
+    stored = [uri for uri in teachers if uri.startswith(("models:/", "runs:/"))]
+    made = [tracking.maker(uri, "teacher") for uri in stored]
+    return [run_id for run_id in dict.fromkeys([*simple, *filter(None, made)]) if run_id not in records]

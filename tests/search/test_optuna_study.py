@@ -71,7 +71,7 @@ def test_a_trial_that_is_queued_while_another_process_looks_breaks_nothing(place
             other.add(Slot(str(len(found))))
         return found
 
-    study.ask_for([str(place) for place in range(9)])
+    study.want([str(place) for place in range(9)])
     monkeypatch.setattr(optuna.Study, "get_trials", busy)
     assert study.claim().number == 0
     assert study.claim().number == 1
@@ -80,9 +80,9 @@ def test_a_trial_that_is_queued_while_another_process_looks_breaks_nothing(place
 def test_a_study_without_slots_runs_nothing_until_it_is_asked_again(place):
     study = study_at(place)
     queue(study, 2)
-    study.ask_for(())
+    study.want(())
     assert study_at(place).claim() is None
-    study.ask_for(["1"])
+    study.want(["1"])
     assert study.claim().slot == "1"
     assert study.claim() is None
 
@@ -180,7 +180,7 @@ def test_two_leaders_that_queue_a_slot_twice_do_not_lose_the_parameters_of_the_f
     study = study_at(place)
     study.add(Slot("0"))
     study.add(Slot("0"))
-    study.ask_for(["0"])
+    study.want(["0"])
     first = study.claim()
     params = draw(first)
     assert study.claim() is None
@@ -231,14 +231,14 @@ def test_a_trial_taken_by_a_process_that_died_before_it_signed_is_not_lost_for_e
     queue(study, 1)
     study.storage.set_trial_state_values(study.inner.get_trials()[0]._trial_id, optuna.trial.TrialState.RUNNING)
     assert study.reclaim() == []
-    monkeypatch.setattr("kd.search.study.GRACE_S", -1)
+    monkeypatch.setattr("kd.search.optuna_study.GRACE_S", -1)
     assert study.reclaim() == [0]
 
 
 def test_signs_of_life_are_there_before_the_signature_so_no_death_in_between_goes_unseen(place, monkeypatch):
     study = study_at(place)
     queue(study, 1)
-    monkeypatch.setattr("kd.search.study.myself", lambda: ELSEWHERE)
+    monkeypatch.setattr("kd.search.optuna_study.myself", lambda: ELSEWHERE)
     claim = study.claim()
     assert study.trials()[0].notes[WORKER] == ELSEWHERE
     silence(claim, claims.GRACE_S + 5)  # fails where there has been none
@@ -246,7 +246,7 @@ def test_signs_of_life_are_there_before_the_signature_so_no_death_in_between_goe
 
 
 def test_signs_of_life_are_given_while_a_trial_runs_and_not_after(journal, monkeypatch):
-    monkeypatch.setattr(claims, "HEARTBEAT_S", 0)
+    monkeypatch.setattr(claims, "HEARTBEAT_S", 0.05)
     study = study_at(journal)
     queue(study, 1)
     claim = study.claim()

@@ -9,18 +9,18 @@ from typing import Any
 from kd import tracking
 from kd.base.types import UserError
 from kd.config import HpoConfig
+from kd.search.optuna_study import Study, Trial
 from kd.search.retries import Attempt, Slot, again, ended, failures, outstanding
-from kd.search.study import Study, Trial
-from kd.search.trial import STATUS, Arm, Bench
+from kd.search.trial import STATUS, Arm, Context
 from kd.space import grid
 
 
 @dataclass(frozen=True)
-class Course:
-    """What is asked of a search.
+class Goal:
+    """What is wanted of a search.
 
     Attributes:
-        slots: the trials asked for, by arm.
+        slots: the wanted trials, by arm.
         deadline: monotonic seconds after which no trial is begun.
         reconciled: ended attempts whose runs have been looked at, as (study, number).
     """
@@ -36,7 +36,7 @@ class Course:
 
 
 def search_slots(config: HpoConfig, arm: Arm, first: Sequence[dict[str, Any]]) -> list[Slot]:
-    """Return the trials asked for: points of a grid in random order, or samples, after the points to `first` try."""
+    """Return the wanted trials: points of a grid in random order, or samples, after the points to `first` try."""
     if config.sampler == "grid":
         points = grid(arm.space, f"space={config.space!r}")
         random.Random(config.seed).shuffle(points)  # noqa: S311
@@ -80,45 +80,45 @@ def finalists(search: Study, count: int) -> list[Trial]:
     return [best[round(place * (len(best) - 1) / max(count - 1, 1))] for place in range(count)]
 
 
-def advance(bench: Bench, arms: Sequence[Arm], course: Course) -> bool:
+def advance(context: Context, arms: Sequence[Arm], goal: Goal) -> bool:
     """Queue what is missing; returns whether all trials and all retrainings have ended.
 
     Raises:
-        UserError: as many trials failed as were asked for, or no trial can be retrained.
+        UserError: as many trials failed as are wanted, or no trial can be retrained.
     """
-    searched = [_settled(bench, arm.search, course.slots[arm.name], course, closed=course.late) for arm in arms]
+    searched = [_settled(context, arm.search, goal.slots[arm.name], goal, closed=goal.late) for arm in arms]
     if not all(searched):
         return False
-    if course.late and not all(any(one.state == "complete" for one in arm.search.attempts()) for arm in arms):
+    if goal.late and not all(any(one.state == "complete" for one in arm.search.attempts()) for arm in arms):
         raise UserError(
-            f"timeout_minutes={bench.config.timeout_minutes:g}: no trial was complete in time: give more minutes; the "
-            "same study goes on"
+            f"timeout_minutes={context.config.timeout_minutes:g}: no trial was complete in time: give more "
+            "minutes; the same study continues"
         )
-    return all([_settled(bench, arm.finals, final_slots(bench.config, arm), course) for arm in arms])
+    return all([_settled(context, arm.finals, final_slots(context.config, arm), goal) for arm in arms])
 
 
-def _settled(bench: Bench, study: Study, slots: list[Slot], course: Course, closed: bool = False) -> bool:
+def _settled(context: Context, study: Study, slots: list[Slot], goal: Goal, closed: bool = False) -> bool:
     """Take trials from dead processes and queue missing ones; returns whether nothing of it is left to be done."""
     study.reclaim()
     attempts = study.attempts()
-    _look_after(bench, study, course, [one for one in attempts if one.state == "failed"])
+    _look_after(context, study, goal, [one for one in attempts if one.state == "failed"])
     settled = _closed(study, attempts) if closed else _complete(study, slots, attempts)
     if settled:
-        _look_after(bench, study, course, [one for one in attempts if one.state not in ("waiting", "running")])
+        _look_after(context, study, goal, [one for one in attempts if one.state not in ("waiting", "running")])
     return settled
 
 
-def _look_after(bench: Bench, study: Study, course: Course, over: Sequence[Attempt]) -> None:
+def _look_after(context: Context, study: Study, goal: Goal, over: Sequence[Attempt]) -> None:
     """Close the runs of trials that are over, if a process can have died since this was done."""
-    new = {(study.name, one.number) for one in over} - course.reconciled
+    new = {(study.name, one.number) for one in over} - goal.reconciled
     if new:
-        reconcile(bench, study)
-        course.reconciled.update(new)
+        reconcile(context, study)
+        goal.reconciled.update(new)
 
 
 def _closed(study: Study, attempts: Sequence[Attempt]) -> bool:
     """Have no trial begun any more; returns whether none is running."""
-    study.ask_for(())
+    study.want(())
     return not any(one.state == "running" for one in attempts)
 
 
@@ -128,19 +128,19 @@ def _complete(study: Study, slots: Sequence[Slot], attempts: Sequence[Attempt]) 
     if len(blamed) >= len(slots) > len(ended(slots, attempts)):
         last = next(trial for trial in study.trials() if trial.attempt == blamed[-1])
         raise UserError(
-            f"study {study.name!r}: {len(blamed)} trials failed, as many as were asked for; the last: {last.why}; "
-            "when the cause is mended, a larger n_trials goes on, and another study_name begins anew"
+            f"study {study.name!r}: {len(blamed)} trials failed, as many as are wanted; the last: {last.why}; "
+            "when the cause is mended, a larger n_trials continues it, and another study_name begins anew"
         )
     for slot in again(slots, attempts):
         study.add(slot)
-    study.ask_for([slot.name for slot in slots])
+    study.want([slot.name for slot in slots])
     return not outstanding(slots, attempts)
 
 
-def reconcile(bench: Bench, study: Study) -> None:
+def reconcile(context: Context, study: Study) -> None:
     """Give the runs that killed processes left open the state that their trials have."""
     states = {str(one.number): one.state for one in study.attempts()}
-    for record in tracking.left_running(bench.experiment, "tags.`kd.stage` = 'trial'"):
+    for record in tracking.left_running(context.experiment, "tags.`kd.stage` = 'trial'"):
         if record.tags["kd.study"] != study.name:  # not in the query, which knows no way to write a quote in a name
             continue
         state = states.get(record.tags["kd.trial"], "")

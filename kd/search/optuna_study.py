@@ -1,8 +1,7 @@
-"""One Optuna study: what was asked of it, what became of that, and who may run what is left."""
+"""One Optuna study: the slots that are wanted, what became of them, and who may run what is left."""
 
 import contextlib
 import copy
-import hashlib
 import time
 import warnings
 from collections.abc import Collection, Container, Mapping, Sequence
@@ -14,15 +13,16 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
+from kd.base.hashing import text_digest
 from kd.base.types import PrunerName, SamplerName
-from kd.search.lease import GRACE_S, LEASE, REASON, SLOT, TEXT, WORKER, Claim, beat, pulse
-from kd.search.processes import myself, vanished
+from kd.search.lease import GRACE_S, LEASE, REASON, SLOT, TEXT, WORKER, RunningTrial, beat, pulse
+from kd.search.process_identity import myself, vanished
 from kd.search.retries import Attempt, Reason, Slot, State, again, due, failures, first_numbers
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
-ASKED, IDENTITY = "kd.asked", "kd.identity"
+WANTED, IDENTITY = "kd.asked", "kd.identity"
 FIXED = "fixed_params"
 """Where Optuna keeps the parameters of a trial that it is not to sample."""
 STATES: dict[TrialState, State] = {
@@ -109,21 +109,21 @@ class Study:
         done = [trial for trial in trials if trial.attempt.state == "complete" and trial.feasible]
         return sorted(done, key=lambda trial: (sign * trial.values[0], queued[trial.attempt.slot]))
 
-    def ask_for(self, slots: Collection[str]) -> None:
+    def want(self, slots: Collection[str]) -> None:
         """Say which slots are to be run; none closes the study for now."""
-        if self.inner.user_attrs.get(ASKED) != sorted(slots):
-            self.inner.set_user_attr(ASKED, sorted(slots))
+        if self.inner.user_attrs.get(WANTED) != sorted(slots):
+            self.inner.set_user_attr(WANTED, sorted(slots))
 
     def add(self, slot: Slot) -> None:
         """Queue an attempt at a slot."""
         self.inner.enqueue_trial(dict(slot.fixed or {}), user_attrs={SLOT: slot.name})
 
-    def claim(self) -> Claim | None:
+    def claim(self) -> RunningTrial | None:
         """Take the first attempt that waits, if there is one; no other process can take it too."""
-        asked = self.inner.user_attrs.get(ASKED, ())
+        wanted = self.inner.user_attrs.get(WANTED, ())
         known = {frozen.number: frozen for frozen in self._ours()}
         attempts = [_trial(frozen).attempt for frozen in known.values()]
-        for number in due(asked, attempts):
+        for number in due(wanted, attempts):
             try:
                 mine = self.storage.set_trial_state_values(known[number]._trial_id, TrialState.RUNNING)
             except optuna.exceptions.UpdateFinishedTrialError:
@@ -132,7 +132,7 @@ class Study:
                 return self._signed(known[number], [one for one in attempts if one.number < number])
         return None
 
-    def _signed(self, frozen: optuna.trial.FrozenTrial, earlier: Sequence[Attempt]) -> Claim:
+    def _signed(self, frozen: optuna.trial.FrozenTrial, earlier: Sequence[Attempt]) -> RunningTrial:
         """Return the claim on a trial that has been taken, when others can see by whom, and that he is alive."""
         trial_id, slot = frozen._trial_id, frozen.user_attrs[SLOT]
         beat(self.storage, trial_id)
@@ -143,15 +143,15 @@ class Study:
         discarded = len(failures([Slot(slot)], earlier))
         # its own, because Optuna keeps in it what a sampler has seen
         own = _Ordered(self.name, self.storage, self._sampler(f"{slot}/{discarded}"), self.inner.pruner)
-        return Claim(self, optuna.trial.Trial(own, trial_id), slot)
+        return RunningTrial(self, optuna.trial.Trial(own, trial_id), slot)
 
     def _sampler(self, place: str) -> optuna.samplers.BaseSampler:
         """Return a sampler that draws by the search's seed, the slot, and how many parameters it has given up.
 
-        So whatever is killed, a slot draws the same again; by TPE, which also goes by what has ended before, if the
+        So a slot draws the same again, also after a kill; by TPE, which also goes by what has ended before, if the
         trials are run one after another.
         """
-        seed = int.from_bytes(hashlib.sha256(f"{self.how.seed}/{place}".encode()).digest()[:4], "big")
+        seed = int(text_digest(f"{self.how.seed}/{place}")[:8], 16)
         if self.how.sampler == "tpe":
             return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
         return optuna.samplers.RandomSampler(seed=seed)
@@ -172,7 +172,7 @@ class Study:
 
 
 class _Ordered(optuna.Study):
-    """A study as samplers see it: each slot has the number it was first queued with, whatever was run again.
+    """A study as samplers see it: each slot has the number it was first queued with, also where it was run again.
 
     TPE draws from a mixture of earlier trials in the order of their numbers. (Under Hyperband it
     reads them by itself.)

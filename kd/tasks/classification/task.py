@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,9 +11,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from kd.base.types import Content, MaskName, SplitName, TaskName, Term, UserError
-from kd.tasks.base import Batch, Collate, content_of, padded, token_fill
+from kd.base.judge import Figure
+from kd.base.task import Collate, Record
+from kd.base.types import (
+    Batch,
+    Content,
+    FormatName,
+    MaskName,
+    ObjectiveName,
+    SplitName,
+    Splits,
+    TaskName,
+    Term,
+    UserError,
+)
+from kd.models.tokens import content_of, padded, token_fill
 from kd.tasks.classification import scores
+from kd.tasks.classification.options import ClassificationOptions
 from kd.tasks.classification.spaces import SPACES
 
 if TYPE_CHECKING:
@@ -21,10 +35,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from kd.data.splits import Splits
 
 UNLABELLED = -100
-"""Stands for a label where there is none."""
+"""Label of a feature without a label."""
 
 
 @dataclass(frozen=True)
@@ -35,25 +48,30 @@ class Classification:
         text: column of the text.
         text_pair: column of the second text, or empty.
         label: column of the label.
-        labels: label names in the order of the model's logits; known after `fitted`.
+        max_length: longest input in tokens; longer ones are truncated.
+        labels: label names in the order of the model's logits; set by `fitted`.
     """
 
     text: str
     text_pair: str
     label: str
+    max_length: int = 128
     labels: tuple[str, ...] = ()
     name: ClassVar[TaskName] = "classification"
     directions: ClassVar[Mapping[str, bool]] = scores.DIRECTIONS
+    figures: ClassVar[tuple[Figure, ...]] = scores.FIGURES
     slices: ClassVar[tuple[str, ...]] = ("label", "words")
+    outcomes: ClassVar[tuple[str, ...]] = ("prediction", "loss")
+    wide: ClassVar[str] = scores.SCORE
     spaces: ClassVar[Mapping[str, Mapping[str, Any]]] = SPACES
+    objectives: ClassVar[tuple[ObjectiveName, ...]] = ClassificationOptions.objectives
+    per_token: ClassVar[bool] = False
+    formats: ClassVar[tuple[FormatName, ...]] = ("safetensors", "onnx", "onnx-int8")
 
     @classmethod
-    def from_columns(cls, columns: Mapping[str, str]) -> Classification:
-        """Make the task from the column options; UserError where two of them name one column."""
-        named = [column for column in columns.values() if column]
-        if len(set(named)) < len(named):
-            raise UserError(f"text_column, text_pair_column and label_column name one column twice: {', '.join(named)}")
-        return cls(columns["text_column"], columns["text_pair_column"], columns["label_column"])
+    def from_options(cls, options: ClassificationOptions) -> Classification:
+        """Make the task from its options."""
+        return cls(options.text_column, options.text_pair_column, options.label_column, options.max_length)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -65,11 +83,32 @@ class Classification:
         """The label column."""
         return self.label
 
+    @property
+    def balance(self) -> str:
+        """The label column."""
+        return self.label
+
+    def examples(self, splits: Splits) -> Splits:
+        """Every row is an example."""
+        return splits
+
+    @property
+    def content(self) -> tuple[str, ...]:
+        """The text columns and the label."""
+        return (*self.inputs, self.label)
+
+    def identity(self) -> Mapping[str, Any]:
+        """The input columns, the labels, and the length at which texts are truncated."""
+        return {
+            "task": {"task": self.name, "inputs": list(self.inputs), "labels": list(self.labels)},
+            "max_length": self.max_length,
+        }
+
     def fitted(self, splits: Splits) -> Classification:
         """Learn the label names from train.
 
         Raises:
-            UserError: fewer than two classes, labels that look like no classes, or a label that train has not.
+            UserError: fewer than two classes, values that do not look like classes, or a label that is not in train.
         """
         from datasets import ClassLabel
 
@@ -81,22 +120,42 @@ class Classification:
             raise UserError(
                 f"label_column={self.label!r}: train has one class only ({distinct[0]!r}); give data with at least two"
             )
-        if not self.labels and len(distinct) > max(20, len(seen) / 2):  # of what is known, a few rows may be used
+        if not self.labels and len(distinct) > max(20, len(seen) / 2):  # with known labels, a few rows may be used
             raise UserError(
                 f"label_column={self.label!r}: {len(distinct)} different values in {len(seen)} training rows are not "
-                f"classes (such as {distinct[0]!r}); name the column that holds the label"
+                f"classes (such as {distinct[0]!r}); give the name of the label's column"
             )
         names: tuple[SplitName, ...] = ("validation", "test")
         for name in names:
             if unseen := sorted(set(_label_names(getattr(splits, name), self.label)) - set(distinct)):
                 raise UserError(
-                    f"label_column={self.label!r}: {name} has labels that train has not: {_listed(unseen)}; "
+                    f"label_column={self.label!r}: {name} has labels that train lacks: {_listed(unseen)}; "
                     f"train has {_listed(distinct)}"
                 )
         return replace(self, labels=declared or tuple(distinct))
 
-    def load_model(self, folder: Path, option: str, *, finished: bool) -> PreTrainedModel:
-        """Load weights with a head of this task's labels; see `Task.load_model`."""
+    def load(self, folder: Path, option: str, *, finished: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Load weights with a head of this task's labels, and their tokenizer."""
+        from kd.models.load import load_tokenizer
+
+        model = self._model(folder, option, finished)
+        tokenizer = load_tokenizer(folder, option)
+        self.require_fit(model, tokenizer, option)
+        return model, tokenizer
+
+    def require_fit(self, model: PreTrainedModel, processor: PreTrainedTokenizerBase, option: str) -> None:
+        """Make the two agree on the padding token; the model must have positions for `max_length` tokens."""
+        from kd.models.load import fit_together
+
+        fit_together(model, processor, option, self.max_length)
+
+    def processor_digest(self, processor: PreTrainedTokenizerBase) -> str:
+        """Return a digest of everything that the tokenizer would save."""
+        from kd.models.load import tokenizer_digest
+
+        return tokenizer_digest(processor)
+
+    def _model(self, folder: Path, option: str, finished: bool) -> PreTrainedModel:
         import torch
         from safetensors import SafetensorError
         from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -137,61 +196,71 @@ class Classification:
         result: PreTrainedModel = model
         return result
 
-    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
-        """Tokenise, truncated to `max_length` tokens; labels become indices, and -100 where there is none."""
+    def encode(self, examples: Dataset, processor: PreTrainedTokenizerBase) -> Dataset:
+        """Tokenise, truncated to `max_length` tokens; labels become indices, and a missing label -100."""
         from datasets import Dataset
 
-        encoded = dict(tokenizer(*self._texts(rows), truncation=True, max_length=max_length))
+        encoded = dict(processor(*self._texts(examples), truncation=True, max_length=self.max_length))
         index = {label: i for i, label in enumerate(self.labels)}
-        encoded["labels"] = [UNLABELLED if name is None else index[name] for name in _names(rows, self.label)]
-        encoded["row"] = list(range(len(rows)))
+        encoded["labels"] = [UNLABELLED if name is None else index[name] for name in _names(examples, self.label)]
+        encoded["example"] = list(range(len(examples)))
         encoded["length"] = [len(ids) for ids in encoded["input_ids"]]
         return Dataset.from_dict(encoded)
 
-    def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
+    def collate(self, processor: PreTrainedTokenizerBase) -> Collate:
         """Pad to the longest of the batch."""
-        return partial(padded, fill=token_fill(tokenizer), left=tokenizer.padding_side == "left")
+        left = processor.padding_side == "left"
+        return partial(padded, fill=token_fill(processor), left=left, truth=("labels",))
 
     def masks(self, batch: Batch) -> Mapping[MaskName, torch.Tensor]:
         """`target` and `positions` are `(batch,)`, `tokens` is `(batch, length)`. Label -100 means unlabelled."""
-        labelled = batch["labels"] != UNLABELLED
+        labelled = batch.truth["labels"] != UNLABELLED
         return {
             "target": labelled,
             "positions": labelled.new_ones(labelled.shape),
-            "tokens": batch["attention_mask"].bool(),
+            "tokens": batch.inputs["attention_mask"].bool(),
         }
 
-    def loss(self, outputs: Any, batch: Batch) -> Term:
-        """Cross-entropy in nats of logits `(batch, classes)`, summed over labelled rows."""
+    def outputs(self, raw: Any, batch: Batch) -> Mapping[str, torch.Tensor]:
+        """`logits`, `(batch, classes)`: each feature is one position."""
+        return {"logits": raw.logits}
+
+    def loss(self, raw: Any, batch: Batch) -> Term:
+        """Cross-entropy in nats of logits `(batch, classes)`, summed over labelled features."""
         import torch.nn.functional as F
 
-        labels = batch["labels"]
-        total = F.cross_entropy(outputs.logits.float(), labels, reduction="sum", ignore_index=UNLABELLED)
+        labels = batch.truth["labels"]
+        total = F.cross_entropy(raw.logits.float(), labels, reduction="sum", ignore_index=UNLABELLED)
         return total, (labels != UNLABELLED).sum()
 
-    def content(self, batch: Batch, tokenizer: PreTrainedTokenizerBase) -> Content:
-        """All tokens but special ones."""
-        return content_of(batch, tokenizer)
+    def answer(self, model: Any, batch: Batch) -> list[Record]:
+        """`logits`, `(classes,)`, of one forward."""
+        return [{"logits": row} for row in model(**batch.inputs).logits.float().cpu().numpy()]
 
-    def decided(self, outputs: Any) -> torch.Tensor:
+    def explained(self, batch: Batch, processor: PreTrainedTokenizerBase) -> Content:
+        """All tokens but special ones."""
+        return content_of(batch, processor)
+
+    def decided(self, raw: Any) -> torch.Tensor:
         """The most probable class."""
-        decided: torch.Tensor = outputs.logits.argmax(dim=-1)
+        decided: torch.Tensor = raw.logits.argmax(dim=-1)
         return decided
 
-    def evidence(self, outputs: Any, decided: torch.Tensor) -> torch.Tensor:
-        """Log-probability in nats of the class: unlike a logit, it tells nothing that all classes have in common."""
-        known: torch.Tensor = outputs.logits.float().log_softmax(dim=-1)
+    def evidence(self, raw: Any, decided: torch.Tensor) -> torch.Tensor:
+        """Log-probability in nats of the class: unlike a logit, it leaves out what all classes have in common."""
+        known: torch.Tensor = raw.logits.float().log_softmax(dim=-1)
         return known.gather(-1, decided.unsqueeze(-1)).squeeze(-1)
 
-    def trusted(self, logits: np.ndarray, confidence: float, balanced: bool, seed: int) -> np.ndarray:
-        """By the probability of the most probable class, and as many rows of each class that is predicted."""
-        return scores.trusted(scores.softmax(logits), confidence, balanced, seed)
+    def trusted(self, outputs: Mapping[str, np.ndarray], confidence: float, balanced: bool, seed: int) -> np.ndarray:
+        """Choose by the probability of the most probable class; balanced, equally many of each predicted class."""
+        return scores.trusted(scores.softmax(outputs["logits"]), confidence, balanced, seed)
 
-    def predictions(self, rows: Dataset, logits: np.ndarray) -> pd.DataFrame:
+    def predictions(self, examples: Dataset, records: Sequence[Sequence[Record]]) -> pd.DataFrame:
         """One line an example; `score:<label>` are softmax probabilities, `words` is for slices."""
-        truth = _label_names(rows, self.label)
-        words = [sum(len(text.split()) for text in texts) for texts in zip(*self._texts(rows), strict=True)]
-        return scores.frame(rows, truth, self.labels, scores.softmax(logits)).assign(words=words)
+        logits = np.stack([own["logits"] for (own,) in records])
+        truth = _label_names(examples, self.label)
+        words = [sum(len(text.split()) for text in texts) for texts in zip(*self._texts(examples), strict=True)]
+        return scores.frame(examples, truth, self.labels, scores.softmax(logits)).assign(words=words)
 
     @staticmethod
     def quality(predictions: pd.DataFrame) -> dict[str, float]:
@@ -199,18 +268,13 @@ class Classification:
         return scores.quality(predictions)
 
     @staticmethod
-    def calibration(predictions: pd.DataFrame) -> dict[str, float]:
-        """`calibration/ece` and `calibration/brier`."""
-        return scores.calibration(predictions)
-
-    @staticmethod
-    def tempered(validation: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
-        """`calibration/temperature` and `calibration/ece_tempered`."""
-        return scores.tempered(validation, predictions)
+    def diagnostics(validation: pd.DataFrame | None, test: pd.DataFrame) -> dict[str, float]:
+        """`calibration/ece` and `calibration/brier`; with validation also `temperature` and `ece_tempered`."""
+        return scores.calibration(test) | ({} if validation is None else scores.tempered(validation, test))
 
     @staticmethod
     def churn(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
-        """`changed`, and of it `to right` and `to wrong`; the rest went from one wrong class to another."""
+        """`changed`, and of it `to right` and `to wrong`; the rest changed from one wrong class to another."""
         return scores.churn(before, after)
 
     @staticmethod
@@ -249,13 +313,13 @@ class Classification:
                 },
             )
 
-    def requests(self, rows: Dataset) -> pd.DataFrame:
+    def requests(self, examples: Dataset) -> pd.DataFrame:
         """One text column, or the two text columns under their names."""
-        return pd.DataFrame({column: list(map(str, rows[column][:])) for column in self.inputs})
+        return pd.DataFrame({column: list(map(str, examples[column][:])) for column in self.inputs})
 
-    def from_served(self, answers: pd.DataFrame) -> np.ndarray:
-        """Log-probabilities `(rows, classes)`: softmax gives the served probabilities back."""
-        return scores.log_probabilities(answers["probabilities"], self.labels)
+    def from_served(self, answers: pd.DataFrame) -> list[list[Record]]:
+        """Log-probabilities `(classes,)`: softmax gives the served probabilities back."""
+        return [[{"logits": row}] for row in scores.log_probabilities(answers["probabilities"], self.labels)]
 
     @property
     def served(self) -> Path:
@@ -263,14 +327,15 @@ class Classification:
         return Path(__file__).with_name("served.py")
 
     def serving(self) -> dict[str, Any]:
-        """The text columns' names, needed for pairs, and the labels."""
-        return {"task": self.name, "inputs": list(self.inputs), "labels": list(self.labels)}
+        """The text columns' names, needed for pairs, the labels, and the length at which texts are truncated."""
+        return {"task": self.name, "inputs": list(self.inputs), "labels": list(self.labels),
+                "max_length": self.max_length}  # fmt: skip
 
     def _joined(self, rows: Dataset) -> list[str]:
         return [" ".join(texts) for texts in zip(*self._texts(rows), strict=True)]
 
     def _texts(self, rows: Dataset) -> list[list[str]]:
-        """Return each input column, read at once: row by row takes twenty times as long."""
+        """Return each input column, read in one go: row by row takes twenty times as long."""
         return [list(map(str, rows[column][:])) for column in self.inputs]
 
 

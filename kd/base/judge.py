@@ -1,0 +1,135 @@
+"""What judges a task's predictions. Comparing and promoting use it alone, so that they need no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from kd.base.types import ObjectiveName
+
+FigureGroup = Literal["quality", "fidelity", "explanation", "cost"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A metric that a report shows beside the one that arms are compared by, as the mean over an arm's runs.
+
+    Attributes:
+        key: name of the metric; a task's begin with `fidelity/` or `calibration/`.
+        heading: of its column.
+        form: how a value is written, as in `format`; `count` is a mean of counts, without decimals where it is whole,
+            and `millions` are these.
+        group: the table it belongs to: beside the quality; fidelity and diagnostics; explanations; cost at inference.
+        higher_is_better: shown as an arrow; None shows none.
+        about: what a reader must know of it, in a few words below the table.
+    """
+
+    key: str
+    heading: str
+    form: str = ".3f"
+    group: FigureGroup = "fidelity"
+    higher_is_better: bool | None = None
+    about: str = ""
+
+    @property
+    def title(self) -> str:
+        """The heading, with an arrow to where it is better."""
+        return self.heading + {True: " ↑", False: " ↓", None: ""}[self.higher_is_better]
+
+    def write(self, value: float) -> str:
+        """Write a value."""
+        match self.form:
+            case "count":
+                return f"{value:,.1f}".removesuffix(".0")
+            case "millions":
+                return f"{value / 1e6:.1f}"
+            case form:
+                return format(value, form)
+
+
+class Judge(Protocol):
+    """Metrics, figures and tests of a task's predictions, of which there is one line an example.
+
+    Every task's predictions have the columns `example_id` and `group` (examples of one group depend on one another:
+    articles, patients); the methods know the others. Runs of one test digest have the same examples in the same order.
+    """
+
+    directions: ClassVar[Mapping[str, bool]]
+    """Each metric of `quality`, and whether higher is better. The first is the one selected on."""
+    figures: ClassVar[tuple[Figure, ...]]
+    """What reports show beside the quality; a gate on another figure does not apply to this task."""
+    slices: ClassVar[tuple[str, ...]]
+    """Columns of the predictions that are worth slicing by."""
+    outcomes: ClassVar[tuple[str, ...]]
+    """Columns of the predictions that nothing is sliced by, because they follow from the answers."""
+    wide: ClassVar[str]
+    """How the names of the columns begin that `fidelity` and `diagnostics` alone read, one a class, say.
+
+    They are most of a file, and a comparison leaves them out. Empty where there are none.
+    """
+    objectives: ClassVar[tuple[ObjectiveName, ...]]
+    """Ways of comparing a student with its teacher that this task can use; the first is the default."""
+    spaces: ClassVar[Mapping[str, Mapping[str, Any]]]
+    """What a search of hyper-parameters may range over, by name, in the form of the YAML file; `default` is one."""
+    per_token: ClassVar[bool]
+    """Whether outputs belong to tokens, so that student and teacher must read the same ones."""
+
+    @staticmethod
+    def quality(predictions: pd.DataFrame) -> dict[str, float]:
+        """Metrics of predictions against the truth, named as in `directions`."""
+        ...
+
+    @staticmethod
+    def diagnostics(validation: pd.DataFrame | None, test: pd.DataFrame) -> dict[str, float]:
+        """Figures `calibration/...` of the predictions on test; may be empty. What is fitted, is fitted on validation.
+
+        Args:
+            validation: predictions of the same model; None leaves out what must be fitted.
+            test: predictions.
+        """
+        ...
+
+    @staticmethod
+    def fidelity(student: pd.DataFrame, teacher: pd.DataFrame) -> dict[str, float]:
+        """Figures `fidelity/...`: how far the student does as its teacher does on the same examples."""
+        ...
+
+    @staticmethod
+    def churn(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
+        """Shares of all examples with another answer than before, and which way, in words; the first is all of them."""
+        ...
+
+    @staticmethod
+    def example_values(predictions: pd.DataFrame, metric: str) -> np.ndarray | None:
+        """Values `(examples,)` whose mean is the metric; None for a metric that is no such mean."""
+        ...
+
+    @staticmethod
+    def paired_test(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[str, float]:
+        """Name of the field's paired test over examples, and its two-sided p, for predictions of the same examples."""
+        ...
+
+
+CKA = Figure(
+    "fidelity/cka", "CKA", higher_is_better=True, about="CKA is of layers at the same depth, on validation rows"
+)
+ATTRIBUTION = (
+    "Integrated gradients of the input embeddings for what the teacher decides, over content tokens of validation "
+    "rows; random: the same student with random weights"
+)
+EXPLANATIONS = (
+    Figure("fidelity/attribution_pearson", "Pearson", ".3f", "explanation", True, ATTRIBUTION),
+    Figure("fidelity/attribution_pearson_floor", "Pearson, random", ".3f", "explanation"),
+    Figure("fidelity/attribution_top20", "top fifth", ".3f", "explanation", higher_is_better=True),
+    Figure("fidelity/attribution_top20_floor", "top fifth, random", ".3f", "explanation"),
+    Figure(
+        "fidelity/attribution_completeness_error", "completeness error", ".1%", "explanation", higher_is_better=False
+    ),
+    Figure("fidelity/attribution_examples", "examples", ".0f", "explanation"),
+)
+"""Figures of tasks whose models can be explained."""

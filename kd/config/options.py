@@ -1,0 +1,170 @@
+"""Options by name: listed with their types, read from text, looked up and changed, be they a command's or a task's."""
+
+import ast
+import inspect
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, replace
+from functools import cache
+from itertools import pairwise
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from kd.base.types import UserError
+from kd.config.base import Options, TaskOptions
+
+Kind = TypeVar("Kind", bound=Options)
+NESTED = "task_options"
+"""The one field that is no option itself: its fields are."""
+ABSENT = ("", "None")
+"""Texts that count as not given: that is how `mlflow run` passes an optional parameter."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option.
+
+    Attributes:
+        name: as in `--name`.
+        kind: its type: int, float, str, bool, a Literal, or one of them or None.
+        default: its value where it is not given; MISSING where it must be.
+        help: its meaning, unit and range.
+        heading: what `--help` groups it under.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    help: str
+    heading: str
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words it takes; empty where it is a number, a switch or free text."""
+        kinds = (self.kind, *get_args(self.kind))
+        return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
+
+    @property
+    def allowed(self) -> str:
+        """What it takes, in words."""
+        plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+        if self.words:
+            return f"one of {', '.join(self.words)}"
+        return next(plain[kind] for kind in (self.kind, *get_args(self.kind)) if kind in plain)
+
+    def read(self, text: str) -> Any:
+        """Return the value that a text means.
+
+        Raises:
+            UserError: it means none.
+        """
+        kind = next((kind for kind in (self.kind, *get_args(self.kind)) if kind in (int, float, bool)), str)
+        try:
+            if self.words:
+                return {word: word for word in self.words}[text]
+            if kind is bool:
+                return {"true": True, "false": False}[text.lower()]
+            value: int | float | str = kind(text)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError
+        except (KeyError, ValueError):
+            raise UserError(f"{self.name}={text!r} is not understood: give {self.allowed}") from None
+        return value
+
+
+def options_in(kind: type[Options], task: type[TaskOptions] = TaskOptions) -> Mapping[str, Option]:
+    """Return the options of an entry point by name, those of the task among them, in the order of their fields.
+
+    The default of `objective` is the task's first.
+    """
+    found: dict[str, Option] = {}
+    for one in _fields_of(kind):
+        found |= {each.name: each for each in (_fields_of(task) if one.name == NESTED else (one,))}
+    if NESTED in _names(kind) and (twice := {*_names(task)} & {*_names(kind)}):
+        raise TypeError(f"{task.__name__} and {kind.__name__} both have an option {min(twice)}")
+    if "task" in found:  # tasks may be registered while this runs: `parse` is given them
+        found["task"] = replace(found["task"], kind=str)
+    if "objective" in found:
+        found["objective"] = replace(found["objective"], default=task.objectives[0])
+    return found
+
+
+def _fields_of(kind: type[Options]) -> tuple[Option, ...]:
+    hints, found = get_type_hints(kind), []
+    for field in fields(kind):
+        bases = [base for base in kind.__mro__ if issubclass(base, Options)]
+        declaring = [base for base in bases if field.name in inspect.get_annotations(base)]
+        first, last = declaring[0], declaring[-1]  # the one says it anew, the other has introduced it
+        text = _texts(first.__module__).get(first.__name__, {}).get(field.name, "")
+        found.append(Option(field.name, hints[field.name], field.default, text, last.heading))
+    return tuple(found)
+
+
+@cache
+def _texts(module: str) -> dict[str, dict[str, str]]:
+    """Return the text below each field of the classes of a module, by class and field; empty without source."""
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+    except OSError:
+        return {}
+    found: dict[str, dict[str, str]] = {}
+    for kind in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+        for one, after in pairwise(kind.body):
+            if isinstance(one, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                found.setdefault(kind.name, {})[ast.unparse(one.target)] = " ".join(str(after.value.value).split())
+    return found
+
+
+def value_of(config: Options, name: str) -> Any:
+    """Return the value of an option; AttributeError where neither the entry point nor its task has it."""
+    nested = getattr(config, NESTED, None)
+    return getattr(config if name in _names(type(config)) else nested, name)
+
+
+def default_of(config: Options, name: str) -> Any:
+    """Return what an option would be had it not been given, by the task of these options."""
+    task: TaskOptions = getattr(config, NESTED, TaskOptions())
+    return options_in(type(config), type(task))[name].default
+
+
+def as_params(config: Options) -> dict[str, Any]:
+    """Return all options by name, the task's among them: what is logged."""
+    found: dict[str, Any] = {}
+    for name in _names(type(config)):
+        value = getattr(config, name)
+        found |= as_params(value) if name == NESTED else {name: value}
+    return found
+
+
+def narrowed(kind: type[Kind], config: Options, **changes: Any) -> Kind:
+    """Return the options that `kind` shares with `config`, with these changes; the task's may be among them."""
+    known = _names(kind)
+    values = {name: getattr(config, name) for name in known} | {name: changes[name] for name in changes.keys() & known}
+    if foreign := {name: value for name, value in changes.items() if name not in known}:
+        values[NESTED] = replace(values[NESTED], **foreign)
+    return kind(**values)
+
+
+def with_options(config: Kind, **changes: Any) -> Kind:
+    """Return options with these changes, each the entry point's or its task's."""
+    return narrowed(type(config), config, **changes)
+
+
+def options_from(kind: type[Kind], task: type[TaskOptions], texts: Mapping[str, str]) -> Kind:
+    """Make options of their texts by name: of a command line, or what a run has logged, an old one too.
+
+    What is absent, empty or `None` has its default; names that are no options are passed over.
+
+    Raises:
+        UserError: a text that is not understood, a value out of range, or an option that must be given and is not.
+    """
+    known = options_in(kind, task)
+    values = {name: known[name].read(text) for name, text in texts.items() if name in known and text not in ABSENT}
+    if missing := [name for name, option in known.items() if option.default is MISSING and name not in values]:
+        raise UserError(f"{missing[0]} is missing: give --{missing[0]}, or see --help")
+    own = {name: values.pop(name) for name in _names(task) if name in values}
+    return kind(**values, **({NESTED: task(**own)} if NESTED in _names(kind) else {}))
+
+
+def _names(kind: type[Options]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))

@@ -1,0 +1,41 @@
+"""Squared error: the student predicts the teacher's numbers."""
+
+from dataclasses import dataclass
+
+import torch
+
+from kd.base.types import OUTPUTS_ALONE, MaskName, Needs, StudentOutputs, TeacherOutputs, Term, TopLogProbs
+from kd.objectives.base import masked_sum, mean_term, paired
+
+
+def squared_error(student: torch.Tensor, teacher: torch.Tensor | TopLogProbs, mask: torch.Tensor) -> Term:
+    """Mean over the numbers of a position of the squared difference, at each valid position.
+
+    For models that predict numbers, as in regression (Chen et al. 2017, section 3.3,
+    https://proceedings.neurips.cc/paper/2017/hash/e1e32e235eee1f970470a3a6658dfdd5-Abstract.html) and forecasting.
+
+    Args:
+        student: `(positions, ...)`.
+        teacher: `(positions, ...)`; no gradient reaches it.
+        mask: `(positions,)`, true at valid positions.
+
+    Returns:
+        (sum over valid positions, their number), >= 0, and 0 where the two agree; computed in float32.
+    """
+    assert isinstance(teacher, torch.Tensor)  # TopLogProbs is a distribution, not numbers
+    masked = (~mask.bool()).reshape(*mask.shape, *[1] * (student.dim() - mask.dim()))
+    difference = (student.float() - teacher.detach().float()).masked_fill(masked, 0.0)
+    return masked_sum(difference.square().unsqueeze(-1).flatten(mask.dim()).mean(dim=-1), mask)
+
+
+@dataclass(frozen=True)
+class Mse:
+    """`mse`: squared error of the task's outputs."""
+
+    name: str = "mse"
+    mask: MaskName = "positions"
+    needs: Needs = OUTPUTS_ALONE
+
+    def __call__(self, student: StudentOutputs, teacher: TeacherOutputs, mask: torch.Tensor) -> Term:
+        """Compare each output `(positions, ...)`; see `squared_error`."""
+        return mean_term(squared_error(*each, mask) for each in paired(student, teacher))

@@ -1,0 +1,93 @@
+"""A finished teacher's outputs on the splits of a training: computed once, kept on disk, shared by every student."""
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import pandas as pd
+import torch
+from transformers import PreTrainedModel
+
+from kd.base.hashing import fingerprint
+from kd.base.home import home
+from kd.base.types import OUTPUTS, SplitName
+from kd.config import StudentConfig
+from kd.evaluation.predict import answers
+from kd.models.precision import autocast_dtype, resolve_precision
+from kd.run.data import Rows
+from kd.run.encode import FeaturesOf, encoder
+from kd.run.identity import teaching_code
+from kd.run.plan import Teacher
+from kd.teacher.run import TeacherPass
+from kd.teacher.signal import Caching, TeacherSignal, Wanted, teacher_signal
+from kd.teacher.tables import kept_table
+
+TOKENS_CPU, TOKENS_CUDA = 2048, 2**17
+"""Most tokens in a forward of the teacher, padding included. On a CPU more are slower: features pad one another, and
+layers outgrow the processor's cache. On a GPU it is halved until it fits."""
+BATCH = 64
+"""Features in a forward where the teacher answers."""
+
+
+@dataclass(frozen=True)
+class TeacherSignals:
+    """See `Signals`. Outputs for training have the training's precision; predictions are float32, as is served."""
+
+    config: StudentConfig
+    rows: Rows
+    teacher: Teacher
+
+    def train(self, contents: tuple[str, ...] = (OUTPUTS,)) -> TeacherSignal:
+        """Return the teacher's outputs over the training features, from disk or by running it over them once."""
+        precision = resolve_precision(self.config.precision)
+        features = self._features("train")
+
+        @cache
+        def reading() -> TeacherPass:
+            return TeacherPass(
+                self._model(),
+                features,
+                self.rows.task.collate(self.teacher.processor),
+                self.rows.task,
+                contents,
+                autocast=autocast_dtype(precision),
+                tokens=TOKENS_CUDA if torch.cuda.is_available() else TOKENS_CPU,
+            )
+
+        left = getattr(self.teacher.processor, "padding_side", "right") == "left"
+        about = {"teacher": self.teacher.located.uri, "data": self.config.dataset, "split": "train"}
+        wanted = Wanted(self._key("train", precision), len(features), contents, {**about, "precision": precision}, left)
+        return teacher_signal(wanted, reading, Caching(self.config.cache, self.config.cache_budget_gib))
+
+    def predictions(self, name: SplitName) -> pd.DataFrame:
+        """Return the teacher's predictions on a split, from disk or by running it once."""
+
+        def made() -> pd.DataFrame:
+            task = self.rows.task
+            collate = task.collate(self.teacher.processor)
+            found = answers(self._model(), self._features(name), collate, task.answer, BATCH)
+            return task.predictions(self.rows.split(name), found)
+
+        if self.config.cache == "off":
+            return made()
+        return kept_table(home() / "predictions", self._key(name, "fp32"), made)
+
+    @cached_property
+    def _features(self) -> FeaturesOf:
+        return encoder(self.config, self.rows, self.teacher.processor)
+
+    def _model(self) -> PreTrainedModel:
+        model: PreTrainedModel = self.teacher.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        return model
+
+    def _key(self, name: SplitName, precision: str) -> str:
+        task, processor = self.rows.task, self.teacher.processor
+        return fingerprint(
+            {
+                "teacher": self.teacher.located.digest,
+                "rows": self.rows.digest(name),
+                "task": fingerprint(task.identity()),
+                "processor": task.processor_digest(processor),
+                "precision": precision,
+                "code": teaching_code(task),
+            }
+        )

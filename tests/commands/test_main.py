@@ -1,0 +1,38 @@
+"""The teacher that a comparison trains may be trained otherwise than its students."""
+
+import pytest
+
+from kd.config import CascadeConfig, MainConfig, StudyConfig, TeacherConfig, narrowed
+from kd.run import teacher
+from kd.run.execute import Outcome, Where
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The options of each teacher that would be trained."""
+    found = []
+
+    def train(plan, options, where):
+        found.append(options)
+        return Outcome("run", "models:/t/1", reused=False)
+
+    monkeypatch.setattr(teacher, "plan", lambda config, rows: type("Plan", (), {"model": None})())
+    monkeypatch.setattr(teacher.student, "require_shape", lambda config, model: None)
+    monkeypatch.setattr(teacher, "train", train)
+    monkeypatch.setattr(teacher, "register", lambda outcome, options, rows: ("t", 1))
+    return found
+
+
+@pytest.mark.parametrize("kind", [MainConfig, StudyConfig, CascadeConfig])
+def test_its_own_epochs_and_learning_rate_are_the_teachers_and_never_the_students(kind, trained):
+    more = {"design": "d.yaml"} if kind is StudyConfig else {}
+    config = kind(epochs=7, learning_rate=3e-4, teacher_epochs=2, teacher_learning_rate=2e-5, **more)
+    assert teacher.finished(config, None, Where("kd")) == "models:/t/1"
+    assert trained == [narrowed(TeacherConfig, config, epochs=2, learning_rate=2e-5)]
+    assert (config.epochs, config.learning_rate) == (7, 3e-4)
+
+
+def test_left_out_they_are_the_students(trained):
+    config = MainConfig(epochs=7, learning_rate=3e-4)
+    teacher.finished(config, None, Where("kd"))
+    assert (trained[0].epochs, trained[0].learning_rate) == (7, 3e-4)
