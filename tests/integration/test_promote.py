@@ -178,7 +178,7 @@ def test_a_damaged_model_is_refused_before_the_alias_moves(project, compared, al
     done = promote(project, compared)
     weights.write_bytes(kept)
     assert done.code == 3
-    assert "cannot be loaded" in done.lines[-1]
+    assert "does not load" in done.lines[-1]
     assert "champion" not in aliases()
 
 
@@ -225,7 +225,7 @@ def test_a_version_whose_files_a_garbage_collection_would_take_is_not_promoted(p
     [
         ("alowed_drop: 0.1\n", "did you mean allowed_drop"),
         ("metric: 5\n", "metric=5"),
-        ("min_metric: 1" + 400 * "0" + "\n", "no number that can be asked"),
+        ("min_metric: 1" + 400 * "0" + "\n", "no number that a gate can take"),
         ("min_metric: 2020-99-99\n", "no YAML"),
         ("allowed_drop: much\n", "allowed_drop='much'"),
         ("allowed_drop: true\n", "allowed_drop=True"),
