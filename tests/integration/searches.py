@@ -1,6 +1,7 @@
 """Searches as a test sees them: their trials in Optuna, their runs in MLflow, and the processes at work on them."""
 
 import time
+from functools import cache
 
 import optuna
 import psutil
@@ -20,10 +21,16 @@ def words(project: Project, study: str, space: str, *more: str) -> tuple[str, ..
     return (*data, "--space", str(path), "--study_name", study, "--storage", project.storage, "--top_k", "1", *more)
 
 
+@cache
+def _database(uri: str) -> optuna.storages.RDBStorage:
+    """One storage for all looks at it: each has connections of its own, and a server has few."""
+    return optuna.storages.RDBStorage(uri)
+
+
 def study_of(project: Project, name: str) -> optuna.Study:
     """Open a study of the searches."""
     if "://" in project.storage:
-        return optuna.load_study(study_name=name, storage=project.storage)
+        return optuna.load_study(study_name=name, storage=_database(project.storage))
     opened = optuna.storages.JournalStorage(JournalFileBackend(project.storage))
     return optuna.load_study(study_name=name, storage=opened)
 

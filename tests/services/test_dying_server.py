@@ -97,7 +97,7 @@ def test_promote_leaves_the_alias_where_it_was_and_the_same_command_moves_it_lat
 
 def test_a_training_goes_on_from_its_checkpoint_in_the_same_run_when_the_server_is_back(project, server):
     folder = project.folder / "home" / "checkpoints"
-    words = training(project, "--seed", "7", "--epochs", "6")
+    words = training(project, "--seed", "7", "--epochs", "6", "--checkpoint_every_s", "0")
 
     def after_a_checkpoint(verb: str, where: str) -> bool:
         return "log-batch" in where and any(folder.glob("*/checkpoint-*/trainer_state.json"))
