@@ -96,8 +96,8 @@ class Splits:
 class Features(Protocol):
     """What a model is fed, one feature after the other; an example may have several.
 
-    Columns `feature` (its own number), `example` (the number of its example) and `length` (what a forward costs, such
-    as tokens) stand beside the model's inputs and the truth.
+    Its columns are the model's inputs, the truth, `feature` (its own number), `example` (the number of its example) and
+    `length` (what a forward pass costs, such as its number of tokens).
     """
 
     def __len__(self) -> int: ...  # noqa: D105

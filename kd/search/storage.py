@@ -215,10 +215,10 @@ def _brief(value: Any) -> str:
 
 
 def existing(storage: BaseStorage, names: Sequence[str]) -> list[Trial]:
-    """Return the complete trials, best first, of the first of these studies that is there.
+    """Return the complete trials, best first, of the first of these studies that exists.
 
     Raises:
-        UserError: there is none of them.
+        UserError: none of these studies exists.
     """
     known = optuna.get_all_study_names(storage)
     for name in names:
