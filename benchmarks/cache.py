@@ -31,7 +31,7 @@ from kd.objectives.soft import soft_kl
 from kd.run.signals import TOKENS_CPU
 from kd.tasks.classification.task import Classification
 from kd.teacher.run import TeacherPass
-from kd.teacher.signal import Caching, TeacherSignal, Wanted, teacher_signal
+from kd.teacher.signal import TeacherSignal, Wanted, teacher_signal
 from kd.training.sampler import LengthGroups
 
 WRITING, READING = "Teacher cache: writing", "Teacher cache: reading"
@@ -117,7 +117,7 @@ def bare(teacher: TeacherPass, batches: list[np.ndarray]) -> list[torch.Tensor]:
 
 def cached(teacher: TeacherPass, key: str) -> TeacherSignal:
     """Fill a cache, or open the one that is there."""
-    return teacher_signal(Wanted(key, len(teacher.lengths), teacher.contents), lambda: teacher, Caching("on"))
+    return teacher_signal(Wanted(key, len(teacher.lengths), teacher.contents), lambda: teacher, "on")
 
 
 def read(settings: Settings, contents: tuple[str, ...], precision: PrecisionName) -> Told:

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -63,9 +63,23 @@ def write(folder: Path, label: str, suffix: str, fill: Callable[[Path], object])
     return target
 
 
+def keep(folder: Path, label: str, suffix: str, fill: Callable[[Path], object], what: str) -> None:
+    """Write a kept file where that can be, by one process at a time; else warn that `what` is not kept."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder.with_suffix(".lock")):
+            write(folder, label, suffix, fill)
+    except (OSError, NotImplementedError) as error:
+        warn_once(f"{what} are not kept in {folder} ({getattr(error, 'strerror', None) or error})")
+
+
 def find(folder: Path, label: str, suffix: str) -> Path | None:
-    """Return the whole file of a label, if there is one; every byte of it is read."""
-    return next(filter(is_whole, _of_label(folder, label, suffix)), None)
+    """Return the whole file of a label, if there is one, and mark it as used now; every byte of it is read."""
+    found = next(filter(is_whole, _of_label(folder, label, suffix)), None)
+    if found is not None:
+        with suppress(OSError):
+            os.utime(found)  # for people and `cache`: last used
+    return found
 
 
 def _of_label(folder: Path, label: str, suffix: str) -> list[Path]:

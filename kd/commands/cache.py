@@ -1,4 +1,4 @@
-"""Show, check or remove teachers' outputs and encoded features that are kept on this machine."""
+"""Show, check or remove teachers' outputs and predictions and encoded features that are kept on this machine."""
 
 import time
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def run(config: CacheConfig) -> None:
     """List, verify or prune."""
     found = entries(files.is_whole if config.action == "verify" else shard.looks_whole)
     if not found:
-        say(f"No teacher's outputs and no encoded features are kept in {home()}.")
+        say(f"No teacher's outputs or predictions and no encoded features are kept in {home()}.")
         return
     if config.action == "prune":
         _prune(to_prune(found, time.time(), config.older_than_days, config.keep_gib), found)
@@ -67,9 +67,9 @@ def _prune(chosen: Sequence[Entry], found: Sequence[Entry]) -> None:
             prune(entry)
             removed.append(entry)
         except Timeout:
-            say(f"Kept, because it is being written: {entry.folder}")
+            say(f"Kept, because it is being written: {entry.path}")
         except OSError as error:
-            say(f"Kept, because it cannot be removed: {entry.folder} ({error.strerror or error})")
+            say(f"Kept, because it cannot be removed: {entry.path} ({error.strerror or error})")
     say(f"Removed {len(removed)} of {len(found)}, {_mib(removed)} MiB")
     damaged = [entry for entry in found if entry not in removed and entry.state != WHOLE]
     if damaged:

@@ -8,7 +8,7 @@ from kd.config.base import Options, require
 
 @dataclass(frozen=True, kw_only=True)
 class CacheConfig(Options):
-    """Show, check or remove what is kept of teachers' outputs and encoded features, below KD_HOME."""
+    """Show, check or remove what is kept of teachers' outputs and predictions and encoded features, below KD_HOME."""
 
     action: CacheActionName = "list"
     """list shows a table, verify reads every byte first, prune removes what the options below name."""

@@ -6,9 +6,7 @@ the rows depend on, so another key is another file.
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,23 +110,17 @@ def encoded(
     key = fingerprint(parts)
     folder = home() / "encoded"
     try:
-        path = _found(folder, key)
+        path = files.find(folder, key, SUFFIX)
         if path is None:
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder / f"{key}.lock"):
-                path = _found(folder, key) or _written(folder, key, _chunks(rows, encode), about)
+                path = files.find(folder, key, SUFFIX) or _written(folder, key, _chunks(rows, encode), about)
         return ArrowRows(pa.ipc.open_stream(pa.memory_map(str(path))).read_all())
     except (OSError, NotImplementedError) as error:
         warn_once(f"encoded features are not kept in {folder} ({error}): they are in memory")
     sink = pa.BufferOutputStream()
     _stream(sink, _chunks(rows, encode), about)
     return ArrowRows(pa.ipc.open_stream(sink.getvalue()).read_all())
-
-
-def kept() -> list[Path]:
-    """Return all files of encoded features on this machine, also what a killed writer left; that has another suffix."""
-    folder = home() / "encoded"
-    return sorted([*folder.glob(f"*{SUFFIX}"), *folder.glob(".*")])
 
 
 def about_of(path: Path) -> dict[str, str]:
@@ -148,14 +140,6 @@ def remove(path: Path) -> None:
     with locked(lock, wait=False):
         path.unlink(missing_ok=True)
         lock.unlink(missing_ok=True)
-
-
-def _found(folder: Path, key: str) -> Path | None:
-    path = files.find(folder, key, SUFFIX)
-    if path is not None:
-        with suppress(OSError):
-            os.utime(path)  # for people: last used
-    return path
 
 
 def _written(folder: Path, key: str, chunks: Iterator[pa.Table], about: Mapping[str, str]) -> Path:

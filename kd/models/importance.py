@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,22 +100,10 @@ def remembered(parts: Mapping[str, str], measured: Callable[[], Importance]) -> 
         measured: measures it.
     """
     key, folder = fingerprint(parts), home() / "importance"
-    if (kept := _read(files.find(folder, key, SUFFIX))) is not None:
-        return kept
+    if (path := files.find(folder, key, SUFFIX)) is not None:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return Importance(kept["rows"], kept["loss"], tuple(kept["without"]))
     found = measured()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with files.locked(folder.with_suffix(".lock")):
-            text = json.dumps(asdict(found))
-            files.write(folder, key, SUFFIX, lambda path: path.write_text(text, encoding="utf-8"))
-    except (OSError, NotImplementedError) as error:
-        files.warn_once(f"the layers' importance is not kept in {folder} ({error})")
+    text = json.dumps(asdict(found))
+    files.keep(folder, key, SUFFIX, lambda path: path.write_text(text, encoding="utf-8"), "the importances of layers")
     return found
-
-
-def _read(path: Path | None) -> Importance | None:
-    """Return the importance in a file, if there is one."""
-    if path is None:
-        return None
-    kept = json.loads(path.read_text(encoding="utf-8"))
-    return Importance(kept["rows"], kept["loss"], tuple(kept["without"]))

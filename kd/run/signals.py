@@ -18,7 +18,7 @@ from kd.run.encode import FeaturesOf, encoder
 from kd.run.identity import teaching_code
 from kd.run.plan import Teacher
 from kd.teacher.run import TeacherPass
-from kd.teacher.signal import Caching, TeacherSignal, Wanted, teacher_signal
+from kd.teacher.signal import TeacherSignal, Wanted, teacher_signal
 from kd.teacher.tables import kept_table
 
 TOKENS_CPU, TOKENS_CUDA = 2048, 2**17
@@ -54,9 +54,9 @@ class TeacherSignals:
             )
 
         left = getattr(self.teacher.processor, "padding_side", "right") == "left"
-        about = {"teacher": self.teacher.located.uri, "data": self.config.dataset, "split": "train"}
-        wanted = Wanted(self._key("train", precision), len(features), contents, {**about, "precision": precision}, left)
-        return teacher_signal(wanted, reading, Caching(self.config.cache, self.config.cache_budget_gib))
+        about = self._about("train", precision)
+        wanted = Wanted(self._key("train", precision), len(features), contents, about, left)
+        return teacher_signal(wanted, reading, self.config.cache, self.config.cache_budget_gib)
 
     def predictions(self, name: SplitName) -> pd.DataFrame:
         """Return the teacher's predictions on a split, from disk or by running it once."""
@@ -69,7 +69,7 @@ class TeacherSignals:
 
         if self.config.cache == "off":
             return made()
-        return kept_table(home() / "predictions", self._key(name, "fp32"), made)
+        return kept_table(home() / "predictions", self._key(name, "fp32"), made, self._about(name, "fp32"))
 
     @cached_property
     def _features(self) -> FeaturesOf:
@@ -78,6 +78,10 @@ class TeacherSignals:
     def _model(self) -> PreTrainedModel:
         model: PreTrainedModel = self.teacher.model.to("cuda" if torch.cuda.is_available() else "cpu")
         return model
+
+    def _about(self, name: SplitName, precision: str) -> dict[str, str]:
+        uri, data = self.teacher.located.uri, self.config.dataset
+        return {"teacher": uri, "data": data, "split": name, "precision": precision}
 
     def _key(self, name: SplitName, precision: str) -> str:
         task, processor = self.rows.task, self.teacher.processor

@@ -1,15 +1,16 @@
 """One pass of a teacher over features: its outputs for each, independent of the others in its batch."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from kd.base.types import OUTPUTS, Batch, Features, LayerKind, MaskName, TopLogProbs
+from kd.base.task import Collate, Task
+from kd.base.types import OUTPUTS, Batch, Features, LayerKind, TopLogProbs
 from kd.models.activations import EAGER, look_into
 
 PADDED_AXES: Mapping[LayerKind, tuple[int, ...]] = {"hidden": (0,), "attention": (1, 2), "relation": (1,)}
@@ -39,14 +40,6 @@ def top_log_probs(logits: torch.Tensor, k: int) -> TopLogProbs:
     return TopLogProbs(values, indices, torch.stack(sums, dim=-1).log().clamp(min=-1e4))
 
 
-class Compared(Protocol):
-    """The part of a task that a pass needs; see `kd.base.task.Task`."""
-
-    def masks(self, batch: Batch) -> Mapping[MaskName, torch.Tensor]: ...  # noqa: D102
-
-    def outputs(self, raw: Any, batch: Batch) -> Mapping[str, torch.Tensor]: ...  # noqa: D102
-
-
 @dataclass
 class TeacherPass:
     """A teacher's outputs for given features, one by one without padding, without gradient and without dropout.
@@ -63,8 +56,8 @@ class TeacherPass:
 
     model: PreTrainedModel
     features: Features
-    collate: Callable[[list[dict[str, Any]]], Batch]
-    task: Compared
+    collate: Collate
+    task: Task
     contents: tuple[str, ...] = (OUTPUTS,)
     autocast: torch.dtype | None = None
     tokens: int = 8192

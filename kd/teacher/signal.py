@@ -21,7 +21,8 @@ from kd.base.hashing import fingerprint
 from kd.base.home import home
 from kd.base.types import OUTPUTS, CacheName, LayerContent, LayerKind, TeacherOutputs, TopLogProbs, UserError
 from kd.teacher.cache.index import Index, Teacher, plan, read_index, write_index
-from kd.teacher.cache.reader import Piece, Reader
+from kd.teacher.cache.reader import Reader
+from kd.teacher.cache.shard import Piece
 from kd.teacher.cache.writer import clear, fill, planning, shard_files, size_of
 
 GIB = 2**30
@@ -48,34 +49,21 @@ class Wanted:
     left: bool = False
 
 
-@dataclass(frozen=True)
-class Caching:
-    """Whether outputs are kept on disk (`auto`: within the budget; `off`: neither written nor read), and the budget."""
-
-    mode: CacheName = "auto"
-    budget_gib: float = float("inf")
-
-
+@dataclass
 class TeacherSignal:
     """The teacher's outputs for any features of one data set: from disk, or by running it on them.
 
     Attributes:
+        wanted: which outputs.
+        teacher: loads the teacher.
+        reader: of the cache; None where the teacher runs on every batch.
         computed: number of features that the teacher ran over to fill the cache; 0 where it was complete.
     """
 
-    def __init__(
-        self, wanted: Wanted, teacher: Callable[[], Teacher], reader: Reader | None, computed: int = 0
-    ) -> None:
-        """Read from `reader`; without one, run `teacher`."""
-        self.computed = computed
-        self._wanted = wanted
-        self._teacher = teacher
-        self._reader = reader
-
-    @property
-    def cached(self) -> bool:
-        """Whether outputs come from disk."""
-        return self._reader is not None
+    wanted: Wanted
+    teacher: Callable[[], Teacher]
+    reader: Reader | None = None
+    computed: int = 0
 
     def __call__(self, features: np.ndarray, device: torch.device | None = None) -> TeacherOutputs:
         """Return the teacher's outputs for the features at these positions `(batch,)`, on `device` or on the CPU."""
@@ -85,7 +73,7 @@ class TeacherSignal:
             if (content := LayerContent.parse(name)) is None:
                 parts[name.removeprefix(f"{OUTPUTS}.")] = _in_a_row(pieces).to(device or "cpu")
             else:
-                layers[content.kind][content.layer] = _padded(pieces, self._wanted.left).to(device or "cpu")
+                layers[content.kind][content.layer] = _padded(pieces, self.wanted.left).to(device or "cpu")
         return TeacherOutputs(_named_outputs(parts), **layers)
 
     def all_outputs(self) -> Mapping[str, np.ndarray]:
@@ -94,7 +82,7 @@ class TeacherSignal:
         Raises:
             UserError: only the most probable of many options are known.
         """
-        found = self(np.arange(self._wanted.features)).outputs
+        found = self(np.arange(self.wanted.features)).outputs
         if any(isinstance(values, TopLogProbs) for values in found.values()):
             raise UserError(
                 "the teacher's answer has too many options to keep them all, and transfer_confidence and "
@@ -103,32 +91,32 @@ class TeacherSignal:
         return {name: values.numpy() for name, values in found.items() if isinstance(values, torch.Tensor)}
 
     def _pieces(self, features: np.ndarray) -> dict[str, list[Piece]]:
-        if self._reader is not None:
+        if self.reader is not None:
             try:
-                return self._reader.read(features)
+                return self.reader.read(features)
             except OSError as error:
                 warn_once(
-                    f"teacher cache {self._wanted.key} is gone ({error.strerror}): the teacher runs on every batch"
+                    f"teacher cache {self.wanted.key} is gone ({error.strerror}): the teacher runs on every batch"
                 )
-                self._reader = None
+                self.reader = None
         found: dict[str, list[Piece]] = {}
-        for part in self._teacher()(features):
+        for part in self.teacher()(features):
             for name, each in part.items():
                 pieces = found.setdefault(name, [])
-                pieces += [Piece(slice(at, at + 1), one[None]) for at, one in enumerate(each, start=len(pieces))]
+                for at, one in enumerate(each, start=len(pieces)):
+                    pieces.append(Piece(slice(at, at + 1), (one.float() if one.is_floating_point() else one)[None]))
         return found
 
 
 def _named_outputs(parts: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor | TopLogProbs]:
     """Combine the parts of a distribution over many options: `NAME.values`, `.indices`, `.tail`."""
     found: dict[str, torch.Tensor | TopLogProbs] = {}
-    for name in parts:
-        plain, _, field_name = name.rpartition(".")
-        if not plain:
-            found[name] = parts[name]
-        elif field_name == "values":
-            indices, tail = parts[f"{plain}.indices"].long(), parts[f"{plain}.tail"]
-            found[plain] = TopLogProbs(parts[name], indices, tail)
+    for name, values in parts.items():
+        plain = name.removesuffix(".values")
+        if plain != name:
+            found[plain] = TopLogProbs(values, parts[f"{plain}.indices"].long(), parts[f"{plain}.tail"])
+        elif "." not in name:
+            found[name] = values
     return found
 
 
@@ -139,14 +127,10 @@ def _in_a_row(pieces: Sequence[Piece]) -> torch.Tensor:
     for piece in pieces:
         counts[piece.places] = piece.values.shape[1]
     starts = counts.cumsum(0) - counts
-    whole = torch.float32 if first.is_floating_point() else first.dtype
-    result = torch.empty((int(counts.sum()), *first.shape[2:]), dtype=whole, device=first.device)
+    result = torch.empty((int(counts.sum()), *first.shape[2:]), dtype=first.dtype, device=first.device)
     for piece in pieces:
-        values = piece.values.to(whole)
-        if piece.scales is not None:
-            values = values * piece.scales.view(-1, *[1] * (values.dim() - 1))
-        places = starts[piece.places].unsqueeze(1) + torch.arange(values.shape[1])
-        result[places.reshape(-1)] = values.reshape(-1, *values.shape[2:])
+        places = starts[piece.places].unsqueeze(1) + torch.arange(piece.values.shape[1])
+        result[places.reshape(-1)] = piece.values.reshape(-1, *first.shape[2:])
     return result
 
 
@@ -155,44 +139,38 @@ def _padded(pieces: Sequence[Piece], left: bool) -> torch.Tensor:
     first = pieces[0].values
     shapes = {piece.values.shape[1:] for piece in pieces}
     size = tuple(map(max, zip(*shapes, strict=True)))
-    count = sum(len(piece.values) for piece in pieces)
-    whole = torch.float32 if first.is_floating_point() else first.dtype
     made = torch.zeros if len(shapes) > 1 else torch.empty
-    result = made((count, *size), dtype=whole, device=first.device)
-    scales = torch.ones(count)
+    result = made((sum(len(piece.values) for piece in pieces), *size), dtype=first.dtype, device=first.device)
     for piece in pieces:
         ends = zip(piece.values.shape[1:], size, strict=True)
         spans = [slice(full - own, None) if left else slice(own) for own, full in ends]
-        values = piece.values if isinstance(piece.places, slice) else piece.values.to(whole)
-        result[(piece.places, *spans)] = values
-        if piece.scales is not None:
-            scales[piece.places] = piece.scales
-    if any(piece.scales is not None for piece in pieces):
-        result *= scales.view(-1, *[1] * len(size))
+        result[(piece.places, *spans)] = piece.values
     return result
 
 
-def teacher_signal(wanted: Wanted, teacher: Callable[[], Teacher], caching: Caching | None = None) -> TeacherSignal:
+def teacher_signal(
+    wanted: Wanted, teacher: Callable[[], Teacher], mode: CacheName = "auto", budget_gib: float = float("inf")
+) -> TeacherSignal:
     """Open the teacher's outputs; those that are not on disk are first computed and kept, where that is possible.
 
     Args:
         wanted: which outputs.
         teacher: loads the teacher; not called where all outputs are on disk.
-        caching: see `Caching`.
+        mode: `off` neither reads nor writes them, `auto` keeps them within the budget, `on` at any size.
+        budget_gib: most GiB on disk.
     """
-    caching = caching or Caching()
-    if caching.mode == "off":
+    if mode == "off":
         warn_once("cache=off: the teacher runs on every batch")
-        return TeacherSignal(wanted, teacher, None)
+        return TeacherSignal(wanted, teacher)
     if (reader := _whole(wanted)) is not None:
         return TeacherSignal(wanted, teacher, reader)
     folder = folder_of(wanted)
+    budget_gib = budget_gib if mode == "auto" else float("inf")
     try:
-        reader, computed = _written(folder, wanted, teacher, caching)
-        return TeacherSignal(wanted, teacher, reader, computed)
+        return TeacherSignal(wanted, teacher, *_written(folder, wanted, teacher, budget_gib))
     except (OSError, NotImplementedError) as error:
         warn_once(f"teacher cache not written to {folder} ({error}): the teacher runs on every batch")
-    return TeacherSignal(wanted, teacher, None)
+    return TeacherSignal(wanted, teacher)
 
 
 def folder_of(wanted: Wanted) -> Path:
@@ -201,64 +179,52 @@ def folder_of(wanted: Wanted) -> Path:
     return home() / "signals" / wanted.key / contents
 
 
-def key_of(folder: Path) -> str:
-    """Return the key that the shards in a folder must have."""
-    return f"{folder.parent.name}/{folder.name}"
-
-
 def _whole(wanted: Wanted) -> Reader | None:
     """Return a reader of these outputs, kept alone or with others of the same teacher and data, if all are whole."""
     own = folder_of(wanted)
     for folder in [own, *sorted({*own.parent.glob("*/")} - {own})]:
-        index = read_index(folder, key_of(folder))
+        index = read_index(folder)
         if index is None or len(index.places) != wanted.features:
             continue
         if not {*wanted.contents} <= {*index.about[CONTENTS].split(",")}:
             continue
-        whole, _ = shard_files(folder, key_of(folder), index)
+        whole, _ = shard_files(index)
         if len(whole) == index.shards:
             with suppress(OSError):
                 os.utime(folder)  # for people and `prune`: last used
-            return Reader(index, whole, names=tuple(name for name in index.half if _is_of(name, wanted.contents)))
+            of = {name: {name, name.partition(".")[0]} for name in index.half}  # `outputs.logits` is of `outputs`
+            return Reader(index, whole, [name for name in of if of[name] & {*wanted.contents}])
     return None
 
 
-def _is_of(name: str, contents: Sequence[str]) -> bool:
-    """Whether the stored tensor `name` belongs to one of `contents`: `outputs.logits.tail` belongs to `outputs`."""
-    return name in contents or (OUTPUTS in contents and name.startswith(f"{OUTPUTS}."))
-
-
 def _written(
-    folder: Path, wanted: Wanted, teacher: Callable[[], Teacher], caching: Caching
+    folder: Path, wanted: Wanted, teacher: Callable[[], Teacher], budget_gib: float
 ) -> tuple[Reader | None, int]:
     """Compute what is missing, and open it; also returns the number of features computed here. Raises OSError."""
-    key = key_of(folder)
     with locked(planning(folder)):
         if (reader := _whole(wanted)) is not None:  # another process has written it meanwhile
             return reader, 0
-        kept = read_index(folder, key)
-        if kept is not None and len(kept.places) != wanted.features:
-            kept = None
-        index = kept or plan(teacher(), {**wanted.about, CONTENTS: ",".join(wanted.contents)})
-        if not _fits(folder, index, caching):
+        index = read_index(folder)
+        if planned := index is None or len(index.places) != wanted.features:
+            index = plan(folder, teacher(), {**wanted.about, CONTENTS: ",".join(wanted.contents)})
+        if not _fits(index, budget_gib):
             return None, 0
-        if kept is None:
-            write_index(folder, key, index)
-        clear(folder, key, index)
+        if planned:
+            write_index(index)
+        clear(index)
     title = f"teacher on {wanted.about['split']}" if "split" in wanted.about else ""
-    computed = fill(folder, key, index, teacher(), title)
+    computed = fill(index, teacher(), title)
     if (reader := _whole(wanted)) is None:
         raise OSError("it is not whole: another process gave up, or the disk fails")
     return reader, computed
 
 
-def _fits(folder: Path, index: Index, caching: Caching) -> bool:
+def _fits(index: Index, budget_gib: float) -> bool:
     """Whether outputs are within the budget and the missing ones fit on the disk; warns if not."""
-    needed = index.size - size_of(folder)
-    budget = caching.budget_gib if caching.mode == "auto" else float("inf")
-    free = shutil.disk_usage(folder.parent).free
-    if index.size <= budget * GIB and needed <= free:
+    free = shutil.disk_usage(index.folder.parent).free
+    over = index.size > budget_gib * GIB
+    if not over and index.size - size_of(index.folder) <= free:
         return True
-    limit = f"cache_budget_gib={budget:g}" if index.size > budget * GIB else f"{free / GIB:.3g} GiB free"
+    limit = f"cache_budget_gib={budget_gib:g}" if over else f"{free / GIB:.3g} GiB free"
     warn_once(f"teacher cache of {index.size / GIB:.3g} GiB not written ({limit}): the teacher runs on every batch")
     return False

@@ -5,6 +5,7 @@ import os
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from datasets import Dataset
@@ -12,6 +13,7 @@ from filelock import FileLock
 
 from kd.base import files
 from kd.base.console import console
+from kd.base.files import write
 from kd.base.types import UserError
 from kd.commands import cache, read
 from kd.config import CacheConfig
@@ -20,7 +22,8 @@ from kd.teacher import signal as signals
 from kd.teacher.cache import index
 from kd.teacher.cache.inventory import Entry, to_prune
 from kd.teacher.run import top_log_probs
-from kd.teacher.signal import Caching, Wanted, teacher_signal
+from kd.teacher.signal import Wanted, teacher_signal
+from kd.teacher.tables import kept_table
 
 ROWS = 20
 DAY = 86_400
@@ -40,7 +43,7 @@ def kept(kd_home, monkeypatch):
     folders = {}
     for key, days in (("new", 1), ("middle", 5), ("old", 30)):
         wanted = Wanted(key, ROWS, about={"teacher": f"models:/{key}/1", "data": "d", "split": "train"})
-        teacher_signal(wanted, Teacher, Caching("on"))
+        teacher_signal(wanted, Teacher, "on")
         folders[key] = signals.folder_of(wanted)
         os.utime(folders[key], (time.time() - days * DAY - 60,) * 2)
     return folders
@@ -83,7 +86,7 @@ def test_looking_is_not_using(kept):
 
 
 def test_using_counts_as_using(kept):
-    teacher_signal(Wanted("old", ROWS), Teacher, Caching("on"))
+    teacher_signal(Wanted("old", ROWS), Teacher, "on")
     assert "today" in line_of(said(), "old")
 
 
@@ -144,7 +147,7 @@ def test_what_cannot_be_removed_is_said_and_the_rest_is_removed(kept, kd_home):
 def test_after_pruning_the_teacher_fills_the_cache_again(kept, caplog):
     said(action="prune", all=True)
     with caplog.at_level(logging.WARNING):
-        assert teacher_signal(Wanted("old", ROWS), Teacher, Caching("on")).computed == ROWS
+        assert teacher_signal(Wanted("old", ROWS), Teacher, "on").computed == ROWS
     assert not caplog.text
 
 
@@ -161,7 +164,7 @@ def test_what_is_not_kept_of_many_options_is_told(kd_home):
                 parts = {"values": top.values, "indices": top.indices, "tail": top.tail}
                 yield {f"outputs.logits.{name}": [part] for name, part in parts.items()}
 
-    signal = teacher_signal(Wanted("many", ROWS), Talker, Caching("on"))
+    signal = teacher_signal(Wanted("many", ROWS), Talker, "on")
     assert signal(np.array([0, 3])).outputs["logits"].indices.shape == (4, 80)
     with console.capture() as captured:
         console.print(cache.table(cache.entries(files.is_whole), time.time()), width=300)
@@ -186,6 +189,37 @@ def test_encoded_rows_are_shown_checked_and_pruned_too(kept, kd_home):
     assert "Removed 1 of 6" in said(action="prune", older_than_days=10)  # a teacher's
     assert "Removed 5 of 5" in said(action="prune", all=True)
     assert not list(folder.iterdir())
+
+
+def test_predictions_are_shown_checked_and_pruned_too(kept, kd_home):
+    """They would fill the disk unseen."""
+    folder, table = kd_home / "predictions", pd.DataFrame({"example_id": ["a", "b", "c"]})
+    for key in ("good", "bad"):
+        about = {"teacher": f"models:/{key}/1", "data": "d", "split": "test", "precision": "fp32"}
+        kept_table(folder, key, lambda: table, about)
+    write(folder, "former", ".parquet", table.to_parquet)  # of a version that says nothing of it
+    flip(next(folder.glob("bad-*")))
+    shown = said()
+    line = line_of(shown, "good")
+    for word in ("d", "test", "fp32", "3", "predictions", "today", "whole"):
+        assert f" {word} " in line
+    assert "models:/bad/1" not in shown
+    assert (shown.count(" predictions "), shown.count(" damaged ")) == (3, 1)
+    assert "1 damaged" in said(action="verify")
+    with FileLock(folder.with_suffix(".lock")):
+        assert "Removed 3 of 6" in said(action="prune", all=True)
+    assert "Removed 3 of 3" in said(action="prune", all=True)
+    assert not list(folder.iterdir())
+
+
+def test_a_table_that_is_read_counts_as_used(kd_home):
+    folder, table = kd_home / "predictions", pd.DataFrame({"example_id": ["a"]})
+    kept_table(folder, "key", lambda: table, {})
+    (path,) = folder.iterdir()
+    os.utime(path, (time.time() - 5 * DAY - 60,) * 2)
+    assert "5 days ago" in said()
+    pd.testing.assert_frame_equal(kept_table(folder, "key", lambda: None, {}), table)
+    assert "today" in said()
 
 
 def test_encoded_rows_that_are_being_written_are_kept(kd_home):

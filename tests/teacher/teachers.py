@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from kd.teacher.cache import index
-from kd.teacher.signal import Caching, Wanted, teacher_signal
+from kd.teacher.signal import Wanted, teacher_signal
 
 ROWS = 41
 LENGTHS = np.random.default_rng(3).integers(2, 12, ROWS)
@@ -93,7 +93,7 @@ def write(home, rows_a_shard, barrier=None, stuck=False):
     index.SHARD_ROWS = rows_a_shard
     torch.set_num_threads(1)
     teacher = Slow(BOTH) if barrier is None else Together(BOTH, barrier, stuck)
-    signal = teacher_signal(wanted(BOTH), lambda: teacher, Caching("on"))
+    signal = teacher_signal(wanted(BOTH), lambda: teacher, "on")
     found = signal(np.arange(ROWS))
     told = f"{signal.computed} {float(found.outputs['logits'].sum())} {float(found.hidden[1].sum())}"
     Path(home, f"told.{os.getpid()}").write_text(told)

@@ -14,7 +14,7 @@ from kd.objectives import OBJECTIVES
 from kd.teacher import run
 from kd.teacher.cache import index
 from kd.teacher.run import TeacherPass
-from kd.teacher.signal import Caching, Wanted, teacher_signal
+from kd.teacher.signal import Wanted, teacher_signal
 from kd.training.loop import fit
 from tests.tiny import bert
 from tests.training.test_loop import RECIPE, TASK, Reports, collate, encoded, job, weights
@@ -30,8 +30,8 @@ def losses(folder, objective, mode, precision="fp32"):
     contents = Objective((term,) if term else ()).contents
     teacher = bert(seed=1, width=24)
     work = TeacherPass(teacher, rows, collate, TASK, contents, autocast=autocast_dtype(precision))
-    signal = teacher_signal(Wanted(precision, len(rows), contents), lambda: work, Caching(mode))
-    assert signal.cached is (mode == "on")
+    signal = teacher_signal(Wanted(precision, len(rows), contents), lambda: work, mode)
+    assert (signal.reader is not None) is (mode == "on")
     reports = Reports()
     torch.manual_seed(0)
     made = job(folder, terms=(term,) if term else (), teacher=signal, report=reports)

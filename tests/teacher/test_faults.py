@@ -17,7 +17,7 @@ from kd.base import files
 from kd.teacher import signal as signals
 from kd.teacher.cache import index, inventory, reader, shard
 from kd.teacher.cache import writer as store
-from kd.teacher.signal import Caching, teacher_signal
+from kd.teacher.signal import teacher_signal
 from tests.teacher.teachers import BOTH, ROWS, Teacher, outputs, wanted, write
 
 SHARD = 7
@@ -31,7 +31,7 @@ def small(monkeypatch):
 
 def open_cache(contents=("outputs",), teacher=None, mode="on"):
     teacher = teacher or Teacher(contents)
-    return teacher_signal(wanted(contents), lambda: teacher, Caching(mode)), teacher
+    return teacher_signal(wanted(contents), lambda: teacher, mode), teacher
 
 
 def assert_right(signal, contents=("outputs",), seed=0):
@@ -154,7 +154,7 @@ def test_a_lock_file_that_a_killed_writer_left_stops_nobody(kd_home):
     folder.mkdir(parents=True)
     for path in (folder.with_suffix(".lock"), folder / ".000002.lock"):
         path.write_text("99999999")
-    assert open_cache()[0].cached
+    assert open_cache()[0].reader is not None
 
 
 def test_a_shard_is_checked_once_a_process_and_again_when_it_was_written_to(kd_home, monkeypatch):
@@ -276,13 +276,13 @@ def test_a_full_disk_means_the_online_teacher_one_line_and_room_for_others(kd_ho
     with monkeypatch.context() as full, caplog.at_level(logging.WARNING):
         full.setattr(os, "replace", replace)
         signal, _ = open_cache(BOTH)
-    assert not signal.cached
+    assert signal.reader is None
     assert caplog.text.count("\n") == 1
     assert "No space left" in caplog.text
     assert_right(signal, BOTH)
     assert not shard_files(kd_home)
     assert not list(kd_home.rglob("*.tmp"))
-    assert open_cache(BOTH)[0].cached  # and again when there is room
+    assert open_cache(BOTH)[0].reader is not None  # and again when there is room
 
 
 @pytest.fixture
@@ -305,7 +305,7 @@ def test_a_quota_reached_means_the_online_teacher_and_one_line(tiny_disk, told_f
         monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1 << 40}))
     with caplog.at_level(logging.WARNING):
         signal, _ = open_cache(BOTH)
-    assert not signal.cached
+    assert signal.reader is None
     assert caplog.text.count("\n") == 1
     assert_right(signal, BOTH)
     assert not shard_files(tiny_disk)
@@ -325,7 +325,7 @@ def test_a_file_system_without_locks_means_the_online_teacher(monkeypatch, caplo
 
     monkeypatch.setattr(files.FileLock, "acquire", none)
     signal, _ = open_cache()
-    assert not signal.cached
+    assert signal.reader is None
     assert "No locks" in caplog.text
     assert_right(signal)
 
@@ -346,7 +346,7 @@ def test_a_shard_damaged_between_the_check_and_the_first_look_is_not_read(damage
     for path in shard_files(kd_home):
         damage(path)
     assert_right(signal)
-    assert not signal.cached
+    assert signal.reader is None
 
 
 def test_a_file_renamed_by_another_writer_while_sizes_are_added_does_not_cost_the_cache(kd_home):
@@ -354,7 +354,7 @@ def test_a_file_renamed_by_another_writer_while_sizes_are_added_does_not_cost_th
     folder.mkdir(parents=True)
     (folder / ".000000.tmp").symlink_to(folder / "gone")  # listed, and not there when it is looked at
     signal, _ = open_cache(mode="auto")
-    assert signal.cached
+    assert signal.reader is not None
     assert_right(signal)
 
 

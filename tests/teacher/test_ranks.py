@@ -11,7 +11,7 @@ import torch
 
 from kd.teacher.cache import index
 from kd.teacher.run import TeacherPass
-from kd.teacher.signal import Caching, Wanted, teacher_signal
+from kd.teacher.signal import Wanted, teacher_signal
 from kd.training.loop import fit
 from tests.tiny import bert
 from tests.training.test_loop import RECIPE, ROWS, TASK, Reports, collate, encoded, job, weights
@@ -25,7 +25,7 @@ def train(folder, environment, transfer):
     rank, ranks = (int(environment.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
     rows, reports = encoded(), Reports()
     work = TeacherPass(bert(seed=1, dropout=0), rows, collate, TASK, tokens=1)
-    signal = teacher_signal(Wanted("key", len(rows)), lambda: work, Caching("on"))
+    signal = teacher_signal(Wanted("key", len(rows)), lambda: work, "on")
     model = bert(layers=2, seed=7, dropout=0)
     made = job(folder / "checkpoints", teacher=signal, report=reports, model=model, transfer=transfer)
     fit(made, replace(RECIPE, batch_size=8 // ranks))

@@ -1,14 +1,11 @@
 """What is read back is what was written, within what half precision promises."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
 from kd.teacher.cache import index, shard
-from kd.teacher.cache.reader import _Content
-from kd.teacher.signal import _in_a_row, _padded
+from kd.teacher.signal import _in_a_row
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -23,13 +20,8 @@ def ragged(sizes, spread=0.0):
 
 def unpacked(packed):
     """All rows, as they are read."""
-    content = _Content(*shard.runs(packed), packed.scales)
     every = np.arange(len(packed.shapes))
-    return [
-        row.numpy()
-        for piece in content.take(every, every)
-        for row in _padded([replace(piece, places=slice(None))], False)
-    ]
+    return [row.numpy() for piece in packed.take(every, every) for row in piece.values]
 
 
 def there_and_back(rows, half):
@@ -95,21 +87,20 @@ def test_a_row_without_values_stands_between_its_neighbours_and_moves_none(half)
     assert [one.shape for one in back] == [tuple(row.shape) for row in rows]
     for row, own in zip(rows, back, strict=True):
         np.testing.assert_allclose(own, row.numpy(), rtol=2**-11)
-    content = _Content(*shard.runs(packed := shard.pack(rows, half)), packed.scales)
     order = np.array([4, 0, 1, 2])
-    found = _in_a_row(list(content.take(order, np.arange(len(order)))))
+    found = _in_a_row(list(shard.pack(rows, half).take(order, np.arange(len(order)))))
     np.testing.assert_allclose(found, torch.cat([rows[place] for place in order]), rtol=2**-11)
 
 
 @pytest.mark.parametrize(("values", "half"), [(77, False), (1024, False), (1025, True)])
-def test_logits_of_few_classes_are_not_rounded_and_large_contents_are(values, half):
+def test_logits_of_few_classes_are_not_rounded_and_large_contents_are(values, half, tmp_path):
     class Teacher:
         lengths = np.array([3, 4])
 
         def __call__(self, rows):
             yield {"outputs.logits": [torch.zeros(1, values) for _ in rows]}
 
-    assert index.plan(Teacher(), {}).half == {"outputs.logits": half}
+    assert index.plan(tmp_path, Teacher(), {}).half == {"outputs.logits": half}
 
 
 def test_a_file_opens_in_the_common_library_too(tmp_path):

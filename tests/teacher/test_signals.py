@@ -13,7 +13,7 @@ from kd.base.hashing import fingerprint
 from kd.base.types import UserError
 from kd.teacher.cache import index, reader
 from kd.teacher.run import top_log_probs
-from kd.teacher.signal import Caching, Wanted, teacher_signal
+from kd.teacher.signal import Wanted, teacher_signal
 from tests.teacher.teachers import BOTH, LENGTHS, POSITIONS, ROWS, Teacher, at_positions, outputs, wanted
 
 
@@ -46,14 +46,15 @@ def small(monkeypatch):
 
 def open_cache(contents=("outputs",), teacher=None, mode="on", **more):
     teacher = teacher or Teacher(contents)
-    return teacher_signal(wanted(contents, **more), lambda: teacher, Caching(mode)), teacher
+    return teacher_signal(wanted(contents, **more), lambda: teacher, mode), teacher
 
 
 def test_a_second_run_reads_from_disk_what_the_first_computed(small):
     first, teacher = open_cache()
     assert (first.computed, sorted(teacher.asked)) == (ROWS, list(range(ROWS)))
     second = teacher_signal(wanted(), never)
-    assert (second.computed, second.cached) == (0, True)
+    assert second.computed == 0
+    assert second.reader is not None
     for signal in (first, second):
         np.testing.assert_array_equal(all_logits(signal), expected(range(ROWS)))
 
@@ -94,7 +95,7 @@ def test_outputs_of_unequal_numbers_of_positions_come_back_in_the_features_order
     """Else a student would be compared with what the teacher says of another position."""
     monkeypatch.setattr(index, "SMALL", 0 if half else 1024)
     signal, _ = ragged(mode)
-    assert signal.cached is (mode == "on")
+    assert (signal.reader is not None) is (mode == "on")
     assert {0, 1, 2, 3} == {*POSITIONS}
     found = signal(np.array(order)).outputs
     own = [at_positions(row, ()) for row in order]
@@ -197,7 +198,7 @@ def test_another_key_never_reads_this_one():
 def test_outputs_kept_among_other_contents_are_not_computed_again():
     open_cache(BOTH)
     signal = teacher_signal(wanted(), never)
-    assert signal.cached
+    assert signal.reader is not None
     assert not signal(np.array([3])).hidden
 
 
@@ -227,8 +228,8 @@ def test_reading_maps_files_and_keeps_few_open_whatever_the_number_of_shards(mon
     monkeypatch.setattr(index, "SHARD_ROWS", 1)
     monkeypatch.setattr(reader, "OPEN_SHARDS", 3)
     signal, _ = open_cache(BOTH)
-    assert mapped(signal._reader.index.places)
-    assert all(mapped(content.blocks[0]) for content in signal._reader._open(0).values())
+    assert mapped(signal.reader._index.places)
+    assert all(mapped(content.values) for content in signal.reader._open(0).values())
     signal(np.arange(ROWS))
     maps = Path("/proc/self/maps")
     if maps.exists():
@@ -280,7 +281,7 @@ def test_without_a_cache_nothing_is_written_nothing_read_and_it_is_said_once(kd_
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             signal, _ = open_cache(teacher=other, mode="off")
-    assert not signal.cached
+    assert signal.reader is None
     np.testing.assert_array_equal(all_logits(signal), expected(range(ROWS), seed=5))
     assert {path: path.stat().st_mtime_ns for path in kd_home.rglob("*")} == before
     assert caplog.text.count("\n") == 1
@@ -290,8 +291,8 @@ def test_without_a_cache_nothing_is_written_nothing_read_and_it_is_said_once(kd_
 def test_past_its_budget_the_teacher_runs_on_every_batch_unless_the_cache_is_insisted_on(mode, cached, kd_home, caplog):
     teacher = Teacher(BOTH)
     with caplog.at_level(logging.WARNING):
-        signal = teacher_signal(wanted(BOTH), lambda: teacher, Caching(mode, budget_gib=1e-4))
-    assert signal.cached is cached
+        signal = teacher_signal(wanted(BOTH), lambda: teacher, mode, budget_gib=1e-4)
+    assert (signal.reader is not None) is cached
     assert ("cache_budget_gib=0.0001" in caplog.text) is not cached
     assert bool([*kd_home.rglob("*.safetensors")]) is cached
     assert signal(np.array([2])).hidden[1].shape == (1, LENGTHS[2], 300)
@@ -299,7 +300,7 @@ def test_past_its_budget_the_teacher_runs_on_every_batch_unless_the_cache_is_ins
 
 def test_the_size_is_known_before_the_teacher_has_run(kd_home):
     teacher = Teacher(BOTH)
-    size = index.plan(teacher, {}).size
+    size = index.plan(kd_home, teacher, {}).size
     assert not teacher.asked
     open_cache(BOTH)
     written = [path.stat().st_size for path in kd_home.rglob("*.safetensors") if path.name[:5] != "index"]
@@ -309,7 +310,7 @@ def test_the_size_is_known_before_the_teacher_has_run(kd_home):
 def test_the_size_is_known_before_where_positions_do_not_follow_the_length(kd_home):
     """An estimate of 0 would let a cache past its budget and the disk; a wild one would refuse it."""
     teacher = Teacher(answer=at_positions)
-    size = index.plan(teacher, {}).size
+    size = index.plan(kd_home, teacher, {}).size
     values = sum(one.numel() for row in range(ROWS) for one in at_positions(row, ()).values())
     assert size == pytest.approx(4 * values + 4 * ROWS * (1 + 2), rel=0.5)
-    assert open_cache(teacher=teacher)[0].cached
+    assert open_cache(teacher=teacher)[0].reader is not None

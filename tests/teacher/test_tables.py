@@ -41,16 +41,16 @@ def flip(path):
 
 
 def test_what_was_made_is_read_again_to_the_last_bit(folder):
-    pd.testing.assert_frame_equal(kept_table(folder, "key", lambda: TABLE), TABLE, check_exact=True)
-    pd.testing.assert_frame_equal(kept_table(folder, "key", never), TABLE, check_exact=True)
+    pd.testing.assert_frame_equal(kept_table(folder, "key", lambda: TABLE, {}), TABLE, check_exact=True)
+    pd.testing.assert_frame_equal(kept_table(folder, "key", never, {}), TABLE, check_exact=True)
     assert only_file(folder).suffix == ".parquet"
 
 
 def test_another_key_is_another_table(folder):
-    kept_table(folder, "key", lambda: TABLE)
+    kept_table(folder, "key", lambda: TABLE, {})
     other = TABLE.assign(loss=0.0)
-    pd.testing.assert_frame_equal(kept_table(folder, "keys", lambda: other), other)
-    pd.testing.assert_frame_equal(kept_table(folder, "key", never), TABLE)
+    pd.testing.assert_frame_equal(kept_table(folder, "keys", lambda: other, {}), other)
+    pd.testing.assert_frame_equal(kept_table(folder, "key", never, {}), TABLE)
 
 
 @pytest.mark.parametrize(
@@ -59,20 +59,20 @@ def test_another_key_is_another_table(folder):
     ids=["a flipped bit", "cut short", "empty", "gone"],
 )
 def test_a_damaged_table_is_never_read_and_is_made_again(folder, damage):
-    kept_table(folder, "key", lambda: TABLE)
+    kept_table(folder, "key", lambda: TABLE, {})
     damage(only_file(folder))
     calls = []
-    pd.testing.assert_frame_equal(kept_table(folder, "key", lambda: calls.append(1) or TABLE), TABLE)
+    pd.testing.assert_frame_equal(kept_table(folder, "key", lambda: calls.append(1) or TABLE, {}), TABLE)
     assert calls == [1]
-    pd.testing.assert_frame_equal(kept_table(folder, "key", never), TABLE)
+    pd.testing.assert_frame_equal(kept_table(folder, "key", never, {}), TABLE)
 
 
 def test_a_file_under_a_checksum_that_is_not_its_own_is_not_read(folder):
-    kept_table(folder, "key", lambda: TABLE)
+    kept_table(folder, "key", lambda: TABLE, {})
     path = only_file(folder)
     path.rename(folder / f"key-{'0' * 32}.parquet")
     calls = []
-    kept_table(folder, "key", lambda: calls.append(1) or TABLE)
+    kept_table(folder, "key", lambda: calls.append(1) or TABLE, {})
     assert calls == [1]
 
 
@@ -82,24 +82,24 @@ def test_a_full_disk_means_the_teachers_predictions_one_line_and_no_litter(folde
 
     with monkeypatch.context() as disk, caplog.at_level(logging.WARNING):
         disk.setattr(os, "replace", full)
-        pd.testing.assert_frame_equal(kept_table(folder, "key", lambda: TABLE), TABLE)
+        pd.testing.assert_frame_equal(kept_table(folder, "key", lambda: TABLE, {}), TABLE)
     assert caplog.text.count("\n") == 1
     assert "No space left" in caplog.text
     assert not list(folder.iterdir())
-    kept_table(folder, "key", lambda: TABLE)
+    kept_table(folder, "key", lambda: TABLE, {})
     assert only_file(folder).exists()
 
 
 def test_where_nothing_can_be_written_the_teacher_answers_each_time(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     with caplog.at_level(logging.WARNING):
-        pd.testing.assert_frame_equal(kept_table(tmp_path / "file" / "predictions", "key", lambda: TABLE), TABLE)
+        pd.testing.assert_frame_equal(kept_table(tmp_path / "file" / "predictions", "key", lambda: TABLE, {}), TABLE)
     assert caplog.text.count("\n") == 1
 
 
 def test_a_teacher_that_fails_leaves_nothing_behind(folder):
     with pytest.raises(RuntimeError):
-        kept_table(folder, "key", lambda: (_ for _ in ()).throw(RuntimeError("out of memory")))
+        kept_table(folder, "key", lambda: (_ for _ in ()).throw(RuntimeError("out of memory")), {})
     assert not folder.exists() or not list(folder.iterdir())
 
 
@@ -107,4 +107,4 @@ def test_a_file_that_goes_while_it_is_looked_at_is_made_again(folder):
     """Another command prunes meanwhile."""
     folder.mkdir()
     (folder / f"key-{'0' * 32}.parquet").symlink_to(folder / "gone")
-    pd.testing.assert_frame_equal(kept_table(folder, "key", lambda: TABLE), TABLE)
+    pd.testing.assert_frame_equal(kept_table(folder, "key", lambda: TABLE, {}), TABLE)

@@ -6,9 +6,11 @@ similar lengths, touches few shards. A row's place is one uint32 in a memory-map
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -47,23 +49,33 @@ class Teacher(Protocol):
 
 @dataclass(frozen=True)
 class Index:
-    """Where each row is stored.
+    """Where each row of a cache is stored.
 
     Attributes:
+        folder: of the cache; its files name it, and those of another are foreign.
         places: `(rows,)`, position of each row in the order of the shards; may be memory-mapped.
         starts: `(shards + 1,)`, first place of each shard, and the number of rows.
         half: by content, whether float16 is planned.
         size: estimated bytes of all shards.
         about: for people: teacher, data, split, contents.
-        digest: of `places` and `starts`; a shard made for another split of the rows is foreign.
     """
 
+    folder: Path
     places: np.ndarray
     starts: np.ndarray
     half: Mapping[str, bool]
     size: int
     about: Mapping[str, str]
-    digest: str
+
+    @property
+    def key(self) -> str:
+        """What the cache's files name."""
+        return key_of(self.folder)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of `places` and `starts`; a shard made for another split of the rows is foreign."""
+        return bytes_digest([self.places.astype("<u4").tobytes(), self.starts.astype("<i8").tobytes()])[:SHORT]
 
     @property
     def shards(self) -> int:
@@ -71,7 +83,12 @@ class Index:
         return len(self.starts) - 1
 
 
-def plan(teacher: Teacher, about: Mapping[str, str]) -> Index:
+def key_of(folder: Path) -> str:
+    """Return what the files of a cache must name."""
+    return f"{folder.parent.name}/{folder.name}"
+
+
+def plan(folder: Path, teacher: Teacher, about: Mapping[str, str]) -> Index:
     """Run the teacher over a few features of all lengths, and plan the shards; no axis is assumed to mean anything.
 
     Each axis is assumed to grow linearly with the length, as fitted on these features. Values are stored with each
@@ -84,27 +101,17 @@ def plan(teacher: Teacher, about: Mapping[str, str]) -> Index:
     for part in teacher(looked_at):
         for name, each in part.items():
             seen.setdefault(name, []).extend(each)
+    centred = np.stack([np.ones(len(lengths)), lengths - lengths[looked_at].mean()], axis=1)
     half, cost = {}, np.zeros(len(lengths))
     for name, each in seen.items():
         axes = np.array([tuple(one.shape) for one in each], dtype=float)
-        values = np.prod([_linear(lengths[looked_at], axis, lengths) for axis in axes.T], axis=0) * np.ones(
-            len(lengths)
-        )
+        fitted = centred @ np.linalg.lstsq(centred[looked_at], axes)[0]
+        values = np.maximum(fitted, 0.0).prod(axis=1)
         half[name] = each[0].is_floating_point() and float(values.mean()) > SMALL
         cost += values * (2 if half[name] else 4) + 4 * (each[0].dim() + half[name])
     places = np.empty(len(order), dtype=np.uint32)
     places[order] = np.arange(len(order), dtype=np.uint32)
-    starts = _cut(np.cumsum(cost[order]))
-    return Index(places, starts, half, int(cost.sum()), about, _digest(places, starts))
-
-
-def _linear(lengths: np.ndarray, sizes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return sizes at the wanted lengths, by least squares; never below 0."""
-    centred = lengths - lengths.mean()
-    spread = float((centred**2).sum())
-    slope = float((centred * sizes).sum()) / spread if spread else 0.0
-    found: np.ndarray = np.maximum(sizes.mean() + slope * (wanted - lengths.mean()), 0.0)
-    return found
+    return Index(folder, places, _cut(np.cumsum(cost[order])), half, int(cost.sum()), about)
 
 
 def _cut(filled: np.ndarray) -> np.ndarray:
@@ -118,30 +125,21 @@ def _cut(filled: np.ndarray) -> np.ndarray:
     return np.array(starts, dtype=np.int64)
 
 
-def _digest(places: np.ndarray, starts: np.ndarray) -> str:
-    return bytes_digest([places.astype("<u4").tobytes(), starts.astype("<i8").tobytes()])[:SHORT]
-
-
-def write_index(folder: Path, key: str, index: Index) -> None:
+def write_index(index: Index) -> None:
     """Write an index, replacing any other; the caller has the lock. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    facts: dict[str, Any] = {"half": dict(index.half), "size": index.size, "about": dict(index.about)}
-    tensors = {"places": index.places, "starts": index.starts}
-    shard.write(folder, INDEX, tensors, {"key": key, "facts": json.dumps(facts, sort_keys=True)})
+    index.folder.mkdir(parents=True, exist_ok=True)
+    facts = {"half": dict(index.half), "size": index.size, "about": dict(index.about)}
+    notes = {"key": index.key, "facts": json.dumps(facts, sort_keys=True)}
+    shard.write(index.folder, INDEX, {"places": index.places, "starts": index.starts}, notes)
 
 
-def read_index(folder: Path, key: str, check: Callable[[Path], bool] = files.stays_whole) -> Index | None:
-    """Return the whole index that was written for `key`, if there is one."""
-    for path in sorted(folder.glob(f"{INDEX}-*{shard.SUFFIX}")):
-        if not check(path):
-            continue
-        try:
+def read_index(folder: Path, check: Callable[[Path], bool] = files.stays_whole) -> Index | None:
+    """Return the whole index of a cache, if there is one."""
+    for path in filter(check, sorted(folder.glob(f"{INDEX}-*{shard.SUFFIX}"))):
+        with suppress(OSError, ValueError, KeyError):
             notes = shard.notes_of(path)
-            if notes["key"] != key:
-                continue
-            facts, (tensors, _) = json.loads(notes["facts"]), shard.mapped(path)
-            places, starts = tensors["places"], np.array(tensors["starts"])
-            return Index(places, starts, facts["half"], facts["size"], facts["about"], _digest(places, starts))
-        except (OSError, ValueError, KeyError):
-            continue
+            if notes["key"] == key_of(folder):
+                facts, (tensors, _) = json.loads(notes["facts"]), shard.mapped(path)
+                starts = np.array(tensors["starts"])
+                return Index(folder, tensors["places"], starts, facts["half"], facts["size"], facts["about"])
     return None

@@ -1,9 +1,9 @@
-"""List and prune the teachers' outputs and encoded features that are kept on this machine."""
+"""List and prune the teachers' outputs and predictions and the encoded features that are kept on this machine."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +11,27 @@ import numpy as np
 from kd.base.files import is_whole
 from kd.base.home import home
 from kd.data import encoded
+from kd.teacher import tables
 from kd.teacher.cache import shard
 from kd.teacher.cache.index import read_index
 from kd.teacher.cache.writer import remove, shard_files, size_of
-from kd.teacher.signal import key_of
 
 WHOLE = "whole"
 DAY_S = 86_400
+ENCODED = {"contents": "encoded features", "teacher": "", "precision": ""}
+FILES = {
+    "encoded": (ENCODED, encoded.SUFFIX, encoded.about_of, encoded.remove),
+    "predictions": ({"contents": "predictions"}, tables.SUFFIX, tables.about_of, tables.remove),
+}
+"""Folder of kept files -> what is shown of each, their suffix, what reads more of a whole one, and what removes one."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One teacher's outputs over one split, or one split encoded.
+    """One teacher's outputs or predictions over one split, or one split encoded.
 
     Attributes:
-        folder: where they are; of encoded features the file.
+        path: the folder or file that they are in.
         about: teacher, data, split, precision, contents, as far as they apply; empty where it cannot be read.
         rows: number of features; None where the index cannot be read.
         size: bytes on disk.
@@ -34,7 +40,7 @@ class Entry:
         rest: mean probability of the options that are kept only as a sum; None where all are kept.
     """
 
-    folder: Path
+    path: Path
     about: Mapping[str, str]
     rows: int | None
     size: int
@@ -47,34 +53,33 @@ def entries(check: Callable[[Path], bool]) -> list[Entry]:
     """Return every cache on this machine, the most recently used first.
 
     Args:
-        check: whether a file is whole: `files.is_whole` reads every byte, `shard.looks_whole` only its header.
+        check: whether a file of a folder is whole: `files.is_whole` reads every byte, `shard.looks_whole` its header.
     """
     found = []
     for outer in sorted((home() / "signals").glob("*/")):
         inner = sorted(outer.glob("*/"))
-        found += [_entry(folder, check) for folder in inner] or [_unknown(outer, "of another version")]
-    for path in encoded.kept():
-        with suppress(FileNotFoundError):  # its writer has just renamed it
-            found.append(_encoded(path))
+        found += [_folder(one, check) for one in inner] or [_unread(outer, "of another version")]
+    for kind in FILES:
+        for path in (home() / kind).glob("*"):
+            with suppress(FileNotFoundError):  # its writer has just renamed it
+                found += [] if path.suffix == ".lock" else [_file(path, kind)]
     return sorted(found, key=lambda entry: -entry.used)
 
 
-def _encoded(path: Path) -> Entry:
-    """Read every byte: they are few, and a stream that ends early may look whole."""
-    finished = path.suffix == encoded.SUFFIX
-    whole = finished and is_whole(path)
-    about = encoded.about_of(path) if whole else {}
-    state = WHOLE if whole else "damaged" if finished else "unfinished"
-    described = {"teacher": "", "precision": "", "contents": "encoded features", **about}
-    rows = int(about["rows"]) if about else None
-    return Entry(path, described, rows, path.stat().st_size, path.stat().st_mtime, state)
+def _file(path: Path, kind: str) -> Entry:
+    """Read every byte: they are few, and a file that ends early may look whole."""
+    about, suffix, about_of, _ = FILES[kind]
+    size, used = path.stat().st_size, path.stat().st_mtime
+    state = "unfinished" if path.suffix != suffix else WHOLE if is_whole(path) else "damaged"
+    known = about_of(path) if state == WHOLE else {}
+    return Entry(path, {**about, **known}, int(known["rows"]) if known else None, size, used, state)
 
 
-def _entry(folder: Path, check: Callable[[Path], bool]) -> Entry:
-    index = read_index(folder, key_of(folder), check)
+def _folder(folder: Path, check: Callable[[Path], bool]) -> Entry:
+    index = read_index(folder, check)
     if index is None:
-        return _unknown(folder, "damaged: no index")
-    whole, wrong = shard_files(folder, key_of(folder), index, check)
+        return _unread(folder, "damaged: no index")
+    whole, wrong = shard_files(index, check)
     state = WHOLE
     if len(whole) < index.shards:
         state = f"unfinished: {len(whole)} of {index.shards} shards"
@@ -82,10 +87,10 @@ def _entry(folder: Path, check: Callable[[Path], bool]) -> Entry:
         state = f"damaged: {len(whole)} of {index.shards} shards are whole"
     rest = [float(notes["rest"]) for notes in map(shard.notes_of, whole.values()) if "rest" in notes]
     mean = float(np.mean(rest)) if rest else None
-    return Entry(folder, index.about, len(index.places), size_of(folder), folder.stat().st_mtime, state, mean)
+    return replace(_unread(folder, state), about=index.about, rows=len(index.places), rest=mean)
 
 
-def _unknown(folder: Path, state: str) -> Entry:
+def _unread(folder: Path, state: str) -> Entry:
     return Entry(folder, {}, None, size_of(folder), folder.stat().st_mtime, state)
 
 
@@ -110,9 +115,10 @@ def to_prune(found: Sequence[Entry], now: float, older_than_days: float | None, 
 
 def prune(entry: Entry) -> None:
     """Remove a cache. Raises filelock.Timeout where it is being written, OSError where it cannot be removed."""
-    if entry.folder.is_file():
-        encoded.remove(entry.folder)
-    elif entry.folder.parent == home() / "signals":
-        shutil.rmtree(entry.folder)
+    parent = entry.path.parent
+    if parent.name in FILES:
+        FILES[parent.name][3](entry.path)
+    elif parent == home() / "signals":
+        shutil.rmtree(entry.path)
     else:
-        remove(entry.folder)
+        remove(entry.path)

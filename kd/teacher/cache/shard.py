@@ -6,8 +6,9 @@ one row after the other), `NAME.shape` `(rows, axes)` and, in half precision, `N
 
 import math
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,16 @@ LARGEST = 24
 
 
 @dataclass(frozen=True)
+class Piece:
+    """Rows of one shape, `values` `(places, ...)`, and their `places` among the rows read."""
+
+    places: slice | np.ndarray
+    values: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Packed:
-    """One content of several rows.
+    """One content of several rows; those of one length are adjacent.
 
     Attributes:
         values: all rows' values, flat; float16 values are to be multiplied by the row's scale.
@@ -37,6 +46,30 @@ class Packed:
     values: np.ndarray
     shapes: np.ndarray
     scales: np.ndarray | None
+
+    def take(self, rows: np.ndarray, places: np.ndarray) -> Iterator[Piece]:
+        """Yield copies of these rows, those of one shape together; `places` are theirs among all that is read."""
+        starts, blocks = self._blocks
+        which = np.searchsorted(starts, rows, side="right") - 1
+        for block in np.unique(which):
+            at = np.flatnonzero(which == block)
+            values = torch.from_numpy(blocks[block].take(rows[at] - starts[block], axis=0))
+            if self.scales is not None:  # float32, so the product is, too
+                values = values * torch.from_numpy(self.scales[rows[at]]).view(-1, *[1] * (values.dim() - 1))
+            first, last = int(places[at[0]]), int(places[at[-1]])
+            together = last - first == len(at) - 1  # as in a batch sorted by length
+            yield Piece(slice(first, last + 1) if together else places[at], values)
+
+    @cached_property
+    def _blocks(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The first row of each block of rows of one shape, and the blocks `(rows of it, ...)`: views, not scaled."""
+        changes = (self.shapes[1:] != self.shapes[:-1]).any(axis=1)
+        starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
+        counts = np.diff([*starts, len(self.shapes)])
+        shapes = self.shapes[starts].astype(np.int64)
+        pieces = np.split(self.values, np.cumsum(counts * shapes.prod(axis=1))[:-1])
+        blocks = zip(pieces, counts, shapes.tolist(), strict=True)
+        return starts, [piece.reshape(count, *shape) for piece, count, shape in blocks]
 
 
 def pack(rows: Sequence[torch.Tensor], half: bool) -> Packed:
@@ -57,7 +90,10 @@ def pack(rows: Sequence[torch.Tensor], half: bool) -> Packed:
         exponents = torch.frexp(_greatest(rows)).exponent.clamp(min=-100)
         if int(exponents.max()) <= LARGEST:
             scales = torch.ldexp(torch.ones(len(rows)), exponents - 15)
-            return Packed(_scaled(rows, scales).cpu().numpy(), shapes, scales.numpy())
+            flat = torch.empty(sum(row.numel() for row in rows), dtype=torch.float16, device=rows[0].device)
+            divided = torch._foreach_mul(list(rows), (1 / scales).tolist())
+            torch.cat([row.reshape(-1) for row in divided], out=flat)
+            return Packed(flat.cpu().numpy(), shapes, scales.numpy())
     return Packed(torch.cat([row.reshape(-1) for row in rows]).float().cpu().numpy(), shapes, None)
 
 
@@ -71,44 +107,21 @@ def _greatest(rows: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.stack([row.max() if row.numel() else row.new_zeros(()) for row in finite]).float().cpu()
 
 
-def _scaled(rows: Sequence[torch.Tensor], scales: torch.Tensor) -> torch.Tensor:
-    """Divide rows by their scales, which are powers of two, into one flat float16 tensor."""
-    flat = torch.empty(sum(row.numel() for row in rows), dtype=torch.float16, device=rows[0].device)
-    divided = torch._foreach_mul(list(rows), (1 / scales).tolist())
-    return torch.cat([row.reshape(-1) for row in divided], out=flat)
-
-
-def runs(packed: Packed) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return rows as blocks of one shape: the first row of each block, and the blocks `(rows of it, ...)`, not scaled.
-
-    Rows of the same length are adjacent in a shard, so blocks are few; they are views of `packed.values`.
-    """
-    changes = (packed.shapes[1:] != packed.shapes[:-1]).any(axis=1)
-    starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
-    counts = np.diff([*starts, len(packed.shapes)])
-    shapes = packed.shapes[starts].astype(np.int64)
-    stops = np.cumsum(counts * shapes.prod(axis=1))
-    pieces = np.split(packed.values, stops[:-1])
-    return starts, [
-        piece.reshape(count, *shape) for piece, count, shape in zip(pieces, counts, shapes.tolist(), strict=True)
-    ]
-
-
 def joined(parts: Sequence[Packed]) -> Packed:
     """Concatenate packed rows; where some are in full precision, all are."""
-    if len({part.values.dtype for part in parts}) > 1:
-        parts = [part if part.scales is None else _widened(part, part.scales) for part in parts]
+    shapes = np.concatenate([part.shapes for part in parts])
     scales = [part.scales for part in parts if part.scales is not None]
-    return Packed(
-        np.concatenate([part.values for part in parts]),
-        np.concatenate([part.shapes for part in parts]),
-        np.concatenate(scales) if scales else None,
-    )
+    if len(scales) == len(parts):
+        return Packed(np.concatenate([part.values for part in parts]), shapes, np.concatenate(scales))
+    return Packed(np.concatenate([_whole(part) for part in parts]), shapes, None)
 
 
-def _widened(part: Packed, scales: np.ndarray) -> Packed:
-    sizes = part.shapes.astype(np.int64).prod(axis=1)
-    return Packed(part.values.astype(np.float32) * np.repeat(scales, sizes), part.shapes, None)
+def _whole(part: Packed) -> np.ndarray:
+    """Return values that need no scale."""
+    if part.scales is None:
+        return part.values
+    whole: np.ndarray = part.values * np.repeat(part.scales, part.shapes.astype(np.int64).prod(axis=1))
+    return whole
 
 
 def write(folder: Path, label: str, tensors: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> Path:

@@ -32,16 +32,14 @@ def planning(folder: Path) -> Path:
     return folder.with_suffix(".lock")
 
 
-def shard_files(
-    folder: Path, key: str, index: Index, check: Callable[[Path], bool] = files.stays_whole
-) -> tuple[dict[int, Path], list[Path]]:
+def shard_files(index: Index, check: Callable[[Path], bool] = files.stays_whole) -> tuple[dict[int, Path], list[Path]]:
     """Return the whole shards of a cache, and files that are damaged, of another cache, or duplicate."""
     whole: dict[int, Path] = {}
     wrong = []
-    for path in sorted(folder.glob(f"*{shard.SUFFIX}")):
+    for path in sorted(index.folder.glob(f"*{shard.SUFFIX}")):
         if files.label_of(path) == INDEX:
             continue
-        number = _number_of(path, key, index) if check(path) else None
+        number = _number_of(path, index) if check(path) else None
         if number is None or number in whole:
             wrong.append(path)
         else:
@@ -49,14 +47,13 @@ def shard_files(
     return whole, wrong
 
 
-def _number_of(path: Path, key: str, index: Index) -> int | None:
-    try:
+def _number_of(path: Path, index: Index) -> int | None:
+    with suppress(OSError, ValueError, KeyError):
         notes = shard.notes_of(path)
         number = int(notes["shard"])
-    except (OSError, ValueError, KeyError):
-        return None
-    mine = (notes["key"], notes["cut"]) == (key, index.digest)
-    return number if mine and number < index.shards and files.label_of(path) == _label(number) else None
+        if (notes["key"], notes["cut"], files.label_of(path)) == (index.key, index.digest, _label(number)):
+            return number
+    return None
 
 
 def _label(number: int) -> str:
@@ -72,16 +69,17 @@ def size_of(folder: Path) -> int:
     return size
 
 
-def clear(folder: Path, key: str, index: Index) -> None:
+def clear(index: Index) -> None:
     """Delete all files that are no planned shard; the caller has the lock."""
-    wrong = shard_files(folder, key, index)[1]
-    if wrong:
-        log.warning("teacher cache %s: %d shards are damaged: the teacher runs over their rows again", key, len(wrong))
+    if wrong := shard_files(index)[1]:
+        log.warning(
+            "teacher cache %s: %d shards are damaged: the teacher runs over their rows again", index.key, len(wrong)
+        )
     for path in wrong:
         path.unlink(missing_ok=True)
 
 
-def fill(folder: Path, key: str, index: Index, teacher: Teacher, title: str) -> int:
+def fill(index: Index, teacher: Teacher, title: str) -> int:
     """Compute the missing shards that no other process computes, then wait for the others.
 
     Returns:
@@ -92,7 +90,7 @@ def fill(folder: Path, key: str, index: Index, teacher: Teacher, title: str) -> 
             first, so that there is room for checkpoints.
     """
     order = np.argsort(index.places, kind="stable")
-    missing = sorted({*range(index.shards)} - {*shard_files(folder, key, index)[0]})
+    missing = sorted({*range(index.shards)} - {*shard_files(index)[0]})
     rows = {number: order[index.starts[number] : index.starts[number + 1]] for number in missing}
     mine: list[int] = []
     bar = tqdm(total=sum(map(len, rows.values())), desc=title, disable=not title, dynamic_ncols=True, leave=False)
@@ -103,16 +101,16 @@ def fill(folder: Path, key: str, index: Index, teacher: Teacher, title: str) -> 
                 if wait:
                     pending.close()  # they may be waiting for it
                 with ExitStack() as claim:
-                    if number in mine or not claim.enter_context(_claimed(folder, number, wait)):
+                    if number in mine or not claim.enter_context(_claimed(index.folder, number, wait)):
                         continue
                     content, more = _computed(teacher(rows[number]), index.half, bar.update)
-                    notes = {"key": key, "cut": index.digest, "shard": str(number), **more}
+                    notes = {"key": index.key, "cut": index.digest, "shard": str(number), **more}
                     pending.close()
                     mine.append(number)
                     pending.push(claim.pop_all())
-                    pending.callback(disk.submit(shard.write, folder, _label(number), content, notes).result)
+                    pending.callback(disk.submit(shard.write, index.folder, _label(number), content, notes).result)
     except OSError:
-        for path in [path for number in mine for path in folder.glob(f"{_label(number)}-*")]:
+        for path in [path for number in mine for path in index.folder.glob(f"{_label(number)}-*")]:
             path.unlink(missing_ok=True)
         raise
     return sum(len(rows[number]) for number in mine)
