@@ -13,8 +13,8 @@ from kd.analysis.gates import TOLERANCE, largest_difference
 from kd.base.console import say
 from kd.base.types import Refused, UserError
 from kd.config import ExportConfig, as_params
-from kd.registry.exported import Source, answered, convert, described, find, register
-from kd.registry.parity import figures, report_drop, show
+from kd.registry.evidence import Version
+from kd.registry.exported import answered, convert, described, figures, find, register, report_drop, show
 from kd.registry.rescore import rows_behind
 from kd.serving.measure import log_served, measure_apart
 
@@ -41,16 +41,16 @@ def _require_free(output: str) -> None:
         raise UserError(f"output={output!r} is not empty: give a new or an empty folder")
 
 
-def _export(config: ExportConfig, source: Source) -> None:
-    options, rows = rows_behind(source.trained, f"model={source.uri!r}")
-    before = tracking.table(source.trained.run_id, "predictions_test.parquet")
-    requests = tracking.table(source.trained.run_id, tracking.REQUESTS)
+def _export(config: ExportConfig, source: Version) -> None:
+    options, rows = rows_behind(source.record, f"model={source.uri!r}")
+    before = tracking.table(source.record.run_id, "predictions_test.parquet")
+    requests = tracking.table(source.record.run_id, tracking.REQUESTS)
     with tempfile.TemporaryDirectory() as scratch, tracking.run(*described(config, source, rows)) as run:
         run.log_params(as_params(config))
         folder = Path(scratch) / "weights"
         convert(config, source, options, rows, folder)
         tables = answered(options, rows, folder)
-        metrics, lost = figures(rows.task, tables, before, source.trained.tags.get("kd.teacher", ""))
+        metrics, lost = figures(rows.task, tables, before, source.record)
         for split, table in tables.items():
             run.log_table(table, f"predictions_{split}.parquet")
         run.log_table(requests, tracking.REQUESTS)
@@ -64,19 +64,19 @@ def _export(config: ExportConfig, source: Source) -> None:
         measure_apart(model, run.run_id)
         version = register(config, source, model, run, lost)
     metric = next(iter(rows.task.directions))
-    show(rows.task, source.trained, tracking.record(again.run_id), tracking.record(run.run_id))
+    show(rows.task, source.record, tracking.record(again.run_id), tracking.record(run.run_id))
     report_drop(metric, lost, config.allowed_drop)
     say(f"Registered {source.name} version {version} ({config.format}); no alias was moved")
     gates = "--allowed_drop 0.01 --min_parity 0.95"
     say(f"Promote it: python -m entrypoints.promote --model {source.name} --candidate {version} {gates}")
 
 
-def _write_plain(config: ExportConfig, source: Source) -> None:
+def _write_plain(config: ExportConfig, source: Version) -> None:
     """Write the version's folder as it is, and check that the written model answers as the version does."""
     tags = {"kd.stage": "export", "kd.format": config.format, "kd.exported_from": source.uri}
     with tracking.run(f"export {source.uri} · {config.format}", tags) as run:
         run.log_params(as_params(config))
-        requests = tracking.table(source.trained.run_id, tracking.REQUESTS)
+        requests = tracking.table(source.record.run_id, tracking.REQUESTS)
         _copy(source.folder, config.output)
         model = tracking.load_served(source.uri).unwrap_python_model()
         before = model.predict(None, requests)

@@ -12,9 +12,8 @@ from kd.base.types import Refused
 from kd.config import GateOptions, PromoteConfig, as_params
 from kd.registry import candidates
 from kd.registry.aliases import alone, copied, move, roll_back
-from kd.registry.card import Ruling, as_tags, card, ruled
+from kd.registry.card import card, decision_tags
 from kd.registry.evidence import Version, gather, measured, require_same_service, scored
-from kd.registry.thresholds import GATES, thresholds
 
 STALE = ("kd.gate.", "kd.rolled_back")
 """Tags of an earlier decision on a version."""
@@ -36,7 +35,7 @@ def run(config: PromoteConfig) -> None:
 
 
 def _promote(config: PromoteConfig, target: str) -> None:
-    gates = thresholds(config)
+    gates = candidates.thresholds(config)
     candidate = candidates.named(config)
     before = tracking.aliased(target, "champion")
     champion = candidates.champion(target, before)
@@ -48,8 +47,8 @@ def _promote(config: PromoteConfig, target: str) -> None:
     tags = {"kd.stage": "promote", "kd.dry_run": str(config.dry_run).lower(), "kd.candidate": candidate.uri}
     with tracking.run(title, tags) as run:
         ruling, text = _decided(config, gates, candidate, rival, run)
-        if not ruling.decision.passes:
-            raise Refused(f"{title}: {ruling.decision.reason}")
+        if ruling["kd.decision"] != "pass":
+            raise Refused(f"{title}: {ruling['kd.reason']}")
         if already:
             say(f"{target} version {before} is that model, and champion already: nothing was moved")
             return
@@ -58,7 +57,7 @@ def _promote(config: PromoteConfig, target: str) -> None:
             return
         number = candidate.number
         if config.to_model:
-            number = copied(candidate, config.to_model, text, ruling)
+            number = copied(candidate, config.to_model, ruling, text)
         move(target, number, before)
     say(f"{target} version {number} is champion" + (f"; version {before} is previous" if before else ""))
     say(f"Serve it: mlflow models serve -m {shlex.quote(f'models:/{target}@champion')} --env-manager local --port 5001")
@@ -66,33 +65,32 @@ def _promote(config: PromoteConfig, target: str) -> None:
 
 def _decided(
     config: PromoteConfig, gates: GateOptions, candidate: Version, champion: Version | None, run: tracking.Run
-) -> tuple[Ruling, str]:
+) -> tuple[dict[str, str], str]:
     """Gather the evidence, decide, and write decision and card into the run and, unless it is a dry run, the version.
 
     Returns:
-        The ruling, and the model card.
+        The decision as tags, and the model card.
     """
     metric = candidates.metric_of(gates, candidate)
-    wanted = {name: getattr(gates, name) for name in GATES}
+    wanted = {name: getattr(gates, name) for name in candidates.GATES}
     run.log_params({**as_params(config), **wanted, "metric": metric})
     if any(wanted[name] is not None for name in BUDGETS):
         candidate = measured(candidate, run)
         champion = measured(champion, run) if champion else None
     candidate = scored(candidate, metric, run)
-    evidence = gather(candidate, champion, gates, metric, run)
+    figures, absent = gather(candidate, champion, gates, metric, run)
     given = {name: float(value) for name, value in wanted.items() if value is not None}
-    decision = decide(given, evidence.figures, evidence.absent, candidate.judge.directions[metric])
+    decision = decide(given, figures, absent, candidate.judge.directions[metric])
     if decision.passes:  # a refused model need not be loaded
         decision = Decision((*decision.gates, candidates.answers_as_made(candidate)))
-    ruling = ruled(decision, run)
-    text = card(candidate, champion, metric, ruling)
-    tags = as_tags(ruling, candidate)
+    ruling = decision_tags(decision, candidate, run)
+    text = card(candidate, champion, metric, decision, ruling)
     run.log_text(text, "card.md")
-    run.set_tags(tags)
+    run.set_tags(ruling)
     _show(decision, champion, gates)
     if not config.dry_run:
         tracking.forget(candidate.name, candidate.number, STALE)
-        tracking.annotate(candidate.name, candidate.number, tags, text)
+        tracking.annotate(candidate.name, candidate.number, ruling, text)
     return ruling, text
 
 

@@ -1,6 +1,6 @@
 """Moving the aliases of a registered model: one promotion at a time, with a way back."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from filelock import FileLock, Timeout
@@ -11,7 +11,6 @@ from kd.base.hashing import text_digest
 from kd.base.home import home
 from kd.base.types import UserError
 from kd.config import PromoteConfig
-from kd.registry.card import Ruling, as_tags
 from kd.registry.evidence import Version, version_at
 
 SUCCEEDS = "kd.succeeds"
@@ -24,15 +23,12 @@ def alone(target: str) -> Iterator[None]:
     key = text_digest(f"{tracking.tracking_uri()} {target}")[:16]
     folder = home() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"promote-{key}.lock")
     try:
-        lock.acquire(timeout=0)
+        lock = FileLock(folder / f"promote-{key}.lock").acquire(timeout=0)
     except Timeout as error:
         raise UserError(f"model={target!r}: another promotion of it is under way: wait for its end") from error
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 def move(model: str, number: str, before: str) -> None:
@@ -102,10 +98,10 @@ def roll_back(config: PromoteConfig) -> None:
     say(f"{model} version {back} is champion again{gone}; there is no previous now, so go forward by number")
 
 
-def copied(candidate: Version, target: str, text: str, ruling: Ruling) -> str:
+def copied(candidate: Version, target: str, ruling: Mapping[str, str], text: str) -> str:
     """Copy the version to the other registered model; the two share their files, so the run behind them is marked."""
     number = tracking.copy_version(candidate.uri, target)
-    tracking.annotate(target, number, as_tags(ruling, candidate), text)
+    tracking.annotate(target, number, ruling, text)
     tracking.Run(candidate.record.run_id).set_tags({"kd.protected": f"models:/{target}/{number}"})
     say(
         f"Warning: {target} version {number} shares the files of {candidate.uri}; deleting run "

@@ -1,7 +1,12 @@
-"""Which version is to be promoted, which it would follow, and whether it still answers as when it was made."""
+"""What a promotion decides on: by which gates, which version, which it would follow, and whether it still answers."""
 
+import difflib
 import json
 import math
+from dataclasses import fields
+from pathlib import Path
+
+import yaml
 
 from kd import tracking
 from kd.analysis.gates import TOLERANCE, Gate, largest_difference
@@ -9,6 +14,10 @@ from kd.base.console import say
 from kd.base.types import Refused, UserError
 from kd.config import GateOptions, PromoteConfig
 from kd.registry.evidence import Version, version_at
+
+MOST = 1e300
+"""Thresholds past which no float goes."""
+GATES = tuple(field.name for field in fields(GateOptions) if field.name != "metric")
 
 
 def named(config: PromoteConfig) -> Version:
@@ -67,6 +76,38 @@ def champion(target: str, number: str) -> Version | None:
             "its alias; give --rollback first, so that candidates are compared with a champion"
         )
     return None
+
+
+def thresholds(config: PromoteConfig) -> GateOptions:
+    """Return the gates of the YAML file and of the options, which outrank it.
+
+    Raises:
+        UserError: the file is missing or no mapping, or a gate is unknown or out of range.
+    """
+    given = {field.name: getattr(config, field.name) for field in fields(GateOptions)}
+    own = {name: value for name, value in given.items() if value not in (None, "")}
+    if not config.gates:
+        return GateOptions(**own)
+    option = f"gates={config.gates!r}"
+    try:
+        read = yaml.safe_load(Path(config.gates).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{option} cannot be read ({error.strerror}): give a YAML file of gates") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{option} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(read, dict):
+        raise UserError(f"{option} must hold lines such as: allowed_drop: 0.01")
+    for name, value in read.items():
+        if name not in given:
+            near = difflib.get_close_matches(str(name), given, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(given)}"
+            raise UserError(f"{option}: unknown gate {name!r}; {hint}")
+        if name == "metric":
+            if not isinstance(value, str):
+                raise UserError(f"{option}: metric={value!r} is no metric's name")
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MOST:
+            raise UserError(f"{option}: {name}={repr(value)[:50]} is no number that a gate can take")
+    return GateOptions(**{**read, **own})
 
 
 def metric_of(gates: GateOptions, candidate: Version) -> str:

@@ -1,13 +1,16 @@
 """What is known of a candidate and of the version it would follow: figures for the gates."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from kd import tracking
-from kd.analysis.gates import Observed, Quality, drop
+from kd.analysis.gates import Observed, drop
 from kd.analysis.slices import slices_of
 from kd.base.budgets import BUDGETS
 from kd.base.console import say
@@ -27,6 +30,8 @@ OWN = ("format", "parameters", "max_length")
 NEEDED = {"kd.role", "kd.seed", "kd.dataset", "kd.test_digest"}
 """Tags of the run behind a version, beside its task."""
 AGAINST_CHAMPION = ("allowed_drop", "max_slice_drop")
+WEAKEST = 3
+"""Slices that are named as those on which a version is worst."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,11 @@ class Version:
     def uri(self) -> str:
         """Where the registry has it."""
         return f"models:/{self.name}/{self.number}"
+
+    @cached_property
+    def folder(self) -> Path:
+        """Its files, brought here."""
+        return tracking.stored_model(self.uri, "model").folder
 
     @property
     def judge(self) -> type[Judge]:
@@ -85,11 +95,9 @@ def require_same_service(candidate: Version, champion: Version) -> None:
     Raises:
         UserError: another task, other inputs or other outcomes: callers of the champion would be answered otherwise.
     """
-    settings = [
-        package.read_settings(tracking.stored_model(one.uri, "candidate").folder) for one in (candidate, champion)
-    ]
-    for name in settings[0].keys() | settings[1].keys():
-        mine, theirs = (one.get(name) for one in settings)
+    ours, its = (package.read_settings(one.folder) for one in (candidate, champion))
+    for name in ours.keys() | its.keys():
+        mine, theirs = ours.get(name), its.get(name)
         if name not in OWN and mine != theirs:
             raise UserError(
                 f"candidate={candidate.uri!r} cannot follow {champion.uri}: its {name} are {str(mine)[:200]}, the "
@@ -128,18 +136,10 @@ def _scored_now(version: Version, config: RowOptions, rows: Rows, run: tracking.
     return score_test(version.uri, config, rows)
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """Figures for the gates, and why others do not apply; both by option."""
-
-    figures: Mapping[str, Observed]
-    absent: Mapping[str, str]
-
-
 def gather(
     candidate: Version, champion: Version | None, gates: GateOptions, metric: str, run: tracking.Run
-) -> Evidence:
-    """Return the figure of each gate that was given.
+) -> tuple[dict[str, Observed], dict[str, str]]:
+    """Return the figure of each gate, and why others do not apply; both by option.
 
     Args:
         candidate: measured, where a budget was given.
@@ -151,32 +151,26 @@ def gather(
     Raises:
         UserError: predictions are needed that were not logged, and the data to make them is not to be had.
     """
-    own = candidate.record.metrics
+    own, task = candidate.record.metrics, candidate.record.tags["kd.task"].replace("_", " ")
+    known = {figure.key for figure in candidate.judge.figures}
     figures = {"min_metric": Observed(own.get(f"test/{metric}"), f"test/{metric}")}
     figures |= {gate: Observed(own.get(name), name) for gate, name in LOGGED.items()}
     figures |= {gate: _cost(name, candidate, champion) for gate, name in BUDGETS.items()}
-    absent = {} if candidate.exported else {"min_parity": "does not apply: it is served as it was trained"}
-    absent |= _unknown_to(candidate)
-    if candidate.record.tags["kd.role"] == "teacher":
-        absent |= dict.fromkeys(("min_teacher_share", "min_agreement"), "does not apply: it is a teacher")
-    else:
-        figures["min_teacher_share"] = _teacher_share(candidate, metric)
-    if champion is None:
-        return Evidence(figures, absent | dict.fromkeys(AGAINST_CHAMPION, "does not apply: there is no other champion"))
-    if gates.allowed_drop is not None or gates.max_slice_drop is not None:
-        figures |= _against(candidate, champion, metric, run)
-    return Evidence(figures, absent)
-
-
-def _unknown_to(candidate: Version) -> dict[str, str]:
-    """Return the gates on figures that the candidate's task does not have, and why they do not apply."""
-    known = {figure.key for figure in candidate.judge.figures}
-    task = candidate.record.tags["kd.task"].replace("_", " ")
-    return {
-        gate: f"does not apply: {task} has no {name}"
+    absent = {} if candidate.exported else {"min_parity": "it is served as it was trained"}
+    absent |= {
+        gate: f"{task} has no {name}"
         for gate, name in LOGGED.items()
         if name.replace("export/", "fidelity/") not in known
     }
+    if candidate.record.tags["kd.role"] == "teacher":
+        absent |= dict.fromkeys(("min_teacher_share", "min_agreement"), "it is a teacher")
+    else:
+        figures["min_teacher_share"] = _teacher_share(candidate, metric)
+    if champion is None:
+        absent |= dict.fromkeys(AGAINST_CHAMPION, "there is no other champion")
+    elif any(getattr(gates, gate) is not None for gate in AGAINST_CHAMPION):
+        figures |= _against(candidate, champion, metric, run)
+    return figures, {gate: f"does not apply: {why}" for gate, why in absent.items()}
 
 
 def _cost(name: str, candidate: Version, champion: Version | None) -> Observed:
@@ -184,9 +178,9 @@ def _cost(name: str, candidate: Version, champion: Version | None) -> Observed:
     return Observed(candidate.costs.get(name), f"{name} (on this machine{beside})")
 
 
-def teacher_of(candidate: Version) -> RunRecord | None:
-    """Return the run of a version's teacher; None where the teacher is no model of this store."""
-    uri = candidate.record.tags.get("kd.teacher", "")
+def teacher_of(record: RunRecord) -> RunRecord | None:
+    """Return the run of a student's teacher; None where the teacher is no model of this store."""
+    uri = record.tags.get("kd.teacher", "")
     if not uri.startswith(("models:/", "runs:/")):
         return None
     try:
@@ -195,12 +189,23 @@ def teacher_of(candidate: Version) -> RunRecord | None:
         return None
 
 
+def logged(record: RunRecord) -> pd.DataFrame | None:
+    """Return the predictions on test that a run logged; None where there are none."""
+    try:
+        return tracking.table(record.run_id, "predictions_test.parquet")
+    except tracking.Gone:
+        return None
+
+
+def same_test(one: RunRecord, other: RunRecord) -> bool:
+    """Whether two runs were scored on the same test rows, so that their figures compare."""
+    return one.tags.get("kd.test_digest") == other.tags.get("kd.test_digest")
+
+
 def _teacher_share(candidate: Version, metric: str) -> Observed:
     """Share of the teacher's quality that is kept; for falling metrics the teacher's value over the candidate's."""
-    about = f"share of its teacher's test/{metric}"
-    teacher = teacher_of(candidate)
-    key = "kd.test_digest"
-    if teacher is None or teacher.tags.get(key) != candidate.record.tags[key]:
+    about, teacher = f"share of its teacher's test/{metric}", teacher_of(candidate.record)
+    if teacher is None or not same_test(candidate.record, teacher):
         return Observed(None, f"{about} (the teacher's score on the same test rows is not in the store, so it)")
     pair = (candidate.record.metrics.get(f"test/{metric}"), teacher.metrics.get(f"test/{metric}"))
     ours, theirs = pair if candidate.judge.directions[metric] else pair[::-1]
@@ -214,61 +219,44 @@ def _against(candidate: Version, champion: Version, metric: str, run: tracking.R
     def quality(part: pd.DataFrame) -> float:
         return candidate.judge.quality(part)[metric]
 
-    lost = drop(ours, theirs, quality, higher)
-    worst = _worst_slice(ours, theirs, candidate.judge, (quality, higher))
+    def drop_on(rows: np.ndarray) -> float:
+        return (1 if higher else -1) * (quality(theirs.iloc[rows]) - quality(ours.iloc[rows]))
+
+    lost, slices = drop(ours, theirs, quality, higher), _by_slice(ours, candidate.judge, drop_on)
     beside = f"drop of test/{metric} from the champion, version {champion.number}"
+    worst, which = max(slices, key=lambda one: (not math.isfinite(one[0]), one[0]), default=(None, ""))
+    of = f"its worst slice {which}" if which else "its worst slice (none has enough examples, so it)"
     return {
         "allowed_drop": Observed(lost.at_most, f"{beside}, at 95 % confidence (on average {lost.mean:+.4g})"),
-        "max_slice_drop": Observed(worst[1], f"{beside}, on its worst slice {worst[0]}")
-        if worst
-        else Observed(None, f"{beside}, on its worst slice (none has enough examples, so it)"),
+        "max_slice_drop": Observed(worst, f"{beside}, on {of}"),
     }
 
 
-def _worst_slice(
-    ours: pd.DataFrame, theirs: pd.DataFrame, judge: type[Judge], metric: tuple[Quality, bool]
-) -> tuple[str, float] | None:
-    """Return the slice on which most is lost, and how much; None where no slice is large enough."""
-    quality, higher = metric
-    sign = 1 if higher else -1
-    lost = [
-        (f"{column} {value}", sign * (quality(theirs.iloc[rows]) - quality(ours.iloc[rows])))
+def _by_slice(table: pd.DataFrame, judge: type[Judge], value: Callable[[np.ndarray], float]) -> list[tuple[float, str]]:
+    """Return what `value` gives for the rows of each slice of a test set that is large enough, and the slice's name."""
+    return [
+        (value(rows), f"{column} {name}")
         for column in judge.slices
-        if column in ours.columns
-        for value, rows in slices_of(ours, column).items()
-    ]
-    return max(lost, key=lambda pair: (not math.isfinite(pair[1]), pair[1])) if lost else None
-
-
-def weakest(version: Version, metric: str, count: int = 3) -> list[str]:
-    """Name the slices of the test set on which a version is worst; empty where it has no logged predictions."""
-    table = logged(version)
-    if table is None:
-        return []
-    sign = 1 if version.judge.directions[metric] else -1
-    found = [
-        (sign * (value := version.judge.quality(table.iloc[rows])[metric]), f"{column} {name}: {value:.3g}")
-        for column in version.judge.slices
         if column in table.columns
         for name, rows in slices_of(table, column).items()
     ]
-    return [words for _, words in sorted(found)[:count]]
+
+
+def weakest(version: Version, metric: str) -> list[str]:
+    """Name the slices of the test set on which a version is worst; empty where it has no logged predictions."""
+    if (table := logged(version.record)) is None:
+        return []
+    sign = 1 if version.judge.directions[metric] else -1
+    found = _by_slice(table, version.judge, lambda rows: sign * version.judge.quality(table.iloc[rows])[metric])
+    return [f"{name}: {sign * value:.3g}" for value, name in sorted(found)[:WEAKEST]]
 
 
 def _predictions(candidate: Version, champion: Version, run: tracking.Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return both versions' predictions on the candidate's test rows; one that has none logged is scored now."""
-    same = candidate.record.tags["kd.test_digest"] == champion.record.tags["kd.test_digest"]
-    ours, theirs = logged(candidate), logged(champion) if same else None
+    ours = logged(candidate.record)
+    theirs = logged(champion.record) if same_test(candidate.record, champion.record) else None
     if ours is None or theirs is None:
         config, rows = rows_behind(candidate.record, f"candidate={candidate.uri!r}")
         ours = _scored_now(candidate, config, rows, run) if ours is None else ours
         theirs = _scored_now(champion, config, rows, run) if theirs is None else theirs
     return ours, theirs
-
-
-def logged(version: Version) -> pd.DataFrame | None:
-    """Return the predictions on test that the run behind a version logged; None where there are none."""
-    try:
-        return tracking.table(version.record.run_id, "predictions_test.parquet")
-    except tracking.Gone:
-        return None

@@ -1,24 +1,26 @@
-"""A version in another format: from which version, as which run, and how it answers."""
+"""A version in another format: from which version, as which run, how it answers, and what the export cost."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from rich.table import Table
 
 from kd import tracking
-from kd.analysis.gates import Drop
-from kd.base.console import say
+from kd.analysis.gates import Drop, drop
+from kd.base.console import console, say
 from kd.base.hashing import fingerprint
+from kd.base.judge import Judge
 from kd.base.types import RunRecord, UserError
 from kd.config import ExportConfig, RowOptions
+from kd.registry.evidence import Version, logged, teacher_of, version_at
 from kd.run.data import Rows, predictions
 from kd.run.encode import encoder
 from kd.run.plan import titled
 from kd.run.register import LINEAGE, about_version
 from kd.serving import package
 from kd.serving.onnx import save_onnx
-from kd.tasks import TASKS
 
 INHERITED = (
     *("kd.role", "kd.task", "kd.metric", "kd.dataset", "kd.dataset_digest", "kd.test_digest", "kd.teacher"),
@@ -27,47 +29,34 @@ INHERITED = (
 """Tags that an exported model has from the run that trained it."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """The version to be exported.
-
-    Attributes:
-        name: of the registered model.
-        uri: `models:/NAME/VERSION`.
-        folder: its files.
-        trained: the run that made it.
-    """
-
-    name: str
-    uri: str
-    folder: Path
-    trained: RunRecord
+SHOWN = {
+    "p50 ms": ("profile/latency_ms_p50", ".2f"),
+    "p95 ms": ("profile/latency_ms_p95", ".2f"),
+    "peak RAM MiB": ("profile/ram_peak_mib", ".0f"),
+    "model RAM MiB": ("profile/ram_model_mib", ".0f"),
+    "disk MiB": ("model/size_mib", ".1f"),
+}
 
 
-def find(uri: str) -> Source:
+def find(uri: str) -> Version:
     """Find a version that was trained by this project.
 
     Raises:
         UserError: no such version, or one that is itself exported.
     """
-    version = tracking.model_version(uri, "model")
-    stored = tracking.stored_model(f"models:/{version.name}/{version.version}", "model")
-    trained = tracking.record(stored.run_id)
-    if trained.tags.get("kd.task") not in TASKS:
-        raise UserError(f"model={uri!r}: its run {stored.run_id} was not made by this project, so its rows are unknown")
-    form = package.read_settings(stored.folder)["format"]
-    if form != "safetensors":
+    source = version_at(uri, "model")
+    if source.exported:
         raise UserError(
-            f"model={uri!r} is itself exported ({form}): give the version it came from, "
-            f"{trained.tags.get('kd.exported_from', 'which was trained')}"
+            f"model={uri!r} is itself exported ({source.exported}): give the version it came from, "
+            f"{source.record.tags['kd.exported_from']}"
         )
-    return Source(version.name, stored.uri, stored.folder, trained)
+    return source
 
 
-def described(config: ExportConfig, source: Source, rows: Rows) -> tuple[str, dict[str, str]]:
+def described(config: ExportConfig, source: Version, rows: Rows) -> tuple[str, dict[str, str]]:
     """Return the name and tags of the run of an export: those of the source, with the format in its label."""
-    tags = source.trained.tags
-    label = f"{source.trained.label} · {config.format}"
+    tags = source.record.tags
+    label = f"{source.record.label} · {config.format}"
     return titled(label, tags["kd.seed"]), {
         "kd.stage": "export",
         "kd.label": label,
@@ -79,10 +68,9 @@ def described(config: ExportConfig, source: Source, rows: Rows) -> tuple[str, di
     }
 
 
-def convert(config: ExportConfig, source: Source, options: RowOptions, rows: Rows, folder: Path) -> None:
+def convert(config: ExportConfig, source: Version, options: RowOptions, rows: Rows, folder: Path) -> None:
     """Write the exported model; the batch it is traced with is the shortest and the longest validation row."""
     task = rows.task
-    settings = package.read_settings(source.folder)
     if config.format not in task.formats:
         raise UserError(
             f"format={config.format!r}: models of task={task.name!r} cannot be exported to it: give one of "
@@ -93,7 +81,8 @@ def convert(config: ExportConfig, source: Source, options: RowOptions, rows: Row
     order = np.argsort(features["length"])
     batch = task.collate(tokenizer)(features.__getitems__([int(order[0]), int(order[-1])]))
     say(f"Exporting {source.uri} to {config.format}")
-    save_onnx(folder, model, tokenizer, batch.inputs, {**settings, **task.serving(), "format": config.format})
+    settings = {**package.read_settings(source.folder), **task.serving(), "format": config.format}
+    save_onnx(folder, model, tokenizer, batch.inputs, settings)
 
 
 def answered(options: RowOptions, rows: Rows, folder: Path) -> dict[str, pd.DataFrame]:
@@ -109,7 +98,7 @@ def answered(options: RowOptions, rows: Rows, folder: Path) -> dict[str, pd.Data
     }
 
 
-def register(config: ExportConfig, source: Source, model: str, run: tracking.Run, lost: Drop) -> str:
+def register(config: ExportConfig, source: Version, model: str, run: tracking.Run, lost: Drop) -> str:
     """Register an exported model beside the version it came from; returns its number."""
     record = tracking.record(run.run_id)
     tags = {
@@ -118,3 +107,87 @@ def register(config: ExportConfig, source: Source, model: str, run: tracking.Run
         "kd.export_loses": str(lost.mean > config.allowed_drop).lower(),
     }
     return tracking.register(model, run.run_id, source.name, tags, ("", about_version(record)))
+
+
+def figures(
+    task: Judge, tables: Mapping[str, pd.DataFrame], before: pd.DataFrame, source: RunRecord
+) -> tuple[dict[str, float], Drop]:
+    """Return quality, calibration, fidelity to the teacher, and parity with the version before export.
+
+    Args:
+        task: of the model.
+        tables: predictions of the exported model on `validation` and `test`.
+        before: predictions on test of the version it came from.
+        source: the run that made that version; without predictions of its teacher on the same examples, fidelity to the
+            teacher is absent.
+    """
+    test = tables["test"]
+    metric, higher = next(iter(task.directions.items()))
+    lost = drop(_light(test, task), _light(before, task), lambda part: task.quality(part)[metric], higher)
+    found = task.fidelity(test, before)  # the version before export takes the place of a teacher
+    same = {name.replace("fidelity/", "export/", 1).replace("teacher", "before"): found[name] for name in found}
+    metrics = {
+        **{f"val/{name}": value for name, value in task.quality(tables["validation"]).items()},
+        **{f"test/{name}": value for name, value in task.quality(test).items()},
+        **task.diagnostics(None, test),
+        **same,
+        **_max_difference(before, test, task),
+        "export/drop": lost.mean,
+    }
+    if lost.at_most is not None:
+        metrics["export/drop_at_most"] = lost.at_most
+    teacher = teacher_of(source)
+    guide = logged(teacher) if teacher else None
+    if guide is not None and guide["example_id"].equals(test["example_id"]):
+        metrics |= task.fidelity(test, guide)
+    return metrics, lost
+
+
+def _max_difference(before: pd.DataFrame, after: pd.DataFrame, judge: Judge) -> dict[str, float]:
+    """Return the largest absolute difference of any number that was answered; nothing where answers have none."""
+    numbers = [name for name in before.select_dtypes("float").columns if name not in judge.outcomes]
+    if not numbers:
+        return {}
+    return {"export/max_difference": float(np.abs(before[numbers].to_numpy() - after[numbers].to_numpy()).max())}
+
+
+def _light(table: pd.DataFrame, judge: Judge) -> pd.DataFrame:
+    return table[[name for name in table.columns if not (judge.wide and name.startswith(judge.wide))]]
+
+
+def report_drop(metric: str, lost: Drop, allowed: float) -> None:
+    """Say how much quality the export cost, as a warning where that is more than was allowed."""
+    change = f"{'worse' if lost.mean > 0 else 'better'} by {abs(lost.mean):.4g}" if lost.mean else "unchanged"
+    bound = "" if lost.at_most is None else f" (at 95 % confidence worse by at most {max(lost.at_most, 0):.4g})"
+    if lost.mean > allowed:
+        say(
+            f"Warning: test {metric} is {change}{bound}, more than allowed_drop={allowed:g}: registered all the "
+            "same, with the tag kd.export_loses=true"
+        )
+    else:
+        say(f"Test {metric} is {change}{bound}; allowed_drop={allowed:g}")
+
+
+def show(judge: Judge, trained: RunRecord, before: RunRecord, after: RunRecord) -> None:
+    """Print an exported version beside the one it came from.
+
+    Args:
+        judge: of their task.
+        trained: the run that made the version.
+        before: the run that measured it just now.
+        after: the export's run.
+    """
+    table = Table(title=f"{trained.name}: before and after export")
+    metric = next(iter(judge.directions))
+    alike = [figure for figure in judge.figures if figure.group == "quality" and figure.key.startswith("fidelity/")]
+    parity = {figure.heading: (figure.key.replace("fidelity/", "export/", 1), ".4f") for figure in alike}
+    largest = {"max difference": ("export/max_difference", ".2g")}
+    known = {**SHOWN, metric: (f"test/{metric}", ".4f"), **parity, **largest}
+    scored = {**before.metrics, f"test/{metric}": trained.metrics[f"test/{metric}"]}
+    columns = {name: column for name, column in known.items() if column[0] in {**scored, **after.metrics}}
+    for name in ("format", *columns):
+        table.add_column(name, justify="left" if name == "format" else "right")
+    for form, figures in (("safetensors", scored), (after.tags["kd.format"], after.metrics)):
+        cells = [f"{figures[key]:{shape}}" if key in figures else "–" for key, shape in columns.values()]
+        table.add_row(form, *cells)
+    console.print(table)

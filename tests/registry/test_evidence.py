@@ -1,5 +1,7 @@
 """Figures for the gates read the right direction, and are absent rather than guessed."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -8,7 +10,7 @@ from kd.base.types import RunRecord
 from kd.config import GateOptions
 from kd.registry import card as cards
 from kd.registry import evidence
-from kd.registry.card import Ruling, card
+from kd.registry.card import card
 from kd.registry.evidence import Version, gather, weakest
 from kd.tasks.classification.task import Classification
 from kd.tracking import Run
@@ -26,8 +28,8 @@ def version(metrics, exported="", **tags):
 
 def figure(monkeypatch, name, candidate, teacher=None, champion=None, metric="accuracy"):
     monkeypatch.setattr(evidence, "teacher_of", lambda _: teacher)
-    found = gather(candidate, champion, GateOptions(), metric, Run("promotion"))
-    return found.absent.get(name, "") or found.figures[name].value
+    figures, absent = gather(candidate, champion, GateOptions(), metric, Run("promotion"))
+    return absent.get(name, "") or figures[name].value
 
 
 def test_the_share_of_the_teacher_is_of_its_metric_or_of_its_inverse_where_the_metric_falls(monkeypatch):
@@ -61,8 +63,8 @@ def test_a_gate_on_a_figure_that_the_task_does_not_have_is_left_out_in_words_and
     for gate, name in evidence.LOGGED.items():
         assert figure(monkeypatch, gate, exported) == f"does not apply: classification has no {name}"
     given = GateOptions(max_ece=0.1, min_agreement=0.9)
-    found = gather(exported, None, given, "accuracy", Run("promotion"))
-    assert decide({"max_ece": 0.1, "min_agreement": 0.9}, found.figures, found.absent, True).passes
+    figures, absent = gather(exported, None, given, "accuracy", Run("promotion"))
+    assert decide({"max_ece": 0.1, "min_agreement": 0.9}, figures, absent, True).passes
 
 
 def test_what_was_not_logged_is_no_figure(monkeypatch):
@@ -78,21 +80,21 @@ def predictions(right_by_label):
 
 
 def test_the_weakest_slices_are_named_worst_first(monkeypatch):
-    monkeypatch.setattr(evidence, "logged", lambda _: predictions({"a": 40, "b": 10, "c": 20}))
-    assert weakest(version({}), "accuracy", count=2) == ["label b: 0.25", "label c: 0.5"]
+    monkeypatch.setattr(evidence, "logged", lambda _: predictions({"a": 40, "b": 10, "c": 20, "d": 30}))
+    assert weakest(version({}), "accuracy") == ["label b: 0.25", "label c: 0.5", "label d: 0.75"]
 
 
 def test_a_card_tells_origin_figures_decision_and_limits_and_leaves_what_is_missing_a_dash(monkeypatch):
     monkeypatch.setattr(cards, "teacher_of", lambda _: record({"test/accuracy": 0.9}))
     monkeypatch.setattr(cards, "weakest", lambda *_: ["label b: 0.25"])
-    said = {"1": predictions({"a": 10, "b": 20}), "2": predictions({"a": 30, "b": 20})}
-    monkeypatch.setattr(cards, "logged", lambda one: said.get(one.number))
+    said = {"first": predictions({"a": 10, "b": 20}), "run": predictions({"a": 30, "b": 20})}
+    monkeypatch.setattr(cards, "logged", lambda one: said.get(one.run_id))
     candidate = version({"test/accuracy": 0.8, "fidelity/agreement": 0.7}, **{"kd.teacher": "models:/t/1"})
-    champion = Version("kd-m", "1", record({"test/accuracy": 0.85}), "")
+    champion = Version("kd-m", "1", replace(record({"test/accuracy": 0.85}), run_id="first"), "")
     gate = Gate("min_metric", 0.8, 0.9, True, False, "test/accuracy")
-    text = card(
-        candidate, champion, "accuracy", Ruling(Decision((gate,)), "r1", "ann", "2030-01-01T00:00:00+00:00", "cpu")
-    )
+    ruling = {"kd.decided_at": "2030-01-01T00:00:00+00:00", "kd.decided_by": "ann", "kd.decision_run": "r1"}
+    ruling["kd.decided_on"] = "cpu"
+    text = card(candidate, champion, "accuracy", Decision((gate,)), ruling)
     assert "Distilled for classification on `d`. Teacher: `models:/t/1`." in text
     assert "| test/accuracy | 0.8 | 0.85 | 0.9 |" in text
     assert "| fidelity/agreement | 0.7 | – | – |" in text
@@ -101,5 +103,5 @@ def test_a_card_tells_origin_figures_decision_and_limits_and_leaves_what_is_miss
     assert "label b: 0.25" in text
     churn = "Test answers against champion version 1: changed 25.0%, to right 25.0%, to wrong 0.0% of all examples."
     assert churn in text
-    del said["1"]
-    assert "Test answers" not in card(candidate, champion, "accuracy", Ruling(Decision(()), "r1", "ann", "now", "cpu"))
+    del said["first"]
+    assert "Test answers" not in card(candidate, champion, "accuracy", Decision(()), ruling)
