@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ class Insides:
     Attributes:
         whose: `teacher` or `student`, for errors.
         contents: by text form, such as `hidden.3`.
-        joints: modules that make queries, keys and values, by layer; empty where no relation is read.
+        joints: modules that make queries, keys and values, by layer; of the layers whose relation is read.
     """
 
     whose: str
@@ -48,17 +49,10 @@ class Insides:
     def listening(self) -> Iterator[dict[torch.nn.Module, torch.Tensor]]:
         """Record the outputs of the joints meanwhile."""
         heard: dict[torch.nn.Module, torch.Tensor] = {}
-
-        def note(module: torch.nn.Module, _: Any, output: torch.Tensor) -> None:
-            heard[module] = output
-
-        layers = {content.layer for content in self.contents.values() if content.kind == "relation"}
-        hooks = [joint.register_forward_hook(note) for layer in layers for joint in self.joints[layer]]
-        try:
+        with ExitStack() as hooks:
+            for joint in chain.from_iterable(self.joints.values()):
+                hooks.callback(joint.register_forward_hook(lambda each, _, output: heard.update({each: output})).remove)
             yield heard
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def picked(self, outputs: Any, heard: Mapping[torch.nn.Module, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the contents, by text form.
@@ -93,8 +87,18 @@ def look_into(model: PreTrainedModel, contents: Sequence[str], whose: str) -> In
     count = getattr(model.config, "num_hidden_layers", 0)
     if (last := max((content.layer for content in found.values()), default=-1)) >= count:
         raise UserError(f"{whose}: its layer {last} (0-based) is to be compared, and it has {count} layers")
-    relations = any(content.kind == "relation" for content in found.values())
-    return Insides(whose, found, _joints(model, whose) if relations else {})
+    relations = {content.layer for content in found.values() if content.kind == "relation"}
+    if not relations:
+        return Insides(whose, found, {})
+    parts = list(model.named_modules())
+    joints = [[part for name, part in parts if name.rpartition(".")[2] in words] for words in (QUERIES, KEYS, VALUES)]
+    widths = {getattr(joint, "out_features", None) for joint in chain.from_iterable(joints)}
+    if any(len(each) != count for each in joints) or len(widths) > 1:
+        raise UserError(
+            f"{whose}: {type(model).__name__} has no queries, keys and values of one width of its own in each of "
+            f"{count} layers; {OTHERWISE} {whose}"
+        )
+    return Insides(whose, found, {layer: tuple(each[layer] for each in joints) for layer in relations})
 
 
 def check(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], contents: Sequence[str], whose: str) -> None:
@@ -117,20 +121,6 @@ def check(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], contents: 
             raise UserError(f"{whose}: {type(model).__name__} gives no {kinds}; {OTHERWISE} {whose}") from error
         inside.picked(outputs, heard)
     model.train(was_training)
-
-
-def _joints(model: torch.nn.Module, whose: str) -> dict[int, tuple[torch.nn.Module, ...]]:
-    found = []
-    for words in (QUERIES, KEYS, VALUES):
-        found.append([module for name, module in model.named_modules() if name.rpartition(".")[2] in words])
-    count = getattr(model.config, "num_hidden_layers", 0)
-    widths = {getattr(module, "out_features", None) for each in found for module in each}
-    if any(len(each) != count for each in found) or len(widths) > 1:
-        raise UserError(
-            f"{whose}: {type(model).__name__} has no queries, keys and values of one width of its own in each of "
-            f"{count} layers; {OTHERWISE} {whose}"
-        )
-    return dict(enumerate(zip(*found, strict=True)))
 
 
 @contextmanager

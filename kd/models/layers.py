@@ -14,43 +14,22 @@ Moved = Callable[[], Sequence[float]]
 """Measures how far the source's loss moves without each of its layers, >= 0; called only where it decides."""
 
 
-def _spread(among: range, count: int) -> LayerMap:
-    return tuple(among[int(i)] for i in np.rint(np.linspace(0, len(among) - 1, count)))
-
-
-def _unmeasured() -> Sequence[float]:
-    raise ValueError("importance was not measured")
-
-
-def _first(source: int, count: int, moved: Moved) -> LayerMap:
-    return tuple(range(count))
-
-
-def _last(source: int, count: int, moved: Moved) -> LayerMap:
-    return tuple(range(source - count, source))
-
-
-def _most_moving(source: int, count: int, moved: Moved) -> LayerMap:
-    values = moved()
-    return tuple(sorted(sorted(range(source), key=lambda layer: (-values[layer], layer))[:count]))
-
-
-LAYER_MAPS: dict[InitialisationName, Callable[[int, int, Moved], LayerMap]] = {
-    "first": _first,
-    "top-k": _first,
-    "last": _last,
-    "bottom-k": _last,
-    "odd": lambda source, count, moved: _spread(range(1, source, 2), count),
-    "even": lambda source, count, moved: _spread(range(0, source, 2), count),
-    "spaced": lambda source, count, moved: _spread(range(source), count),
-    "random": lambda source, count, moved: (),
-    "importance": _most_moving,
+LAYER_MAPS: dict[InitialisationName, Callable[[int], slice]] = {
+    "first": lambda count: slice(count),
+    "top-k": lambda count: slice(count),
+    "last": lambda count: slice(-count, None),
+    "bottom-k": lambda count: slice(-count, None),
+    "odd": lambda count: slice(1, None, 2),
+    "even": lambda count: slice(0, None, 2),
+    "spaced": lambda count: slice(None),
+    "random": lambda count: slice(None),
+    "importance": lambda count: slice(None),
 }
-"""(layers of the source, layers of the student, `Moved`) -> the source layers to copy; empty: layers start at random.
+"""Number of the student's layers -> the source layers that may be copied; of more than that number those spread evenly.
 
-`odd` and `even` are 0-based indices (`odd` of six: 1, 3, 5), spread evenly where the student has fewer. `top-k` and
-`bottom-k` are aliases of `first` and `last`. `importance` keeps the layers without which the loss moves most; of layers
-that move it equally the lower are kept, because upper layers are missed least (Sajjad et al. 2023,
+`odd` and `even` are 0-based indices (`odd` of six: 1, 3, 5). `top-k` and `bottom-k` are aliases of `first` and `last`.
+With `random` layers start at random. `importance` keeps the layers without which the loss moves most; of layers that
+move it equally the lower are kept, because upper layers are missed least (Sajjad et al. 2023,
 https://arxiv.org/abs/2004.03844).
 """
 
@@ -61,18 +40,16 @@ def parse_layers(text: str) -> int | LayerMap:
     Raises:
         UserError: not a positive number, not indices, or indices that do not rise.
     """
-    allowed = "a count such as 2, or rising 0-based layer indices such as 0,5 (a single index as `5,`)"
+    allowed = "give a count such as 2, or rising 0-based layer indices such as 0,5 (a single index as `5,`)"
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts or not all(part.isdecimal() for part in parts):
-        raise UserError(f"student_layers={text!r} is not understood: give {allowed}")
+        raise UserError(f"student_layers={text!r} is not understood: {allowed}")
     numbers = tuple(int(part) for part in parts)
-    if "," in text:
-        if list(numbers) != sorted(set(numbers)):
-            raise UserError(f"student_layers={text!r}: indices must rise and not repeat: give {allowed}")
-        return numbers
-    if numbers[0] < 1:
-        raise UserError(f"student_layers={text!r}: a student needs at least one layer: give {allowed}")
-    return numbers[0]
+    if "," not in text and numbers[0] < 1:
+        raise UserError(f"student_layers={text!r}: a student needs at least one layer: {allowed}")
+    if list(numbers) != sorted(set(numbers)):
+        raise UserError(f"student_layers={text!r}: indices must rise and not repeat: {allowed}")
+    return numbers if "," in text else numbers[0]
 
 
 def layer_map(
@@ -80,7 +57,7 @@ def layer_map(
     initialisation: InitialisationName,
     source_layers: int,
     source: str = "teacher",
-    moved: Moved = _unmeasured,
+    moved: Moved = tuple,
 ) -> LayerMap:
     """Return the source layers that the student's layers start from; empty for `random`.
 
@@ -101,11 +78,18 @@ def layer_map(
                 f"so indices go from 0 to {source_layers - 1}"
             )
         return layers
-    available = {"odd": source_layers // 2, "even": (source_layers + 1) // 2}.get(initialisation, source_layers)
-    if layers > available:
+    among: Sequence[int] = range(source_layers)[LAYER_MAPS[initialisation](layers)]
+    if layers > len(among):
         which = f"{initialisation} layers" if initialisation in ("odd", "even") else "layers"
-        raise UserError(f"student_layers={layers}: the {source} has only {available} {which}; give at most {available}")
-    return LAYER_MAPS[initialisation](source_layers, layers, moved)
+        raise UserError(
+            f"student_layers={layers}: the {source} has only {len(among)} {which}; give at most {len(among)}"
+        )
+    if initialisation == "random":
+        return ()
+    if initialisation == "importance":
+        values = moved()
+        among = sorted(sorted(among, key=lambda layer: (-values[layer], layer))[:layers])
+    return tuple(among[int(place)] for place in np.rint(np.linspace(0, len(among) - 1, layers)))
 
 
 def layer_stack(model: PreTrainedModel) -> str:
@@ -130,14 +114,11 @@ def copy_layers(source: PreTrainedModel, student: PreTrainedModel, indices: Laye
 
     With empty `indices` the student's layers keep their initialisation. The two models share no storage afterwards.
     """
-    stack = layer_stack(source)
-    weights = source.state_dict()
-    chosen = {}
+    stack, weights, chosen = f"{layer_stack(source)}.", source.state_dict(), {}
     for name in student.state_dict():
-        if name.startswith(stack + "."):
-            position, rest = name[len(stack) + 1 :].split(".", 1)
-            if indices:
-                chosen[name] = weights[f"{stack}.{indices[int(position)]}.{rest}"]
-        else:
+        if not name.startswith(stack):
             chosen[name] = weights[name]
+        elif indices:
+            position, rest = name.removeprefix(stack).split(".", 1)
+            chosen[name] = weights[f"{stack}{indices[int(position)]}.{rest}"]
     student.load_state_dict(chosen, strict=bool(indices))

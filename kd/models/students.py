@@ -18,13 +18,8 @@ SHARED = (
 )
 """Settings decided by tokenizer and labels: a student of another shape takes its teacher's."""
 NO_SHAPE = (
-    "_name_or_path",
-    "architectures",
-    "dtype",
-    "torch_dtype",
-    "transformers_version",
-    "model_type",
-    "num_labels",
+    *("_name_or_path", "architectures", "model_type", "num_labels"),
+    *("dtype", "torch_dtype", "transformers_version"),
 )
 """Other settings of a saved configuration, which are ignored."""
 SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads")
