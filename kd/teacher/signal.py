@@ -20,7 +20,7 @@ from kd.base.files import locked, warn_once
 from kd.base.hashing import fingerprint
 from kd.base.home import home
 from kd.base.types import OUTPUTS, CacheName, LayerContent, LayerKind, TeacherOutputs, TopLogProbs, UserError
-from kd.teacher.cache.index import Index, Teacher, plan, read_index, write_index
+from kd.teacher.cache.index import Teacher, plan, read_index, write_index
 from kd.teacher.cache.reader import Reader
 from kd.teacher.cache.shard import Piece
 from kd.teacher.cache.writer import clear, fill, planning, shard_files, size_of
@@ -83,21 +83,21 @@ class TeacherSignal:
             UserError: only the most probable of many options are known.
         """
         found = self(np.arange(self.wanted.features)).outputs
-        if any(isinstance(values, TopLogProbs) for values in found.values()):
+        known = {name: values.numpy() for name, values in found.items() if isinstance(values, torch.Tensor)}
+        if len(known) < len(found):
             raise UserError(
                 "the teacher's answer has too many options to keep them all, and transfer_confidence and "
                 "transfer_balance need all of them: leave both out"
             )
-        return {name: values.numpy() for name, values in found.items() if isinstance(values, torch.Tensor)}
+        return known
 
     def _pieces(self, features: np.ndarray) -> dict[str, list[Piece]]:
         if self.reader is not None:
             try:
                 return self.reader.read(features)
             except OSError as error:
-                warn_once(
-                    f"teacher cache {self.wanted.key} is gone ({error.strerror}): the teacher runs on every batch"
-                )
+                gone = f"teacher cache {self.wanted.key} is gone ({error.strerror})"
+                warn_once(f"{gone}: the teacher runs on every batch")
                 self.reader = None
         found: dict[str, list[Piece]] = {}
         for part in self.teacher()(features):
@@ -181,25 +181,21 @@ def folder_of(wanted: Wanted) -> Path:
 
 def _whole(wanted: Wanted) -> Reader | None:
     """Return a reader of these outputs, kept alone or with others of the same teacher and data, if all are whole."""
-    own = folder_of(wanted)
+    own, asked = folder_of(wanted), {*wanted.contents}
     for folder in [own, *sorted({*own.parent.glob("*/")} - {own})]:
         index = read_index(folder)
-        if index is None or len(index.places) != wanted.features:
-            continue
-        if not {*wanted.contents} <= {*index.about[CONTENTS].split(",")}:
+        if index is None or len(index.places) != wanted.features or not asked <= {*index.about[CONTENTS].split(",")}:
             continue
         whole, _ = shard_files(index)
         if len(whole) == index.shards:
             with suppress(OSError):
                 os.utime(folder)  # for people and `prune`: last used
             of = {name: {name, name.partition(".")[0]} for name in index.half}  # `outputs.logits` is of `outputs`
-            return Reader(index, whole, [name for name in of if of[name] & {*wanted.contents}])
+            return Reader(index, whole, [name for name in of if of[name] & asked])
     return None
 
 
-def _written(
-    folder: Path, wanted: Wanted, teacher: Callable[[], Teacher], budget_gib: float
-) -> tuple[Reader | None, int]:
+def _written(folder: Path, wanted: Wanted, teacher: Callable[[], Teacher], budget_gib: float) -> tuple[Reader, int]:
     """Compute what is missing, and open it; also returns the number of features computed here. Raises OSError."""
     with locked(planning(folder)):
         if (reader := _whole(wanted)) is not None:  # another process has written it meanwhile
@@ -207,8 +203,11 @@ def _written(
         index = read_index(folder)
         if planned := index is None or len(index.places) != wanted.features:
             index = plan(folder, teacher(), {**wanted.about, CONTENTS: ",".join(wanted.contents)})
-        if not _fits(index, budget_gib):
-            return None, 0
+        size, free = f"its {index.size / GIB:.3g} GiB are more than", shutil.disk_usage(folder.parent).free
+        if index.size > budget_gib * GIB:
+            raise OSError(f"{size} cache_budget_gib={budget_gib:g}")
+        if index.size - size_of(folder) > free:
+            raise OSError(f"{size} the {free / GIB:.3g} GiB that are free")
         if planned:
             write_index(index)
         clear(index)
@@ -217,14 +216,3 @@ def _written(
     if (reader := _whole(wanted)) is None:
         raise OSError("it is not whole: another process gave up, or the disk fails")
     return reader, computed
-
-
-def _fits(index: Index, budget_gib: float) -> bool:
-    """Whether outputs are within the budget and the missing ones fit on the disk; warns if not."""
-    free = shutil.disk_usage(index.folder.parent).free
-    over = index.size > budget_gib * GIB
-    if not over and index.size - size_of(index.folder) <= free:
-        return True
-    limit = f"cache_budget_gib={budget_gib:g}" if over else f"{free / GIB:.3g} GiB free"
-    warn_once(f"teacher cache of {index.size / GIB:.3g} GiB not written ({limit}): the teacher runs on every batch")
-    return False

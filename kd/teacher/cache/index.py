@@ -35,12 +35,10 @@ Part = Mapping[str, Sequence[torch.Tensor]]
 
 
 class Teacher(Protocol):
-    """A teacher that gives its outputs for any features of one data set."""
+    """Gives a teacher's outputs for any features of one data set."""
 
-    @property
-    def lengths(self) -> np.ndarray:
-        """Length of every feature, `(features,)`."""
-        ...
+    lengths: np.ndarray
+    """Length of every feature, `(features,)`."""
 
     def __call__(self, features: np.ndarray) -> Iterator[Part]:
         """Yield the outputs for the features at these positions, in their order, some at a time."""
@@ -67,11 +65,6 @@ class Index:
     size: int
     about: Mapping[str, str]
 
-    @property
-    def key(self) -> str:
-        """What the cache's files name."""
-        return key_of(self.folder)
-
     @cached_property
     def digest(self) -> str:
         """Of `places` and `starts`; a shard made for another split of the rows is foreign."""
@@ -84,12 +77,12 @@ class Index:
 
 
 def key_of(folder: Path) -> str:
-    """Return what the files of a cache must name."""
+    """Return what the files of a cache name."""
     return f"{folder.parent.name}/{folder.name}"
 
 
 def plan(folder: Path, teacher: Teacher, about: Mapping[str, str]) -> Index:
-    """Run the teacher over a few features of all lengths, and plan the shards; no axis is assumed to mean anything.
+    """Run the teacher over a few features of all lengths, and plan the shards.
 
     Each axis is assumed to grow linearly with the length, as fitted on these features. Values are stored with each
     feature's true shape, so a wrong estimate only makes shards larger or smaller.
@@ -129,7 +122,7 @@ def write_index(index: Index) -> None:
     """Write an index, replacing any other; the caller has the lock. Raises OSError."""
     index.folder.mkdir(parents=True, exist_ok=True)
     facts = {"half": dict(index.half), "size": index.size, "about": dict(index.about)}
-    notes = {"key": index.key, "facts": json.dumps(facts, sort_keys=True)}
+    notes = {"key": key_of(index.folder), "facts": json.dumps(facts, sort_keys=True)}
     shard.write(index.folder, INDEX, {"places": index.places, "starts": index.starts}, notes)
 
 

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from kd.base import files
 from kd.base.files import locked
 from kd.teacher.cache import shard
-from kd.teacher.cache.index import INDEX, Index, Part, Teacher
+from kd.teacher.cache.index import INDEX, Index, Part, Teacher, key_of
 from kd.teacher.cache.shard import Packed
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def _number_of(path: Path, index: Index) -> int | None:
     with suppress(OSError, ValueError, KeyError):
         notes = shard.notes_of(path)
         number = int(notes["shard"])
-        if (notes["key"], notes["cut"], files.label_of(path)) == (index.key, index.digest, _label(number)):
+        if (notes["key"], notes["cut"], files.label_of(path)) == (key_of(index.folder), index.digest, _label(number)):
             return number
     return None
 
@@ -72,9 +72,8 @@ def size_of(folder: Path) -> int:
 def clear(index: Index) -> None:
     """Delete all files that are no planned shard; the caller has the lock."""
     if wrong := shard_files(index)[1]:
-        log.warning(
-            "teacher cache %s: %d shards are damaged: the teacher runs over their rows again", index.key, len(wrong)
-        )
+        name, count = key_of(index.folder), len(wrong)
+        log.warning("teacher cache %s: %d shards are damaged: the teacher runs over their rows again", name, count)
     for path in wrong:
         path.unlink(missing_ok=True)
 
@@ -104,7 +103,7 @@ def fill(index: Index, teacher: Teacher, title: str) -> int:
                     if number in mine or not claim.enter_context(_claimed(index.folder, number, wait)):
                         continue
                     content, more = _computed(teacher(rows[number]), index.half, bar.update)
-                    notes = {"key": index.key, "cut": index.digest, "shard": str(number), **more}
+                    notes = {"key": key_of(index.folder), "cut": index.digest, "shard": str(number), **more}
                     pending.close()
                     mine.append(number)
                     pending.push(claim.pop_all())
