@@ -13,9 +13,8 @@ from kd.analysis.gates import TOLERANCE, largest_difference
 from kd.base.console import say
 from kd.base.types import Refused, UserError
 from kd.config import ExportConfig, as_params
-from kd.registry.evidence import Version
+from kd.registry.evidence import Version, rows_behind
 from kd.registry.exported import answered, convert, described, figures, find, register, report_drop, show
-from kd.registry.rescore import rows_behind
 from kd.serving.measure import log_served, measure_apart
 
 

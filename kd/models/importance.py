@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from kd.base import files
 from kd.base.hashing import fingerprint
 from kd.base.home import home
+from kd.base.task import Collate
 from kd.base.types import Batch, Features, Term
 from kd.models.layers import layer_stack
 
@@ -43,7 +44,7 @@ def measure(
     model: PreTrainedModel,
     features: Features,
     positions: Sequence[int],
-    collate: Callable[[list[dict[str, Any]]], Batch],
+    collate: Collate,
     loss: Callable[[Any, Batch], Term],
 ) -> Importance:
     """Measure the loss without each layer in turn: its output is its input. The model is not changed.
@@ -60,9 +61,9 @@ def measure(
     """
     layers = model.get_submodule(layer_stack(model))
     chosen = np.asarray(positions)
-    order = chosen[np.argsort(-np.asarray(features["length"])[chosen], kind="stable")]
-    parts = [order[start : start + ROWS_AT_ONCE] for start in range(0, len(order), ROWS_AT_ONCE)]
-    batches = [collate(features.__getitems__(part.tolist())) for part in parts]
+    order = chosen[np.argsort(-np.asarray(features["length"])[chosen], kind="stable")].tolist()
+    starts = range(0, len(order), ROWS_AT_ONCE)
+    batches = [collate(features.__getitems__(order[start : start + ROWS_AT_ONCE])) for start in starts]
     was_training = model.training
     model.eval()
     losses = [_mean_loss(model, batches, loss)]
@@ -93,12 +94,7 @@ def _mean_loss(model: PreTrainedModel, batches: Sequence[Batch], loss: Callable[
 
 
 def remembered(parts: Mapping[str, str], measured: Callable[[], Importance]) -> Importance:
-    """Return an earlier measurement for these `parts`, or measure now and keep the result.
-
-    Args:
-        parts: everything that the result depends on; hashed to the name of a file in `KD_HOME/importance`.
-        measured: measures it.
-    """
+    """Return what is kept for `parts`, all that the result depends on, or measure it and keep it on disk."""
     key, folder = fingerprint(parts), home() / "importance"
     if (path := files.find(folder, key, SUFFIX)) is not None:
         kept = json.loads(path.read_text(encoding="utf-8"))

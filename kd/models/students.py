@@ -26,16 +26,13 @@ SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads")
 
 
 def build_student(source: PreTrainedModel, layers: int, indices: LayerMap, seed: int) -> PreTrainedModel:
-    """Make a shallower model of the source's own architecture and width.
+    """Make a shallower model of the source's own architecture and width, with its embeddings, pooler and head; float32.
 
     Args:
         source: the model whose layers are copied; it is not changed.
         layers: number of transformer layers of the student.
         indices: the source layer that each student layer starts from; empty: random layers.
         seed: of random layers.
-
-    Returns:
-        A model in float32 with the source's embeddings, pooler and head.
     """
     config = copy.deepcopy(source.config)
     config.num_hidden_layers = layers
@@ -47,21 +44,18 @@ def build_student(source: PreTrainedModel, layers: int, indices: LayerMap, seed:
 
 
 def configured_student(source: PreTrainedModel, settings: Mapping[str, Any], seed: int) -> PreTrainedModel:
-    """Make a model of the source's architecture in another shape, with random weights.
+    """Make a model of the source's architecture, vocabulary and labels in another shape, with random weights, float32.
 
     Args:
-        source: gives architecture, vocabulary and labels; it is not changed, and none of its weights are used.
+        source: is not changed, and none of its weights are used.
         settings: of a transformers configuration; others have the architecture's default.
         seed: of the weights.
-
-    Returns:
-        A model in float32.
 
     Raises:
         UserError: another architecture or vocabulary, an unknown setting, or a shape that cannot be built.
     """
-    kind = type(source.config)
     _require_settings(source, settings)
+    kind = type(source.config)
     shared = {name: getattr(source.config, name) for name in SHARED if hasattr(source.config, name)}
     shape = {name: value for name, value in settings.items() if name not in NO_SHAPE}
     try:

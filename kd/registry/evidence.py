@@ -16,12 +16,11 @@ from kd.base.budgets import BUDGETS
 from kd.base.console import say
 from kd.base.judge import Judge
 from kd.base.types import RunRecord, UserError
-from kd.config import GateOptions, RowOptions
-from kd.registry.rescore import rows_behind, score_test
-from kd.run.data import Rows
+from kd.config import GateOptions, RowOptions, options_from
+from kd.run.data import Rows, load_rows, predictions
 from kd.serving import package
 from kd.serving.measure import measure_apart
-from kd.tasks import TASKS, judge_of
+from kd.tasks import TASKS, judge_of, options_of
 
 LOGGED = {"min_agreement": "fidelity/agreement", "max_ece": "calibration/ece", "min_parity": "export/agreement"}
 """Gates on what the run behind a version logged; `export/` is a task's `fidelity/` to the version before export."""
@@ -128,12 +127,34 @@ def scored(version: Version, metric: str, run: tracking.Run) -> Version:
     return replace(version, record=replace(version.record, metrics=metrics))
 
 
+def rows_behind(record: RunRecord, named: str) -> tuple[RowOptions, Rows]:
+    """Read the rows again that a run was trained and scored on, by the options it logged; `named` is for errors.
+
+    Raises:
+        UserError: the data is not to be had, or is no longer the same.
+    """
+    try:
+        options = options_from(RowOptions, options_of(record.params.get("task", "classification")), record.params)
+        rows = load_rows(options, int(record.tags["kd.seed"]))
+    except (UserError, KeyError) as error:
+        raise UserError(f"{named}: the rows it was scored on cannot be read again: {error}") from error
+    found = {"kd.validation_digest": rows.validation_digest, "kd.test_digest": rows.test_digest}
+    for tag, digest in found.items():
+        if record.tags.get(tag, digest) != digest:
+            raise UserError(
+                f"{named}: {tag.split('.')[1].split('_')[0]} rows of dataset={options.dataset!r} are not those it was "
+                f"scored on (digest {digest[:8]}, then {record.tags[tag][:8]}); put the same data back"
+            )
+    return options, rows
+
+
 def _scored_now(version: Version, config: RowOptions, rows: Rows, run: tracking.Run) -> pd.DataFrame:
     say(f"{version.uri} has no predictions of these test rows: it is scored on them now")
     run.set_tags(
         {"kd.test_scored": "true", "kd.test_digest": rows.test_digest, "kd.role": version.record.tags["kd.role"]}
     )
-    return score_test(version.uri, config, rows)
+    answers = tracking.load_served(version.uri).predict(rows.task.requests(rows.splits.test))
+    return predictions(config, rows.task, rows.splits.test, rows.task.from_served(pd.DataFrame(answers)))
 
 
 def gather(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rich.table import Table
+from rich.table import Column, Table
 
 from kd import tracking
 from kd.analysis.gates import Drop, drop
@@ -177,7 +177,6 @@ def show(judge: Judge, trained: RunRecord, before: RunRecord, after: RunRecord) 
         before: the run that measured it just now.
         after: the export's run.
     """
-    table = Table(title=f"{trained.name}: before and after export")
     metric = next(iter(judge.directions))
     alike = [figure for figure in judge.figures if figure.group == "quality" and figure.key.startswith("fidelity/")]
     parity = {figure.heading: (figure.key.replace("fidelity/", "export/", 1), ".4f") for figure in alike}
@@ -185,8 +184,8 @@ def show(judge: Judge, trained: RunRecord, before: RunRecord, after: RunRecord) 
     known = {**SHOWN, metric: (f"test/{metric}", ".4f"), **parity, **largest}
     scored = {**before.metrics, f"test/{metric}": trained.metrics[f"test/{metric}"]}
     columns = {name: column for name, column in known.items() if column[0] in {**scored, **after.metrics}}
-    for name in ("format", *columns):
-        table.add_column(name, justify="left" if name == "format" else "right")
+    headings = (Column(name, justify="right") for name in columns)
+    table = Table("format", *headings, title=f"{trained.name}: before and after export")
     for form, figures in (("safetensors", scored), (after.tags["kd.format"], after.metrics)):
         cells = [f"{figures[key]:{shape}}" if key in figures else "–" for key, shape in columns.values()]
         table.add_row(form, *cells)

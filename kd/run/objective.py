@@ -11,8 +11,8 @@ from kd.base.types import Objective, ObjectiveTerm, Setting, Shape, UserError
 from kd.config import DistillConfig
 from kd.config.objective import parse_match, plays_a_part
 from kd.models.activations import check
+from kd.models.layers import layer_pairs, without_last
 from kd.models.load import same_tokens
-from kd.models.matching import layer_pairs, without_last
 from kd.objectives import OBJECTIVES
 from kd.run.data import Rows
 from kd.run.plan import Plan, Teacher
