@@ -129,7 +129,7 @@ def write_index(index: Index) -> None:
 def read_index(folder: Path, check: Callable[[Path], bool] = files.stays_whole) -> Index | None:
     """Return the whole index of a cache, if there is one."""
     for path in filter(check, sorted(folder.glob(f"{INDEX}-*{shard.SUFFIX}"))):
-        with suppress(OSError, ValueError, KeyError):
+        with suppress(*shard.UNREADABLE):
             notes = shard.notes_of(path)
             if notes["key"] == key_of(folder):
                 facts, (tensors, _) = json.loads(notes["facts"]), shard.mapped(path)

@@ -7,10 +7,10 @@ one row after the other), `NAME.shape` `(rows, axes)` and, in half precision, `N
 import math
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from kd.base import files
 
 SUFFIX = ".safetensors"
 DTYPES = {"F32": "<f4", "F16": "<f2", "I32": "<i4", "I64": "<i8", "U32": "<u4", "U8": "u1"}
+UNREADABLE = (OSError, ValueError, KeyError, SafetensorError)
+"""What is raised where a file does not exist, is damaged, or has not the notes that it should have."""
 LARGEST = 24
 """Rows with a value of 2^24 or more are kept in float32, because a value near 1 beside it would be lost."""
 
@@ -81,11 +83,9 @@ def pack(rows: Sequence[torch.Tensor], half: bool) -> Packed:
 
     Args:
         rows: one tensor a row, each of any shape with the same number of axes.
-        half: whether float16 is enough; float32 is used where a row has a value of 2^24 or more.
+        half: whether float16 is enough; float32 is used where a row has a value of 2^24 or more, int32 for integers.
     """
     shapes = np.array([tuple(row.shape) for row in rows], dtype=np.int32).reshape(len(rows), -1)
-    if not rows[0].is_floating_point():
-        return Packed(torch.cat([row.reshape(-1) for row in rows]).to(torch.int32).cpu().numpy(), shapes, None)
     if half:
         exponents = torch.frexp(_greatest(rows)).exponent.clamp(min=-100)
         if int(exponents.max()) <= LARGEST:
@@ -94,7 +94,8 @@ def pack(rows: Sequence[torch.Tensor], half: bool) -> Packed:
             divided = torch._foreach_mul(list(rows), (1 / scales).tolist())
             torch.cat([row.reshape(-1) for row in divided], out=flat)
             return Packed(flat.cpu().numpy(), shapes, scales.numpy())
-    return Packed(torch.cat([row.reshape(-1) for row in rows]).float().cpu().numpy(), shapes, None)
+    flat = torch.cat([row.reshape(-1) for row in rows])
+    return Packed(flat.to(torch.float32 if flat.is_floating_point() else torch.int32).cpu().numpy(), shapes, None)
 
 
 def _greatest(rows: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -136,46 +137,31 @@ def write(folder: Path, label: str, tensors: Mapping[str, np.ndarray], notes: Ma
 
 def looks_whole(path: Path) -> bool:
     """Whether a file has the length that its header gives; its values are not read."""
-    try:
+    with suppress(*UNREADABLE):
         notes_of(path)
-    except (OSError, ValueError):
-        return False
-    return True
+        return True
+    return False
 
 
 def notes_of(path: Path) -> dict[str, str]:
-    """Return the notes of a file.
-
-    Raises:
-        ValueError: it is damaged and cannot be read.
-        OSError: it does not exist.
-    """
-    with _opened(path) as file:
+    """Return the notes of a file. Raises one of UNREADABLE."""
+    with safe_open(path, framework="numpy") as file:
         return dict(file.metadata() or {})
 
 
 def mapped(path: Path) -> tuple[dict[str, np.ndarray], mmap.mmap]:
-    """Map a file's tensors into memory, read-only; pages are read when touched. Raises as `notes_of`.
+    """Map a file's tensors into memory, read-only; pages are read when touched. Raises one of UNREADABLE.
 
     `safe_open` reads only the header: its tensors are copies, and its pages stay this process's memory as long as it is
     open. The pages mapped here can be released.
     """
-    with _opened(path) as file:
+    with safe_open(path, framework="numpy") as file:
         slices = {name: file.get_slice(name) for name in file.offset_keys()}
         kinds = {name: (np.dtype(DTYPES[one.get_dtype()]), one.get_shape()) for name, one in slices.items()}
     with path.open("rb") as source:
         pages = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
-    sizes = [kind.itemsize * math.prod(shape) for kind, shape in kinds.values()]
-    at, tensors = len(pages) - sum(sizes), {}  # the file ends with the values, without gaps
-    for (name, (kind, shape)), size in zip(kinds.items(), sizes, strict=True):
-        tensors[name] = np.frombuffer(pages, kind, math.prod(shape), at).reshape(shape)
-        at += size
+    start, tensors = len(pages), {}
+    for name, (kind, shape) in reversed(kinds.items()):  # the file ends with the values, without gaps
+        start -= kind.itemsize * math.prod(shape)
+        tensors[name] = np.frombuffer(pages, kind, math.prod(shape), start).reshape(shape)
     return tensors, pages
-
-
-def _opened(path: Path) -> Any:
-    """Open a file for its header. Raises as `notes_of`."""
-    try:
-        return safe_open(path, framework="numpy")
-    except SafetensorError as error:
-        raise ValueError(f"{path.name} is damaged: {error}") from error

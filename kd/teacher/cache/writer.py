@@ -48,7 +48,7 @@ def shard_files(index: Index, check: Callable[[Path], bool] = files.stays_whole)
 
 
 def _number_of(path: Path, index: Index) -> int | None:
-    with suppress(OSError, ValueError, KeyError):
+    with suppress(*shard.UNREADABLE):
         notes = shard.notes_of(path)
         number = int(notes["shard"])
         if (notes["key"], notes["cut"], files.label_of(path)) == (key_of(index.folder), index.digest, _label(number)):
