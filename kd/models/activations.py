@@ -55,13 +55,10 @@ class Insides:
             yield heard
 
     def picked(self, outputs: Any, heard: Mapping[torch.nn.Module, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return the contents, by text form.
+        """Return the contents, by text form; UserError where the model does not give one.
 
         Hidden states `(batch, length, width)`, attention maps `(batch, heads, length, length)`, relations
         `(batch, 3, length, width)`: queries, keys, values.
-
-        Raises:
-            UserError: the model does not give it.
         """
         found = {}
         for name, content in self.contents.items():
@@ -80,8 +77,7 @@ class Insides:
 def look_into(model: PreTrainedModel, contents: Sequence[str], whose: str) -> Insides:
     """Find contents of layers in a model: `hidden.3`, `attention.3` or `relation.3` of layer 3 (0-based), say.
 
-    Raises:
-        UserError: it has no such layer, or no queries, keys and values of its own.
+    Raises UserError where it has no such layer, or no queries, keys and values of its own.
     """
     found = {name: content for name in contents if (content := LayerContent.parse(name)) is not None}
     count = getattr(model.config, "num_hidden_layers", 0)
@@ -102,11 +98,7 @@ def look_into(model: PreTrainedModel, contents: Sequence[str], whose: str) -> In
 
 
 def check(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], contents: Sequence[str], whose: str) -> None:
-    """Check on some inputs, before a training, that a model gives what is compared.
-
-    Raises:
-        UserError: it does not.
-    """
+    """Check on some inputs, before a training, that a model gives what is compared; UserError where it does not."""
     inside = look_into(model, contents, whose)
     if not inside.contents:
         return
@@ -125,14 +117,9 @@ def check(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], contents: 
 
 @contextmanager
 def with_maps(model: PreTrainedModel, way: str = MAPS) -> Iterator[None]:
-    """Make a model compute attention maps, which fused attention does not; afterwards it computes as before.
+    """Make a model compute attention maps, before dropout, which fused attention does not; then it computes as before.
 
-    Args:
-        model: gives its maps as they are before dropout.
-        way: EAGER is enough where there is no dropout.
-
-    Raises:
-        UserError: its maps cannot be had before dropout.
+    As `way` EAGER is enough where there is no dropout. Raises UserError where maps cannot be had before dropout.
     """
     former = model.config._attn_implementation
     model.set_attn_implementation(way)

@@ -47,17 +47,9 @@ def measure(
     collate: Collate,
     loss: Callable[[Any, Batch], Term],
 ) -> Importance:
-    """Measure the loss without each layer in turn: its output is its input. The model is not changed.
+    """Measure a model's mean loss on the features at `positions`, and without each layer: its input is its output.
 
-    Args:
-        model: on the device to be used.
-        features: with a column `length`.
-        positions: of the features to measure on.
-        collate: pads a list of features.
-        loss: of the model's output and a batch, as (sum, count); without gradient and dropout.
-
-    Raises:
-        UserError: the model has no single list of layers.
+    The model, on the device to be used, is not changed. Raises UserError where it has no single list of layers.
     """
     layers = model.get_submodule(layer_stack(model))
     chosen = np.asarray(positions)

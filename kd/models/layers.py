@@ -35,11 +35,7 @@ https://arxiv.org/abs/2004.03844).
 
 
 def parse_layers(text: str) -> int | LayerMap:
-    """Read `student_layers`: a count (`2`) or explicit 0-based indices (`0,5`; one index is written `5,`).
-
-    Raises:
-        UserError: not a positive number, not indices, or indices that do not rise.
-    """
+    """Read `student_layers`: a count (`2`), or rising 0-based indices (`0,5`; one is `5,`). Raises UserError."""
     allowed = "give a count such as 2, or rising 0-based layer indices such as 0,5 (a single index as `5,`)"
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts or not all(part.isdecimal() for part in parts):
@@ -59,17 +55,10 @@ def layer_map(
     source: str = "teacher",
     moved: Moved = tuple,
 ) -> LayerMap:
-    """Return the source layers that the student's layers start from; empty for `random`.
+    """Return the source layers that the student's layers, given by number or themselves, start from.
 
-    Args:
-        layers: a count, or the layers themselves.
-        initialisation: which layers, for a count.
-        source_layers: how many the source has.
-        source: name of the source in errors.
-        moved: for `importance`.
-
-    Raises:
-        UserError: more layers, or a higher index, than the source has.
+    It is empty for `random`; `moved` is for `importance`; `source` is named in errors. Raises UserError for more
+    layers, or a higher index, than the source has.
     """
     if isinstance(layers, tuple):
         if layers[-1] >= source_layers:
@@ -93,11 +82,7 @@ def layer_map(
 
 
 def layer_stack(model: PreTrainedModel) -> str:
-    """Return the dotted name of the list of transformer layers inside `model`.
-
-    Raises:
-        UserError: the architecture has no single list of `num_hidden_layers` layers.
-    """
+    """Return the dotted name of a model's one list of `num_hidden_layers` layers; UserError where there is not one."""
     count = model.config.num_hidden_layers
     names = [name for name, part in model.named_modules() if isinstance(part, nn.ModuleList) and len(part) == count]
     outermost = [name for name in names if not any(name.startswith(other + ".") for other in names if other != name)]
@@ -142,11 +127,7 @@ T - S + i; `skip` is `spaced` without the last pair (PKD-Skip, Sun et al. 2019, 
 
 
 def layer_pairs(match: MatchName | LayerPairs, student: int, teacher: int) -> LayerPairs:
-    """Return the pairs of a map between a student and a teacher with these numbers of layers.
-
-    Raises:
-        UserError: there is no such map between them.
-    """
+    """Return a map's pairs for these numbers of layers; UserError where there is no such map between them."""
     sizes = f"the student has {student} layer{'s' if student > 1 else ''} and its teacher {teacher}"
     if not isinstance(match, str):
         if any(mine >= student or its >= teacher for mine, its in match):

@@ -40,14 +40,10 @@ PROBE_TIMEOUT_S = 8.0
 
 
 def fetch_weights(name: str, option: str) -> Path:
-    """Return a local folder with config.json and safetensors weights for `name`.
+    """Return a local folder with config.json and safetensors weights for `builtin:NAME`, a folder, or a hub id.
 
-    Args:
-        name: `builtin:NAME`, a folder, or a hub id.
-        option: name of the option, for errors.
-
-    Raises:
-        UserError: absent, unreachable, damaged, or only available as code or pickled weights that cannot be converted.
+    Raises UserError, naming the option, for what is absent, unreachable, damaged, or only available as code or as
+    weights that cannot be converted.
     """
     named = f"{option}={name!r}"
     if name.startswith("builtin:"):
@@ -61,11 +57,7 @@ def fetch_weights(name: str, option: str) -> Path:
 
 
 def load_tokenizer(folder: Path, option: str) -> PreTrainedTokenizerBase:
-    """Load the tokenizer beside a model's weights.
-
-    Raises:
-        UserError: there is no tokenizer, or it needs its own code.
-    """
+    """Load the tokenizer beside a model's weights; UserError where there is none, or it needs its own code."""
     if not any(path for pattern in VOCABULARIES for path in folder.glob(pattern)):
         raise UserError(f"{option}: there is no tokenizer beside the weights in {folder.name}; save one there")
     try:
@@ -100,8 +92,7 @@ def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) ->
 def fit_together(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, option: str, max_length: int) -> None:
     """Make model and tokenizer agree on the padding token (the end token, where there is no padding token).
 
-    Raises:
-        UserError: there is no such token, or `max_length` is more than the model has positions for.
+    Raises UserError where there is no such token, or `max_length` is more than the model has positions for.
     """
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:

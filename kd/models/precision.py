@@ -8,8 +8,7 @@ from kd.base.types import PrecisionName, UserError
 def resolve_precision(precision: PrecisionName) -> PrecisionName:
     """Resolve `auto`: bf16 where the hardware computes it, else fp16 on CUDA, else fp32.
 
-    Raises:
-        UserError: fp16 without a GPU, where it would be slow and could overflow.
+    Raises UserError for fp16 without a GPU, where it would be slow and could overflow.
     """
     cuda = torch.cuda.is_available()
     if precision == "fp16" and not cuda:

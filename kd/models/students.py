@@ -28,11 +28,7 @@ SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads")
 def build_student(source: PreTrainedModel, layers: int, indices: LayerMap, seed: int) -> PreTrainedModel:
     """Make a shallower model of the source's own architecture and width, with its embeddings, pooler and head; float32.
 
-    Args:
-        source: the model whose layers are copied; it is not changed.
-        layers: number of transformer layers of the student.
-        indices: the source layer that each student layer starts from; empty: random layers.
-        seed: of random layers.
+    Layer i starts from the source's layer `indices[i]`, or by `seed` where there are none. The source is not changed.
     """
     config = copy.deepcopy(source.config)
     config.num_hidden_layers = layers
@@ -44,12 +40,9 @@ def build_student(source: PreTrainedModel, layers: int, indices: LayerMap, seed:
 
 
 def configured_student(source: PreTrainedModel, settings: Mapping[str, Any], seed: int) -> PreTrainedModel:
-    """Make a model of the source's architecture, vocabulary and labels in another shape, with random weights, float32.
+    """Make a model of the source's architecture, vocabulary and labels in another shape, with random weights; float32.
 
-    Args:
-        source: is not changed, and none of its weights are used.
-        settings: of a transformers configuration; others have the architecture's default.
-        seed: of the weights.
+    The source is not changed. Settings that are not given have the architecture's default.
 
     Raises:
         UserError: another architecture or vocabulary, an unknown setting, or a shape that cannot be built.

@@ -32,11 +32,7 @@ def alone(target: str) -> Iterator[None]:
 
 
 def move(model: str, number: str, before: str) -> None:
-    """Move champion from `before` (empty: none) to a version; previous is written first.
-
-    Raises:
-        UserError: somebody else moved champion meanwhile.
-    """
+    """Move champion from `before` (empty: none) to a version, previous first; UserError where another has moved it."""
     if (now := tracking.aliased(model, "champion")) != before:
         raise UserError(
             f"model={model!r}: champion was moved from version {before or 'none'} to {now or 'none'} by somebody else "
@@ -63,12 +59,9 @@ def move(model: str, number: str, before: str) -> None:
 
 
 def roll_back(config: PromoteConfig) -> None:
-    """Put champion back on the version with the alias previous, which then has no alias.
+    """Put champion, also a deleted one, back on the version with the alias previous, which then has no alias.
 
-    A champion that was deleted is followed by previous, too.
-
-    Raises:
-        UserError: there is nothing to go back to, or champion was moved by hand since.
+    Raises UserError where there is nothing to go back to, or champion was moved by hand since.
     """
     model = config.model
     now, back = tracking.aliased(model, "champion"), tracking.aliased(model, "previous")

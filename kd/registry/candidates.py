@@ -29,11 +29,7 @@ def named(config: PromoteConfig) -> Version:
 
 
 def _best(model: str) -> Version:
-    """Return the version whose run is best on validation, the oldest of equals; what cannot serve is passed over.
-
-    Raises:
-        UserError: there is no version that can be promoted.
-    """
+    """Return the version whose run is best on validation, the oldest of equals; what cannot serve is passed over."""
     found, reasons, rows = [], [], ""
     for one in reversed(tracking.versions(model)):
         try:
@@ -63,11 +59,7 @@ def _best(model: str) -> Version:
 
 
 def champion(target: str, number: str) -> Version | None:
-    """Return the champion; None where there never was one.
-
-    Raises:
-        UserError: it is gone, so that the gates against it would be passed by anything.
-    """
+    """Return the champion, None where there never was one; UserError where it is gone, as anything would pass then."""
     if number:
         return version_at(f"models:/{target}/{number}", "champion")
     if former := tracking.aliased(target, "previous"):
@@ -79,11 +71,7 @@ def champion(target: str, number: str) -> Version | None:
 
 
 def thresholds(config: PromoteConfig) -> GateOptions:
-    """Return the gates of the YAML file and of the options, which outrank it.
-
-    Raises:
-        UserError: the file is missing or no mapping, or a gate is unknown or out of range.
-    """
+    """Return the gates of the YAML file and of the options, which outrank it; UserError where the file is not right."""
     given = {field.name: getattr(config, field.name) for field in fields(GateOptions)}
     own = {name: value for name, value in given.items() if value not in (None, "")}
     if not config.gates:
@@ -120,11 +108,7 @@ def metric_of(gates: GateOptions, candidate: Version) -> str:
 
 
 def answers_as_made(candidate: Version) -> Gate:
-    """Load the candidate in a fresh process and compare its answers with those logged when it was made.
-
-    Raises:
-        UserError: no answers were logged.
-    """
+    """Load the candidate in a fresh process and compare its answers with those logged when it was made."""
     say(f"Loading {candidate.uri} in a fresh process ...")
     about = "largest difference between its answers now and when it was made"
     try:

@@ -70,8 +70,7 @@ class Version:
 def version_at(uri: str, option: str) -> Version:
     """Find a version that this project made and whose run finished.
 
-    Raises:
-        UserError: there is no such version, its run did not finish, or `mlflow gc` would take its artifacts.
+    Raises UserError where there is none, its run did not finish, or `mlflow gc` would take its artifacts.
     """
     found = tracking.model_version(uri, option)
     named = f"{option}={uri.removeprefix('models:/')!r}"
@@ -91,8 +90,7 @@ def version_at(uri: str, option: str) -> Version:
 def require_same_service(candidate: Version, champion: Version) -> None:
     """Check that a candidate answers the same questions as the champion, with the same words.
 
-    Raises:
-        UserError: another task, other inputs or other outcomes: callers of the champion would be answered otherwise.
+    Raises UserError for another task, other inputs or outcomes: callers of the champion would be answered otherwise.
     """
     ours, its = (package.read_settings(one.folder) for one in (candidate, champion))
     for name in ours.keys() | its.keys():
@@ -113,11 +111,7 @@ def measured(version: Version, parent: tracking.Run) -> Version:
 
 
 def scored(version: Version, metric: str, run: tracking.Run) -> Version:
-    """Score a version on its test rows now, where the run behind it has not been; the promotion's run then says so.
-
-    Raises:
-        UserError: the data is not to be had.
-    """
+    """Score a version on its test rows now, where the run behind it has not been; the promotion's run then says so."""
     if f"test/{metric}" in version.record.metrics:
         return version
     config, rows = rows_behind(version.record, f"candidate={version.uri!r}")
@@ -128,10 +122,9 @@ def scored(version: Version, metric: str, run: tracking.Run) -> Version:
 
 
 def rows_behind(record: RunRecord, named: str) -> tuple[RowOptions, Rows]:
-    """Read the rows again that a run was trained and scored on, by the options it logged; `named` is for errors.
+    """Read the rows again that a run was trained and scored on, by the options it logged.
 
-    Raises:
-        UserError: the data is not to be had, or is no longer the same.
+    Raises UserError, naming what is `named`, where the data is not to be had, or is no longer the same.
     """
     try:
         options = options_from(RowOptions, options_of(record.params.get("task", "classification")), record.params)
@@ -167,10 +160,7 @@ def gather(
         champion: what it would follow; None at a first promotion.
         gates: their thresholds.
         metric: test metric, without its split.
-        run: of the promotion.
-
-    Raises:
-        UserError: predictions are needed that were not logged, and the data to make them is not to be had.
+        run: of the promotion; what has no predictions is scored in it, which raises UserError where the data is gone.
     """
     own, task = candidate.record.metrics, candidate.record.tags["kd.task"].replace("_", " ")
     known = {figure.key for figure in candidate.judge.figures}

@@ -39,11 +39,7 @@ SHOWN = {
 
 
 def find(uri: str) -> Version:
-    """Find a version that was trained by this project.
-
-    Raises:
-        UserError: no such version, or one that is itself exported.
-    """
+    """Find a version that was trained by this project; UserError for none, or one that is itself exported."""
     source = version_at(uri, "model")
     if source.exported:
         raise UserError(
@@ -114,12 +110,8 @@ def figures(
 ) -> tuple[dict[str, float], Drop]:
     """Return quality, calibration, fidelity to the teacher, and parity with the version before export.
 
-    Args:
-        task: of the model.
-        tables: predictions of the exported model on `validation` and `test`.
-        before: predictions on test of the version it came from.
-        source: the run that made that version; without predictions of its teacher on the same examples, fidelity to the
-            teacher is absent.
+    `tables` are predictions on `validation` and `test`, `before` those on test of the version it came from, made by the
+    run `source`. Without predictions of its teacher on the same examples there is no fidelity.
     """
     test = tables["test"]
     metric, higher = next(iter(task.directions.items()))
@@ -169,14 +161,7 @@ def report_drop(metric: str, lost: Drop, allowed: float) -> None:
 
 
 def show(judge: Judge, trained: RunRecord, before: RunRecord, after: RunRecord) -> None:
-    """Print an exported version beside the one it came from.
-
-    Args:
-        judge: of their task.
-        trained: the run that made the version.
-        before: the run that measured it just now.
-        after: the export's run.
-    """
+    """Print an exported version beside the one it came from, by the runs that trained, measured and exported."""
     metric = next(iter(judge.directions))
     alike = [figure for figure in judge.figures if figure.group == "quality" and figure.key.startswith("fidelity/")]
     parity = {figure.heading: (figure.key.replace("fidelity/", "export/", 1), ".4f") for figure in alike}

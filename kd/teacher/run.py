@@ -24,12 +24,7 @@ TAIL_POINTS = 8
 
 
 def top_log_probs(logits: torch.Tensor, k: int) -> TopLogProbs:
-    """Keep the `k` most probable options, and of the rest sums that give their mass at any temperature.
-
-    Args:
-        logits: `(..., options)`, float32.
-        k: number of options kept, at most all.
-    """
+    """Keep the `k` most probable options of float32 logits `(..., options)`, and sums for the mass of the rest."""
     log_probabilities = torch.log_softmax(logits, dim=-1)
     values, indices = log_probabilities.topk(min(k, logits.shape[-1]), dim=-1)
     root = (log_probabilities / TAIL_POINTS).exp().scatter(-1, indices, 0.0)
@@ -76,9 +71,7 @@ class TeacherPass:
         A tensor a feature: the task's outputs `outputs.NAME` `(positions, ...)`, hidden states `(length, width)`,
         attention maps `(heads, length, length)`, relations `(3, length, width)`: queries, keys, values. Outputs of
         30,000 options or more are `outputs.NAME.values`, `.indices` `(positions, 64)` and `.tail` `(positions, 8)`.
-
-        Raises:
-            UserError: the model does not give a content.
+        Raises UserError where the model does not give a content.
         """
         start = 0
         while start < len(features):

@@ -1,8 +1,7 @@
 """The teacher as a signal: its outputs over a fixed data set, computed once and then read from disk.
 
-`KD_HOME/signals/KEY/CONTENTS` contains shards. The key is a hash of everything the outputs depend on, so other outputs
-are in another folder. Only damaged shards are computed again. Where nothing can be cached, the teacher runs on every
-batch instead, with a warning.
+`KD_HOME/signals/KEY/CONTENTS` contains shards. The key is a hash of everything the outputs depend on. Only damaged
+shards are computed again. Where nothing can be cached, the teacher runs on every batch instead, with a warning.
 """
 
 import os
@@ -77,10 +76,9 @@ class TeacherSignal:
         return TeacherOutputs(_named_outputs(parts), **layers)
 
     def all_outputs(self) -> Mapping[str, np.ndarray]:
-        """Return the task's outputs of all features at once, by name: `(positions, ...)` float32.
+        """Return the task's outputs of all features, by name: `(positions, ...)` float32.
 
-        Raises:
-            UserError: only the most probable of many options are known.
+        Raises UserError where only the most probable of many options are known.
         """
         found = self(np.arange(self.wanted.features)).outputs
         known = {name: values.numpy() for name, values in found.items() if isinstance(values, torch.Tensor)}
@@ -153,11 +151,8 @@ def teacher_signal(
 ) -> TeacherSignal:
     """Open the teacher's outputs; those that are not on disk are first computed and kept, where that is possible.
 
-    Args:
-        wanted: which outputs.
-        teacher: loads the teacher; not called where all outputs are on disk.
-        mode: `off` neither reads nor writes them, `auto` keeps them within the budget, `on` at any size.
-        budget_gib: most GiB on disk.
+    `teacher` loads it, which is not needed where all outputs are on disk. Mode `off` neither reads nor writes them,
+    `auto` keeps them within the budget, `on` at any size.
     """
     if mode == "off":
         warn_once("cache=off: the teacher runs on every batch")

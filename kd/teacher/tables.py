@@ -17,13 +17,9 @@ ABOUT = b"about"
 
 
 def kept_table(folder: Path, key: str, made: Callable[[], pd.DataFrame], about: Mapping[str, str]) -> pd.DataFrame:
-    """Return a table from `folder`, or make it and keep it there if possible.
+    """Return the table of `key` from `folder`, or make it and keep it there if possible, with `about` for people.
 
-    Args:
-        folder: of all such tables.
-        key: hash of everything that the table depends on.
-        made: makes it.
-        about: teacher, data, split and precision, for people who look at what is kept.
+    The key is a hash of everything that the table depends on.
     """
     with suppress(OSError):  # deleted meanwhile, or not readable
         if (path := files.find(folder, key, SUFFIX)) is not None:

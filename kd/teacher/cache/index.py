@@ -84,7 +84,7 @@ def key_of(folder: Path) -> str:
 def plan(folder: Path, teacher: Teacher, about: Mapping[str, str]) -> Index:
     """Run the teacher over a few features of all lengths, and plan the shards.
 
-    Each axis is assumed to grow linearly with the length, as fitted on these features. Values are stored with each
+    Each axis is taken to grow linearly with the length, as fitted on these features. Values are stored with each
     feature's true shape, so a wrong estimate only makes shards larger or smaller.
     """
     lengths = np.asarray(teacher.lengths, dtype=np.int64)

@@ -52,8 +52,7 @@ class Entry:
 def entries(check: Callable[[Path], bool]) -> list[Entry]:
     """Return every cache on this machine, the most recently used first.
 
-    Args:
-        check: whether a file of a folder is whole: `files.is_whole` reads every byte, `shard.looks_whole` its header.
+    As `check` of a shard `files.is_whole` reads every byte, `shard.looks_whole` only the header.
     """
     found = []
     for outer in sorted((home() / "signals").glob("*/")):
@@ -97,11 +96,8 @@ def _unread(folder: Path, state: str) -> Entry:
 def to_prune(found: Sequence[Entry], now: float, older_than_days: float | None, keep_gib: float | None) -> list[Entry]:
     """Choose caches to remove: those that are too old, then the least recently used until the rest is small enough.
 
-    Args:
-        found: all caches.
-        now: s since 1970; a cache used later than that, by another clock, has age 0.
-        older_than_days: None sets no limit.
-        keep_gib: None sets no limit; without either limit everything is chosen.
+    None sets no limit; without either limit everything is chosen. `now` is in s since 1970; a cache used later than
+    that, by another clock, has age 0.
     """
     if older_than_days is None and keep_gib is None:
         return list(found)

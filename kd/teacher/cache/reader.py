@@ -40,11 +40,9 @@ class Reader:
         }
 
     def read(self, rows: np.ndarray) -> dict[str, list[Piece]]:
-        """Return each content of these rows.
+        """Return each content of these rows; IndexError for a row that does not exist.
 
-        Raises:
-            IndexError: a row does not exist.
-            OSError: the cache was deleted or damaged meanwhile.
+        Raises OSError where the cache was deleted or damaged meanwhile.
         """
         places = self._index.places[rows].astype(np.int64)
         numbers = np.searchsorted(self._index.starts, places, side="right") - 1

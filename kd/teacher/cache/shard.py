@@ -75,15 +75,12 @@ class Packed:
 
 
 def pack(rows: Sequence[torch.Tensor], half: bool) -> Packed:
-    """Concatenate rows on their device, and copy them to the CPU in one transfer.
+    """Concatenate rows, tensors of as many axes, on their device, and copy them to the CPU in one transfer.
 
-    In half precision each row is divided by the power of two that brings its greatest value into [2^14, 2^15). So a
-    value v is read back as v (1 + e), |e| <= 2^-11, as long as |v| >= 2^-29 of the row's greatest; smaller ones within
-    2^-40 of the greatest. bf16 values of that range (8 bits) are read back exactly. Infinity and NaN are kept.
-
-    Args:
-        rows: one tensor a row, each of any shape with the same number of axes.
-        half: whether float16 is enough; float32 is used where a row has a value of 2^24 or more, int32 for integers.
+    With `half` each row is divided by the power of two that brings its greatest value into [2^14, 2^15). So a value v
+    is read back as v (1 + e), |e| <= 2^-11, as long as |v| >= 2^-29 of the row's greatest; smaller ones within 2^-40 of
+    the greatest. bf16 values of that range (8 bits) are read back exactly. Infinity and NaN are kept. Where a row has a
+    value of 2^24 or more all are float32; integers are int32.
     """
     shapes = np.array([tuple(row.shape) for row in rows], dtype=np.int32).reshape(len(rows), -1)
     if half:
@@ -126,11 +123,7 @@ def _whole(part: Packed) -> np.ndarray:
 
 
 def write(folder: Path, label: str, tensors: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> Path:
-    """Write `LABEL-CHECKSUM.safetensors` atomically; only the caller writes this label.
-
-    Raises:
-        OSError: the disk is full, a quota is reached, or the folder cannot be written.
-    """
+    """Write `LABEL-CHECKSUM.safetensors` atomically; only the caller writes this label. Raises OSError."""
     content = save(dict(tensors), metadata=dict(notes))
     return files.write(folder, label, SUFFIX, lambda path: path.write_bytes(content))
 

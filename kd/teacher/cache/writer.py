@@ -79,14 +79,10 @@ def clear(index: Index) -> None:
 
 
 def fill(index: Index, teacher: Teacher, title: str) -> int:
-    """Compute the missing shards that no other process computes, then wait for the others.
+    """Compute the missing shards that no other process computes, then wait for the others; returns the rows computed.
 
-    Returns:
-        The number of rows computed here.
-
-    Raises:
-        OSError: the disk is full, a quota is reached, or nothing can be written. All that was written here is deleted
-            first, so that there is room for checkpoints.
+    Raises OSError where the disk is full, a quota is reached, or nothing can be written. All that was written here is
+    deleted first, so that there is room for checkpoints.
     """
     order = np.argsort(index.places, kind="stable")
     missing = sorted({*range(index.shards)} - {*shard_files(index)[0]})
@@ -117,7 +113,7 @@ def fill(index: Index, teacher: Teacher, title: str) -> int:
 
 @contextmanager
 def _claimed(folder: Path, number: int, wait: bool) -> Iterator[bool]:
-    """Lock a missing shard in order to compute it; yields whether it is still missing, False if it is locked.
+    """Lock a missing shard in order to compute it; yields whether it is still missing, or False where another has it.
 
     With `wait`, wait for the process that has locked it.
     """
@@ -155,9 +151,7 @@ def _computed(
 def remove(folder: Path) -> None:
     """Delete a cache, its lock and the folder around it; a reader that has it open continues with the online teacher.
 
-    Raises:
-        Timeout: it is being written.
-        OSError: it cannot be deleted.
+    Raises Timeout where it is being written, OSError where it cannot be deleted.
     """
     lock = planning(folder)
     with ExitStack() as locks:
