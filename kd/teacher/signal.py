@@ -101,8 +101,7 @@ class TeacherSignal:
         for part in self.teacher()(features):
             for name, each in part.items():
                 pieces = found.setdefault(name, [])
-                for at, one in enumerate(each, start=len(pieces)):
-                    pieces.append(Piece(slice(at, at + 1), (one.float() if one.is_floating_point() else one)[None]))
+                pieces += [Piece(slice(at, at + 1), one[None]) for at, one in enumerate(each, start=len(pieces))]
         return found
 
 
@@ -120,7 +119,7 @@ def _named_outputs(parts: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor 
 
 def _in_a_row(pieces: Sequence[Piece]) -> torch.Tensor:
     """Concatenate features' positions, `(positions, ...)`, in the features' order; always a copy."""
-    first = pieces[0].values
+    first = pieces[0].whole
     counts = torch.zeros(sum(len(piece.values) for piece in pieces), dtype=torch.int64)
     for piece in pieces:
         counts[piece.places] = piece.values.shape[1]
@@ -128,21 +127,23 @@ def _in_a_row(pieces: Sequence[Piece]) -> torch.Tensor:
     result = torch.empty((int(counts.sum()), *first.shape[2:]), dtype=first.dtype, device=first.device)
     for piece in pieces:
         places = starts[piece.places].unsqueeze(1) + torch.arange(piece.values.shape[1])
-        result[places.reshape(-1)] = piece.values.reshape(-1, *first.shape[2:])
+        result[places.reshape(-1)] = piece.whole.reshape(-1, *first.shape[2:])
     return result
 
 
 def _padded(pieces: Sequence[Piece], left: bool) -> torch.Tensor:
     """Stack features in their order, padded with 0 to the longest; always a copy."""
-    first = pieces[0].values
     shapes = {piece.values.shape[1:] for piece in pieces}
-    size = tuple(map(max, zip(*shapes, strict=True)))
+    size = (sum(len(piece.values) for piece in pieces), *map(max, zip(*shapes, strict=True)))
     made = torch.zeros if len(shapes) > 1 else torch.empty
-    result = made((sum(len(piece.values) for piece in pieces), *size), dtype=first.dtype, device=first.device)
+    result = made(size, dtype=torch.float32, device=pieces[0].values.device)
     for piece in pieces:
-        ends = zip(piece.values.shape[1:], size, strict=True)
-        spans = [slice(full - own, None) if left else slice(own) for own, full in ends]
-        result[(piece.places, *spans)] = piece.values
+        ends = zip(piece.values.shape[1:], size[1:], strict=True)
+        where = (piece.places, *(slice(full - own, None) if left else slice(own) for own, full in ends))
+        placed = isinstance(piece.places, slice)  # without a copy in between
+        result[where] = piece.values if placed else piece.whole
+        if placed and piece.scales is not None:
+            result[where].mul_(piece.scales)
     return result
 
 

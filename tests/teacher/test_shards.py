@@ -21,7 +21,7 @@ def ragged(sizes, spread=0.0):
 def unpacked(packed):
     """All rows, as they are read."""
     every = np.arange(len(packed.shapes))
-    return [row.numpy() for piece in packed.take(every, every) for row in piece.values]
+    return [row.numpy() for piece in packed.take(every, every) for row in piece.whole]
 
 
 def there_and_back(rows, half):

@@ -99,11 +99,10 @@ def plan(folder: Path, teacher: Teacher, about: Mapping[str, str]) -> Index:
     for name, each in seen.items():
         axes = np.array([tuple(one.shape) for one in each], dtype=float)
         fitted = centred @ np.linalg.lstsq(centred[looked_at], axes)[0]
-        values = np.maximum(fitted, 0.0).prod(axis=1)
+        values = np.maximum(fitted.round(6), 0.0).prod(axis=1)  # a size that does not vary has no rounding error
         half[name] = each[0].is_floating_point() and float(values.mean()) > SMALL
         cost += values * (2 if half[name] else 4) + 4 * (each[0].dim() + half[name])
-    places = np.empty(len(order), dtype=np.uint32)
-    places[order] = np.arange(len(order), dtype=np.uint32)
+    places = np.argsort(order).astype(np.uint32)
     return Index(folder, places, _cut(np.cumsum(cost[order])), half, int(cost.sum()), about)
 
 

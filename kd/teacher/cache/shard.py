@@ -29,10 +29,17 @@ LARGEST = 24
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows of one shape, `values` `(places, ...)`, and their `places` among the rows read."""
+    """Rows of one shape: `values` `(places, ...)`, to be multiplied by `scales`, at `places` among the rows read."""
 
     places: slice | np.ndarray
     values: torch.Tensor
+    scales: torch.Tensor | None = None
+
+    @property
+    def whole(self) -> torch.Tensor:
+        """The values in float32; integers as they are."""
+        values = self.values.float() if self.values.is_floating_point() else self.values
+        return values if self.scales is None else values * self.scales
 
 
 @dataclass(frozen=True)
@@ -56,11 +63,12 @@ class Packed:
         for block in np.unique(which):
             at = np.flatnonzero(which == block)
             values = torch.from_numpy(blocks[block].take(rows[at] - starts[block], axis=0))
-            if self.scales is not None:  # float32, so the product is, too
-                values = values * torch.from_numpy(self.scales[rows[at]]).view(-1, *[1] * (values.dim() - 1))
+            scales = None
+            if self.scales is not None:
+                scales = torch.from_numpy(self.scales[rows[at]]).view(-1, *[1] * (values.dim() - 1))
             first, last = int(places[at[0]]), int(places[at[-1]])
             together = last - first == len(at) - 1  # as in a batch sorted by length
-            yield Piece(slice(first, last + 1) if together else places[at], values)
+            yield Piece(slice(first, last + 1) if together else places[at], values, scales)
 
     @cached_property
     def _blocks(self) -> tuple[np.ndarray, list[np.ndarray]]:
