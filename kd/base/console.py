@@ -15,6 +15,11 @@ console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty
 _HUSHED = ContextVar("hushed", default=False)
 
 
+def one_line(error: BaseException) -> str:
+    """Return an error's text, or where it has none its kind, on one line that is not too long."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def say(text: str) -> None:
     """Print one line for the user."""
     if is_main() and not _HUSHED.get():
