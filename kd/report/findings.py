@@ -15,7 +15,7 @@ from kd.analysis.verdicts import Values, differences, over_examples, values_of
 from kd.base.judge import Judge
 from kd.base.types import STANDARD_COLUMNS, RunRecord, UserError
 from kd.config import CompareConfig, listed
-from kd.tasks import TASKS, judge_of
+from kd.tasks import TASKS, task_named
 
 VALUE = "kd.value"
 """Column of what an example adds to the metric; most of the time of slicing went into computing whole metrics."""
@@ -30,7 +30,7 @@ def find(records: list[RunRecord], config: CompareConfig) -> tuple[list[Finding]
     Raises:
         UserError: no run has a score, or something that was named is not there.
     """
-    directions = {str(name): judge_of(name).directions for name in TASKS}
+    directions = {str(name): task_named(name).directions for name in TASKS}
     question = Question(config.metric, config.baseline, listed(config.group_by))
     tables, notes = compare(records, directions, question)
     if not tables:
@@ -39,7 +39,7 @@ def find(records: list[RunRecord], config: CompareConfig) -> tuple[list[Finding]
     steps = {record.run_id: int(record.params["steps"]) for record in records if "steps" in record.params}
     findings = []
     for table in tables:
-        judge = judge_of(table.task)
+        judge = task_named(table.task)
         scored = tracking.times_scored(table.digest) if table.split == "test" else None
         table = replace(table, times_scored=scored, figures=judge.figures)
         details, examples = _details(Stored(table, judge), listed(config.slice_by))
