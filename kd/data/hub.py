@@ -9,6 +9,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
     RepositoryNotFoundError,
 )
 
+from kd.base.console import one_line
 from kd.base.types import UserError
 
 PROBE_TIMEOUT_S = 8.0
@@ -58,7 +59,7 @@ def _probe(identifier: str, name: str) -> str | None:
             f"(or it is private): check the id; {INSTEAD}"
         ) from error
     except (OSError, HTTPError) as error:
-        return _line(error)
+        return one_line(error)
     return None
 
 
@@ -71,9 +72,6 @@ def _explained(identifier: str, unreachable: str | None, error: Exception) -> Us
             f"cache does not have it: {INSTEAD}"
         )
     if isinstance(error, ValueError) and "config" in str(error).lower():  # its text lists the configs there are
-        return UserError(f"--dataset={identifier}: {_line(error)}: name one as owner/name:config")
-    return UserError(f"--dataset={identifier}: could not be loaded ({type(error).__name__}: {_line(error)}): {INSTEAD}")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+        return UserError(f"--dataset={identifier}: {one_line(error)}: name one as owner/name:config")
+    said = f"{type(error).__name__}: {one_line(error)}"
+    return UserError(f"--dataset={identifier}: could not be loaded ({said}): {INSTEAD}")

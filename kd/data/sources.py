@@ -4,14 +4,17 @@ import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Value
 
-from kd.base.types import SplitName, Splits, UserError
+from kd.base.types import STANDARD_COLUMNS, SplitName, Splits, UserError
 from kd.data import files, hub
-from kd.data.splits import CutRequest, Source, crossing_duplicates, cut, identified, named_splits, refuse_shared_groups
+from kd.data.splits import Source, cut, identified, leaks, named_splits, refuse_shared_groups
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:[\w.+-]+)?")
 
@@ -64,13 +67,13 @@ def load(request: DataRequest) -> Splits:
     splits = {split: identified(source, request.group) for split, source in sources.items()}
     if request.group:
         refuse_shared_groups(splits, request.group)
+    official = [split for split in splits if split != "train"]
     missing: list[SplitName] = [split for split in ("test", "validation") if split not in splits]
     if missing:
-        plan = CutRequest(request.inputs, request.target, bool(request.group), request.split_seed)
         total = splits["train"].num_rows
-        splits |= cut(splits["train"], missing, plan)
+        splits |= cut(splits["train"], missing, request.inputs, request.target, bool(request.group), request.split_seed)
         notes += [f"{s.capitalize()} was cut from train: {splits[s].num_rows} of its {total} rows." for s in missing]
-    notes += _leaks(splits, [split for split in splits if split not in (*missing, "train")], request.inputs)
+    notes += leaks(splits, official, request.inputs)
     return Splits(splits["train"], splits["validation"], splits["test"], tuple(notes))
 
 
@@ -91,10 +94,8 @@ def load_inputs(request: DataRequest) -> Dataset:
     group = request.group or ("group" if request.dataset.startswith("builtin:") else "")
     request = replace(request, target="", group=group if group in source.rows.column_names else "")
     _check(source, request)
-    kept = source.rows.select_columns([*request.inputs, *filter(None, [request.group])])
-    return identified(Source(f"transfer/{source.name}", kept), request.group).select_columns(
-        [*request.inputs, "example_id", "group"]
-    )
+    rows = identified(Source(f"transfer/{source.name}", source.rows), request.group)
+    return rows.select_columns([*request.inputs, *STANDARD_COLUMNS])
 
 
 def _apidocs() -> DatasetDict:
@@ -107,27 +108,29 @@ BUILTINS: dict[str, Callable[[], DatasetDict]] = {"apidocs": _apidocs}
 
 
 def _read(request: DataRequest) -> tuple[dict[SplitName, Source], list[str]]:
-    options: dict[SplitName, str] = {
-        "train": request.train_file,
-        "validation": request.validation_file,
-        "test": request.test_file,
+    named: dict[SplitName, str] = {
+        split: file for split in get_args(SplitName) if (file := getattr(request, f"{split}_file"))
     }
-    named = {split: file for split, file in options.items() if file}
+    source: Callable[[], DatasetDict] | None
     path = Path(request.dataset).expanduser()
     if request.dataset and path.exists():
-        return files.read(path, named)
-    builtin = request.dataset.removeprefix("builtin:")
-    if builtin != request.dataset and builtin not in BUILTINS:
-        raise UserError(f"--dataset={request.dataset}: no such builtin: there are {', '.join(BUILTINS)}")
-    is_file = path.suffix.lower() in files.READERS
-    if builtin == request.dataset and (is_file or not HUB_ID.fullmatch(request.dataset)):
+        if not files.is_saved(path):
+            return files.read(path, named), []
+        source = partial(files.read_saved, path)
+    elif request.dataset.startswith("builtin:"):
+        source = BUILTINS.get(request.dataset.removeprefix("builtin:"))
+        if source is None:
+            raise UserError(f"--dataset={request.dataset}: no such builtin: there are {', '.join(BUILTINS)}")
+    elif path.suffix.lower() not in files.READERS and HUB_ID.fullmatch(request.dataset):
+        source = partial(hub.load, request.dataset)
+    else:
         raise UserError(
             f"--dataset={request.dataset}: not found: it may be builtin:NAME ({', '.join(BUILTINS)}), a file "
             f"({', '.join(files.READERS)}), a folder, or a hub id owner/name[:config]"
         )
     if named:
-        raise UserError(f"--{next(iter(named))}_file: needs a file or folder as --dataset, not {request.dataset}")
-    data = hub.load(request.dataset) if builtin == request.dataset else BUILTINS[builtin]()
+        raise UserError(f"--{next(iter(named))}_file: --dataset={request.dataset} has its own splits: leave it out")
+    data = source()
     sources, notes = named_splits(data)
     if "train" not in sources:
         raise UserError(f"--dataset={request.dataset}: has no split 'train', only {', '.join(map(str, data))}")
@@ -137,7 +140,10 @@ def _read(request: DataRequest) -> tuple[dict[SplitName, Source], list[str]]:
 def _refuse_unlabelled_test(sources: dict[SplitName, Source], target: str) -> list[str]:
     """Take a test away that cannot be scored; validation takes its place. Changes `sources`."""
     test = sources.get("test")
-    if test is None or not target or _has_targets(test.rows, target):
+    if test is None or not target:
+        return []
+    values = test.rows[target][:] if target in test.rows.column_names else [None]
+    if not values or any(value is not None and str(value) != "-1" for value in values):  # empty: `_check` says so
         return []
     del sources["test"]
     note = f"'{test.name}' was refused as a test: it has no values in '{target}'."
@@ -147,22 +153,13 @@ def _refuse_unlabelled_test(sources: dict[SplitName, Source], target: str) -> li
     return [f"{note} '{sources['test'].name}' is the test in its place."]
 
 
-def _has_targets(rows: Dataset, target: str) -> bool:
-    if target not in rows.column_names:
-        return False
-    values = rows.select_columns([target]).with_format("arrow")[:].column(target)
-    if rows.num_rows == 0:
-        return True  # the checks report an empty file as such
-    return any(str(value) != "-1" for value in values.to_pylist() if value is not None)
-
-
 def _check(source: Source, request: DataRequest) -> list[str]:
     """Check one source's columns and values; return notes."""
     rows, name = source.rows, source.name
     if rows.num_rows == 0:
         raise UserError(f"--dataset={request.dataset}: {name} has no rows")
-    roles = {column: "input" for column in request.inputs}
-    roles |= {column: role for column, role in ((request.target, "target"), (request.group, "group")) if column}
+    roles = {**dict.fromkeys(request.inputs, "input"), request.target: "target", request.group: "group"}
+    roles.pop("", None)
     for column, role in roles.items():
         if column not in rows.column_names:
             near = difflib.get_close_matches(column, rows.column_names, n=1)
@@ -174,7 +171,7 @@ def _check(source: Source, request: DataRequest) -> list[str]:
                 f"{role} column '{column}' has no value in {len(absent)} of {rows.num_rows} rows of {name}, first in "
                 f"row {absent[0]} (counted from 0): fill them or leave those rows out"
             )
-    taken = [c for c in ("example_id", "group") if c in rows.column_names and c != request.group]
+    taken = [c for c in STANDARD_COLUMNS if c in rows.column_names and c != request.group]
     for column in taken:
         if column in roles:
             raise UserError(f"{roles[column]} column '{column}' of {name}: the name is reserved: rename the column")
@@ -183,7 +180,7 @@ def _check(source: Source, request: DataRequest) -> list[str]:
 
 def _missing(rows: Dataset, column: str) -> list[int]:
     """Return the rows with null, NaN, or the -1 that means no class label."""
-    values = rows.select_columns([column]).with_format("arrow")[:].column(column)
+    values = rows.with_format("arrow")[column][:]
     absent = pc.is_null(values, nan_is_null=True)
     if isinstance(rows.features[column], ClassLabel):
         absent = pc.or_(absent, pc.fill_null(pc.equal(values, -1), True))
@@ -194,13 +191,12 @@ def _missing(rows: Dataset, column: str) -> list[int]:
 def _check_types(sources: dict[SplitName, Source], columns: list[str]) -> None:
     """Refuse a column that is text here and a number there, or whose class names differ: scores would be wrong."""
     train = sources["train"]
-    for source in sources.values():
-        for column in columns:
-            here, there = kind(source.rows, column), kind(train.rows, column)
-            if here != there:
-                raise UserError(
-                    f"column '{column}' is {here} in {source.name} but {there} in {train.name}: write it alike in both"
-                )
+    for source, column in product(sources.values(), columns):
+        here, there = kind(source.rows, column), kind(train.rows, column)
+        if here != there:
+            raise UserError(
+                f"column '{column}' is {here} in {source.name} but {there} in {train.name}: write it alike in both"
+            )
 
 
 def kind(rows: Dataset, column: str) -> str:
@@ -211,15 +207,3 @@ def kind(rows: Dataset, column: str) -> str:
     if isinstance(feature, Value):
         return "text" if "string" in feature.dtype else "bool" if feature.dtype == "bool" else "number or date"
     return type(feature).__name__
-
-
-def _leaks(splits: dict[SplitName, Dataset], official: list[SplitName], inputs: tuple[str, ...]) -> list[str]:
-    notes: list[str] = []
-    for split in official:
-        count = crossing_duplicates(splits["train"], splits[split], inputs)
-        if count:
-            notes.append(
-                f"{count} of {splits[split].num_rows} rows of {split} have exactly the inputs of a train row, which "
-                "flatters the score."
-            )
-    return notes

@@ -4,9 +4,9 @@ import json
 from collections.abc import Sequence
 
 import pyarrow as pa
-from datasets import Dataset, DatasetInfo, Features
+from datasets import Dataset, DatasetInfo
 
-from kd.base.types import UserError
+from kd.base.types import STANDARD_COLUMNS, UserError
 from kd.data.digests import row_keys
 from kd.data.sources import kind
 
@@ -45,15 +45,14 @@ def joined(rows: Dataset, more: Dataset, inputs: Sequence[str], target: str) -> 
     Raises:
         UserError: an input is of another type.
     """
-    names = [*inputs, target, "example_id", "group"]
-    features = Features({name: rows.features[name] for name in names})
-    schema = features.arrow_schema
-    table = more.with_format("arrow")[:]
     for name in inputs:
         here, there = kind(rows, name), kind(more, name)
         if here != there:
             raise UserError(f"column '{name}' is {there} there but {here} in the data set: write it alike in both")
+    names = [*inputs, target, *STANDARD_COLUMNS]
+    known = rows.select_columns(names)
+    schema = known.features.arrow_schema
     blank = pa.nulls(len(more), schema.field(target).type)
-    parts = {name: blank if name == target else table.column(name).cast(schema.field(name).type) for name in names}
-    whole = pa.concat_tables([rows.select_columns(names).with_format("arrow")[:].cast(schema), pa.table(parts, schema)])
-    return Dataset(whole, info=DatasetInfo(features=features))
+    tables = known.with_format("arrow")[:], more.with_format("arrow")[:].append_column(target, blank).select(names)
+    whole = pa.concat_tables([table.cast(schema) for table in tables])
+    return Dataset(whole, info=DatasetInfo(features=known.features))

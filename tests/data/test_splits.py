@@ -220,6 +220,27 @@ def test_class_names_survive_the_cut(tmp_path):
     assert all(part.features["label"].names == ["no", "yes"] for part in parts(load(request(tmp_path))))
 
 
+def test_saved_folders_keep_class_names_and_split_names(tmp_path):
+    data = Dataset.from_dict({"text": [f"t{i}" for i in range(40)], "label": [0, 1] * 20})
+    data = data.cast_column("label", ClassLabel(names=["no", "yes"]))
+    DatasetDict(train=data, dev=data).save_to_disk(str(tmp_path / "dict"))
+    data.save_to_disk(str(tmp_path / "one"))
+    splits = load(request(tmp_path / "dict"))
+    assert {i.partition(":")[0] for i in splits.train["example_id"]} == {"train"}
+    assert splits.validation["example_id"][:] == [f"dev:{i}" for i in range(40)]
+    assert splits.validation.features["label"].names == ["no", "yes"]
+    assert "--test_file" in refusal(request(tmp_path / "one", test_file="x.csv"))
+    DatasetDict(test=data).save_to_disk(str(tmp_path / "no train"))
+    assert "has no split 'train', only test" in refusal(request(tmp_path / "no train"))
+
+
+def test_a_torn_saved_folder_is_refused_in_one_line(tmp_path):
+    Dataset.from_dict({"text": ["a"]}).save_to_disk(str(tmp_path / "one"))
+    for file in (tmp_path / "one").glob("*.arrow"):
+        file.write_bytes(b"")
+    assert "save it again" in refusal(request(tmp_path / "one"))
+
+
 def test_targets_written_differently_in_two_splits_are_refused(tmp_path):
     save(tmp_path / "train.jsonl", [{"text": f"t{i}", "label": str(i % 2)} for i in range(20)])
     save(tmp_path / "test.jsonl", [{"text": f"u{i}", "label": i % 2} for i in range(20)])
