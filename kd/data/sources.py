@@ -2,8 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -13,42 +12,23 @@ import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Value
 
 from kd.base.types import STANDARD_COLUMNS, SplitName, Splits, UserError
+from kd.config import RowOptions
 from kd.data import files, hub
 from kd.data.splits import Source, cut, identified, leaks, named_splits, refuse_shared_groups
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:[\w.+-]+)?")
 
 
-@dataclass(frozen=True)
-class DataRequest:
-    """Which rows, which of their columns, and how they are split."""
-
-    dataset: str
-    """`builtin:NAME`, a hub id `owner/name[:config]`, a file or a folder."""
-    inputs: tuple[str, ...]
-    """Columns in which every row must have a value; at least one."""
-    target: str
-    """Column to be learned, kept in proportion by cuts; "" when the task has none."""
-    group: str = ""
-    """Column whose values never cross splits; "" when rows are independent. A builtin's own groups always count."""
-    train_file: str = ""
-    """File for train: absolute, or relative to the data set's folder; "" to find it by name."""
-    validation_file: str = ""
-    """As `train_file`, for validation."""
-    test_file: str = ""
-    """As `train_file`, for test."""
-    split_seed: int = 0
-    """Fixes which rows are cut."""
-
-
-def load(request: DataRequest) -> Splits:
+def load(options: RowOptions, inputs: Sequence[str], target: str) -> Splits:
     """Read, check and split rows.
 
     Official splits are kept. A missing validation or test split is cut from train, a tenth each. A test without targets
     is refused: validation takes its place, and a new validation is cut from train.
 
     Args:
-        request: What to read and how to split.
+        options: What to read and how to split. A builtin's own groups always count.
+        inputs: Columns in which every row must have a value; at least one.
+        target: Column to be learned, kept in proportion by cuts; "" when the task has none.
 
     Returns:
         Three splits with the original columns, `example_id` (`<file or split>:<row from 0>`, the same whatever is cut)
@@ -57,45 +37,39 @@ def load(request: DataRequest) -> Splits:
     Raises:
         UserError: The rows cannot be read, checked or split.
     """
-    sources, notes = _read(request)
-    if request.dataset.startswith("builtin:"):
-        request = replace(request, group=request.group or "group")
-    notes += _refuse_unlabelled_test(sources, request.target)
+    sources, notes = _read(options)
+    group = _group(options)
+    notes += _refuse_unlabelled_test(sources, target)
     for source in sources.values():
-        notes += _check(source, request)
-    _check_types(sources, [*request.inputs, *filter(None, [request.target])])
-    splits = {split: identified(source, request.group) for split, source in sources.items()}
-    if request.group:
-        refuse_shared_groups(splits, request.group)
+        notes += _check(source, inputs, target, group)
+    _check_types(sources, [*inputs, *filter(None, [target])])
+    splits = {split: identified(source, group) for split, source in sources.items()}
+    if group:
+        refuse_shared_groups(splits, group)
     official = [split for split in splits if split != "train"]
     missing: list[SplitName] = [split for split in ("test", "validation") if split not in splits]
     if missing:
         total = splits["train"].num_rows
-        splits |= cut(splits["train"], missing, request.inputs, request.target, bool(request.group), request.split_seed)
+        splits |= cut(splits["train"], missing, inputs, target, bool(group), options.split_seed)
         notes += [f"{s.capitalize()} was cut from train: {splits[s].num_rows} of its {total} rows." for s in missing]
-    notes += leaks(splits, official, request.inputs)
+    notes += leaks(splits, official, inputs)
     return Splits(splits["train"], splits["validation"], splits["test"], tuple(notes))
 
 
-def load_inputs(request: DataRequest) -> Dataset:
+def load_inputs(options: RowOptions, inputs: Sequence[str]) -> Dataset:
     """Read the inputs of a source's training rows, and nothing else of it: no target, no other split.
 
-    Args:
-        request: its `target` plays no part; its `group` is read where the source has such a column.
-
     Returns:
-        The columns of `inputs`, `example_id` and `group`.
+        The columns of `inputs`, `example_id` and `group`, which is read where the source has such a column.
 
     Raises:
         UserError: the rows cannot be read, or an input is missing.
     """
-    sources, _ = _read(request)
-    source = sources["train"]
-    group = request.group or ("group" if request.dataset.startswith("builtin:") else "")
-    request = replace(request, target="", group=group if group in source.rows.column_names else "")
-    _check(source, request)
-    rows = identified(Source(f"transfer/{source.name}", source.rows), request.group)
-    return rows.select_columns([*request.inputs, *STANDARD_COLUMNS])
+    source = _read(options)[0]["train"]
+    group = _group(options) if _group(options) in source.rows.column_names else ""
+    _check(source, inputs, "", group)
+    rows = identified(Source(f"transfer/{source.name}", source.rows), group)
+    return rows.select_columns([*inputs, *STANDARD_COLUMNS])
 
 
 def _apidocs() -> DatasetDict:
@@ -107,33 +81,37 @@ def _apidocs() -> DatasetDict:
 BUILTINS: dict[str, Callable[[], DatasetDict]] = {"apidocs": _apidocs}
 
 
-def _read(request: DataRequest) -> tuple[dict[SplitName, Source], list[str]]:
+def _group(options: RowOptions) -> str:
+    return options.group_column or ("group" if options.dataset.startswith("builtin:") else "")
+
+
+def _read(options: RowOptions) -> tuple[dict[SplitName, Source], list[str]]:
     named: dict[SplitName, str] = {
-        split: file for split in get_args(SplitName) if (file := getattr(request, f"{split}_file"))
+        split: file for split in get_args(SplitName) if (file := getattr(options, f"{split}_file"))
     }
     source: Callable[[], DatasetDict] | None
-    path = Path(request.dataset).expanduser()
-    if request.dataset and path.exists():
+    path = Path(options.dataset).expanduser()
+    if path.exists():
         if not files.is_saved(path):
             return files.read(path, named), []
         source = partial(files.read_saved, path)
-    elif request.dataset.startswith("builtin:"):
-        source = BUILTINS.get(request.dataset.removeprefix("builtin:"))
+    elif options.dataset.startswith("builtin:"):
+        source = BUILTINS.get(options.dataset.removeprefix("builtin:"))
         if source is None:
-            raise UserError(f"--dataset={request.dataset}: no such builtin: there are {', '.join(BUILTINS)}")
-    elif path.suffix.lower() not in files.READERS and HUB_ID.fullmatch(request.dataset):
-        source = partial(hub.load, request.dataset)
+            raise UserError(f"--dataset={options.dataset}: no such builtin: there are {', '.join(BUILTINS)}")
+    elif path.suffix.lower() not in files.READERS and HUB_ID.fullmatch(options.dataset):
+        source = partial(hub.load, options.dataset)
     else:
         raise UserError(
-            f"--dataset={request.dataset}: not found: it may be builtin:NAME ({', '.join(BUILTINS)}), a file "
+            f"--dataset={options.dataset}: not found: it may be builtin:NAME ({', '.join(BUILTINS)}), a file "
             f"({', '.join(files.READERS)}), a folder, or a hub id owner/name[:config]"
         )
     if named:
-        raise UserError(f"--{next(iter(named))}_file: --dataset={request.dataset} has its own splits: leave it out")
+        raise UserError(f"--{next(iter(named))}_file: --dataset={options.dataset} has its own splits: leave it out")
     data = source()
     sources, notes = named_splits(data)
     if "train" not in sources:
-        raise UserError(f"--dataset={request.dataset}: has no split 'train', only {', '.join(map(str, data))}")
+        raise UserError(f"--dataset={options.dataset}: has no split 'train', only {', '.join(map(str, data))}")
     return sources, notes
 
 
@@ -153,12 +131,12 @@ def _refuse_unlabelled_test(sources: dict[SplitName, Source], target: str) -> li
     return [f"{note} '{sources['test'].name}' is the test in its place."]
 
 
-def _check(source: Source, request: DataRequest) -> list[str]:
+def _check(source: Source, inputs: Sequence[str], target: str, group: str) -> list[str]:
     """Check one source's columns and values; return notes."""
     rows, name = source.rows, source.name
     if rows.num_rows == 0:
-        raise UserError(f"--dataset={request.dataset}: {name} has no rows")
-    roles = {**dict.fromkeys(request.inputs, "input"), request.target: "target", request.group: "group"}
+        raise UserError(f"{name} has no rows")
+    roles = {**dict.fromkeys(inputs, "input"), target: "target", group: "group"}
     roles.pop("", None)
     for column, role in roles.items():
         if column not in rows.column_names:
@@ -171,7 +149,7 @@ def _check(source: Source, request: DataRequest) -> list[str]:
                 f"{role} column '{column}' has no value in {len(absent)} of {rows.num_rows} rows of {name}, first in "
                 f"row {absent[0]} (counted from 0): fill them or leave those rows out"
             )
-    taken = [c for c in STANDARD_COLUMNS if c in rows.column_names and c != request.group]
+    taken = [c for c in STANDARD_COLUMNS if c in rows.column_names and c != group]
     for column in taken:
         if column in roles:
             raise UserError(f"{roles[column]} column '{column}' of {name}: the name is reserved: rename the column")

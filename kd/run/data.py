@@ -12,7 +12,7 @@ from kd.base.task import Record, Task
 from kd.base.types import STANDARD_COLUMNS, SplitName, Splits, UserError
 from kd.config import RowOptions, listed
 from kd.data.digests import digest
-from kd.data.sources import DataRequest, load
+from kd.data.sources import load
 from kd.data.splits import subset
 from kd.tasks import options_of, task_named
 
@@ -87,18 +87,7 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
     """
     given, kind = config.task_options, options_of(config.task)
     task = task_named(config.task).from_options(given if isinstance(given, kind) else kind())
-    splits = load(
-        DataRequest(
-            dataset=config.dataset,
-            inputs=task.inputs,
-            target=task.target,
-            group=config.group_column,
-            train_file=config.train_file,
-            validation_file=config.validation_file,
-            test_file=config.test_file,
-            split_seed=config.split_seed,
-        )
-    )
+    splits = load(config, task.inputs, task.target)
     task = task.fitted(splits)
     splits = task.examples(splits)
     _require_columns(config.slice_columns, splits, task)

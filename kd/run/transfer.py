@@ -9,9 +9,9 @@ from datasets import Dataset
 from kd.base.console import say
 from kd.base.task import Filters
 from kd.base.types import REST, UserError
-from kd.config import DistillConfig
+from kd.config import DistillConfig, RowOptions
 from kd.data.digests import digest
-from kd.data.sources import DataRequest, load_inputs
+from kd.data.sources import load_inputs
 from kd.data.unlabelled import joined, without_shared
 from kd.run.data import Rows, Transfer, short_name
 from kd.run.plan import Plan
@@ -71,7 +71,7 @@ def with_transfer(config: DistillConfig, rows: Rows) -> Rows:
 
 def _read(config: DistillConfig, rows: Rows, named: str) -> Dataset:
     try:
-        return load_inputs(DataRequest(config.transfer, rows.task.inputs, "", group=config.group_column))
+        return load_inputs(RowOptions(dataset=config.transfer, group_column=config.group_column), rows.task.inputs)
     except UserError as error:
         message = str(error)
         if message.startswith("--dataset="):
