@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,5 @@ def _stream(sink: pa.NativeFile, chunks: Iterator[pa.Table], about: Mapping[str,
     first = next(chunks)
     schema = first.schema.with_metadata({ABOUT: json.dumps(dict(about)).encode()})
     with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_table(first.cast(schema))
-        for chunk in chunks:
+        for chunk in chain([first], chunks):
             writer.write_table(chunk.cast(schema))

@@ -37,7 +37,7 @@ def load(identifier: str) -> DatasetDict:
     try:
         data = load_dataset(name, config or None)
     except (OSError, ValueError, RuntimeError, HTTPError, datasets.exceptions.DatasetsError) as error:
-        raise _explained(identifier, unreachable, error) from error
+        raise UserError(f"--dataset={identifier}: {_explained(unreachable, error)}") from error
     finally:
         datasets.config.HF_HUB_OFFLINE = offline
     if not isinstance(data, DatasetDict):
@@ -63,15 +63,12 @@ def _probe(identifier: str, name: str) -> str | None:
     return None
 
 
-def _explained(identifier: str, unreachable: str | None, error: Exception) -> UserError:
+def _explained(unreachable: str | None, error: Exception) -> str:
     if "scripts are no longer supported" in str(error):
-        return UserError(f"--dataset={identifier}: needs code of its own, which is not run: {INSTEAD}")
+        return f"needs code of its own, which is not run: {INSTEAD}"
     if unreachable is not None:
-        return UserError(
-            f"--dataset={identifier}: no such file or folder here, the hub cannot be reached ({unreachable}) and its "
-            f"cache does not have it: {INSTEAD}"
-        )
+        said = f"the hub cannot be reached ({unreachable}) and its cache does not have it"
+        return f"no such file or folder here, {said}: {INSTEAD}"
     if isinstance(error, ValueError) and "config" in str(error).lower():  # its text lists the configs there are
-        return UserError(f"--dataset={identifier}: {one_line(error)}: name one as owner/name:config")
-    said = f"{type(error).__name__}: {one_line(error)}"
-    return UserError(f"--dataset={identifier}: could not be loaded ({said}): {INSTEAD}")
+        return f"{one_line(error)}: name one as owner/name:config"
+    return f"could not be loaded ({type(error).__name__}: {one_line(error)}): {INSTEAD}"

@@ -21,11 +21,7 @@ from kd.data.digests import row_keys
 
 SPLIT_ALIASES: dict[str, SplitName] = {
     "train": "train",
-    "validation": "validation",
-    "dev": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "eval": "validation",
+    **dict.fromkeys(("validation", "dev", "valid", "val", "eval"), "validation"),
     "test": "test",
 }
 CUT_SHARE = 0.1

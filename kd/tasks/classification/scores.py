@@ -231,13 +231,6 @@ def _require_same(one: pd.DataFrame, other: pd.DataFrame) -> None:
         raise ValueError("fidelity and churn need predictions of the same examples in the same order")
 
 
-def log_probabilities(probabilities: Sequence[Mapping[str, float]], labels: Sequence[str]) -> np.ndarray:
-    """Return `(examples, classes)` in the order of `labels`, from one mapping of label to probability an example."""
-    table = np.array([[each[label] for label in labels] for each in probabilities], dtype=float)
-    logs: np.ndarray = np.log(np.maximum(table, TINY))
-    return logs
-
-
 def _probabilities(predictions: pd.DataFrame) -> tuple[list[str], np.ndarray]:
     columns = [column for column in predictions.columns if column.startswith(SCORE)]
     return columns, predictions[columns].to_numpy()

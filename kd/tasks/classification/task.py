@@ -79,10 +79,8 @@ class Classification(scores.LabelJudge):
 
     def identity(self) -> Mapping[str, Any]:
         """The input columns, the labels, and the length at which texts are truncated."""
-        return {
-            "task": {"task": self.name, "inputs": list(self.inputs), "labels": list(self.labels)},
-            "max_length": self.max_length,
-        }
+        task = {"task": self.name, "inputs": list(self.inputs), "labels": list(self.labels)}
+        return {"task": task, "max_length": self.max_length}
 
     def fitted(self, splits: Splits) -> Classification:
         """Learn the label names from train.
@@ -92,23 +90,20 @@ class Classification(scores.LabelJudge):
         """
         from datasets import ClassLabel
 
-        feature = splits.train.features[self.target]
+        feature, named = splits.train.features[self.target], f"label_column={self.target!r}"
         seen = self._truth(splits.train)
         distinct = sorted(set(seen))
         if len(distinct) < 2:
-            raise UserError(
-                f"label_column={self.target!r}: train has one class only ({distinct[0]!r}); give data with at least two"
-            )
+            raise UserError(f"{named}: train has one class only ({distinct[0]!r}); give data with at least two")
         if not self.labels and len(distinct) > max(20, len(seen) / 2):  # with known labels, a few rows may be used
             raise UserError(
-                f"label_column={self.target!r}: {len(distinct)} different values in {len(seen)} training rows are not "
-                f"classes (such as {distinct[0]!r}); give the name of the label's column"
+                f"{named}: {len(distinct)} different values in {len(seen)} training rows are not classes (such as "
+                f"{distinct[0]!r}); give the name of the label's column"
             )
         for name, rows in (("validation", splits.validation), ("test", splits.test)):
             if unseen := sorted(set(self._truth(rows)) - set(distinct)):
                 raise UserError(
-                    f"label_column={self.target!r}: {name} has labels that train lacks: {_listed(unseen)}; "
-                    f"train has {_listed(distinct)}"
+                    f"{named}: {name} has labels that train lacks: {_listed(unseen)}; train has {_listed(distinct)}"
                 )
         return replace(self, labels=tuple(feature.names if isinstance(feature, ClassLabel) else distinct))
 
@@ -190,11 +185,8 @@ class Classification(scores.LabelJudge):
     def masks(self, batch: Batch) -> Mapping[MaskName, torch.Tensor]:
         """`target` and `positions` are `(batch,)`, `tokens` is `(batch, length)`. Label -100 means unlabelled."""
         labelled = batch.truth["labels"] != UNLABELLED
-        return {
-            "target": labelled,
-            "positions": labelled.new_ones(labelled.shape),
-            "tokens": batch.inputs["attention_mask"].bool(),
-        }
+        tokens = batch.inputs["attention_mask"].bool()
+        return {"target": labelled, "positions": labelled.new_ones(labelled.shape), "tokens": tokens}
 
     def outputs(self, raw: Any, batch: Batch) -> Mapping[str, torch.Tensor]:
         """`logits`, `(batch, classes)`: each feature is one position."""
@@ -252,7 +244,8 @@ class Classification(scores.LabelJudge):
 
     def from_served(self, answers: pd.DataFrame) -> list[list[Record]]:
         """Log-probabilities `(classes,)`: softmax gives the served probabilities back."""
-        return [[{"logits": row}] for row in scores.log_probabilities(answers["probabilities"], self.labels)]
+        probabilities = [[each[label] for label in self.labels] for each in answers["probabilities"]]
+        return [[{"logits": row}] for row in np.log(np.maximum(probabilities, scores.TINY))]
 
     @property
     def served(self) -> Path:
