@@ -28,14 +28,7 @@ CHUNK = 2_000
 
 
 def read(path: Path, named: dict[SplitName, str]) -> dict[SplitName, Source]:
-    """Read a file (all train) or a folder of files.
-
-    Args:
-        path: An existing file or folder.
-        named: Files the user named for some splits: absolute, or relative to the folder (of the file).
-
-    Returns:
-        The sources found, train among them.
+    """Read a file (all train) or a folder of files; `named` are absolute, or relative to the folder (of the file).
 
     Raises:
         UserError: No train file, two files for one split, or a file that cannot be read.

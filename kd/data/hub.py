@@ -3,11 +3,7 @@
 import datasets
 from datasets import DatasetDict, load_dataset
 from huggingface_hub import HfApi
-from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is its client's, whichever that is
-    GatedRepoError,
-    HTTPError,
-    RepositoryNotFoundError,
-)
+from huggingface_hub.errors import GatedRepoError, HTTPError, RepositoryNotFoundError  # type: ignore[attr-defined]
 
 from kd.base.console import one_line
 from kd.base.types import UserError
@@ -18,13 +14,9 @@ INSTEAD = "a local file or folder works in its place"
 
 
 def load(identifier: str) -> DatasetDict:
-    """Load all splits of a hub data set. Code that a data set brings is never run.
+    """Load all splits of `owner/name[:config]`, or `name[:config]`, under their own names, class names kept.
 
-    Args:
-        identifier: `owner/name[:config]`, or `name[:config]`.
-
-    Returns:
-        The splits under their own names, class names kept.
+    Code that a data set brings is never run.
 
     Raises:
         UserError: Unknown id or config, hub out of reach and nothing cached, or a data set that needs its own code.

@@ -143,27 +143,20 @@ def _check(source: Source, inputs: Sequence[str], target: str, group: str) -> li
             near = difflib.get_close_matches(column, rows.column_names, n=1)
             hint = f" (did you mean '{near[0]}'?)" if near else ""
             raise UserError(f"{role} column '{column}' is not in {name}{hint}: it has {', '.join(rows.column_names)}")
-        absent = _missing(rows, column)
-        if absent:
+        values = rows.with_format("arrow")[column][:]
+        absent = pc.is_null(values, nan_is_null=True)
+        if isinstance(rows.features[column], ClassLabel):  # -1 means no class
+            absent = pc.or_(absent, pc.fill_null(pc.equal(values, -1), True))
+        if places := pc.indices_nonzero(absent).to_pylist():
             raise UserError(
-                f"{role} column '{column}' has no value in {len(absent)} of {rows.num_rows} rows of {name}, first in "
-                f"row {absent[0]} (counted from 0): fill them or leave those rows out"
+                f"{role} column '{column}' has no value in {len(places)} of {rows.num_rows} rows of {name}, first in "
+                f"row {places[0]} (counted from 0): fill them or leave those rows out"
             )
     taken = [c for c in STANDARD_COLUMNS if c in rows.column_names and c != group]
     for column in taken:
         if column in roles:
             raise UserError(f"{roles[column]} column '{column}' of {name}: the name is reserved: rename the column")
     return [f"Column '{column}' of '{name}' was replaced: the name is reserved." for column in taken]
-
-
-def _missing(rows: Dataset, column: str) -> list[int]:
-    """Return the rows with null, NaN, or the -1 that means no class label."""
-    values = rows.with_format("arrow")[column][:]
-    absent = pc.is_null(values, nan_is_null=True)
-    if isinstance(rows.features[column], ClassLabel):
-        absent = pc.or_(absent, pc.fill_null(pc.equal(values, -1), True))
-    found: list[int] = pc.indices_nonzero(absent).to_pylist()
-    return found
 
 
 def _check_types(sources: dict[SplitName, Source], columns: list[str]) -> None:

@@ -44,12 +44,9 @@ class Source:
 
 
 def named_splits(data: DatasetDict) -> tuple[dict[SplitName, Source], list[str]]:
-    """Pick train, validation and test by split name.
+    """Pick train, validation and test by split name; notes say which splits are left out, and which go by another name.
 
     An exact name or alias wins; else the first split whose name starts with one (`validation_matched`).
-
-    Returns:
-        What was found, and a note for each split left out.
     """
     found: dict[SplitName, Source] = {}
     for fits in (str.__eq__, str.startswith):
@@ -71,11 +68,7 @@ def identified(source: Source, group: str) -> Dataset:
 
 
 def refuse_shared_groups(splits: dict[SplitName, Dataset], group: str) -> None:
-    """Check that no group value is in two of the splits.
-
-    Raises:
-        UserError: Naming how many are shared, and up to three of them.
-    """
+    """Raise UserError where a group value is in two of the splits; it names up to three that are."""
     for first, second in combinations(splits, 2):
         shared = sorted(set(splits[first]["group"][:]) & set(splits[second]["group"][:]))
         if shared:
@@ -98,7 +91,7 @@ def leaks(splits: dict[SplitName, Dataset], official: Sequence[SplitName], input
 def cut(
     rows: Dataset, parts: Sequence[SplitName], inputs: Sequence[str], target: str, grouped: bool, seed: int
 ) -> dict[SplitName, Dataset]:
-    """Cut `parts` from rows, 10 % each; the rest is train.
+    """Cut `parts` from rows, 10 % each; the rest is train. Rows keep their order.
 
     Rows that share a group or exact inputs, directly or through others, form one unit and never part. Of `DRAWS` seeded
     stratified draws of a tenth of the units, the one nearest to a tenth of each class's rows is taken.
@@ -110,9 +103,6 @@ def cut(
         target: Column whose values are kept in proportion, where each is frequent enough; "" for none.
         grouped: Whether the column `group` has a user's groups rather than row ids.
         seed: Fixes the draws.
-
-    Returns:
-        The parts and train; rows keep their order.
 
     Raises:
         UserError: Too few distinct rows, or too few groups.
@@ -180,16 +170,8 @@ def _draw(units: Indices, classes: Indices, size: int, share: float, seed: int) 
 def subset(rows: Dataset, size: int, seed: int, balance: str) -> Dataset:
     """Return `size` rows, drawn with a seed, as evenly over the values of a column as their frequencies allow.
 
-    A smaller subset of the same seed is contained in a larger one.
-
-    Args:
-        rows: Rows to draw from.
-        size: Number of rows, from 1; at `len(rows)` and above all rows are returned.
-        seed: Fixes the draw.
-        balance: Column to balance over; "" for a plain random draw.
-
-    Returns:
-        The drawn rows in their original order.
+    A smaller subset of the same seed is contained in a larger one. Rows keep their order; from `len(rows)` on all are
+    returned. Without `balance`, a column, the draw is plain.
 
     Raises:
         UserError: `size` is under 1.

@@ -14,12 +14,8 @@ from kd.data.sources import kind
 def without_shared(rows: Dataset, others: Sequence[Dataset], inputs: Sequence[str]) -> Dataset:
     """Leave out the rows that have the inputs, or the group, of a row of `others`.
 
-    Texts that differ in case or white space alone are the same: many tokenizers read them alike.
-
-    Args:
-        rows: with the columns of `inputs`, `example_id` and `group`; where the two are equal, there are no groups.
-        others: the same, such as validation and test.
-        inputs: columns that the model sees.
+    Texts that differ in case or white space alone are the same: many tokenizers read them alike. All have the columns
+    of `inputs`, `example_id` and `group`; where the two are equal, there are no groups.
     """
     keys = {_plain(key) for other in others for key in row_keys(other, inputs)}
     groups = {group for other in others for group in _groups(other) if group is not None}
@@ -28,7 +24,6 @@ def without_shared(rows: Dataset, others: Sequence[Dataset], inputs: Sequence[st
 
 
 def _plain(key: str) -> str:
-    """Return the key of the same inputs without differences in case and white space."""
     values = json.loads(key)
     return json.dumps([" ".join(value.casefold().split()) if isinstance(value, str) else value for value in values])
 

@@ -18,7 +18,8 @@ import logging
 import platform
 import sysconfig
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict, load_from_disk
@@ -100,11 +101,7 @@ def _installed() -> tuple[dict[str, Path], dict[str, str]]:
 
 
 def build(rows: Sequence[Row], sizes: Mapping[SplitName, int] = ROWS) -> DatasetDict:
-    """Split harvested rows by file into balanced splits.
-
-    Args:
-        rows: from `harvest`, without copies.
-        sizes: wanted rows a class in each split, filled in this order.
+    """Split rows without copies by file into balanced splits; `sizes` are rows a class, filled in this order.
 
     Raises:
         UserError: some class cannot fill `MIN_PERCENT` of the sizes.
@@ -118,7 +115,7 @@ def build(rows: Sequence[Row], sizes: Mapping[SplitName, int] = ROWS) -> Dataset
         chosen = {label: _split_class(members, scaled) for label, members in sorted(classes.items())}
         short = [label for label, splits in chosen.items() if not splits]
         if not short:
-            parts = {split: [row for splits in chosen.values() for row in splits[split]] for split in sorted(sizes)}
+            parts = {split: chain(*(splits[split] for splits in chosen.values())) for split in sorted(sizes)}
             return DatasetDict({split: _dataset(part) for split, part in parts.items()})
     counts = ", ".join(f"{label} ({len(classes[label])})" for label in short)
     least = sum(sizes.values()) * MIN_PERCENT // 100
@@ -148,6 +145,6 @@ def _split_class(rows: Sequence[Row], sizes: Mapping[SplitName, int]) -> dict[Sp
     return splits
 
 
-def _dataset(rows: Sequence[Row]) -> Dataset:
+def _dataset(rows: Iterable[Row]) -> Dataset:
     ordered = sorted(rows, key=lambda row: text_digest(row.text))
     return Dataset.from_dict({name: [getattr(row, name) for row in ordered] for name in ("text", "label", "group")})

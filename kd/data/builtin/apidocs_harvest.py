@@ -91,14 +91,12 @@ _ABBREVIATIONS = frozenset({"e.g", "i.e", "w.r.t", "a.k.a"})
 
 
 class Row(NamedTuple):
-    """One example."""
+    """Masked English, and the package that it describes."""
 
     group: str
     """Source file, `<label>/<posix path inside the package>`."""
     text: str
-    """Masked English."""
     label: str
-    """The package."""
 
 
 def source_files(label: str, folder: Path) -> list[tuple[str, Path]]:
@@ -171,15 +169,10 @@ def _mask_word(word: str) -> str:
 
 
 def mask(prose: str, classes: Collection[str]) -> str:
-    """Replace words that look like code, and numbers, by placeholders.
+    """Replace words that look like code, names of the package's classes, and numbers by placeholders.
 
-    Args:
-        prose: one paragraph from `strip_markup`.
-        classes: names of the package's classes, as written.
-
-    Returns:
-        At most `MAX_WORDS` words, one space apart, without quotes and brackets; a run of placeholders is shortened to
-        its first.
+    Returns at most `MAX_WORDS` words of a paragraph from `strip_markup`, without quotes and brackets; a run of
+    placeholders is shortened to its first.
     """
     words: list[str] = []
     for token in prose.split():
@@ -234,14 +227,7 @@ def _without_copies(rows: Sequence[Row]) -> list[Row]:
 
 
 def harvest(packages: Mapping[str, Path]) -> list[Row]:
-    """Read, mask and clear of copies the docstrings of some packages.
-
-    Args:
-        packages: class name to the package's source folder.
-
-    Returns:
-        All usable rows, sorted; the classes are not balanced yet.
-    """
+    """Return all usable rows, sorted and without copies, of packages: class name to source folder."""
     collecting = gc.isenabled()
     gc.disable()  # syntax trees have no cycles: collection finds nothing and was measured to take a third of the time
     try:

@@ -141,11 +141,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def frame(rows: Dataset, truth: Sequence[str], labels: Sequence[str], probabilities: np.ndarray) -> pd.DataFrame:
     """Put predictions beside the truth: example_id, group, label, prediction, loss, `score:<label>`.
 
-    Args:
-        rows: with columns example_id and group.
-        truth: the label of each row.
-        labels: the classes, in the order of the probabilities' columns.
-        probabilities: `(examples, classes)`, rows summing to 1.
+    `truth` is the label of each row; the columns of `probabilities`, `(examples, classes)`, are those of `labels`.
     """
     index = {label: i for i, label in enumerate(labels)}
     right = probabilities[np.arange(len(truth)), [index[label] for label in truth]]
@@ -160,13 +156,10 @@ def frame(rows: Dataset, truth: Sequence[str], labels: Sequence[str], probabilit
 
 
 def trusted(outputs: Mapping[str, np.ndarray], confidence: float, balanced: bool, seed: int) -> np.ndarray:
-    """Choose examples by their `logits`, `(examples, classes)`; returns `(examples,)`, true where one is kept.
+    """Choose examples by the probability of the most probable class; returns `(examples,)`, true where one is kept.
 
-    Args:
-        outputs: with `logits`, such as a teacher's.
-        confidence: least probability of the most probable class.
-        balanced: whether each class that is still predicted keeps only as many examples as the rarest of them.
-        seed: of the draw among the examples of a class.
+    Balanced, each class that is still predicted keeps only as many examples as the rarest of them, drawn by seed.
+    `outputs` has `logits`, `(examples, classes)`.
     """
     probabilities = softmax(outputs["logits"])
     kept: np.ndarray = probabilities.max(axis=1) >= confidence
