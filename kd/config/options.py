@@ -47,7 +47,7 @@ class Option:
     @property
     def allowed(self) -> str:
         """What it takes, in words."""
-        plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+        plain = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
         if self.words:
             return f"one of {', '.join(self.words)}"
         return next(plain[kind] for kind in (self.kind, *get_args(self.kind)) if kind in plain)

@@ -176,10 +176,8 @@ class _Reader:
     """Reads the parts of a design; errors say where it comes from."""
 
     def __init__(self, named: str, own: type[TaskOptions]) -> None:
-        known = options_in(StudyConfig, own)
         self.named = named
-        self.kinds = {name: option.kind for name, option in known.items()}
-        self.defaults = {name: option.default for name, option in known.items()}
+        self.known = options_in(StudyConfig, own)
         self.axes = (*(one for one in options_in(DistillConfig, own) if one not in REFUSED), GUIDE)
 
     def options(self, given: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -203,12 +201,12 @@ class _Reader:
                 allowed = joined(get_args(GuideName))
                 raise UserError(f"{self.named}: {key}: {option}={shown(value)}: give one of {allowed}")
             return str(value)
-        if value in ("", None) and value == self.defaults[option]:
+        if value in ("", None) and value == self.known[option].default:
             return None if value is None else ""
         try:
-            return typed(option, value, self.kinds)
+            return typed(option, value, self.known)
         except ValueError:
-            allowed = described(option, self.kinds)
+            allowed = described(option, self.known)
             raise UserError(f"{self.named}: {key}: {option}={shown(value)}: give {allowed}") from None
 
     def values(self, option: str, given: Any, key: str) -> tuple[Value | None, ...]:
