@@ -1,14 +1,18 @@
-"""A trial that one process runs: signs of life, reports, and its one end."""
+"""A trial that one process runs: which process that is, its signs of life and reports, and its one end."""
 
 import contextlib
+import os
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
+import psutil
 from optuna.storages import BaseStorage
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import TrialState
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 HEARTBEAT_S = 10
 GRACE_S = 60
 """Without a sign of life for so long a trial is taken for dead; on the same machine its process is looked for."""
+SAME_S = 2
+"""Seconds by which the start of one process may seem to move: the system rounds when it booted to whole ones."""
 SLOT, WORKER, LEASE, REASON, TEXT = (f"kd.{name}" for name in ("slot", "worker", "lease", "reason", "error"))
 
 
@@ -32,7 +38,7 @@ class Superseded(Exception):
 
 @dataclass(frozen=True)
 class RunningTrial:
-    """A trial that this process runs."""
+    """A trial that this process runs; what changes it raises Superseded where it is not this process's own any more."""
 
     study: "Study"
     inner: optuna.trial.Trial
@@ -76,20 +82,13 @@ class RunningTrial:
             raise Superseded(f"trial {self.number} was taken for dead and is run again elsewhere") from error
 
     def require(self) -> None:
-        """Make sure that the trial is still this process's own.
-
-        Raises:
-            Superseded: it is not.
-        """
-        if self.study.storage.get_trial(self.inner._trial_id).state != TrialState.RUNNING:
-            raise Superseded(f"trial {self.number} was taken for dead and is run again elsewhere")
+        """Make sure that the trial is still this process's own."""
+        storage, trial_id = self.study.storage, self.inner._trial_id
+        with self._held():
+            storage.check_trial_is_updatable(trial_id, storage.get_trial(trial_id).state)
 
     def note(self, **what: Any) -> None:
-        """Keep something with the trial.
-
-        Raises:
-            Superseded: as do all ways to change a trial.
-        """
+        """Keep something with the trial."""
         with self._held():
             for name, value in what.items():
                 self.inner.set_user_attr(name, value)
@@ -128,14 +127,47 @@ class RunningTrial:
                 raise optuna.exceptions.UpdateFinishedTrialError
 
 
-def pulse(storage: BaseStorage) -> BaseHeartbeat | None:
-    """Return the storage if it is a database, which stamps signs of life with its own clock; a file has no clock."""
-    return storage if isinstance(storage, BaseHeartbeat) and storage.get_heartbeat_interval() else None
-
-
 def beat(storage: BaseStorage, trial_id: int) -> None:
-    """Give a sign of life of a trial."""
-    if (database := pulse(storage)) is not None:
-        database.record_heartbeat(trial_id)
+    """Give a sign of life of a trial; a database stamps it with its own clock, a file has none."""
+    if isinstance(storage, BaseHeartbeat):
+        storage.record_heartbeat(trial_id)
     else:
         storage.set_trial_user_attr(trial_id, LEASE, time.time() + GRACE_S)
+
+
+def _place() -> str:
+    """Name the machine and, in containers, the processes that see one another by number."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:  # elsewhere than on Linux
+        boot = space = ""
+    return f"{socket.gethostname()} {boot} {space}"
+
+
+def _since_boot(process: psutil.Process) -> float:
+    """Return when a process started, in seconds since the machine did: the clock may be set meanwhile."""
+    return float(process.create_time() - psutil.boot_time())
+
+
+def myself() -> str:
+    """Sign this process: machine, number, start."""
+    return f"{_place()}|{os.getpid()}|{_since_boot(psutil.Process())}"
+
+
+def host(signature: str) -> str:
+    """Return the machine's name in a signature."""
+    return signature.split(" ")[0]
+
+
+def vanished(signature: str) -> bool | None:
+    """Say whether a process is gone; None where that cannot be seen from here, as on another machine."""
+    place, number, started = signature.rsplit("|", 2)
+    if place != _place():
+        return None
+    try:
+        process = psutil.Process(int(number))
+        other = abs(_since_boot(process) - float(started)) > SAME_S
+        return other or bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True

@@ -20,7 +20,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from kd.base.home import home
 from kd.base.types import PrunerName, UserError
 from kd.search.lease import GRACE_S, HEARTBEAT_S
-from kd.search.optuna_study import IDENTITY, Sampling, Study, Trial
+from kd.search.optuna_study import IDENTITY, Sampling, Study
+from kd.search.retries import Attempt
 from kd.tracking import without_password
 
 JOURNALS = "studies"
@@ -214,7 +215,7 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def existing(storage: BaseStorage, names: Sequence[str]) -> list[Trial]:
+def existing(storage: BaseStorage, names: Sequence[str]) -> list[Attempt]:
     """Return the complete trials, best first, of the first of these studies that exists.
 
     Raises:
@@ -224,7 +225,7 @@ def existing(storage: BaseStorage, names: Sequence[str]) -> list[Trial]:
     for name in names:
         if name in known:
             study = optuna.load_study(study_name=name, storage=storage)
-            return Study(study, storage, Sampling("random", "none", 1, 0)).ranked()
+            return Study(study, storage, Sampling()).ranked()
     raise UserError(
         f"warm_start={names[-1]!r}: there is no such study; in this storage there are: {', '.join(known) or 'none'}; "
         "or give models:/NAME/VERSION"

@@ -27,14 +27,16 @@ def leads(journal):
 def plan(monkeypatch, tmp_path):
     """A search in which nothing is trained, shown or tracked."""
     part = SimpleNamespace(update=lambda: None, step=None)
-    for name in ("Follower", "tracking.run"):
+    for name in ("following", "tracking.run"):
         monkeypatch.setattr(f"kd.search.leading.{name}", lambda *_: nullcontext(part))
     monkeypatch.setattr(leading.tracking, "session", lambda _: nullcontext("kd"))
     monkeypatch.setattr(leading, "_goal", lambda *_: Goal({}, float("inf")))
     monkeypatch.setattr(leading, "replace", lambda plan, **_: plan)
     monkeypatch.setattr(leading, "reconcile", lambda *_: None)
     monkeypatch.setattr(leading, "page", lambda *_: "")
-    return SimpleNamespace(config=CONFIG, name="s", directions={"quality": True}, place=str(tmp_path))
+    parent = SimpleNamespace(log_metrics=lambda *_: None, log_text=lambda *_: None)
+    about = {"name": "s", "experiment": "kd", "directions": {"quality": True}, "place": str(tmp_path)}
+    return SimpleNamespace(config=CONFIG, parent=parent, **about)
 
 
 def take_for_dead(claim):
@@ -65,7 +67,7 @@ def test_a_leader_that_slept_while_another_took_over_concludes_nothing(leads, pl
     monkeypatch.setattr(leading, "advance", lambda *_: pytest.fail("it went on"))
     take_for_dead(claim)
     with pytest.raises(Superseded):
-        leading._search(plan, SimpleNamespace(parent=None), [], Goal({}, float("inf")), claim)
+        leading._search(plan, [], Goal({}, float("inf")), claim)
 
 
 def test_a_leader_that_slept_tells_what_became_of_the_search(leads, plan, monkeypatch):
@@ -91,15 +93,14 @@ def test_time_that_was_up_after_the_last_trial_leaves_nothing_to_go_on_with(jour
     arm = SimpleNamespace(name="control", search=study_at(journal), finals=study_at(journal, "s-finals"))
     slots = leading.search_slots(CONFIG, arm, [])
     monkeypatch.setattr(leading, "advance", lambda *_: True)
-    monkeypatch.setattr(leading, "_count_passes", lambda *_: None)
-    context = SimpleNamespace(parent=SimpleNamespace(log_metrics=lambda *_: None, log_text=lambda *_: None))
+    monkeypatch.setattr(leading.tracking, "runs", lambda *_: [])
     goal = Goal({"control": slots}, deadline=0.0)
     assert goal.late
     claim = leading.elected(leads)
     queue(arm.search, slots)
-    assert leading._search(plan, context, [arm], goal, claim) == 1
+    assert leading._search(plan, [arm], goal, claim) == 1
     arm.search.claim().complete((0.5,), {})
-    assert leading._search(plan, context, [arm], goal, claim) == 0
+    assert leading._search(plan, [arm], goal, claim) == 0
 
 
 @pytest.mark.parametrize(("user", "why"), [("kd", "no rows"), ("kd:sesame", "has a password")])
@@ -119,6 +120,6 @@ def test_two_commands_that_ask_for_different_numbers_of_trials_never_lead_at_onc
     first.note(run_id="r", experiment="kd", asked="10 trials")
     assert leading.elected(leads) is None
     first.complete((1.0,), {})
-    assert leading.finished(leads, "10 trials").notes["run_id"] == "r"
+    assert leading.finished(leads, "10 trials").run_id == "r"
     assert leading.finished(leads, "20 trials") is None
     assert leading.elected(leads).slot != first.slot
