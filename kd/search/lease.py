@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 import psutil
@@ -20,9 +20,6 @@ from optuna.trial import TrialState
 from kd.base.console import say
 from kd.base.types import Pruned
 from kd.search.retries import Reason
-
-if TYPE_CHECKING:
-    from kd.search.optuna_study import Study
 
 HEARTBEAT_S = 10
 GRACE_S = 60
@@ -40,7 +37,6 @@ class Superseded(Exception):
 class RunningTrial:
     """A trial that this process runs; what changes it raises Superseded where it is not this process's own any more."""
 
-    study: "Study"
     inner: optuna.trial.Trial
     slot: str
 
@@ -71,7 +67,7 @@ class RunningTrial:
 
     def _beat(self) -> None:
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # reported when it ends
-            beat(self.study.storage, self.inner._trial_id)
+            beat(self.inner.storage, self.inner._trial_id)
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -83,7 +79,7 @@ class RunningTrial:
 
     def require(self) -> None:
         """Make sure that the trial is still this process's own."""
-        storage, trial_id = self.study.storage, self.inner._trial_id
+        storage, trial_id = self.inner.storage, self.inner._trial_id
         with self._held():
             storage.check_trial_is_updatable(trial_id, storage.get_trial(trial_id).state)
 
@@ -99,7 +95,7 @@ class RunningTrial:
         Raises:
             Pruned: the trial is not worth continuing, and has been ended so. The last step prunes nothing.
         """
-        if len(self.study.inner.directions) > 1:
+        if len(self.inner.study.directions) > 1:
             return  # Optuna prunes with one direction only
         with self._held():
             self.inner.report(value, step)

@@ -12,6 +12,7 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage
 from optuna.storages._heartbeat import BaseHeartbeat
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from kd.base.hashing import text_digest
@@ -65,17 +66,15 @@ class Study:
         return [frozen for frozen in self.inner.get_trials(deepcopy=False) if SLOT in frozen.user_attrs]
 
     def best(self) -> list[Attempt]:
-        """Return the Pareto front of the attempts that keep the constraints; with one direction the best, if any."""
-        if len(self.inner.directions) > 1:
-            return [_attempt(frozen) for frozen in self.inner.best_trials if SLOT in frozen.user_attrs]
-        return self.ranked()[:1]
+        """Return the Pareto front of the attempts that keep the constraints; with one direction the best."""
+        return [_attempt(frozen) for frozen in self.inner.best_trials if SLOT in frozen.user_attrs]
 
     def ranked(self) -> list[Attempt]:
         """Return the complete attempts that keep the constraints, best first by the first direction.
 
         Of equal ones that whose slot was queued first.
         """
-        sign = -1 if self.inner.directions[0] == optuna.study.StudyDirection.MAXIMIZE else 1
+        sign = -1 if self.inner.directions[0] == StudyDirection.MAXIMIZE else 1
         attempts = self.attempts()
         queued = first(attempts)
         done = [one for one in attempts if one.state == "complete" and one.feasible]
@@ -110,7 +109,7 @@ class Study:
         discarded = len(failures([Slot(slot)], earlier))
         # its own, because Optuna keeps in it what a sampler has seen
         own = _Ordered(self.name, self.storage, self._sampler(f"{slot}/{discarded}"), self.inner.pruner)
-        return RunningTrial(self, optuna.trial.Trial(own, trial_id), slot)
+        return RunningTrial(optuna.trial.Trial(own, trial_id), slot)
 
     def _sampler(self, place: str) -> optuna.samplers.BaseSampler:
         """Return a sampler that draws by the search's seed, the slot, and how many parameters it has given up.

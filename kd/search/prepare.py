@@ -22,8 +22,9 @@ from kd.run.locate import Located
 from kd.run.plan import Teacher
 from kd.search.optuna_study import Sampling, Study
 from kd.search.storage import existing, open_storage, open_study, place_of
-from kd.space import OF_TEACHER, SEARCHABLE, Space, as_json, check_space, for_control, load_space, within
-from kd.space.parameters import combinations, ends, with_conditions
+from kd.space.parameters import OF_TEACHER, Space, as_json, check_space, extremes, for_control, within
+from kd.space.reading import load_space
+from kd.space.values import SEARCHABLE
 from kd.sweep.cells import rows_of
 from kd.tasks import task_named
 
@@ -76,8 +77,8 @@ class SearchPlan:
             UserError: the storage cannot be used, or a study of that name is another search.
         """
         storage, config = open_storage(self.place), self.config
-        epochs = [one for space in self.spaces.values() for one in space if one.name == "epochs"]
-        most = max((int(end) for one in epochs for end in ends(one)), default=config.epochs)
+        points = [point for space in self.spaces.values() for point in extremes(space, {"epochs"})]
+        most = max(point.get("epochs", config.epochs) for point in points)
         how = Sampling(config.sampler, config.pruner, most, config.seed)
         found = []
         for arm, space in self.spaces.items():
@@ -164,9 +165,8 @@ def _directions(config: HpoConfig, task: type[Task]) -> dict[str, bool]:
 def _check_layers(config: HpoConfig, space: Space, rows: Rows, teacher: Teacher, named: str) -> None:
     """Build a student of every shape that the space may draw."""
     names = ("student_layers", "initialisation")
-    points = combinations(with_conditions(space, names), ends)
-    shapes = {tuple((name, str(point[name])) for name in names if name in point) for point in points}
-    for shape in sorted(shapes):
+    points = extremes(space, names)
+    for shape in sorted({tuple((name, str(point[name])) for name in names if name in point) for point in points}):
         try:
             with hushed():
                 student.initialise(options(config, "control", dict(shape), config.seed), rows, teacher)

@@ -74,7 +74,7 @@ class Follower:
 
     def step(self, claim: RunningTrial, epoch: int, value: float) -> None:
         """Show how far the trial is that this process runs."""
-        bar = self.bars.get(claim.study.name)
+        bar = self.bars.get(claim.inner.study.study_name)
         if bar is not None:
             self.progress.update(bar, more=f"trial {claim.number}, epoch {epoch}: {self._first} {value:.3f}")
 

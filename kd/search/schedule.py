@@ -13,7 +13,7 @@ from kd.search.optuna_study import Study
 from kd.search.prepare import Arm, SearchPlan
 from kd.search.retries import Attempt, Slot, ended, failures, outstanding
 from kd.search.trial import STATUS
-from kd.space import grid
+from kd.space.parameters import grid
 
 
 @dataclass(frozen=True)

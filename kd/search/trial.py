@@ -22,11 +22,12 @@ from kd.run.fit import learn, log_model, save
 from kd.run.identity import code_digest
 from kd.run.plan import Plan
 from kd.search.lease import RunningTrial, Superseded
+from kd.search.optuna_study import Study
 from kd.search.prepare import Arm, SearchPlan, options
 from kd.search.storage import unbroken
 from kd.serving import profile
 from kd.serving.work import COUNTED, counted
-from kd.space import draw
+from kd.space.parameters import draw
 from kd.sweep.cells import rows_of
 from kd.sweep.workers import SAID_WHY, all_done, workers
 
@@ -83,45 +84,46 @@ def run_one(plan: SearchPlan, arms: Sequence[Arm], show: Show) -> bool:
     for arm in sorted(arms, key=lambda one: sum(each.state in BEGUN for each in one.search.attempts())):
         for study in (arm.search, arm.finals):
             if (claim := study.claim()) is not None:
-                _run(plan, arm, claim, show)
+                _run(plan, arm, study, claim, show)
                 return True
     return False
 
 
-def _run(search: SearchPlan, arm: Arm, claim: RunningTrial, show: Show) -> None:
+def _run(search: SearchPlan, arm: Arm, study: Study, claim: RunningTrial, show: Show) -> None:
     """Run a trial, so that its failure ends the trial and not the search."""
     try:
         with claim.alive(), hushed():
-            _train(search, arm, claim, show)
+            _train(search, arm, study, claim, show)
     except Pruned:
         return
     except (tracking.Away, StorageInternalError):  # it stays open, and is taken up again when the store is back
         raise
     except (Stopped, KeyboardInterrupt) as stop:
         claim.fail("stopped", str(stop))
-        _agree(claim, f"stopped: {stop}")
+        _agree(study, claim, f"stopped: {stop}")
         raise
     except Exception as error:
         text = str(error).strip() or type(error).__name__
+        line = text.splitlines()[0]
         claim.fail("error", text if isinstance(error, UserError) else f"{type(error).__name__}: {text}")
-        _agree(claim, f"failed: {text.splitlines()[0]}")
-        say(f"Trial {claim.number} failed: {text.splitlines()[0]}")
+        _agree(study, claim, f"failed: {line}")
+        say(f"Trial {claim.number} failed: {line}")
 
 
-def _agree(claim: RunningTrial, reason: str) -> None:
+def _agree(study: Study, claim: RunningTrial, reason: str) -> None:
     """Give the run of a trial the trial's state: what broke off may have come after it had ended."""
-    attempt = next(one for one in claim.study.attempts() if one.number == claim.number)
+    attempt = next(one for one in study.attempts() if one.number == claim.number)
     run_id, state = attempt.run_id, attempt.state
     if run_id and state in STATUS and tracking.status(run_id) != STATUS[state]:
         tracking.end(run_id, STATUS[state], reason if state == "failed" else state)
 
 
-def _train(search: SearchPlan, arm: Arm, claim: RunningTrial, show: Show) -> None:
+def _train(search: SearchPlan, arm: Arm, study: Study, claim: RunningTrial, show: Show) -> None:
     """Train with what is drawn on the search's seed, or with an earlier trial's parameters on a fresh one.
 
     The model is kept of the latter alone.
     """
-    final, seed = claim.study is arm.finals, search.config.seed
+    final, seed = study is arm.finals, search.config.seed
     if final:
         number, seed = (claim.inner.suggest_int(name, 0, 2**32 - 1) for name in ("trial", "seed"))
         params = next(one.params for one in arm.search.attempts() if one.number == number)
@@ -133,9 +135,9 @@ def _train(search: SearchPlan, arm: Arm, claim: RunningTrial, show: Show) -> Non
     name = f"trial {number}{' anew' if final else ''}"
     label, plan = plan.label, replace(plan, method=f"{name} · {plan.method}")
     # of the slot, so that the next attempt goes on from the checkpoint of one that was killed
-    key = fingerprint({**plan.identity, "seed": seed, "study": claim.study.name, "slot": claim.slot,
+    key = fingerprint({**plan.identity, "seed": seed, "study": study.name, "slot": claim.slot,
                        "rows": rows.train_digest, "code": code_digest(plan.rows.task)})  # fmt: skip
-    tags = {"kd.stage": "trial", "kd.study": claim.study.name, "kd.trial": str(claim.number)}
+    tags = {"kd.stage": "trial", "kd.study": study.name, "kd.trial": str(claim.number)}
     tags |= {"kd.label": label} if final else {}
     first = next(iter(search.directions))
 

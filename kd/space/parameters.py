@@ -82,31 +82,27 @@ def _exists(parameter: Parameter, point: Mapping[str, Any]) -> bool:
     return all(name in point and point[name] in values for name, values in parameter.when.items())
 
 
-def with_conditions(space: Space, names: Collection[str]) -> Space:
-    """Return the parameters named, and those that their conditions are about."""
+def extremes(space: Space, names: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Yield every combination of the bounds and choices of the parameters named, and of those they depend on."""
     needed = set(names)
     for parameter in reversed(space):
         if parameter.name in needed:
             needed |= set(parameter.when)
-    return tuple(parameter for parameter in space if parameter.name in needed)
+    part = tuple(parameter for parameter in space if parameter.name in needed)
+    return _combinations(part, lambda one: one.choices or (one.low, one.high))
 
 
-def combinations(space: Space, values: Callable[[Parameter], Iterable[Value]]) -> Iterator[dict[str, Any]]:
+def _combinations(space: Space, values: Callable[[Parameter], Iterable[Value]]) -> Iterator[dict[str, Any]]:
     """Yield every combination of these values of the parameters that exist, the last parameter changing fastest."""
     if not space:
         yield {}
         return
     last = space[-1]
-    for point in combinations(space[:-1], values):
+    for point in _combinations(space[:-1], values):
         if _exists(last, point):
             yield from ({**point, last.name: _as_option(last, value)} for value in values(last))
         else:
             yield point
-
-
-def ends(parameter: Parameter) -> tuple[Value, ...]:
-    """Return the values that bound all others."""
-    return parameter.choices or (parameter.low, parameter.high)
 
 
 def _every(parameter: Parameter) -> Iterable[Value]:
@@ -137,7 +133,7 @@ def check_space(space: Space, base: DistillConfig, named: str) -> None:
                 "space without it"
             )
     for one, other in combinations_with_replacement(space, 2):
-        for point in combinations(with_conditions(space, {one.name, other.name}), ends):
+        for point in extremes(space, {one.name, other.name}):
             try:
                 replace(base, **point)
             except UserError as error:
@@ -190,7 +186,7 @@ def grid(space: Space, named: str) -> list[dict[str, Any]]:
         if not parameter.choices and parameter.step is None and parameter.low < parameter.high:
             instead = "choices, or step and no log" if parameter.log else "step, or type categorical and choices"
             raise UserError(f"{named}: {parameter.name} has no step, and a grid takes every value: give {instead}")
-    points = list(islice(combinations(space, _every), MOST_POINTS + 1))
+    points = list(islice(_combinations(space, _every), MOST_POINTS + 1))
     if len(points) > MOST_POINTS:
         raise UserError(f"{named} has more than {MOST_POINTS:,} points as a grid: give fewer choices or larger steps")
     return points

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from kd.base.types import UserError
-from kd.space.parameters import KEYS, Parameter, Space, combinations, ends, steps_to, value_at, with_conditions
+from kd.space.parameters import KEYS, Parameter, Space, extremes, steps_to, value_at
 from kd.space.values import (
     OPTIONS,
     SEARCHABLE,
@@ -96,7 +96,7 @@ def read_space(given: Mapping[str, Any], named: str) -> Space:
         if name not in SEARCHABLE:
             raise UserError(f"{named}: unknown parameter {shown(name)}: {near_or_known(name, SEARCHABLE)}")
         space = (*space, _parameter(name, description, space, f"{named}: {name}"))
-        if not any(name in point for point in combinations(with_conditions(space, {name}), ends)):
+        if not any(name in point for point in extremes(space, {name})):
             raise UserError(f"{named}: {name}: its conditions (when) are never met together: change or drop one")
     return space
 

@@ -41,12 +41,12 @@ def done(study, *values):
 
 def sign(claim, signature):
     """Have a claim look as if that process held it."""
-    claim.study.storage.set_trial_user_attr(claim.inner._trial_id, WORKER, signature)
+    claim.inner.storage.set_trial_user_attr(claim.inner._trial_id, WORKER, signature)
 
 
 def silence(claim, seconds):
     """Have the last sign of life of a claim be so long ago."""
-    storage, trial_id = claim.study.storage, claim.inner._trial_id
+    storage, trial_id = claim.inner.storage, claim.inner._trial_id
     if isinstance(storage, optuna.storages.JournalStorage):
         lease = storage.get_trial(trial_id).user_attrs[LEASE]
         storage.set_trial_user_attr(trial_id, LEASE, lease - seconds)

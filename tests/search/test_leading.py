@@ -41,7 +41,7 @@ def plan(monkeypatch, tmp_path):
 
 def take_for_dead(claim):
     """End the claim's trial as another process does."""
-    claim.study.storage.set_trial_state_values(claim.inner._trial_id, TrialState.FAIL)
+    claim.inner.storage.set_trial_state_values(claim.inner._trial_id, TrialState.FAIL)
 
 
 @pytest.mark.parametrize(

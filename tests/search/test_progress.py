@@ -93,7 +93,7 @@ def test_a_dead_process_is_told_as_that_and_an_end_without_anything_to_add_has_n
     queue(arm.search, SIX)
     with follower(arm) as seen:
         claim = arm.search.claim()
-        claim.study.storage.set_trial_user_attr(claim.inner._trial_id, "kd.worker", dead)
+        claim.inner.storage.set_trial_user_attr(claim.inner._trial_id, "kd.worker", dead)
         arm.search.reclaim()
         seen.update()
     assert lines() == ["distill trial 0 (0 of 6): failed (its process is gone)"]

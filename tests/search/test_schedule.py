@@ -16,7 +16,8 @@ from kd.search import schedule
 from kd.search.prepare import Arm, SearchPlan
 from kd.search.retries import Slot
 from kd.search.schedule import Goal, advance, final_slots, finalists, reconcile, search_slots, tally
-from kd.space import grid, read_space
+from kd.space.parameters import grid
+from kd.space.reading import read_space
 from tests.search.studies import HOW, queue, sign, study_at
 
 SPACE = {
