@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from kd import tracking
 from kd.base.console import say
 from kd.base.types import Stopped, UserError
-from kd.config import HpoConfig
+from kd.config import HpoConfig, as_params
 from kd.search.lease import WORKER, RunningTrial, Superseded, host
 from kd.search.optuna_study import Study
 from kd.search.page import page
@@ -32,13 +32,11 @@ def wanted_of(config: HpoConfig) -> str:
 
 def require_runs(plan: SearchPlan, leads: Study) -> None:
     """Refuse a study whose runs are elsewhere: what its trials left behind would not be found."""
-    for run_id in [one.run_id for one in leads.attempts() if one.run_id]:
-        if not tracking.status(run_id):
-            raise UserError(
-                f"study_name={plan.name!r} exists, but its runs (such as {run_id}) are not in "
-                f"{tracking.tracking_uri()}: set MLFLOW_TRACKING_URI to the store it was begun with, or give another "
-                "study_name"
-            )
+    for one in leads.attempts():
+        if one.run_id and not tracking.status(one.run_id):
+            what = f"study_name={plan.name!r} exists, but its runs (such as {one.run_id}) are not in "
+            mend = "set MLFLOW_TRACKING_URI to the store it was begun with, or give another study_name"
+            raise UserError(f"{what}{tracking.tracking_uri()}: {mend}")
 
 
 def elected(leads: Study) -> RunningTrial | None:
@@ -72,13 +70,9 @@ def take_part(plan: SearchPlan, arms: list[Arm], leads: Study) -> None:
         if join(plan, arms, leads):
             say("The time of this search was up; the same command continues with the trials that are missing")
             return
-    report_finished(done.run_id)
-
-
-def report_finished(run_id: str) -> None:
-    """Say that nothing is left to do, and what was found."""
-    say(f"This search is finished (run {run_id}); a larger n_trials continues it, another study_name begins anew.")
-    say(tracking.record(run_id).tags.get("mlflow.note.content", ""))
+    run = tracking.record(done.run_id)
+    say(f"This search is finished (run {run.run_id}); a larger n_trials continues it, another study_name begins anew.")
+    say(run.tags.get("mlflow.note.content", ""))
 
 
 def lead(plan: SearchPlan, arms: list[Arm], leads: Study, claim: RunningTrial) -> None:
@@ -90,8 +84,8 @@ def lead(plan: SearchPlan, arms: list[Arm], leads: Study, claim: RunningTrial) -
     try:
         goal = _goal(plan, arms)
         with claim.alive(), tracking.run(f"hpo {plan.name}", tags, continued=earlier) as parent:
-            claim.note(run_id=parent.run_id, experiment=plan.experiment, asked=asked)
-            parent.log_params({**asdict(plan.config), "storage": tracking.without_password(plan.config.storage)})
+            claim.note(experiment=plan.experiment, asked=asked, run_id=parent.run_id)  # for which those who join wait
+            parent.log_params({**as_params(plan.config), "storage": tracking.without_password(plan.config.storage)})
             plan = replace(plan, parent=parent)
             left = _search(plan, arms, goal, claim)
             conclude(plan, arms)
@@ -113,14 +107,10 @@ def _goal(plan: SearchPlan, arms: list[Arm]) -> Goal:
 
 
 def _search(plan: SearchPlan, arms: list[Arm], goal: Goal, claim: RunningTrial) -> int:
-    """Have all trials and retrainings run; returns how many trials are missing because the time was up.
-
-    Raises:
-        Superseded: another process has taken the lead.
-    """
+    """Have all trials and retrainings run; returns how many trials are missing because the time was up."""
 
     def to_do() -> bool:
-        claim.require()  # a machine that slept must not conclude what others still run
+        claim.require()  # or Superseded: a machine that slept must not conclude what others still run
         return not advance(plan, arms, goal)
 
     studies = [study for arm in arms for study in (arm.search, arm.finals)]
@@ -172,8 +162,8 @@ def join(plan: SearchPlan, arms: list[Arm], leads: Study) -> bool:
         if lead is None or leads.reclaim():
             return False
     plan = replace(plan, experiment=str(lead.notes["experiment"]), parent=tracking.Run(lead.run_id))
-    where = f"on {host(lead.notes[WORKER])} (run {lead.run_id})"
-    say(f"Joining: the search is led {where}; with {plan.config.workers} workers here")
+    led = f"led on {host(lead.notes[WORKER])} (run {lead.run_id})"
+    say(f"Joining: the search is {led}; with {plan.config.workers} workers here")
     goal = _goal(plan, arms)
     if _is_taught(plan):
         teach(plan.config)
@@ -186,5 +176,4 @@ def join(plan: SearchPlan, arms: list[Arm], leads: Study) -> bool:
     with tracking.run(f"hpo {plan.name}, joined", tags) if tracking.under_mlflow_run() else nullcontext():
         _run_while(to_do, plan, arms, goal, leads=False)
     last = next(one for one in leads.attempts() if one.number == lead.number)
-    # or it would be searched for as long again
-    return bool(lead.notes["asked"] == wanted_of(plan.config)) and last.why == LATE
+    return last.why == LATE and last.notes["asked"] == wanted_of(plan.config)  # or it would search as long again

@@ -71,11 +71,7 @@ class SearchPlan:
     parent: tracking.Run = tracking.Run("")  # noqa: RUF009
 
     def arms(self) -> list[Arm]:
-        """Open the studies of every arm.
-
-        Raises:
-            UserError: the storage cannot be used, or a study of that name is another search.
-        """
+        """Open the studies of every arm; UserError where the storage cannot be used, or has another search's."""
         storage, config = open_storage(self.place), self.config
         points = [point for space in self.spaces.values() for point in extremes(space, {"epochs"})]
         most = max(point.get("epochs", config.epochs) for point in points)
@@ -101,11 +97,7 @@ def options(config: HpoConfig, arm: str, params: Mapping[str, Any], seed: int) -
 
 
 def prepare(config: HpoConfig, experiment: str) -> SearchPlan:
-    """Read the rows, find the teacher, and check the space.
-
-    Raises:
-        UserError: one of them is wrong; nothing has been trained.
-    """
+    """Read the rows, find the teacher, and check the space; UserError where one is wrong, before any training."""
     named = f"space={config.space!r}"
     space = _space(config, named)
     spaces = {arm: space if arm == "distill" else for_control(space) for arm in ARMS[config.arm]}
@@ -211,8 +203,7 @@ def teach(config: HpoConfig) -> tuple[int, int]:
 def first_tries(plan: SearchPlan, arm: Arm) -> list[dict[str, Any]]:
     """Return the parameters that `warm_start` names, as far as the space has them, best first.
 
-    Raises:
-        UserError: there is no such study or version, or nothing of it fits.
+    UserError where there is no such study or version, or nothing of it fits.
     """
     source = plan.config.warm_start
     if not source:

@@ -65,9 +65,7 @@ class Finalist:
 def conclude(plan: SearchPlan, arms: Sequence[Arm]) -> None:
     """Pick the winners, score them on test, compare them, register the best on validation, and say it all.
 
-    Raises:
-        UserError: no trial could be retrained on every fresh seed.
-        Refused: none of those retrained keeps the budgets.
+    UserError where no trial could be retrained on every fresh seed; Refused where none of those keeps the budgets.
     """
     higher = next(iter(plan.directions.values()))
     winners, texts = [], []

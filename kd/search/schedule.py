@@ -56,8 +56,7 @@ def final_slots(config: HpoConfig, arm: Arm) -> list[Slot]:
 def finalists(search: Study, count: int) -> list[Attempt]:
     """Return the trials to retrain: the best, or some along the whole Pareto front; of equal parameters one.
 
-    Raises:
-        UserError: no trial is complete, or none keeps the constraints.
+    UserError where no trial is complete, or none keeps the constraints.
     """
     ranked = search.ranked()
     if not ranked:
@@ -81,17 +80,14 @@ def finalists(search: Study, count: int) -> list[Attempt]:
 def advance(plan: SearchPlan, arms: Sequence[Arm], goal: Goal) -> bool:
     """Queue what is missing; returns whether all trials and all retrainings have ended.
 
-    Raises:
-        UserError: as many trials failed as are wanted, or no trial can be retrained.
+    UserError where as many trials failed as are wanted, or no trial can be retrained.
     """
     searched = [_settled(plan, arm.search, [] if goal.late else goal.slots[arm.name], goal) for arm in arms]
     if not all(searched):
         return False
     if goal.late and not all(any(one.state == "complete" for one in arm.search.attempts()) for arm in arms):
-        raise UserError(
-            f"timeout_minutes={plan.config.timeout_minutes:g}: no trial was complete in time: give more "
-            "minutes; the same study continues"
-        )
+        given = f"timeout_minutes={plan.config.timeout_minutes:g}"
+        raise UserError(f"{given}: no trial was complete in time: give more minutes; the same study continues")
     return all([_settled(plan, arm.finals, final_slots(plan.config, arm), goal) for arm in arms])
 
 

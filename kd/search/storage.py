@@ -38,11 +38,7 @@ def place_of(option: str, name: str) -> str:
 
 
 def open_storage(place: str) -> BaseStorage:
-    """Open a database by its URL, or Optuna's journal by its path.
-
-    Raises:
-        UserError: it cannot be reached or written, or contains something else.
-    """
+    """Open a database by its URL, or Optuna's journal by its path; UserError where it is neither, or out of reach."""
     if "://" in place:
         return _database(place)
     path = Path(place).expanduser().absolute()  # of a relative one, the lock would point nowhere, and never grow old
@@ -160,7 +156,7 @@ def unbroken(place: str) -> Iterator[None]:
 def open_study(
     storage: BaseStorage, name: str, directions: Mapping[str, bool], identity: Mapping[str, Any], how: Sampling
 ) -> Study:
-    """Create a study, or open the one of that name if it is of the same search.
+    """Create a study, or open the one of that name if it is of the same search; UserError where it is of another.
 
     Args:
         storage: where it is kept.
@@ -168,9 +164,6 @@ def open_study(
         directions: what is optimised, and whether higher is better.
         identity: what the search is; JSON.
         how: sampler, pruner, seed.
-
-    Raises:
-        UserError: another search has that name.
     """
     wanted = [StudyDirection.MAXIMIZE if higher else StudyDirection.MINIMIZE for higher in directions.values()]
     pruner = _pruner(how.pruner if len(wanted) == 1 else "none", how.most_epochs)
@@ -205,11 +198,7 @@ def _brief(value: Any) -> str:
 
 
 def existing(storage: BaseStorage, names: Sequence[str]) -> list[Attempt]:
-    """Return the complete trials, best first, of the first of these studies that exists.
-
-    Raises:
-        UserError: none of these studies exists.
-    """
+    """Return the complete trials, best first, of the first of these studies that exists; UserError where none does."""
     known = optuna.get_all_study_names(storage)
     for name in names:
         if name in known:

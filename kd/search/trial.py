@@ -29,7 +29,7 @@ from kd.serving import profile
 from kd.serving.work import COUNTED, counted
 from kd.space.parameters import draw
 from kd.sweep.cells import rows_of
-from kd.sweep.workers import SAID_WHY, all_done, workers
+from kd.sweep.workers import SAID_WHY, workers
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 """The state in MLflow of a trial's run, by its state in Optuna."""
@@ -43,11 +43,7 @@ Show = Callable[[RunningTrial, int, float], None]
 
 @contextmanager
 def trial_workers(plan: SearchPlan) -> Iterator[Callable[[], None]]:
-    """Have processes run trials meanwhile; yields a check that replaces those that died.
-
-    Raises:
-        UserError: all of them are gone.
-    """
+    """Have processes run trials meanwhile; yields a check that replaces the dead, or raises UserError: all are gone."""
     deaths, count = 0, plan.config.workers
     with workers(count, _run_trials, (plan,)) as started:
 
@@ -71,12 +67,12 @@ def trial_workers(plan: SearchPlan) -> Iterator[Callable[[], None]]:
 
 
 def _run_trials(pipe: Connection, plan: SearchPlan) -> None:
-    """Run trials until all is done."""
+    """Run trials until the pipe closes, through which nothing is sent."""
     with tracking.session(plan.experiment), unbroken(plan.place):
         arms = plan.arms()
-        while not all_done(pipe):
+        while not pipe.poll():
             if not run_one(plan, arms, lambda *_: None):
-                all_done(pipe, POLL_S)
+                pipe.poll(POLL_S)
 
 
 def run_one(plan: SearchPlan, arms: Sequence[Arm], show: Show) -> bool:

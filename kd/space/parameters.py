@@ -113,25 +113,17 @@ def _every(parameter: Parameter) -> Iterable[Value]:
 
 
 def check_space(space: Space, base: DistillConfig, named: str) -> None:
-    """Check that the options take every bound and choice, each alone and each two together.
+    """Check that the options take every bound and choice, beside the user's options that are not searched (`base`).
 
-    Two together, because some options exclude each other: `initialisation` and explicit `student_layers`.
-
-    Args:
-        space: what is searched.
-        base: the options as the user gave them, for all that is not searched.
-        named: where the space comes from, as errors say it.
+    Each two together, because some options exclude each other: `initialisation` and explicit `student_layers`.
 
     Raises:
         UserError: a value that is out of range or contradicts another, or an option that is given and searched.
     """
-    for parameter in space:
-        value = getattr(base, parameter.name)
-        if value != default_of(base, parameter.name):
-            raise UserError(
-                f"{parameter.name}={value!r} is given, but {named} searches it: leave {parameter.name} out, or give a "
-                "space without it"
-            )
+    for name in [parameter.name for parameter in space]:
+        if (value := getattr(base, name)) != default_of(base, name):
+            instead = f"leave {name} out, or give a space without it"
+            raise UserError(f"{name}={value!r} is given, but {named} searches it: {instead}")
     for one, other in combinations_with_replacement(space, 2):
         for point in extremes(space, {one.name, other.name}):
             try:
@@ -141,10 +133,7 @@ def check_space(space: Space, base: DistillConfig, named: str) -> None:
 
 
 def for_control(space: Space) -> Space:
-    """Return the space of the control, which has no teacher; it may be empty.
-
-    What exists only under a condition on the teacher's parameters goes with them.
-    """
+    """Return the space of the control, without the teacher's parameters and what depends on them; it may be empty."""
     gone = set(OF_TEACHER)
     for parameter in space:
         if gone & set(parameter.when):
@@ -153,11 +142,7 @@ def for_control(space: Space) -> Space:
 
 
 def draw(space: Space, trial: Suggests) -> dict[str, Any]:
-    """Let a trial suggest a value for every parameter whose conditions are met, in the space's order.
-
-    Returns:
-        option -> value, of the option's type.
-    """
+    """Let a trial suggest a value, of the option's type, for every parameter whose conditions are met, in order."""
     point: dict[str, Any] = {}
     for parameter in space:
         if _exists(parameter, point):
@@ -179,8 +164,7 @@ def _suggested(parameter: Parameter, trial: Suggests) -> Any:
 def grid(space: Space, named: str) -> list[dict[str, Any]]:
     """Return every point of the space, once each, the last parameter changing fastest; values as `draw` gives them.
 
-    Raises:
-        UserError: a range without step, or more than MOST_POINTS points.
+    A range without step, and more than MOST_POINTS points, are refused by a UserError.
     """
     for parameter in space:
         if not parameter.choices and parameter.step is None and parameter.low < parameter.high:
@@ -193,12 +177,10 @@ def grid(space: Space, named: str) -> list[dict[str, Any]]:
 
 
 def within(space: Space, params: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Keep what the space can take of parameters from elsewhere, to start a search from.
+    """Keep what the space can take of parameters from elsewhere, or of their texts as MLflow logs them.
 
-    Args:
-        space: what is searched.
-        params: option -> value, or its text as MLflow logs it. Options that the space does not search are passed over,
-            and so are those whose conditions are not met: a run with hard targets logs its temperature too.
+    Options that the space does not search are passed over, and so are those whose conditions are not met: a run with
+    hard targets logs its temperature too.
 
     Returns:
         (option -> value as `draw` gives it, what does not fit and why: "alpha='0' is outside 0.1 to 1.0"). What depends

@@ -28,12 +28,7 @@ TYPES = {float: ("float", "int", "categorical"), int: ("int", "categorical")}
 
 
 def load_space(option: str, builtin: Mapping[str, Mapping[str, Any]]) -> Space:
-    """Return a built-in space by its name, or read a YAML file.
-
-    Raises:
-        UserError: neither a built-in name nor a readable UTF-8 YAML file, a key that is given twice, or what
-            `read_space` refuses.
-    """
+    """Return a built-in space by its name, or read a YAML file; UserError where it is neither, or no good space."""
     named = f"space={option!r}"
     if option in builtin:
         return read_space(builtin[option], named)
@@ -78,14 +73,11 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_space(given: Mapping[str, Any], named: str) -> Space:
-    """Read parameters from mappings as a YAML file has them.
-
-    Args:
-        given: parameter -> its description: type, low, high, log, step, choices, when.
-        named: where it comes from, as errors say it: `space='my.yaml'`.
+    """Read parameters, each with its type, low, high, log, step, choices and when, from mappings as YAML has them.
 
     Raises:
-        UserError: what is unknown, missing, of the wrong type, out of order or impossible.
+        UserError: what is unknown, missing, of the wrong type, out of order or impossible; it says where the space is
+            from, as in `space='my.yaml'`.
     """
     if not isinstance(given, Mapping):
         raise UserError(f"{named} must have lines such as: alpha: {{type: float, low: 0.1, high: 1}}")

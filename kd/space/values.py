@@ -22,11 +22,7 @@ Value: TypeAlias = str | int | float
 
 
 def as_number(value: Any) -> float:
-    """Read a finite number, also from text: `5e-5` is text in YAML 1.1, and MLflow logs all as text.
-
-    Raises:
-        ValueError: it is no finite number.
-    """
+    """Read a finite number, or raise ValueError; also from text, as `5e-5` in YAML 1.1 and all that MLflow logs."""
     try:
         number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
     except OverflowError:  # a whole number past every float
@@ -37,13 +33,9 @@ def as_number(value: Any) -> float:
 
 
 def as_whole(value: Any) -> int:
-    """Read a whole number, also from text.
-
-    Raises:
-        ValueError: it is no whole number, or larger than those that a float has exactly.
-    """
+    """Read a whole number, also from text, or raise ValueError."""
     number = as_number(value)
-    if number != int(number) or abs(number) > 2**53:
+    if number != int(number) or abs(number) > 2**53:  # a float has the whole numbers up to it exactly
         raise ValueError
     return int(number)
 
@@ -69,11 +61,7 @@ SPELT: dict[str, Callable[[Any], str]] = {
 
 
 def typed(name: str, value: Any, options: Mapping[str, Option] = OPTIONS) -> Value:
-    """Return a value as one of the `options` has it.
-
-    Raises:
-        ValueError: the option cannot have it.
-    """
+    """Return a value as the option has it, or raise ValueError where it cannot have it."""
     kinds = (options[name].kind, *get_args(options[name].kind))
     if int in kinds:
         return as_whole(value)
@@ -84,13 +72,10 @@ def typed(name: str, value: Any, options: Mapping[str, Option] = OPTIONS) -> Val
             return SPELT[name](value)
         except UserError as error:
             raise ValueError from error
-    if bool in kinds and isinstance(value, bool):
-        return value
-    if bool in kinds or not isinstance(value, str) or not value.strip():
+    words, kind = options[name].words, bool if bool in kinds else str
+    if not isinstance(value, kind) or not str(value).strip() or (words and value not in words):
         raise ValueError
-    if options[name].words and value not in options[name].words:
-        raise ValueError
-    return value.strip()
+    return value.strip() if isinstance(value, str) else value
 
 
 def described(name: str, options: Mapping[str, Option] = OPTIONS) -> str:

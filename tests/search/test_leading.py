@@ -62,6 +62,19 @@ def test_who_joined_a_search_whose_time_is_up_does_not_search_as_long_again(
     assert leading.join(plan, [], leads) is enough
 
 
+def test_who_joins_finds_all_that_is_noted_of_a_lead_whose_run_is_there(leads, plan, monkeypatch):
+    noted = []
+    part = SimpleNamespace(run_id="r", log_params=lambda _: None)
+    monkeypatch.setattr(leading.tracking, "run", lambda *_, **__: nullcontext(part))
+    monkeypatch.setattr(leading, "_search", lambda *_: 0)
+    monkeypatch.setattr(leading, "conclude", lambda *_: None)
+    claim = leading.elected(leads)
+    monkeypatch.setattr(type(claim.inner), "set_user_attr", lambda _, name, __: noted.append(name))
+    leading.lead(plan, [], leads, claim)
+    assert sorted(noted) == ["asked", "experiment", "run_id"]
+    assert noted[-1] == "run_id"
+
+
 def test_a_leader_that_slept_while_another_took_over_concludes_nothing(leads, plan, monkeypatch):
     claim = leading.elected(leads)
     monkeypatch.setattr(leading, "advance", lambda *_: pytest.fail("it went on"))
@@ -70,9 +83,7 @@ def test_a_leader_that_slept_while_another_took_over_concludes_nothing(leads, pl
         leading._search(plan, [], Goal({}, float("inf")), claim)
 
 
-def test_a_leader_that_slept_tells_what_became_of_the_search(leads, plan, monkeypatch):
-    told = []
-
+def test_a_leader_that_slept_tells_what_became_of_the_search(leads, plan, monkeypatch, capsys):
     def lead(plan, arms, leads, claim):
         take_for_dead(claim)
         other = leading.elected(leads)
@@ -84,9 +95,11 @@ def test_a_leader_that_slept_tells_what_became_of_the_search(leads, plan, monkey
     plan.leads = lambda _: leads
     monkeypatch.setattr(hpo, "prepare", lambda *_: plan)
     monkeypatch.setattr(leading, "lead", lead)
-    monkeypatch.setattr(leading, "report_finished", told.append)
+    found = SimpleNamespace(run_id="r", tags={"mlflow.note.content": "what was found"})
+    monkeypatch.setattr(leading.tracking, "record", lambda run_id: found if run_id == "r" else None)
     hpo.run(CONFIG)
-    assert len(told) == 1
+    told = capsys.readouterr().out
+    assert told.count("This search is finished (run r)") == told.count("what was found") == 1
 
 
 def test_time_that_was_up_after_the_last_trial_leaves_nothing_to_go_on_with(journal, leads, plan, monkeypatch):
