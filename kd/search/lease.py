@@ -48,7 +48,7 @@ class RunningTrial:
     @contextmanager
     def alive(self) -> Iterator[None]:
         """Give signs of life meanwhile."""
-        self._beat()
+        beat(self.inner.storage, self.inner._trial_id)
         over = threading.Event()
         thread = threading.Thread(target=self._beat_until, args=(over,), daemon=True)
         thread.start()
@@ -61,13 +61,9 @@ class RunningTrial:
     def _beat_until(self, over: threading.Event) -> None:
         while not over.wait(HEARTBEAT_S):
             try:
-                self._beat()
+                beat(self.inner.storage, self.inner._trial_id)
             except Exception as error:  # it tries again; the trial itself reports what is wrong with the storage
                 say(f"Warning: no sign of life written for trial {self.number}: {error}")
-
-    def _beat(self) -> None:
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # reported when it ends
-            beat(self.inner.storage, self.inner._trial_id)
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -90,13 +86,9 @@ class RunningTrial:
                 self.inner.set_user_attr(name, value)
 
     def report(self, value: float, step: int, last: bool) -> None:
-        """Report a validation.
-
-        Raises:
-            Pruned: the trial is not worth continuing, and has been ended so. The last step prunes nothing.
-        """
+        """Report a validation; raises Pruned where others had done better, but never at the last step."""
         if len(self.inner.study.directions) > 1:
-            return  # Optuna prunes with one direction only
+            return  # Optuna has no pruning there
         with self._held():
             self.inner.report(value, step)
         if not last and self.inner.should_prune():
@@ -125,10 +117,11 @@ class RunningTrial:
 
 def beat(storage: BaseStorage, trial_id: int) -> None:
     """Give a sign of life of a trial; a database stamps it with its own clock, a file has none."""
-    if isinstance(storage, BaseHeartbeat):
-        storage.record_heartbeat(trial_id)
-    else:
-        storage.set_trial_user_attr(trial_id, LEASE, time.time() + GRACE_S)
+    with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # it says so when it ends the trial
+        if isinstance(storage, BaseHeartbeat):
+            storage.record_heartbeat(trial_id)
+        else:
+            storage.set_trial_user_attr(trial_id, LEASE, time.time() + GRACE_S)
 
 
 def _place() -> str:

@@ -70,10 +70,7 @@ class Study:
         return [_attempt(frozen) for frozen in self.inner.best_trials if SLOT in frozen.user_attrs]
 
     def ranked(self) -> list[Attempt]:
-        """Return the complete attempts that keep the constraints, best first by the first direction.
-
-        Of equal ones that whose slot was queued first.
-        """
+        """Return the complete attempts that keep the constraints, best first; of equal ones the slot queued first."""
         sign = -1 if self.inner.directions[0] == StudyDirection.MAXIMIZE else 1
         attempts = self.attempts()
         queued = first(attempts)
@@ -137,8 +134,7 @@ class Study:
 class _Ordered(optuna.Study):
     """A study as samplers see it: each slot has the number it was first queued with, also where it was run again.
 
-    TPE draws from a mixture of earlier trials in the order of their numbers. (Under Hyperband it
-    reads them by itself.)
+    TPE draws from a mixture of earlier trials in the order of their numbers. (Under Hyperband it reads them itself.)
     """
 
     def _get_trials(

@@ -12,12 +12,7 @@ from kd.search.optuna_study import Study
 
 
 def page(studies: Mapping[str, Study], names: Sequence[str]) -> str:
-    """Return HTML with each study's history, importances, slices and, for several directions, Pareto front.
-
-    Args:
-        studies: to be drawn, by what is searched.
-        names: of what was optimised, one a direction.
-    """
+    """Return HTML with each study's history, importances, slices and Pareto front; `names` are of the directions."""
     parts: list[str] = []
     drawn = False
     for title, study in studies.items():

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,8 @@ class SearchPlan:
         found = []
         for arm, space in self.spaces.items():
             name = self.name if arm == "distill" else f"{self.name}-control"
-            search, finals = (
-                open_study(storage, each, self.directions, self.identities[arm], how)
-                for each in (name, f"{name}-finals")
-            )
-            found.append(Arm(arm, space, search, finals))
+            opened = partial(open_study, storage, directions=self.directions, identity=self.identities[arm], how=how)
+            found.append(Arm(arm, space, opened(name), opened(f"{name}-finals")))
         return found
 
     def leads(self, storage: BaseStorage) -> Study:
@@ -179,10 +177,9 @@ def _identity(config: HpoConfig, arm: str, space: Space, rows: Rows, teacher: Lo
         "test": rows.test_digest,
         "teacher": teacher.digest,
         "precision": resolve_precision(config.precision),
-        **{name: getattr(config, name) for name in ("seed", "max_train", "student")},
         **rows.task.identity(),
         **({"student_config": config.student_settings} if config.student_config else {}),
-        **{name: getattr(config, name) for name in left},
+        **{name: getattr(config, name) for name in ("seed", "max_train", "student", *left)},
         **{name: value for name in ROWS[arm] if (value := getattr(config, name))},
     }
 

@@ -18,31 +18,22 @@ from kd.search.schedule import Goal
 
 def in_words(params: Mapping[str, Any]) -> str:
     """Return parameters in one line."""
-    return ", ".join(
-        f"{name} {f'{value:.3g}' if isinstance(value, float) else value}" for name, value in params.items()
-    )
+    words = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in params.items()}
+    return ", ".join(f"{name} {word}" for name, word in words.items())
 
 
 def duration(seconds: float) -> str:
     """Return a time as a person says it."""
-    minutes = seconds / 60
-    if minutes < 1.5:
+    if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 @dataclass(frozen=True)
 class Follower:
-    """Shows the trials of all arms as they end.
+    """Shows the trials of all arms as they end, and logs the curves where this process leads.
 
-    Attributes:
-        plan: the search.
-        arms: its studies.
-        goal: what is wanted.
-        leads: whether this process leads, and logs the curves.
-        progress: the bars.
-        shown: (study, number) of the attempts that have been shown, or are no news.
-        bars: by study.
+    `shown` has (study, number) of the attempts that have been shown, or are no news; `bars` are by study.
     """
 
     plan: SearchPlan

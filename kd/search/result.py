@@ -72,20 +72,21 @@ def conclude(plan: SearchPlan, arms: Sequence[Arm]) -> None:
     for arm in arms:
         field = _retrained(plan, arm)
         fitting = sorted((one for one in field if one.fits), key=lambda one: one.mean, reverse=higher)
-        rows = finalist_cells(plan.directions, field, fitting[0] if fitting else None)
+        winner = next(iter(fitting), None)
+        rows = finalist_cells(plan.directions, field, winner)
         console.print(rich_table(f"{arm.name}: the best trials, retrained on fresh seeds", rows))
-        if not fitting:
+        if winner is None:
             raise Refused(f"none of the {len(field)} trials that were retrained keeps the budgets; nothing was scored")
-        lines = winner_lines(plan.directions, arm.search, fitting[0])
+        lines = winner_lines(plan.directions, arm.search, winner)
         for line in lines:
             say(line)
-        figures = {"first_estimate": fitting[0].trial.values[0], "fresh_mean": fitting[0].mean,
-                   "optimism": fitting[0].optimism(higher)}  # fmt: skip
+        figures = {"first_estimate": winner.trial.values[0], "fresh_mean": winner.mean}
+        figures["optimism"] = winner.optimism(higher)
         plan.parent.log_metrics({f"hpo/{arm.name}/{name}": value for name, value in figures.items()})
-        winners.append(fitting[0])
+        winners.append(winner)
         texts += [f"**{arm.name}**", "\n".join(markdown_table(rows)), *lines]
-    for winner in winners:
-        _score(plan, winner, winners[0])
+    for one in winners:
+        _score(plan, one, winners[0])
     texts += _verdict(plan, winners)
     texts.append(_register(plan, winners, higher))
     plan.parent.describe("\n\n".join([*texts, "Pictures: Artifacts, search.html and report.html."]))

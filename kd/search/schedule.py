@@ -54,10 +54,7 @@ def final_slots(config: HpoConfig, arm: Arm) -> list[Slot]:
 
 
 def finalists(search: Study, count: int) -> list[Attempt]:
-    """Return the trials to retrain: the best, or some along the whole Pareto front; of equal parameters one.
-
-    UserError where no trial is complete, or none keeps the constraints.
-    """
+    """Return the trials to retrain, of equal parameters one: the best, some along the front, or UserError."""
     ranked = search.ranked()
     if not ranked:
         attempts = search.attempts()
@@ -78,10 +75,7 @@ def finalists(search: Study, count: int) -> list[Attempt]:
 
 
 def advance(plan: SearchPlan, arms: Sequence[Arm], goal: Goal) -> bool:
-    """Queue what is missing; returns whether all trials and all retrainings have ended.
-
-    UserError where as many trials failed as are wanted, or no trial can be retrained.
-    """
+    """Queue what is missing; returns whether all has ended. UserError where too many failed, or none is complete."""
     searched = [_settled(plan, arm.search, [] if goal.late else goal.slots[arm.name], goal) for arm in arms]
     if not all(searched):
         return False
@@ -101,10 +95,9 @@ def _settled(plan: SearchPlan, study: Study, slots: list[Slot], goal: Goal) -> b
     _look_after(plan, study, goal, [one for one in attempts if one.state == "failed"])
     blamed = failures(slots, attempts)
     if len(blamed) >= len(slots) > len(ended(slots, attempts)):
-        raise UserError(
-            f"study {study.name!r}: {len(blamed)} trials failed, as many as are wanted; the last: {blamed[-1].why}; "
-            "when the cause is mended, a larger n_trials continues it, and another study_name begins anew"
-        )
+        what = f"{len(blamed)} trials failed, as many as are wanted; the last: {blamed[-1].why}"
+        mend = "when the cause is mended, a larger n_trials continues it, and another study_name begins anew"
+        raise UserError(f"study {study.name!r}: {what}; {mend}")
     study.queue(slots, attempts)
     settled = not (outstanding(slots, attempts) if slots else [one for one in attempts if one.state == "running"])
     if settled:
@@ -134,6 +127,6 @@ def reconcile(plan: SearchPlan, study: Study) -> None:
 def tally(study: Study, slots: Sequence[Slot]) -> dict[str, int]:
     """Count what a study has come to: complete, pruned, failed."""
     attempts = study.attempts()
-    done = ended(slots, attempts)
-    counted = {state: sum(one.state == state for one in done) for state in ("complete", "pruned")}
-    return {**counted, "failed": sum(one.state == "failed" for one in attempts)}
+    done = [one.state for one in ended(slots, attempts)]
+    failed = [one for one in attempts if one.state == "failed"]
+    return {"complete": done.count("complete"), "pruned": done.count("pruned"), "failed": len(failed)}

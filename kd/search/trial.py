@@ -51,12 +51,12 @@ def trial_workers(plan: SearchPlan) -> Iterator[Callable[[], None]]:
             nonlocal deaths
             for place, code in started.dead().items():
                 deaths += 1
-                if code != SAID_WHY and deaths <= DEATHS * count:
-                    say(f"Warning: a worker has ended (exit code {code}); another one takes its place")
+                if replaced := code != SAID_WHY and deaths <= DEATHS * count:
                     started.start(place)
                 else:
                     del started.at[place]
-                    say(f"Warning: a worker has ended (exit code {code}); {len(started.at)} continue")
+                then = "another one takes its place" if replaced else f"{len(started.at)} continue"
+                say(f"Warning: a worker has ended (exit code {code}); {then}")
             if not started.at:
                 raise UserError(
                     "all workers have ended, and said above why (exit code -9 may mean too little memory: give fewer "

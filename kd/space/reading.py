@@ -9,19 +9,7 @@ import yaml
 
 from kd.base.types import UserError
 from kd.space.parameters import KEYS, Parameter, Space, extremes, steps_to, value_at
-from kd.space.values import (
-    OPTIONS,
-    SEARCHABLE,
-    Value,
-    as_number,
-    as_whole,
-    described,
-    joined,
-    near,
-    near_or_known,
-    shown,
-    typed,
-)
+from kd.space.values import OPTIONS, SEARCHABLE, Value, as_number, described, joined, near, near_or_known, shown, typed
 
 TYPES = {float: ("float", "int", "categorical"), int: ("int", "categorical")}
 """What a parameter may be, by the type of its option; all others are categorical."""
@@ -136,7 +124,7 @@ def _with_range(parameter: Parameter, given: Mapping[str, Any], where: str) -> P
 
 def _bound(key: str, given: Any, kind: str, where: str) -> float:
     try:
-        return as_whole(given) if kind == "int" else as_number(given)
+        return as_number(given, whole=kind == "int")
     except ValueError:
         allowed = "a whole number" if kind == "int" else "a finite number"
         raise UserError(f"{where}: {key}={shown(given)} is not understood: give {allowed}") from None

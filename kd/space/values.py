@@ -21,23 +21,15 @@ OPTIONS: Mapping[str, Option] = options_in(DistillConfig)
 Value: TypeAlias = str | int | float
 
 
-def as_number(value: Any) -> float:
-    """Read a finite number, or raise ValueError; also from text, as `5e-5` in YAML 1.1 and all that MLflow logs."""
+def as_number(value: Any, whole: bool = False) -> float:
+    """Read a finite number (if `whole`, one that floats have exactly) or its text, as MLflow logs it; or ValueError."""
     try:
         number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
     except OverflowError:  # a whole number past every float
         number = math.inf
-    if not math.isfinite(number):
+    if not math.isfinite(number) or (whole and (number != int(number) or abs(number) > 2**53)):
         raise ValueError
-    return number
-
-
-def as_whole(value: Any) -> int:
-    """Read a whole number, also from text, or raise ValueError."""
-    number = as_number(value)
-    if number != int(number) or abs(number) > 2**53:  # a float has the whole numbers up to it exactly
-        raise ValueError
-    return int(number)
+    return int(number) if whole else number
 
 
 def _layers(value: Any) -> str:
@@ -63,10 +55,8 @@ SPELT: dict[str, Callable[[Any], str]] = {
 def typed(name: str, value: Any, options: Mapping[str, Option] = OPTIONS) -> Value:
     """Return a value as the option has it, or raise ValueError where it cannot have it."""
     kinds = (options[name].kind, *get_args(options[name].kind))
-    if int in kinds:
-        return as_whole(value)
-    if float in kinds:
-        return as_number(value)
+    if int in kinds or float in kinds:
+        return as_number(value, whole=int in kinds)
     if name in SPELT:
         try:
             return SPELT[name](value)
