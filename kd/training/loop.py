@@ -261,7 +261,7 @@ def _fit(job: Job, options: FitOptions, switches: Mapping[str, bool]) -> Fitted:
         delattr(model.config, name)
     if trainer.best is not None:
         model.load_state_dict(trainer.best)
-    if stopper.stopped:
+    if stopper.stopped or stopper.agree(stopper.asked.is_set()):  # the last: since the last epoch ended
         raise Stopped(f"stopped at step {trainer.state.global_step}; checkpoint kept, the same command continues")
     return Fitted(
         best=float(trainer.state.best_metric),

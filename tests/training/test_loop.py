@@ -259,6 +259,22 @@ def test_a_stop_during_validation_loses_nothing(tmp_path, straight):
     assert_continues_exactly(tmp_path, straight, 4)
 
 
+def test_a_stop_after_the_last_epoch_is_not_lost_and_nothing_is_trained_again(tmp_path, straight):
+    calls = []
+
+    def stop(model):
+        calls.append(model)
+        if len(calls) == 3:
+            terminate()
+        return validation_loss(model)
+
+    with pytest.raises(Stopped):
+        trained(job(tmp_path, validate=stop), replace(RECIPE, epochs=3))
+    second = job(tmp_path, model=tiny.bert(layers=2, seed=99))
+    assert fit(second, replace(RECIPE, epochs=3)).resumed_step == 9
+    assert difference(weights(second.model), straight[1]) == 0
+
+
 def test_a_torn_checkpoint_is_passed_over_and_the_weights_still_come_out_exactly(tmp_path, straight):
     with pytest.raises(Stopped):
         trained(job(tmp_path, report=Reports(4, terminate)), replace(RECIPE, epochs=3))
