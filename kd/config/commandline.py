@@ -64,25 +64,20 @@ def _texts(words: Sequence[str], known: Mapping[str, Option]) -> dict[str, str]:
     Raises:
         UserError: a word that belongs to no option, or an option without a value.
     """
-
-    def is_option(word: str) -> bool:
-        return word.startswith("--") and word[2:].partition("=")[0] in {*known, "help"}
-
     found: dict[str, str] = {}
     rest = list(reversed(words))
     while rest:
-        word = rest.pop()
+        word = "--help" if (word := rest.pop()) == "-h" else word
         name, equals, text = word.removeprefix("--").partition("=")
-        if word in ("--help", "-h"):
-            found["help"] = ""
-            continue
         if not word.startswith("--") or not name:
             raise UserError(f"{word!r} belongs to no option: give --NAME VALUE, and quote a value that has blanks")
-        if equals:
+        after = rest[-1] if rest else "--help"  # the end is no value, as an option is none
+        switch = name in known and known[name].kind is bool
+        if equals or name == "help":
             found[name] = text
-        elif name in known and known[name].kind is bool and (not rest or rest[-1].startswith("--")):
+        elif switch and after.startswith("--"):
             found[name] = "true"
-        elif rest and not is_option(rest[-1]):
+        elif not (after.startswith("--") and after[2:].partition("=")[0] in {*known, "help"}):
             found[name] = rest.pop()
         elif name in known:
             raise UserError(f"{name} has no value: give {known[name].allowed}, as --{name} VALUE")

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache
 from itertools import pairwise
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from kd.base.types import UserError
 from kd.config.base import Options, TaskOptions
@@ -22,50 +23,37 @@ ABSENT = ("", "None")
 
 @dataclass(frozen=True)
 class Option:
-    """One option.
-
-    Attributes:
-        name: as in `--name`.
-        kind: its type: int, float, str, bool, a Literal, or one of them or None.
-        default: its value where it is not given; MISSING where it must be.
-        help: its meaning, unit and range.
-        heading: what `--help` groups it under.
-    """
+    """One option, as in `--name`."""
 
     name: str
     kind: Any
+    """Its type, beside None: int, float, str, bool or a Literal."""
     default: Any
+    """Its value where it is not given; MISSING where it must be."""
     help: str
+    """Its meaning, unit and range."""
     heading: str
+    """What `--help` groups it under."""
 
     @property
     def words(self) -> tuple[str, ...]:
         """The words it takes; empty where it is a number, a switch or free text."""
-        kinds = (self.kind, *get_args(self.kind))
-        return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
+        return get_args(self.kind)
 
     @property
     def allowed(self) -> str:
         """What it takes, in words."""
         plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-        if self.words:
-            return f"one of {', '.join(self.words)}"
-        return next(plain[kind] for kind in (self.kind, *get_args(self.kind)) if kind in plain)
+        return f"one of {', '.join(self.words)}" if self.words else plain[self.kind]
 
     def read(self, text: str) -> Any:
-        """Return the value that a text means.
-
-        Raises:
-            UserError: it means none.
-        """
-        kind = next((kind for kind in (self.kind, *get_args(self.kind)) if kind in (int, float, bool)), str)
+        """Return the value that a text means. Raises UserError where it means none."""
+        switch = {"true": True, "false": False}
         try:
             if self.words:
-                return {word: word for word in self.words}[text]
-            if kind is bool:
-                return {"true": True, "false": False}[text.lower()]
-            value: int | float | str = kind(text)
-            if isinstance(value, float) and not math.isfinite(value):
+                return self.words[self.words.index(text)]
+            value = switch[text.lower()] if self.kind is bool else self.kind(text)
+            if self.kind is float and not math.isfinite(value):
                 raise ValueError
         except (KeyError, ValueError):
             raise UserError(f"{self.name}={text!r} is not understood: give {self.allowed}") from None
@@ -92,11 +80,12 @@ def options_in(kind: type[Options], task: type[TaskOptions] = TaskOptions) -> Ma
 def _fields_of(kind: type[Options]) -> tuple[Option, ...]:
     hints, found = get_type_hints(kind), []
     for field in fields(kind):
-        bases = [base for base in kind.__mro__ if issubclass(base, Options)]
-        declaring = [base for base in bases if field.name in inspect.get_annotations(base)]
-        first, last = declaring[0], declaring[-1]  # the one says it anew, the other has introduced it
-        text = _texts(first.__module__).get(first.__name__, {}).get(field.name, "")
-        found.append(Option(field.name, hints[field.name], field.default, text, last.heading))
+        hint = hints[field.name]
+        plain = get_args(hint)[0] if NoneType in get_args(hint) else hint
+        declaring = [base for base in kind.__mro__ if field.name in inspect.get_annotations(base)]
+        texts = (_texts(base.__module__).get(base.__name__, {}).get(field.name) for base in declaring)
+        heading = vars(declaring[-1]).get("heading", Options.heading)  # of the class that introduced it
+        found.append(Option(field.name, plain, field.default, next(filter(None, texts), ""), heading))
     return tuple(found)
 
 
@@ -116,9 +105,8 @@ def _texts(module: str) -> dict[str, dict[str, str]]:
 
 
 def value_of(config: Options, name: str) -> Any:
-    """Return the value of an option; AttributeError where neither the entry point nor its task has it."""
-    nested = getattr(config, NESTED, None)
-    return getattr(config if name in _names(type(config)) else nested, name)
+    """Return the value of an option; KeyError where neither the entry point nor its task has it."""
+    return as_params(config)[name]
 
 
 def default_of(config: Options, name: str) -> Any:
@@ -129,11 +117,8 @@ def default_of(config: Options, name: str) -> Any:
 
 def as_params(config: Options) -> dict[str, Any]:
     """Return all options by name, the task's among them: what is logged."""
-    found: dict[str, Any] = {}
-    for name in _names(type(config)):
-        value = getattr(config, name)
-        found |= as_params(value) if name == NESTED else {name: value}
-    return found
+    found = {name: getattr(config, name) for name in _names(type(config))}
+    return found | as_params(found.pop(NESTED)) if NESTED in found else found
 
 
 def narrowed(kind: type[Kind], config: Options, **changes: Any) -> Kind:
