@@ -44,10 +44,7 @@ def write(folder: Path, label: str, suffix: str, fill: Callable[[Path], object])
         folder: where; it exists.
         label: without `*`, `?` and `[`.
         suffix: with its dot.
-        fill: writes the content to the path that it is given.
-
-    Raises:
-        OSError: the disk is full, a quota is reached, or the folder cannot be written.
+        fill: writes the content to the path that it is given; its OSError, of a full disk say, is raised.
     """
     for former in _of_label(folder, label, suffix):
         former.unlink(missing_ok=True)
@@ -96,11 +93,9 @@ def stays_whole(path: Path) -> bool:
         state = _state(path)
     except OSError:
         return False
-    if _found_whole.get(path) != state:
-        if not is_whole(path):
-            return False
+    if _found_whole.get(path) != state and is_whole(path):
         _found_whole[path] = state
-    return True
+    return _found_whole.get(path) == state
 
 
 @contextmanager
@@ -125,11 +120,11 @@ def _renamed(scratch: Path, target: Path) -> bool:
     """Give a folder its name, unless there is one of that name."""
     try:
         scratch.rename(target)
+        return True
     except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-            raise
-        return False
-    return True
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            return False
+        raise
 
 
 @cache
@@ -153,5 +148,5 @@ def _seal(folder: Path, name: str) -> str:
 
 
 def _state(path: Path) -> tuple[tuple[int, ...], ...]:
-    found = [each.stat() for each in (path, *sorted(path.rglob("*")))] if path.is_dir() else [path.stat()]
+    found = [each.stat() for each in (path, *sorted(path.rglob("*")))]
     return tuple((one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in found)

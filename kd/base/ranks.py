@@ -14,8 +14,6 @@ from kd.base.types import Lost
 
 T = TypeVar("T")
 P = ParamSpec("P")
-
-
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "ROLE_WORLD_SIZE")
 """What tells a process that it has peers."""
 _making: list[bool] = []
@@ -57,55 +55,46 @@ def leave() -> None:
 
 
 def from_main(make: Callable[[], T]) -> T:
-    """Have the main process make a value, and return it in all; what it raises is raised in all.
-
-    Raises:
-        Lost: another process has ended.
-    """
+    """Have the main process make a value, and return it in all; what it raises is raised in all. Raises Lost."""
     if world() == 1 or _making:
         return make()
-    box: list[Any] = [None, None]
+    made: tuple[Any, Exception | None] = None, None
     if is_main():
         _making.append(True)
         try:
-            box[0] = make()
+            made = make(), None
         except Exception as error:
-            box[1] = error
+            made = None, error
         finally:
             _making.clear()
-    with_peers(lambda torch: torch.distributed.broadcast_object_list(box, src=0))
-    if box[1] is not None:
-        raise box[1]
-    return box[0]  # type: ignore[no-any-return]
+    value, raised = from_all(made)[0]
+    if raised is not None:
+        raise raised
+    return value  # type: ignore[no-any-return]
 
 
 def shared(function: Callable[P, T]) -> Callable[P, T]:
     """Make a function one that the main process alone carries out, for all."""
 
     @wraps(function)
-    def from_all(*args: P.args, **kwargs: P.kwargs) -> T:
+    def once(*args: P.args, **kwargs: P.kwargs) -> T:
         return from_main(lambda: function(*args, **kwargs))
 
-    return from_all
+    return once
 
 
 def from_all(value: T) -> list[T]:
     """Return each process's value, by rank. Raises Lost where one has ended."""
     if world() == 1:
         return [value]
-    found: list[Any] = [None] * world()
-    with_peers(lambda torch: torch.distributed.all_gather_object(found, value))
-    return found
-
-
-def with_peers(act: Callable[[Any], object]) -> None:
-    """Do what needs all processes; `act` is given torch. Raises Lost where one has ended."""
     import torch
 
+    found: list[Any] = [None] * world()
     try:
-        act(torch)
+        torch.distributed.all_gather_object(found, value)
     except RuntimeError as error:
         raise lost(error) from error
+    return found
 
 
 def lost(error: RuntimeError) -> Lost:

@@ -1,6 +1,6 @@
 """A model's answers for every example, in the examples' order."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,28 +11,26 @@ from kd.base.ranks import from_all, rank, world
 from kd.base.task import Record
 from kd.base.types import Batch, Features
 
-Answer = Callable[[Any, Batch], list[Record]]
-
 
 def answers(
     model: torch.nn.Module,
     features: Features,
     collate: Callable[[list[dict[str, Any]]], Batch],
-    answer: Answer,
+    answer: Callable[[Any, Batch], list[Record]],
     batch_size: int,
     autocast: torch.dtype | None = None,
 ) -> list[list[Record]]:
     """Let `model` answer all features once, the longest first, without gradient and without dropout.
 
+    The examples are divided among the processes of a training; each returns all answers.
+
     Args:
         model: on the device to be used; its mode is restored afterwards.
-        features: with columns `length` and `example`.
+        features: with columns `length` and `example`; the last example has one at least.
         collate: pads a list of features.
         answer: returns a record for each feature of a batch.
         batch_size: features in a forward.
         autocast: bfloat16 or float16; None computes in the model's own precision.
-
-    The examples are divided among the processes of a training; each returns all answers.
 
     Returns:
         For each example the records of its features, in their order.
@@ -49,16 +47,10 @@ def answers(
         for start in range(0, len(order), batch_size):
             taken = order[start : start + batch_size].tolist()
             batch = collate(features.__getitems__(taken)).to(device)
-            for place, record in zip(taken, answer(model, batch), strict=True):
-                found[place] = record
+            found |= zip(taken, answer(model, batch), strict=True)
     model.train(was_training)
     every = {place: record for part in from_all(found) for place, record in part.items()}
-    return by_example([every[place] for place in range(len(examples))], examples)
-
-
-def by_example(records: Sequence[Any], examples: np.ndarray) -> list[list[Record]]:
-    """Group the records of each example's features; the last example has at least one."""
-    grouped: list[list[Record]] = [[] for _ in range(int(np.max(examples)) + 1)]
-    for record, example in zip(records, np.asarray(examples).tolist(), strict=True):
-        grouped[example].append(record)
+    grouped: list[list[Record]] = [[] for _ in range(int(examples.max()) + 1)]
+    for place, example in enumerate(examples.tolist()):
+        grouped[example].append(every[place])
     return grouped

@@ -34,8 +34,7 @@ def mean_states(
         `(layers, positions, width)` float32, without the embeddings; None where the model gives no hidden states.
     """
     device = next(model.parameters()).device
-    lengths = np.asarray(features["length"])[np.asarray(positions)]
-    order = np.argsort(-lengths, kind="stable")
+    order = np.argsort(-np.asarray(features["length"])[np.asarray(positions)], kind="stable")
     was_training = model.training
     model.eval()
     parts = []
@@ -53,10 +52,7 @@ def mean_states(
     model.train(was_training)
     if not parts:
         return None
-    found = np.concatenate(parts, axis=1)
-    result = np.empty_like(found)
-    result[:, order] = found
-    return result
+    return np.concatenate(parts, axis=1)[:, np.argsort(order)]
 
 
 def same_depth(layers: int, of: int) -> tuple[int, ...]:

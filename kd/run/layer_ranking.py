@@ -5,7 +5,7 @@ from functools import cache
 import torch
 from rich.table import Table
 
-from kd.base.console import lay, say
+from kd.base.console import say
 from kd.base.hashing import fingerprint
 from kd.config import StudentConfig
 from kd.models.importance import Importance, measure, remembered
@@ -53,4 +53,4 @@ def _show(found: Importance, teacher: str) -> None:
         table.add_column(name, justify="right")
     for layer, without in enumerate(found.without):
         table.add_row(str(layer), f"{without:.4f}", f"{without - found.loss:+.4f}")
-    lay(table)
+    say(table)
