@@ -104,7 +104,4 @@ def lost(error: RuntimeError) -> Lost:
     known = isinstance(error, torch.distributed.DistError)
     if world() == 1 or not (known or any(word in str(error).lower() for word in ("gloo", "nccl", "by peer"))):
         raise error
-    return Lost(
-        "another process of this training has ended; all end, and the same command continues from the last checkpoint, "
-        "if there is one"
-    )
+    return Lost("another process of this training has ended: the same command continues from a checkpoint, if any")

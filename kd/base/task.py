@@ -74,8 +74,7 @@ class Task(Judge, Protocol):
     def load(self, folder: Path, option: str, *, finished: bool) -> tuple[PreTrainedModel, Processor]:
         """Load weights with this task's head, float32, and the processor beside them.
 
-        Raises:
-            UserError: they cannot be loaded or do not fit each other; a finished model knows other outcomes.
+        Raises UserError where they cannot be loaded, do not fit each other, or a finished model knows other outcomes.
         """
 
     def require_fit(self, model: PreTrainedModel, processor: Processor, option: str) -> None:
@@ -87,9 +86,9 @@ class Task(Judge, Protocol):
     def encode(self, examples: Dataset, processor: Processor) -> Dataset:
         """Turn examples into features, in order: the model's inputs, the truth, and columns `example` and `length`.
 
-        It is given some examples at a time, reads the columns of `content` alone, and makes columns of
-        numbers or of lists of numbers, without nulls; `example` counts from 0 among those given. An example may have
-        several features. One whose target is null gets features to which `masks` gives no `target`.
+        It is given some examples at a time, reads their columns of `content`, and makes columns of numbers or lists of
+        numbers, without nulls; `example` counts from 0 among those given. An example may have several features. One
+        whose target is null gets features to which `masks` gives no `target`.
         """
 
     def collate(self, processor: Processor) -> Collate:
@@ -106,10 +105,7 @@ class Task(Judge, Protocol):
         """
 
     def outputs(self, raw: Any, batch: Batch) -> Mapping[str, torch.Tensor]:
-        """Return what a teacher is followed in, by name: each `(positions, ...)`, at valid `positions`, in order.
-
-        `raw` is what the model's `forward` returns, `batch` on the same device.
-        """
+        """Return what a teacher is followed in, by name: each `(positions, ...)`, at valid `positions`, in order."""
 
     def loss(self, raw: Any, batch: Batch) -> Term:
         """Return the task's own loss against the truth."""
@@ -118,11 +114,9 @@ class Task(Judge, Protocol):
         """Have a model answer a batch, by a forward or by generation; a record for each feature, in order."""
 
     def predictions(self, examples: Dataset, records: Sequence[Sequence[Record]]) -> pd.DataFrame:
-        """Return one line an example: example_id, group, and what the metrics need.
+        """Return one line an example of a split: example_id, group, and what the metrics need.
 
-        Args:
-            examples: a split.
-            records: of each example, the records of its features, in order.
+        `records` are, for each example, the records of its features, in order.
         """
 
     def baselines(self, splits: Splits) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
@@ -159,8 +153,8 @@ class Filters(Protocol):
     """A task that can choose transfer rows by what a teacher says of them."""
 
     def trusted(self, outputs: Mapping[str, np.ndarray], confidence: float, balanced: bool, seed: int) -> np.ndarray:
-        """Return which features to learn from, `(features,)`, true or false.
+        """Return which features to learn from, `(features,)`, by the task's `outputs`, `(features, ...)`.
 
         Those whose most probable outcome has `confidence` or more; balanced, as many of each outcome that is predicted
-        as the rarest of them allows, drawn by seed. `outputs` are those of the task, `(features, ...)`.
+        as the rarest of them allows, drawn by seed.
         """

@@ -49,10 +49,9 @@ class CompareConfig(Options):
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
         super().__post_init__()
-        if (self.runs or self.models) and (self.experiments or self.filter):
-            raise UserError(
-                "runs and models name what is compared, experiments and filter search for it: give one or the other"
-            )
+        for named in ("runs", "models"):
+            if getattr(self, named):
+                self._refuse_beside(named, "experiments", "filter", why="that is compared, and nothing searched for")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,13 +26,10 @@ def positive(text: str) -> float | None:
 
 
 def parse_objective(text: str) -> dict[ObjectiveName, float]:
-    """Read a weighted sum such as `soft:0.5,hidden:0.1`; a weight that is left out is 1.
+    """Read a weighted sum such as `soft:0.5,hidden:0.1` into weights by name, in the order of `ObjectiveName`.
 
-    Returns:
-        name -> weight, in the order of `ObjectiveName`.
-
-    Raises:
-        UserError: an unknown or repeated name, a weight that is not finite and > 0, or `none` beside others.
+    A weight that is left out is 1. Raises UserError for an unknown or repeated name, a weight that is not finite and
+    > 0, or `none` beside others.
     """
     weights: dict[str, float] = {}
     for part in PRESETS.get(text.strip(), text).split(","):
@@ -74,10 +71,9 @@ def _number(value: float) -> str:
 
 
 def parse_match(text: str) -> MatchName | tuple[tuple[int, int], ...]:
-    """Read a map's name, or pairs of 0-based layers such as `0:2,1:5` (student:teacher), which return in rising order.
+    """Read a map's name, or pairs of 0-based layers such as `0:2,1:5` (student:teacher), returned in rising order.
 
-    Raises:
-        UserError: neither, or a pair that is given twice.
+    Raises UserError for neither, or for a pair that is given twice.
     """
     names = get_args(MatchName)
     if text.strip() in names:

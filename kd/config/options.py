@@ -43,7 +43,7 @@ class Option:
     @property
     def allowed(self) -> str:
         """What it takes, in words."""
-        plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+        plain = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
         return f"one of {', '.join(self.words)}" if self.words else plain[self.kind]
 
     def read(self, text: str) -> Any:
@@ -61,13 +61,9 @@ class Option:
 
 
 def options_in(kind: type[Options], task: type[TaskOptions] = TaskOptions) -> Mapping[str, Option]:
-    """Return the options of an entry point by name, those of the task among them, in the order of their fields.
-
-    The default of `objective` is the task's first.
-    """
-    found: dict[str, Option] = {}
-    for one in _fields_of(kind):
-        found |= {each.name: each for each in (_fields_of(task) if one.name == NESTED else (one,))}
+    """Return the options of an entry point by name, its task's among them, in the order of their fields."""
+    listed = [each for one in _fields_of(kind) for each in (_fields_of(task) if one.name == NESTED else [one])]
+    found = {one.name: one for one in listed}
     if NESTED in _names(kind) and (twice := {*_names(task)} & {*_names(kind)}):
         raise TypeError(f"{task.__name__} and {kind.__name__} both have an option {min(twice)}")
     if "task" in found:  # tasks may be registered while this runs: `parse` is given them
@@ -77,7 +73,7 @@ def options_in(kind: type[Options], task: type[TaskOptions] = TaskOptions) -> Ma
     return found
 
 
-def _fields_of(kind: type[Options]) -> tuple[Option, ...]:
+def _fields_of(kind: type[Options]) -> list[Option]:
     hints, found = get_type_hints(kind), []
     for field in fields(kind):
         hint = hints[field.name]
@@ -86,7 +82,7 @@ def _fields_of(kind: type[Options]) -> tuple[Option, ...]:
         texts = (_texts(base.__module__).get(base.__name__, {}).get(field.name) for base in declaring)
         heading = vars(declaring[-1]).get("heading", Options.heading)  # of the class that introduced it
         found.append(Option(field.name, plain, field.default, next(filter(None, texts), ""), heading))
-    return tuple(found)
+    return found
 
 
 @cache
@@ -138,10 +134,8 @@ def with_options(config: Kind, **changes: Any) -> Kind:
 def options_from(kind: type[Kind], task: type[TaskOptions], texts: Mapping[str, str]) -> Kind:
     """Make options of their texts by name: of a command line, or what a run has logged, an old one too.
 
-    What is absent, empty or `None` has its default; names that are no options are passed over.
-
-    Raises:
-        UserError: a text that is not understood, a value out of range, or an option that must be given and is not.
+    What is absent, empty or `None` has its default; names that are no options are passed over. Raises UserError for
+    a text that is not understood, a value out of range, or an option that must be given and is not.
     """
     known = options_in(kind, task)
     values = {name: known[name].read(text) for name, text in texts.items() if name in known and text not in ABSENT}

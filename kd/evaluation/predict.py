@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from kd.base.ranks import from_all, rank, world
-from kd.base.task import Record
+from kd.base.task import Collate, Record
 from kd.base.types import Batch, Features
 
 
 def answers(
     model: torch.nn.Module,
     features: Features,
-    collate: Callable[[list[dict[str, Any]]], Batch],
+    collate: Collate,
     answer: Callable[[Any, Batch], list[Record]],
     batch_size: int,
     autocast: torch.dtype | None = None,
