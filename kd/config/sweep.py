@@ -41,8 +41,7 @@ class CascadeConfig(MainConfig):
                 self._refuse_beside("chain", "teacher", why="it starts at another model")
             object.__setattr__(self, "teacher", first)
         super().__post_init__()
-        why = "it says what each student is"
-        self._refuse_beside("chain", "student", "student_layers", "student_config", why=why)
+        self._refuse_beside("chain", "student", "student_layers", "student_config", why="it says what each student is")
         if all(isinstance(one, str) for one in self.members[1:]):
             self._refuse_beside("chain", "initialisation", why="it has no student whose layers could be chosen")
         if self.objective == "none":

@@ -53,8 +53,7 @@ class StudentConfig(FitOptions):
         if self.student and self.initialisation == "importance":
             self._refuse_beside("student", "initialisation", why="importance is measured on the teacher's layers")
         if self.student and not self.student_layers:
-            why = "all layers are kept unless student_layers is a count"
-            self._refuse_beside("student", "initialisation", why=why)
+            self._refuse_beside("student", "initialisation", why="all layers are kept unless student_layers is a count")
         if "," in self.student_layers:
             self._refuse_beside("student_layers", "initialisation", why="the indices already say which layers")
 
@@ -106,10 +105,8 @@ class DistillConfig(StudentConfig):
         object.__setattr__(self, "match", spelt_match(self.match))
         known = ("none", *self.task_options.objectives)
         if foreign := [name for name in self.weights if name not in known]:
-            raise UserError(
-                f"objective={self.objective!r}: task={self.task!r} has no {foreign[0]}: "
-                f"give one of {', '.join(known)}, or a weighted sum of them"
-            )
+            allowed = f"give one of {', '.join(known)}, or a weighted sum of them"
+            raise UserError(f"objective={self.objective!r}: task={self.task!r} has no {foreign[0]}: {allowed}")
         self._require_transfer()
 
     def _require_transfer(self) -> None:
@@ -120,11 +117,10 @@ class DistillConfig(StudentConfig):
                 "labelled, or another data set as transfer"
             )
         if "none" in self.weights:
-            why = "without a teacher nothing is learned from text without labels"
-            self._refuse_beside("objective", "transfer", why=why)
-        if not self.transfer:
-            why = "there are no transfer rows to choose among"
-            self._refuse_beside("transfer", "transfer_confidence", "transfer_balance", why=why)
+            self._refuse_beside("objective", "transfer", why="without a teacher, text without labels teaches nothing")
+        for option in ("transfer_confidence", "transfer_balance"):
+            if getattr(self, option) and not self.transfer:
+                raise UserError(f"{option}={getattr(self, option)!r} chooses among transfer rows: give transfer too")
 
     @property
     def weights(self) -> dict[ObjectiveName, float]:
@@ -149,8 +145,7 @@ class TeachingOptions(DistillConfig):
         """Refuse what contradicts itself."""
         super().__post_init__()
         if self.teacher_is_finished:
-            why = "it is trained already"
-            self._refuse_beside("teacher", "teacher_epochs", "teacher_learning_rate", why=why)
+            self._refuse_beside("teacher", "teacher_epochs", "teacher_learning_rate", why="it is trained already")
 
     @property
     def teacher_is_finished(self) -> bool:

@@ -8,9 +8,6 @@ import torch
 from kd.base.task import Collate
 from kd.base.types import Batch, Features, MaskName
 
-LEAST_ROWS = 4
-"""Fewest rows for which the unbiased estimate is defined."""
-
 
 def mean_states(
     model: torch.nn.Module,
@@ -69,7 +66,7 @@ def cka(ours: np.ndarray, theirs: np.ndarray) -> float | None:
     unrelated states where there are hardly more rows than dimensions. None for fewer than four rows, or where one
     model's states, `(rows, width)`, are the same in all rows.
     """
-    if len(ours) < LEAST_ROWS:
+    if len(ours) < 4:  # the unbiased estimate is not defined
         return None
     mine, other = _centred(ours), _centred(theirs)
     size = float(np.sqrt((mine * mine).sum() * (other * other).sum()))
