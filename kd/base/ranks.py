@@ -58,19 +58,19 @@ def from_main(make: Callable[[], T]) -> T:
     """Have the main process make a value, and return it in all; what it raises is raised in all. Raises Lost."""
     if world() == 1 or _making:
         return make()
-    made: tuple[Any, Exception | None] = None, None
+    box: list[Any] = [None, None]  # broadcast, so that the main process waits for none that a signal has ended
     if is_main():
         _making.append(True)
         try:
-            made = make(), None
+            box[0] = make()
         except Exception as error:
-            made = None, error
+            box[1] = error
         finally:
             _making.clear()
-    value, raised = from_all(made)[0]
-    if raised is not None:
-        raise raised
-    return value  # type: ignore[no-any-return]
+    _with_peers(lambda torch: torch.distributed.broadcast_object_list(box, src=0))
+    if box[1] is not None:
+        raise box[1]
+    return box[0]  # type: ignore[no-any-return]
 
 
 def shared(function: Callable[P, T]) -> Callable[P, T]:
@@ -87,14 +87,18 @@ def from_all(value: T) -> list[T]:
     """Return each process's value, by rank. Raises Lost where one has ended."""
     if world() == 1:
         return [value]
+    found: list[Any] = [None] * world()
+    _with_peers(lambda torch: torch.distributed.all_gather_object(found, value))
+    return found
+
+
+def _with_peers(act: Callable[[Any], object]) -> None:
     import torch
 
-    found: list[Any] = [None] * world()
     try:
-        torch.distributed.all_gather_object(found, value)
+        act(torch)
     except RuntimeError as error:
         raise lost(error) from error
-    return found
 
 
 def lost(error: RuntimeError) -> Lost:

@@ -5,7 +5,7 @@ Nothing heavy is imported here, because options are parsed with these words befo
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast, get_args
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,12 +140,11 @@ class LayerContent:
     def parse(cls, text: str) -> "LayerContent | None":
         """Return what a text names; None where that is no layer's, as `logits`. Raises ValueError for `hidden.x`."""
         word, _, layer = text.partition(".")
-        for kind in get_args(LayerKind):
-            if kind == word:
-                if not (layer.isascii() and layer.isdecimal()):
-                    raise ValueError(f"{text!r} names no layer: write {kind}.0 for the first")
-                return cls(kind, int(layer))
-        return None
+        if word not in get_args(LayerKind):
+            return None
+        if not (layer.isascii() and layer.isdecimal()):
+            raise ValueError(f"{text!r} names no layer: write {word}.0 for the first")
+        return cls(cast(LayerKind, word), int(layer))
 
     def __str__(self) -> str:
         """Return the text form."""
@@ -167,9 +166,9 @@ class TopLogProbs:
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """What the teacher says about one batch, in the batch's order; float32, no gradient.
+    """What the teacher says about one batch, in the batch's order; float32, no gradient. Layers are counted from 0.
 
-    Layers are counted from 0. Layers shorter than the batch's longest are filled with 0, on the processor's side.
+    Layers shorter than the batch's longest are filled with 0, on the processor's side.
     """
 
     outputs: "Mapping[str, torch.Tensor | TopLogProbs]" = field(default_factory=dict)
@@ -299,8 +298,5 @@ class RunRecord:
 
     @property
     def label(self) -> str:
-        """What a table calls the run's arm: tag `kd.label`.
-
-        Runs of a store older than that tag have none; their label is the name without ` · seed N` at its end.
-        """
+        """What a table calls the run's arm: tag `kd.label`, or in an older store the name without ` · seed N`."""
         return self.tags.get("kd.label") or self.name.rpartition(" · seed ")[0] or self.name

@@ -119,10 +119,10 @@ def as_params(config: Options) -> dict[str, Any]:
 
 def narrowed(kind: type[Kind], config: Options, **changes: Any) -> Kind:
     """Return the options that `kind` shares with `config`, with these changes; the task's may be among them."""
-    known = _names(kind)
-    values = {name: getattr(config, name) for name in known} | {name: changes[name] for name in changes.keys() & known}
-    if foreign := {name: value for name, value in changes.items() if name not in known}:
-        values[NESTED] = replace(values[NESTED], **foreign)
+    values = {name: getattr(config, name) for name in _names(kind)}
+    values |= {name: changes.pop(name) for name in values.keys() & changes}
+    if changes:
+        values[NESTED] = replace(values[NESTED], **changes)
     return kind(**values)
 
 

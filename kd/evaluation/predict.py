@@ -1,6 +1,6 @@
 """A model's answers for every example, in the examples' order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -26,7 +26,7 @@ def answers(
 
     Args:
         model: on the device to be used; its mode is restored afterwards.
-        features: with columns `length` and `example`; the last example has one at least.
+        features: with columns `length` and `example`.
         collate: pads a list of features.
         answer: returns a record for each feature of a batch.
         batch_size: features in a forward.
@@ -50,7 +50,12 @@ def answers(
             found |= zip(taken, answer(model, batch), strict=True)
     model.train(was_training)
     every = {place: record for part in from_all(found) for place, record in part.items()}
+    return by_example([every[place] for place in range(len(examples))], examples)
+
+
+def by_example(records: Sequence[Record], examples: np.ndarray) -> list[list[Record]]:
+    """Group the records of each example's features; the last example has at least one."""
     grouped: list[list[Record]] = [[] for _ in range(int(examples.max()) + 1)]
-    for place, example in enumerate(examples.tolist()):
-        grouped[example].append(every[place])
+    for record, example in zip(records, examples.tolist(), strict=True):
+        grouped[example].append(record)
     return grouped

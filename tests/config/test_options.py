@@ -155,6 +155,7 @@ def test_a_gate_that_is_not_given_asks_for_nothing_and_is_not_a_threshold_of_0()
     [
         (MainConfig, ["--seeds", "0,0"], "seeds='0,0'"),
         (MainConfig, ["--seeds", "a,b"], "seeds='a,b'"),
+        (MainConfig, ["--seeds", "0,4294967296"], "seeds='0,4294967296' is out of range"),
         (MainConfig, ["--seeds", "-1"], "seeds='-1'"),
         (MainConfig, ["--seeds", "0,"], "seeds='0,'"),
         (MeasureConfig, ["--model", "somewhere"], "model='somewhere'"),
