@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,14 +25,9 @@ class Checkpoints:
 
     def belong_to(self, run_id: str) -> None:
         """Record which run writes here, so that a later process can continue it."""
-        if not is_main():
-            return
-        record = {"run_id": run_id, "store": tracking.tracking_uri()}
-        (self.folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
-
-    def discard(self) -> None:
-        """Delete them, once the training is done."""
-        shutil.rmtree(self.folder)
+        if is_main():
+            record = {"run_id": run_id, "store": tracking.tracking_uri()}
+            (self.folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
 
 
 @contextmanager
@@ -68,12 +63,11 @@ def _begin(lock: BaseFileLock, folder: Path, resume: ResumeName) -> Checkpoints:
 
 
 def _interrupted_run(folder: Path, resume: ResumeName) -> str:
-    try:
+    record: dict[str, str] = {}
+    with suppress(OSError, ValueError):
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        record = {}
-    here = record.get("store") == tracking.tracking_uri() and tracking.status(record["run_id"]) != ""
-    run_id = str(record["run_id"]) if here else ""
+    here = record.get("store") == tracking.tracking_uri() and tracking.status(record["run_id"])
+    run_id = record["run_id"] if here else ""
     if resume == "auto" and list(folder.glob("checkpoint-*")):
         say(f"Continuing an interrupted training from its last checkpoint{'' if run_id else ' (its run is gone)'}.")
         return run_id

@@ -24,18 +24,12 @@ class Transfer:
     Attributes:
         rows: the training examples after selection, and behind them those without a target.
         digest: of all of them.
-        count: how many have no target.
         own: digest of those without a target.
-        confidence: least probability, by the teacher, of the most probable outcome of those that are kept.
-        balanced: whether each outcome that the teacher predicts keeps the same number of them.
     """
 
     rows: Dataset
     digest: str
-    count: int
     own: str
-    confidence: float
-    balanced: bool
 
 
 @dataclass(frozen=True)

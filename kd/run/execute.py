@@ -2,9 +2,10 @@
 
 import gc
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,9 +16,8 @@ from kd.base.hashing import fingerprint
 from kd.base.types import SplitName
 from kd.config import FitOptions, as_params
 from kd.models.precision import resolve_precision
-from kd.run.baselines import log_baselines
 from kd.run.checkpoints import checkpoints
-from kd.run.data import short_name
+from kd.run.data import Rows, short_name
 from kd.run.fit import learn, log_model, score_test
 from kd.run.identity import code_digest
 from kd.run.plan import Plan
@@ -83,17 +83,13 @@ def _carry_out(plan: Plan, config: FitOptions, where: Where, key: str) -> Outcom
     with started(plan, config, where.parent, key, where.tags) as (run, folder):
         for name in get_args(SplitName):
             plan.features(name)  # features that cannot be made are refused before anything is trained
-        validation = learn(plan, config, run, folder)
-        test = score_test(plan, config, run)
-        say(f"{plan.title}: " + ", ".join([*_shown("val", validation), *_shown("test", test)]))
+        scores = {f"val/{name}": value for name, value in learn(plan, config, run, folder).items()}
+        scores |= {f"test/{name}": value for name, value in score_test(plan, config, run).items()}
+        say(f"{plan.title}: {', '.join(f'{name} {value:.3f}' for name, value in scores.items())}")
         model = log_model(plan, run)
         if where.profile:
             measure_apart(model, run.run_id, config)
     return Outcome(run.run_id, model, reused=False)
-
-
-def _shown(split: str, quality: Mapping[str, float]) -> list[str]:
-    return [f"{split}/{name} {value:.3f}" for name, value in quality.items()]
 
 
 @contextmanager
@@ -110,21 +106,48 @@ def started(
         tags: in addition to those of every training, or in their place.
     """
     gc.collect()  # the last Trainer is a cycle of references, which would keep its model and optimiser
+    layers = plan.identity.get("layers", "")  # source layers (0-based) that the student starts from
+    derived = {
+        "precision": resolve_precision(config.precision),
+        "layers": ",".join(map(str, layers)) if isinstance(layers, list) else layers,
+    }
     with (
         checkpoints(key, config.resume) as kept,
         tracking.run(plan.title, {**_tags(plan, config, key), **(tags or {})}, parent, kept.run_id) as run,
     ):
         kept.belong_to(run.run_id)
-        run.log_params({**as_params(config), "precision": resolve_precision(config.precision), **_layers(plan)})
+        run.log_params({**as_params(config), **derived})
         _log_inputs(run, plan, config)
         yield run, kept.folder
-        kept.discard()
+        shutil.rmtree(kept.folder)
 
 
-def _layers(plan: Plan) -> dict[str, str]:
-    """Return the source layers (0-based) that the student starts from, as a parameter."""
-    layers = plan.identity.get("layers")
-    return {} if layers is None else {"layers": ",".join(map(str, layers)) if isinstance(layers, list) else str(layers)}
+def _tags(plan: Plan, config: FitOptions, key: str) -> dict[str, str]:
+    tags = {
+        "kd.stage": plan.stage,
+        "kd.label": plan.label,
+        "kd.role": plan.role,
+        **_tags_of_rows(plan.rows, config),
+        "kd.arm": fingerprint(plan.identity),
+        "kd.cache_key": key,
+        "kd.architecture": fingerprint({"class": type(plan.model).__name__, **_shape(plan)}),
+        "kd.teacher": plan.teacher.located.uri if plan.teacher else "",
+        "kd.teacher_labels": plan.teacher_labels,
+        "kd.control_arm": fingerprint(plan.control) if plan.control is not None else "",
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+def _tags_of_rows(rows: Rows, config: FitOptions) -> dict[str, str]:
+    return {
+        "kd.task": config.task,
+        "kd.metric": next(iter(rows.task.directions)),
+        "kd.dataset": config.dataset,
+        "kd.dataset_digest": rows.train_digest,
+        "kd.validation_digest": rows.validation_digest,
+        "kd.test_digest": rows.test_digest,
+        "kd.seed": str(config.seed),
+    }
 
 
 def _shape(plan: Plan) -> dict[str, Any]:
@@ -133,37 +156,42 @@ def _shape(plan: Plan) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name not in ("_name_or_path", "transformers_version")}
 
 
-def _tags(plan: Plan, config: FitOptions, key: str) -> dict[str, str]:
-    tags = {
-        "kd.stage": plan.stage,
-        "kd.label": plan.label,
-        "kd.role": plan.role,
-        "kd.task": config.task,
-        "kd.metric": next(iter(plan.rows.task.directions)),
-        "kd.dataset": config.dataset,
-        "kd.dataset_digest": plan.rows.train_digest,
-        "kd.validation_digest": plan.rows.validation_digest,
-        "kd.test_digest": plan.rows.test_digest,
-        "kd.seed": str(config.seed),
-        "kd.arm": fingerprint(plan.identity),
-        "kd.cache_key": key,
-        "kd.architecture": fingerprint({"class": type(plan.model).__name__, **_shape(plan)}),
-    }
-    if plan.teacher is not None:
-        tags["kd.teacher"] = plan.teacher.located.uri
-    if plan.teacher_labels:
-        tags["kd.teacher_labels"] = plan.teacher_labels
-    if plan.control is not None:
-        tags["kd.control_arm"] = fingerprint(plan.control)
-    return tags
-
-
 def _log_inputs(run: tracking.Run, plan: Plan, config: FitOptions) -> None:
-    rows = plan.rows
-    run.log_dataset(short_name(config.dataset), rows.train_digest, "training")
-    run.log_dataset(short_name(config.dataset), rows.validation_digest, "validation")
-    run.log_dataset(short_name(config.dataset), rows.test_digest, "test")
+    rows, name = plan.rows, short_name(config.dataset)
+    run.log_dataset(name, rows.train_digest, "training")
+    run.log_dataset(name, rows.validation_digest, "validation")
+    run.log_dataset(name, rows.test_digest, "test")
     if rows.transfer is not None:
         run.log_dataset("transfer", rows.transfer.own, "transfer")
     sample = rows.splits.validation.select(range(min(REQUESTS_KEPT, len(rows.splits.validation))))
     run.log_table(rows.task.requests(sample), tracking.REQUESTS)
+
+
+def log_baselines(rows: Rows, config: FitOptions, where: Where) -> None:
+    """Log the task's trivial baselines, which any model must beat, as runs of role `trivial`.
+
+    They are logged once in an experiment for each test set and training data.
+    """
+    arm = {"data": rows.full_digest, "max_train": config.max_train, "test": rows.test_digest}
+    arm |= {"labelled": rows.train_digest} if config.labelled else {}
+    key = fingerprint({**arm, "rows": rows.train_digest})
+    if tracking.runs([where.experiment], f"tags.`kd.role` = 'trivial' and tags.`kd.cache_key` = '{key}'"):
+        return
+    task = rows.task
+    for name, tables in task.baselines(replace(rows.splits, train=rows.train)):
+        tags = {
+            "kd.stage": "baseline",
+            "kd.label": f"baseline {name}",
+            "kd.role": "trivial",
+            **_tags_of_rows(rows, config),
+            "kd.arm": fingerprint({**arm, "baseline": name}),
+            "kd.cache_key": key,
+            "kd.test_scored": "true",
+        }
+        with tracking.run(tags["kd.label"], tags, where.parent) as run:
+            run.log_params({"max_train": config.max_train, "labelled": config.labelled})
+            metrics = dict(task.diagnostics(None, tables["test"]))
+            for prefix, split in (("val", "validation"), ("test", "test")):
+                metrics |= {f"{prefix}/{each}": value for each, value in task.quality(tables[split]).items()}
+                run.log_table(tables[split], f"predictions_{split}.parquet")
+            run.log_metrics(metrics)

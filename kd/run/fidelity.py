@@ -46,10 +46,8 @@ def inside(plan: Plan, config: FitOptions) -> dict[str, float]:
     student = Reader(plan.model, plan.processor, plan.features("validation"), task.collate(plan.processor))
     features = encoder(config, plan.rows, theirs.processor)("validation")
     teacher = Reader(theirs.model, theirs.processor, features, task.collate(theirs.processor))
-    return {
-        **_alike(plan, config, student, teacher),
-        **(_explained(plan, config, student, teacher) if plan.explained else {}),
-    }
+    figures = _alike(plan, config, student, teacher)
+    return figures | (_explained(plan, config, student, teacher) if plan.explained else {})
 
 
 def _alike(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> dict[str, float]:
@@ -66,8 +64,7 @@ def _alike(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> 
     )
     if ours is None or theirs is None:
         return {}
-    pairs = enumerate(same_depth(len(ours), len(theirs)))
-    found = [cka(ours[layer], theirs[other]) for layer, other in pairs]
+    found = [cka(ours[layer], theirs[other]) for layer, other in enumerate(same_depth(len(ours), len(theirs)))]
     known = [value for value in found if value is not None]
     return {"fidelity/cka": float(np.mean(known))} if len(known) == len(found) else {}
 
@@ -90,20 +87,15 @@ def _explained(plan: Plan, config: FitOptions, student: Reader, teacher: Reader)
         with torch.inference_mode():
             decided = task.decided(teacher.model(**theirs.inputs))
         decided = decided.clone()  # autograd refuses a tensor of inference mode
-        for kept, model, batch in zip(
-            explanations, (student.model, teacher.model, floor), (ours, theirs, ours), strict=True
-        ):
+        sides = ((student.model, ours), (teacher.model, theirs), (floor, ours))
+        for kept, (model, batch) in zip(explanations, sides, strict=True):
             kept.append(explain(model, batch, task.explained(batch, student.processor), decided, task.evidence))
-    return _figures(*explanations)
-
-
-def _figures(student: list[Explanation], teacher: list[Explanation], floor: list[Explanation]) -> dict[str, float]:
-    found = agreement(student, teacher)
-    found |= {f"{name}_floor": value for name, value in agreement(floor, teacher).items()}
-    errors = [completeness_error(each) for each in (student, teacher)]
+    of_student, of_teacher, of_floor = explanations
+    found = {**agreement(of_student, of_teacher), "examples": float(len(examples))}
+    found |= {f"{name}_floor": value for name, value in agreement(of_floor, of_teacher).items()}
+    errors = map(completeness_error, (of_student, of_teacher))
     if known := [error for error in errors if error is not None]:
         found["completeness_error"] = max(known)
-    found["examples"] = float(len(student))
     return {f"fidelity/attribution_{name}": value for name, value in found.items()}
 
 

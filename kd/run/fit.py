@@ -3,7 +3,7 @@
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from kd import tracking
 from kd.base.console import say
 from kd.base.ranks import is_main, leave
 from kd.base.types import Features, Followed, SplitName
-from kd.config import FitOptions
+from kd.config import DistillConfig, FitOptions
 from kd.data.encoded import ChosenRows
 from kd.evaluation.predict import answers
 from kd.models.precision import autocast_dtype, resolve_precision
@@ -81,7 +81,7 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
     features: Features = plan.features("train")
     used = {"labelled_rows": len(plan.rows.train)}
     if plan.rows.transfer is not None:
-        features = ChosenRows(features, trusted_features(plan, config.seed))
+        features = ChosenRows(features, trusted_features(plan, cast(DistillConfig, config)))
         used["transfer_rows"] = len(np.unique(features["example"])) - len(plan.rows.train)
     run.log_params(used)
     job = Job(

@@ -1,7 +1,7 @@
 """Transfer rows: rows without labels, on which a student learns from its teacher alone."""
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from datasets import Dataset
@@ -13,7 +13,7 @@ from kd.config import DistillConfig
 from kd.data.digests import digest
 from kd.data.sources import DataRequest, load_inputs
 from kd.data.unlabelled import joined, without_shared
-from kd.run.data import Rows, Transfer, short_name
+from kd.run.data import Rows, Transfer
 from kd.run.plan import Plan
 
 
@@ -60,13 +60,8 @@ def with_transfer(config: DistillConfig, rows: Rows) -> Rows:
         whole = joined(rows.train, kept, rows.task.inputs, rows.task.target)
     except UserError as error:
         raise UserError(f"{named}: {error}") from error
-    digests = digest(whole, [*rows.task.inputs, rows.task.target]), digest(kept, rows.task.inputs)
-    return replace(
-        rows,
-        transfer=Transfer(
-            whole, digests[0], len(kept), digests[1], config.transfer_confidence, config.transfer_balance
-        ),
-    )
+    own = digest(kept, rows.task.inputs)
+    return replace(rows, transfer=Transfer(whole, digest(whole, [*rows.task.inputs, rows.task.target]), own))
 
 
 def _read(config: DistillConfig, rows: Rows, named: str) -> Dataset:
@@ -79,23 +74,7 @@ def _read(config: DistillConfig, rows: Rows, named: str) -> Dataset:
         raise UserError(f"{named}: {message}") from error
 
 
-def identity_of(rows: Rows) -> dict[str, Any]:
-    """Return the digest and options of transfer rows that decide the learned weights."""
-    transfer = rows.transfer
-    if transfer is None:
-        return {}
-    return {"transfer": transfer.own, "confidence": transfer.confidence, "balanced": transfer.balanced}
-
-
-def in_words(config: DistillConfig) -> str:
-    """Return the options of transfer rows in short, for a title."""
-    if not config.transfer:
-        return ""
-    sure = f" p>={config.transfer_confidence:.3g}" if config.transfer_confidence else ""
-    return f" + {short_name(config.transfer)}{sure}{' balanced' if config.transfer_balance else ''}"
-
-
-def trusted_features(plan: Plan, seed: int) -> np.ndarray:
+def trusted_features(plan: Plan, config: DistillConfig) -> np.ndarray:
     """Return the positions of the features to train on: all with labels, and the others that the filters keep.
 
     The teacher runs over all of them once, so that other thresholds reuse its outputs.
@@ -103,20 +82,18 @@ def trusted_features(plan: Plan, seed: int) -> np.ndarray:
     Raises:
         UserError: the filters leave no transfer row.
     """
-    transfer = plan.rows.transfer
-    assert transfer is not None
     assert plan.signals is not None
-    of_example = plan.features("train")["example"]
-    first = int(np.count_nonzero(of_example < len(plan.rows.train)))
-    if not (transfer.confidence or transfer.balanced):
+    least, balanced = config.transfer_confidence, config.transfer_balance
+    of_example, labelled = plan.features("train")["example"], len(plan.rows.train)
+    if not (least or balanced):
         return np.arange(len(of_example))
+    first = int(np.count_nonzero(of_example < labelled))
     outputs = {name: values[first:] for name, values in plan.signals.train().all_outputs().items()}
-    kept = cast(Filters, plan.rows.task).trusted(outputs, transfer.confidence, transfer.balanced, seed)
-    if not kept.any():
+    kept = first + np.flatnonzero(cast(Filters, plan.rows.task).trusted(outputs, least, balanced, config.seed))
+    count, rows = len(plan.rows.split("train")) - labelled, len(np.unique(of_example[kept]))
+    if not rows:
         raise UserError(
-            f"transfer_confidence={transfer.confidence}: the teacher is that sure of none of the {transfer.count} "
-            "transfer rows: lower it"
+            f"transfer_confidence={least}: the teacher is that sure of none of the {count} transfer rows: lower it"
         )
-    rows = len(np.unique(of_example[first:][kept]))
-    say(f"{rows} of {transfer.count} transfer rows are kept by the teacher's answers")
-    return np.concatenate([np.arange(first), first + np.flatnonzero(kept)])
+    say(f"{rows} of {count} transfer rows are kept by the teacher's answers")
+    return np.concatenate([np.arange(first), kept])

@@ -12,9 +12,8 @@ from kd.config import CompareConfig
 from kd.report.findings import find
 from kd.report.publish import publish, show, where
 from kd.report.words import answer
-from kd.run.baselines import log_baselines
 from kd.run.distill import planned
-from kd.run.execute import Outcome, Where
+from kd.run.execute import Outcome, Where, log_baselines
 from kd.run.fit import score_test
 from kd.run.plan import titled
 from kd.run.register import register

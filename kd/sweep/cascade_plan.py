@@ -10,9 +10,8 @@ from kd.base.types import Shape, UserError
 from kd.config import CascadeConfig, DistillConfig, narrowed
 from kd.models.layers import layer_map
 from kd.run.data import Rows
-from kd.run.locate import locate
-from kd.run.objective import Read, require_comparable, shape, terms_between
-from kd.run.plan import Teacher
+from kd.run.distill import require_comparable, shape, terms_between
+from kd.run.locate import Loaded, load
 from kd.run.student import called
 
 
@@ -125,7 +124,7 @@ def require_chain(config: CascadeConfig, rows: Rows) -> None:
         say(f"Warning: with fewer than {MIN_SEEDS} seeds no difference can be claimed: give seeds, such as 0,1,2")
 
 
-def _loaded(config: CascadeConfig, rows: Rows) -> dict[str, Teacher]:
+def _loaded(config: CascadeConfig, rows: Rows) -> dict[str, Loaded]:
     """Load the teacher, by the name "", and the models that students start from, by theirs."""
     finished = config.teacher.startswith(("models:/", "runs:/"))
     found = {"": _load(config, rows, config.teacher, "teacher", finished)}
@@ -134,17 +133,14 @@ def _loaded(config: CascadeConfig, rows: Rows) -> dict[str, Teacher]:
     return found
 
 
-def _load(config: CascadeConfig, rows: Rows, name: str, option: str, finished: bool) -> Teacher:
+def _load(config: CascadeConfig, rows: Rows, name: str, option: str, finished: bool) -> Loaded:
     try:
-        located = locate(name, option)
-        return Teacher(located, *rows.task.load(located.folder, option, finished=finished))
+        return load(rows.task, name, option, finished=finished)
     except UserError as error:
         raise UserError(f"chain={config.chain!r}: {error}") from error
 
 
-def _require_step(
-    config: DistillConfig, rows: Rows, pair: tuple[Member, Member], loaded: Mapping[str, Teacher]
-) -> None:
+def _require_step(config: DistillConfig, rows: Rows, pair: tuple[Member, Member], loaded: Mapping[str, Loaded]) -> None:
     """Check that a student can be cut, and compared with its teacher."""
     before, after = pair
     theirs, ours = (_shape(member, loaded) for member in pair)
@@ -152,11 +148,10 @@ def _require_step(
         depth = shape(loaded[config.student].model).layers if config.student else theirs.layers
         chosen = config.initialisation or "spaced"
         layer_map(after.layers, chosen, depth, "student" if config.student else "teacher", lambda: (0.0,) * depth)
-    sides = (loaded[member.source] for member in (after, before))
-    student, teacher = (Read(one.model, one.processor, one.located.uri) for one in sides)
+    student, teacher = (loaded[member.source] for member in (after, before))
     require_comparable(config, rows, terms_between(config, ours, theirs), student, teacher)
 
 
-def _shape(member: Member, loaded: Mapping[str, Teacher]) -> Shape:
+def _shape(member: Member, loaded: Mapping[str, Loaded]) -> Shape:
     whole = shape(loaded[member.source].model)
     return whole if member.layers is None else replace(whole, layers=member.layers)
