@@ -38,9 +38,6 @@ def checkpoints(key: str, resume: ResumeName) -> Iterator[Checkpoints]:
         UserError: another process runs the same training, or the folder cannot be written.
     """
     folder = home() / "checkpoints" / key
-    if not is_main():
-        yield from_main(lambda: Checkpoints(folder, ""))
-        return
     lock = FileLock(folder.with_suffix(".lock"))
     try:
         yield from_main(lambda: _begin(lock, folder, resume))

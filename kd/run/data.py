@@ -9,11 +9,12 @@ from datasets import Dataset
 
 from kd.base.console import say
 from kd.base.task import Record, Task
-from kd.base.types import STANDARD_COLUMNS, SplitName, Splits, UserError
-from kd.config import RowOptions, listed
+from kd.base.types import REST, STANDARD_COLUMNS, SplitName, Splits, UserError
+from kd.config import DistillConfig, RowOptions, listed
 from kd.data.digests import digest
-from kd.data.sources import DataRequest, load
+from kd.data.sources import DataRequest, load, load_inputs
 from kd.data.splits import subset
+from kd.data.unlabelled import joined, without_shared
 from kd.tasks import options_of, task_named
 
 
@@ -66,8 +67,7 @@ class Rows:
 
     def digest(self, name: SplitName) -> str:
         """Return the digest of `split(name)`."""
-        digests = {"train": self.train_digest, "validation": self.validation_digest, "test": self.test_digest}
-        return self.transfer.digest if self.transfer and name == "train" else digests[name]
+        return self.transfer.digest if self.transfer and name == "train" else getattr(self, f"{name}_digest")
 
 
 def load_rows(config: RowOptions, seed: int) -> Rows:
@@ -79,20 +79,11 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
     Raises:
         UserError: the data cannot be used; nothing has been trained then.
     """
-    given, kind = config.task_options, options_of(config.task)
-    task = task_named(config.task).from_options(given if isinstance(given, kind) else kind())
-    splits = load(
-        DataRequest(
-            dataset=config.dataset,
-            inputs=task.inputs,
-            target=task.target,
-            group=config.group_column,
-            train_file=config.train_file,
-            validation_file=config.validation_file,
-            test_file=config.test_file,
-            split_seed=config.split_seed,
-        )
-    )
+    own, kind = config.task_options, options_of(config.task)
+    task = task_named(config.task).from_options(own if isinstance(own, kind) else kind())
+    same = ("dataset", "train_file", "validation_file", "test_file", "split_seed")
+    given = {name: getattr(config, name) for name in same}
+    splits = load(DataRequest(inputs=task.inputs, target=task.target, group=config.group_column, **given))
     task = task.fitted(splits)
     splits = task.examples(splits)
     _require_columns(config.slice_columns, splits, task)
@@ -138,6 +129,63 @@ def _with_labels(config: RowOptions, task: Task, splits: Splits, seed: int) -> t
         room = config.max_train - len(chosen)
         rest = subset(rest, room, seed, "") if room else rest.select([])
     return chosen, rest if len(rest) else None
+
+
+def with_transfer(config: DistillConfig, rows: Rows) -> Rows:
+    """Return the data with the rows that `transfer` names added; of these only the inputs are read.
+
+    Raises:
+        UserError: they cannot be read, or all of them are in validation or test.
+    """
+    if not config.transfer:
+        return rows
+    if not rows.task.target:
+        raise UserError(
+            f"transfer={config.transfer!r} means nothing for task={config.task!r}, which has no column of labels that "
+            "could be left out: leave it out"
+        )
+    if (config.transfer_confidence or config.transfer_balance) and not hasattr(rows.task, "trusted"):
+        option = "transfer_confidence" if config.transfer_confidence else "transfer_balance"
+        raise UserError(f"{option} means nothing for task={config.task!r}, which has no classes: leave it out")
+    named = f"transfer={config.transfer!r}"
+    if config.transfer == REST and rows.rest is None:
+        raise UserError(f"{named}: labelled={config.labelled} is all training rows, and leaves none")
+    found = rows.rest if rows.rest is not None and config.transfer == REST else _read(config, rows, named)
+    kept = without_shared(found, (rows.splits.validation, rows.splits.test), rows.task.inputs)
+    if not len(kept):
+        raise UserError(
+            f"{named}: all {len(found)} rows have the text or the group of a validation or test row, so no score would "
+            "be honest: give other text"
+        )
+    if config.group_column and config.transfer != REST and found["group"][:] == found["example_id"][:]:
+        say(
+            f"{named} has no column '{config.group_column}': rows with the text of a validation or test row are left "
+            "out, but rows of their groups cannot be recognised"
+        )
+    dropped = len(found) - len(kept)
+    said = f"; {dropped} that are in validation or test were left out" if dropped else ""
+    say(f"{named}: {len(kept)} rows without labels{said}")
+    if not config.epoch_rows:
+        say(
+            f"Its control has {len(rows.train)} rows an epoch, this student {len(rows.train) + len(kept)}: for equally "
+            "many steps give both the same epoch_rows"
+        )
+    try:
+        whole = joined(rows.train, kept, rows.task.inputs, rows.task.target)
+    except UserError as error:
+        raise UserError(f"{named}: {error}") from error
+    own = digest(kept, rows.task.inputs)
+    return replace(rows, transfer=Transfer(whole, digest(whole, [*rows.task.inputs, rows.task.target]), own))
+
+
+def _read(config: DistillConfig, rows: Rows, named: str) -> Dataset:
+    try:
+        return load_inputs(DataRequest(config.transfer, rows.task.inputs, "", group=config.group_column))
+    except UserError as error:
+        message = str(error)
+        if message.startswith("--dataset="):
+            raise UserError(message.replace("--dataset=", "transfer=", 1)) from error
+        raise UserError(f"{named}: {message}") from error
 
 
 def _require_columns(names: str, splits: Splits, task: Task) -> None:

@@ -15,12 +15,11 @@ from kd.models.load import same_tokens
 from kd.models.matching import layer_pairs, without_last
 from kd.objectives import OBJECTIVES
 from kd.run import student
-from kd.run.data import Rows, short_name
+from kd.run.data import Rows, short_name, with_transfer
 from kd.run.encode import encoder
 from kd.run.locate import Loaded, Located
 from kd.run.plan import Plan
 from kd.run.signals import TeacherSignals
-from kd.run.transfer import with_transfer
 
 
 def planned(config: StudentConfig, rows: Rows) -> Plan:

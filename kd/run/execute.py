@@ -74,27 +74,22 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
         if where.profile and (budgets_of(config) or not is_profiled(found[-1].metrics)):  # budgets may differ
             measure_apart(outcome.model, outcome.run_id, config)
     else:
-        outcome = _carry_out(plan, config, where, key)
+        with started(plan, config, where.parent, key, where.tags) as (run, folder):
+            for name in get_args(SplitName):
+                plan.features(name)  # features that cannot be made are refused before anything is trained
+            scores = {f"val/{name}": value for name, value in learn(plan, config, run, folder).items()}
+            scores |= {f"test/{name}": value for name, value in score_test(plan, config, run).items()}
+            say(f"{plan.title}: {', '.join(f'{name} {value:.3f}' for name, value in scores.items())}")
+            outcome = Outcome(run.run_id, log_model(plan, run), reused=False)
+            if where.profile:
+                measure_apart(outcome.model, outcome.run_id, config)
     log_baselines(plan.rows, config, where)
     return outcome
 
 
-def _carry_out(plan: Plan, config: FitOptions, where: Where, key: str) -> Outcome:
-    with started(plan, config, where.parent, key, where.tags) as (run, folder):
-        for name in get_args(SplitName):
-            plan.features(name)  # features that cannot be made are refused before anything is trained
-        scores = {f"val/{name}": value for name, value in learn(plan, config, run, folder).items()}
-        scores |= {f"test/{name}": value for name, value in score_test(plan, config, run).items()}
-        say(f"{plan.title}: {', '.join(f'{name} {value:.3f}' for name, value in scores.items())}")
-        model = log_model(plan, run)
-        if where.profile:
-            measure_apart(model, run.run_id, config)
-    return Outcome(run.run_id, model, reused=False)
-
-
 @contextmanager
 def started(
-    plan: Plan, config: FitOptions, parent: tracking.Run | None, key: str, tags: Mapping[str, str] | None = None
+    plan: Plan, config: FitOptions, parent: tracking.Run | None, key: str, tags: Mapping[str, str]
 ) -> Iterator[tuple[tracking.Run, Path]]:
     """Open the run of a training, or continue an interrupted one; yields it and the folder for checkpoints.
 
@@ -113,7 +108,7 @@ def started(
     }
     with (
         checkpoints(key, config.resume) as kept,
-        tracking.run(plan.title, {**_tags(plan, config, key), **(tags or {})}, parent, kept.run_id) as run,
+        tracking.run(plan.title, {**_tags(plan, config, key), **tags}, parent, kept.run_id) as run,
     ):
         kept.belong_to(run.run_id)
         run.log_params({**as_params(config), **derived})

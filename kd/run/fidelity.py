@@ -70,46 +70,41 @@ def _alike(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> 
 
 
 def _explained(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> dict[str, float]:
-    """Return figures `fidelity/attribution_...`, each also for a student with random weights (`..._floor`)."""
-    task = cast(Explainable, plan.rows.task)
+    """Return figures `fidelity/attribution_...`, each also for a student with random weights (`..._floor`).
+
+    They are of examples with enough content tokens that `split_seed` chooses; absent where the models' tokens differ.
+    """
+    task, device = cast(Explainable, plan.rows.task), student.model.device
+    floor = random_like(student.model, config.seed).to(device).eval()
+    order = np.random.default_rng(config.split_seed).permutation(len(student.features)).tolist()
     same = student.processor.get_vocab() == teacher.processor.get_vocab()
-    examples = _examples(plan, config, student, teacher) if same else None
-    if examples is None:
-        say("Attributions are not compared: student and teacher do not read the same tokens")
-        return {}
-    if not examples:
-        say(f"Attributions are not compared: no validation row has {LEAST_TOKENS} tokens besides special ones")
-        return {}
-    floor = random_like(student.model, config.seed).to(student.model.device).eval()
     explanations: list[list[Explanation]] = [[], [], []]
-    for position in examples:
-        ours, theirs = (one.batch(position).to(student.model.device) for one in (student, teacher))
+    for position in order if same else ():
+        ours, theirs = (one.batch(position).to(device) for one in (student, teacher))
+        content = task.explained(ours, student.processor)
+        same = torch.equal(ours.inputs[content.key], theirs.inputs[content.key])
+        if not same:
+            break
+        if int(content.mask.sum()) < LEAST_TOKENS:
+            continue
         with torch.inference_mode():
             decided = task.decided(teacher.model(**theirs.inputs))
         decided = decided.clone()  # autograd refuses a tensor of inference mode
         sides = ((student.model, ours), (teacher.model, theirs), (floor, ours))
         for kept, (model, batch) in zip(explanations, sides, strict=True):
-            kept.append(explain(model, batch, task.explained(batch, student.processor), decided, task.evidence))
+            kept.append(explain(model, batch, content, decided, task.evidence))
+        if len(explanations[0]) == plan.explained:
+            break
+    if not same:
+        say("Attributions are not compared: student and teacher do not read the same tokens")
+        return {}
     of_student, of_teacher, of_floor = explanations
-    found = {**agreement(of_student, of_teacher), "examples": float(len(examples))}
+    if not of_student:
+        say(f"Attributions are not compared: no validation row has {LEAST_TOKENS} tokens besides special ones")
+        return {}
+    found = {**agreement(of_student, of_teacher), "examples": float(len(of_student))}
     found |= {f"{name}_floor": value for name, value in agreement(of_floor, of_teacher).items()}
     errors = map(completeness_error, (of_student, of_teacher))
     if known := [error for error in errors if error is not None]:
         found["completeness_error"] = max(known)
     return {f"fidelity/attribution_{name}": value for name, value in found.items()}
-
-
-def _examples(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> list[int] | None:
-    """Return features with enough content tokens, chosen by `split_seed`; None where the models' tokens differ."""
-    task = cast(Explainable, plan.rows.task)
-    chosen: list[int] = []
-    for position in np.random.default_rng(config.split_seed).permutation(len(student.features)).tolist():
-        ours, theirs = (one.batch(position) for one in (student, teacher))
-        content, other = task.explained(ours, student.processor), task.explained(theirs, teacher.processor)
-        if not torch.equal(ours.inputs[content.key], theirs.inputs[other.key]):
-            return None
-        if int(content.mask.sum()) >= LEAST_TOKENS:
-            chosen.append(position)
-        if len(chosen) == plan.explained:
-            break
-    return chosen

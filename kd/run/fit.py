@@ -11,7 +11,8 @@ import pandas as pd
 from kd import tracking
 from kd.base.console import say
 from kd.base.ranks import is_main, leave
-from kd.base.types import Features, Followed, SplitName
+from kd.base.task import Filters
+from kd.base.types import Features, Followed, SplitName, UserError
 from kd.config import DistillConfig, FitOptions
 from kd.data.encoded import ChosenRows
 from kd.evaluation.predict import answers
@@ -19,7 +20,6 @@ from kd.models.precision import autocast_dtype, resolve_precision
 from kd.run.data import predictions
 from kd.run.fidelity import inside
 from kd.run.plan import Plan
-from kd.run.transfer import trusted_features
 from kd.serving import package
 from kd.serving.measure import log_served
 from kd.training.loop import Fitted, Job, Watch, fit
@@ -104,6 +104,31 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
     for warning in fitted.warnings:
         say(f"Warning: {warning}")
     return fitted
+
+
+def trusted_features(plan: Plan, config: DistillConfig) -> np.ndarray:
+    """Return the positions of the features to train on: all with labels, and the others that the filters keep.
+
+    The teacher runs over all of them once, so that other thresholds reuse its outputs.
+
+    Raises:
+        UserError: the filters leave no transfer row.
+    """
+    assert plan.signals is not None
+    least, balanced = config.transfer_confidence, config.transfer_balance
+    of_example, labelled = plan.features("train")["example"], len(plan.rows.train)
+    if not (least or balanced):
+        return np.arange(len(of_example))
+    first = int(np.count_nonzero(of_example < labelled))
+    outputs = {name: values[first:] for name, values in plan.signals.train().all_outputs().items()}
+    kept = first + np.flatnonzero(cast(Filters, plan.rows.task).trusted(outputs, least, balanced, config.seed))
+    count, rows = len(plan.rows.split("train")) - labelled, len(np.unique(of_example[kept]))
+    if not rows:
+        raise UserError(
+            f"transfer_confidence={least}: the teacher is that sure of none of the {count} transfer rows: lower it"
+        )
+    say(f"{rows} of {count} transfer rows are kept by the teacher's answers")
+    return np.concatenate([np.arange(first), kept])
 
 
 def score_test(plan: Plan, config: FitOptions, run: tracking.Run) -> dict[str, float]:

@@ -13,8 +13,7 @@ from kd.data import encoded
 from kd.run import distill
 from kd.run.data import load_rows
 from kd.run.fidelity import inside
-from kd.run.fit import _fit
-from kd.run.transfer import trusted_features
+from kd.run.fit import _fit, trusted_features
 from kd.tasks import TASKS, TaskEntry
 from kd.tasks.classification.options import ClassificationOptions
 from kd.tasks.classification.task import UNLABELLED, Classification

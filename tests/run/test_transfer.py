@@ -11,9 +11,8 @@ from kd.base.types import RunRecord, UserError
 from kd.config import DistillConfig, StudentConfig, narrowed
 from kd.run import data as rows_module
 from kd.run import distill, student
-from kd.run.data import load_rows
-from kd.run.fit import _fit
-from kd.run.transfer import trusted_features, with_transfer
+from kd.run.data import load_rows, with_transfer
+from kd.run.fit import _fit, trusted_features
 from kd.tasks.classification.task import UNLABELLED
 from tests.tiny import WORDS, bert, tokenizer
 
