@@ -74,7 +74,12 @@ def start(command: str, arguments: Sequence[str] | None = None) -> None:
             os.environ.setdefault("TQDM_MININTERVAL", "30")  # a log file needs no moving bar
         signal.signal(signal.SIGTERM, _stop)
         log_plainly()
-        _join(command)
+        if world() > 1 and command not in TRAINING:
+            raise UserError(
+                f"{command} runs in one process, and {world()} were started: start it without torchrun, which is for "
+                f"{', '.join(TRAINING)}"
+            )
+        join()
         importlib.import_module(f"kd.commands.{'training' if command in TRAINING else command}").run(options)
     except Followed:
         sys.exit(0)
@@ -93,16 +98,6 @@ def start(command: str, arguments: Sequence[str] | None = None) -> None:
         _leave(f"error: {error.filename or 'a file'} cannot be written ({error.strerror}); free or grant the space", 2)
     except KeyboardInterrupt:
         _leave("stopped: interrupted", 130)
-
-
-def _join(command: str) -> None:
-    """Join the other processes of the training, where there are any."""
-    if world() > 1 and command not in TRAINING:
-        raise UserError(
-            f"{command} runs in one process, and {world()} were started: start it without torchrun, which is for "
-            f"{', '.join(TRAINING)}"
-        )
-    join()
 
 
 def _leave(message: str, code: int) -> NoReturn:

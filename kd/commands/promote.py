@@ -65,11 +65,7 @@ def _promote(config: PromoteConfig, target: str) -> None:
 def _decided(
     config: PromoteConfig, gates: GateOptions, candidate: Version, champion: Version | None, run: tracking.Run
 ) -> tuple[Ruling, str]:
-    """Gather the evidence, decide, and write decision and card into the run and, unless it is a dry run, the version.
-
-    Returns:
-        The ruling, and the model card.
-    """
+    """Gather the evidence, decide, write it into the run and, unless dry, the version; returns ruling and card."""
     metric = candidates.metric_of(gates, candidate)
     wanted = {name: getattr(gates, name) for name in GATES}
     run.log_params({**as_params(config), **wanted, "metric": metric})

@@ -147,17 +147,25 @@ def with_transfer(config: DistillConfig, rows: Rows) -> Rows:
     if (config.transfer_confidence or config.transfer_balance) and not hasattr(rows.task, "trusted"):
         option = "transfer_confidence" if config.transfer_confidence else "transfer_balance"
         raise UserError(f"{option} means nothing for task={config.task!r}, which has no classes: leave it out")
-    named = f"transfer={config.transfer!r}"
-    if config.transfer == REST and rows.rest is None:
+    named, inputs = f"transfer={config.transfer!r}", rows.task.inputs
+    rest = rows.rest if config.transfer == REST else None
+    if config.transfer == REST and rest is None:
         raise UserError(f"{named}: labelled={config.labelled} is all training rows, and leaves none")
-    found = rows.rest if rows.rest is not None and config.transfer == REST else _read(config, rows, named)
-    kept = without_shared(found, (rows.splits.validation, rows.splits.test), rows.task.inputs)
+    try:
+        request = DataRequest(config.transfer, inputs, "", config.group_column)
+        found = load_inputs(request) if rest is None else rest
+        kept = without_shared(found, (rows.splits.validation, rows.splits.test), inputs)
+        whole = joined(rows.train, kept, inputs, rows.task.target)
+    except UserError as error:
+        text = str(error)
+        told = text.replace("--dataset=", "transfer=", 1) if text.startswith("--dataset=") else f"{named}: {text}"
+        raise UserError(told) from error
     if not len(kept):
         raise UserError(
             f"{named}: all {len(found)} rows have the text or the group of a validation or test row, so no score would "
             "be honest: give other text"
         )
-    if config.group_column and config.transfer != REST and found["group"][:] == found["example_id"][:]:
+    if config.group_column and rest is None and found["group"][:] == found["example_id"][:]:
         say(
             f"{named} has no column '{config.group_column}': rows with the text of a validation or test row are left "
             "out, but rows of their groups cannot be recognised"
@@ -167,25 +175,10 @@ def with_transfer(config: DistillConfig, rows: Rows) -> Rows:
     say(f"{named}: {len(kept)} rows without labels{said}")
     if not config.epoch_rows:
         say(
-            f"Its control has {len(rows.train)} rows an epoch, this student {len(rows.train) + len(kept)}: for equally "
-            "many steps give both the same epoch_rows"
+            f"Its control has {len(rows.train)} rows an epoch, this student {len(whole)}: for equally many steps give "
+            "both the same epoch_rows"
         )
-    try:
-        whole = joined(rows.train, kept, rows.task.inputs, rows.task.target)
-    except UserError as error:
-        raise UserError(f"{named}: {error}") from error
-    own = digest(kept, rows.task.inputs)
-    return replace(rows, transfer=Transfer(whole, digest(whole, [*rows.task.inputs, rows.task.target]), own))
-
-
-def _read(config: DistillConfig, rows: Rows, named: str) -> Dataset:
-    try:
-        return load_inputs(DataRequest(config.transfer, rows.task.inputs, "", group=config.group_column))
-    except UserError as error:
-        message = str(error)
-        if message.startswith("--dataset="):
-            raise UserError(message.replace("--dataset=", "transfer=", 1)) from error
-        raise UserError(f"{named}: {message}") from error
+    return replace(rows, transfer=Transfer(whole, digest(whole, [*inputs, rows.task.target]), digest(kept, inputs)))
 
 
 def _require_columns(names: str, splits: Splits, task: Task) -> None:

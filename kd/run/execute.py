@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from kd import tracking
 from kd.base.budgets import budgets_of
@@ -16,7 +16,7 @@ from kd.base.hashing import fingerprint
 from kd.base.types import SplitName
 from kd.config import FitOptions, as_params
 from kd.models.precision import resolve_precision
-from kd.run.checkpoints import checkpoints
+from kd.run.checkpoints import belongs, checkpoints
 from kd.run.data import Rows, short_name
 from kd.run.fit import learn, log_model, score_test
 from kd.run.identity import code_digest
@@ -93,12 +93,8 @@ def started(
 ) -> Iterator[tuple[tracking.Run, Path]]:
     """Open the run of a training, or continue an interrupted one; yields it and the folder for checkpoints.
 
-    Args:
-        plan: the training.
-        config: its options.
-        parent: run it is nested in.
-        key: identifies the training; a second process with the same key is refused.
-        tags: in addition to those of every training, or in their place.
+    `key` identifies the training: a second process with the same key is refused. `tags` come in addition to those of
+    every training, or in their place.
     """
     gc.collect()  # the last Trainer is a cycle of references, which would keep its model and optimiser
     layers = plan.identity.get("layers", "")  # source layers (0-based) that the student starts from
@@ -107,17 +103,20 @@ def started(
         "layers": ",".join(map(str, layers)) if isinstance(layers, list) else layers,
     }
     with (
-        checkpoints(key, config.resume) as kept,
-        tracking.run(plan.title, {**_tags(plan, config, key), **tags}, parent, kept.run_id) as run,
+        checkpoints(key, config.resume) as (folder, interrupted),
+        tracking.run(plan.title, {**_tags(plan, config, key), **tags}, parent, interrupted) as run,
     ):
-        kept.belong_to(run.run_id)
+        belongs(folder, run.run_id)
         run.log_params({**as_params(config), **derived})
         _log_inputs(run, plan, config)
-        yield run, kept.folder
-        shutil.rmtree(kept.folder)
+        yield run, folder
+        shutil.rmtree(folder)
 
 
 def _tags(plan: Plan, config: FitOptions, key: str) -> dict[str, str]:
+    shape = json.loads(plan.model.config.to_json_string(use_diff=False))
+    for origin in ("_name_or_path", "transformers_version"):  # models of one shape cost the same
+        shape.pop(origin, None)
     tags = {
         "kd.stage": plan.stage,
         "kd.label": plan.label,
@@ -125,7 +124,7 @@ def _tags(plan: Plan, config: FitOptions, key: str) -> dict[str, str]:
         **_tags_of_rows(plan.rows, config),
         "kd.arm": fingerprint(plan.identity),
         "kd.cache_key": key,
-        "kd.architecture": fingerprint({"class": type(plan.model).__name__, **_shape(plan)}),
+        "kd.architecture": fingerprint({"class": type(plan.model).__name__, **shape}),
         "kd.teacher": plan.teacher.located.uri if plan.teacher else "",
         "kd.teacher_labels": plan.teacher_labels,
         "kd.control_arm": fingerprint(plan.control) if plan.control is not None else "",
@@ -143,12 +142,6 @@ def _tags_of_rows(rows: Rows, config: FitOptions) -> dict[str, str]:
         "kd.test_digest": rows.test_digest,
         "kd.seed": str(config.seed),
     }
-
-
-def _shape(plan: Plan) -> dict[str, Any]:
-    """Return a model's configuration without its origin: models of one shape cost the same."""
-    config: dict[str, Any] = json.loads(plan.model.config.to_json_string(use_diff=False))
-    return {name: value for name, value in config.items() if name not in ("_name_or_path", "transformers_version")}
 
 
 def _log_inputs(run: tracking.Run, plan: Plan, config: FitOptions) -> None:

@@ -30,17 +30,10 @@ VALIDATED = "predictions_validation.parquet"
 def learn(
     plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch: Watch | None = None
 ) -> dict[str, float]:
-    """Train `plan.model`, and score its best checkpoint on validation in float32, as it is served.
+    """Train `plan.model`, and score its best checkpoint on validation in float32, as it is served; returns the metrics.
 
-    Args:
-        plan: the training.
-        config: its options.
-        run: receives curves, cost and predictions.
-        folder: for checkpoints.
-        watch: called with each validation during the training, which it ends by raising; there is no progress bar then.
-
-    Returns:
-        The task's metrics on validation, by their own names.
+    `run` receives curves, cost and predictions; `folder` is for checkpoints. `watch` is called with each validation
+    during the training, which it ends by raising; there is no progress bar then.
 
     Raises:
         Followed: this is not the main process, which alone continues after the training.
@@ -159,11 +152,10 @@ def _scored(plan: Plan, config: FitOptions, name: SplitName) -> pd.DataFrame:
 
 def log_model(plan: Plan, run: tracking.Run) -> str:
     """Log the trained model as it is served; returns its URI."""
-    task = plan.rows.task
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "weights"
         save(plan, folder)
-        return log_served(run, task, plan.rows.splits.validation, folder)
+        return log_served(run, plan.rows.task, plan.rows.splits.validation, folder)
 
 
 def save(plan: Plan, folder: Path) -> None:

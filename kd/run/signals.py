@@ -41,19 +41,12 @@ class TeacherSignals:
     def train(self, contents: tuple[str, ...] = (OUTPUTS,)) -> TeacherSignal:
         """Return the teacher's outputs over the training features, from disk or by running it over them once."""
         precision = resolve_precision(self.config.precision)
-        features = self._features("train")
+        autocast, features, task = autocast_dtype(precision), self._features("train"), self.rows.task
+        collate, tokens = task.collate(self.teacher.processor), TOKENS_CUDA if torch.cuda.is_available() else TOKENS_CPU
 
         @cache
         def reading() -> TeacherPass:
-            return TeacherPass(
-                self.teacher.on_device(),
-                features,
-                self.rows.task.collate(self.teacher.processor),
-                self.rows.task,
-                contents,
-                autocast=autocast_dtype(precision),
-                tokens=TOKENS_CUDA if torch.cuda.is_available() else TOKENS_CPU,
-            )
+            return TeacherPass(self.teacher.on_device(), features, collate, task, contents, autocast, tokens)
 
         left = getattr(self.teacher.processor, "padding_side", "right") == "left"
         about = {"teacher": self.teacher.located.uri, "data": self.config.dataset, "split": "train"}
