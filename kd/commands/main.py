@@ -17,9 +17,8 @@ def run(config: MainConfig) -> None:
     with tracking.session(config.experiment) as experiment:
         rows = load_rows(config, config.seed)
         describe(config, rows)
-        with tracking.run(
-            f"main {short_name(config.dataset)}", {"kd.stage": "main", "kd.dataset": config.dataset}
-        ) as parent:
+        tags = {"kd.stage": "main", "kd.dataset": config.dataset}
+        with tracking.run(f"main {short_name(config.dataset)}", tags) as parent:
             parent.log_params(as_params(config))
             where = Where(experiment, parent, reuse=True)
             guide = teacher.finished(config, rows, where)

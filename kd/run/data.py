@@ -19,21 +19,6 @@ from kd.tasks import options_of, task_named
 
 
 @dataclass(frozen=True)
-class Transfer:
-    """Examples without a target, on which a student learns from its teacher alone.
-
-    Attributes:
-        rows: the training examples after selection, and behind them those without a target.
-        digest: of all of them.
-        own: digest of those without a target.
-    """
-
-    rows: Dataset
-    digest: str
-    own: str
-
-
-@dataclass(frozen=True)
 class Rows:
     """The data of a training.
 
@@ -46,7 +31,10 @@ class Rows:
         validation_digest: of the validation examples.
         test_digest: of the test examples and ids; tables are keyed by it.
         rest: inputs of the training examples whose targets `labelled` leaves out; None where it leaves out none.
-        transfer: examples without a target that are trained on beside `train`.
+        whole: `train` and, behind it, transfer rows: examples without a target, on which a student learns from its
+            teacher alone; None where there are none.
+        whole_digest: of `whole`.
+        transfer_digest: of the transfer rows; empty where there are none.
     """
 
     task: Task
@@ -57,17 +45,19 @@ class Rows:
     validation_digest: str
     test_digest: str
     rest: Dataset | None = None
-    transfer: Transfer | None = None
+    whole: Dataset | None = None
+    whole_digest: str = ""
+    transfer_digest: str = ""
 
     def split(self, name: SplitName) -> Dataset:
         """Return the examples of a split; of train those that are trained on, transfer rows last."""
         if name == "train":
-            return self.transfer.rows if self.transfer else self.train
+            return self.train if self.whole is None else self.whole
         return getattr(self.splits, name)
 
     def digest(self, name: SplitName) -> str:
         """Return the digest of `split(name)`."""
-        return self.transfer.digest if self.transfer and name == "train" else getattr(self, f"{name}_digest")
+        return (name == "train" and self.whole_digest) or getattr(self, f"{name}_digest")
 
 
 def load_rows(config: RowOptions, seed: int) -> Rows:
@@ -178,7 +168,8 @@ def with_transfer(config: DistillConfig, rows: Rows) -> Rows:
             f"Its control has {len(rows.train)} rows an epoch, this student {len(whole)}: for equally many steps give "
             "both the same epoch_rows"
         )
-    return replace(rows, transfer=Transfer(whole, digest(whole, [*inputs, rows.task.target]), digest(kept, inputs)))
+    whole_digest = digest(whole, [*inputs, rows.task.target])
+    return replace(rows, whole=whole, whole_digest=whole_digest, transfer_digest=digest(kept, inputs))
 
 
 def _require_columns(names: str, splits: Splits, task: Task) -> None:

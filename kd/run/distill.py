@@ -47,21 +47,21 @@ def plan(config: DistillConfig, rows: Rows) -> Plan:
         return replace(control, stage="distill")
     require_comparable(config, rows, terms, control, teacher)
     identity, words = _described(config, terms)
-    role, taught_as = _taught_as(teacher.located, config.seed)
+    origin, taught_as = _taught_as(teacher.located, config.seed)
     identity |= {"teacher": teacher.located.digest, **taught_as}
     more = with_transfer(config, rows)
-    if more.transfer:
+    if more.transfer_digest:
         features, signals = encoder(config, more, control.processor), TeacherSignals(config, more, teacher)
         control = replace(control, rows=more, features=features, signals=signals)
-        identity |= {"transfer": more.transfer.own}
-        identity |= {"confidence": config.transfer_confidence, "balanced": config.transfer_balance}
+        filters = {"confidence": config.transfer_confidence, "balanced": config.transfer_balance}
+        identity |= {"transfer": more.transfer_digest, **filters}
         sure = f" p>={config.transfer_confidence:.3g}" if config.transfer_confidence else ""
-        role += f" + {short_name(config.transfer)}{sure}{' balanced' if config.transfer_balance else ''}"
+        origin += f" + {short_name(config.transfer)}{sure}{' balanced' if config.transfer_balance else ''}"
     return replace(
         control,
         stage="distill",
         role="distilled",
-        method=f"distill {words}{role}",
+        method=f"distill {words}{origin}",
         identity={**control.identity, **identity},
         control=control.identity,
         objective=Objective(terms, {str(name): weight for name, weight in config.weights.items()}, config.alpha),

@@ -1,22 +1,25 @@
-"""Carry out a plan, whether of a teacher, a student or a distilled student: train, evaluate, log, profile."""
+"""Carry out a plan, whether of a teacher, a student or a distilled student: train with checkpoints, evaluate, log."""
 
 import gc
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
+
+from filelock import FileLock, Timeout
 
 from kd import tracking
 from kd.base.budgets import budgets_of
 from kd.base.console import say
 from kd.base.hashing import fingerprint
-from kd.base.types import SplitName
+from kd.base.home import home
+from kd.base.ranks import from_main, is_main
+from kd.base.types import ResumeName, SplitName, UserError
 from kd.config import FitOptions, as_params
 from kd.models.precision import resolve_precision
-from kd.run.checkpoints import belongs, checkpoints
 from kd.run.data import Rows, short_name
 from kd.run.fit import learn, log_model, score_test
 from kd.run.identity import code_digest
@@ -103,14 +106,62 @@ def started(
         "layers": ",".join(map(str, layers)) if isinstance(layers, list) else layers,
     }
     with (
-        checkpoints(key, config.resume) as (folder, interrupted),
+        _checkpoints(key, config.resume) as (folder, interrupted),
         tracking.run(plan.title, {**_tags(plan, config, key), **tags}, parent, interrupted) as run,
     ):
-        belongs(folder, run.run_id)
+        if is_main():  # so that a later process can continue the run
+            record = {"run_id": run.run_id, "store": tracking.tracking_uri()}
+            (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
         run.log_params({**as_params(config), **derived})
         _log_inputs(run, plan, config)
         yield run, folder
         shutil.rmtree(folder)
+
+
+@contextmanager
+def _checkpoints(key: str, resume: ResumeName) -> Iterator[tuple[Path, str]]:
+    """Lock the checkpoint folder of a training; yields it and the interrupted run that it continues, or empty.
+
+    Raises:
+        UserError: another process runs the same training, or the folder cannot be written.
+    """
+    folder = home() / "checkpoints" / key
+    lock = FileLock(folder.with_suffix(".lock"))
+
+    def begin() -> tuple[Path, str]:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(
+                "the same training is running in another process: wait for it, or give another seed"
+            ) from error
+        except OSError as error:
+            raise UserError(
+                f"KD_HOME={str(home())!r} cannot be written ({error.strerror}): set KD_HOME to a folder that can"
+            ) from error
+        return folder, _interrupted_run(folder, resume)
+
+    try:
+        yield from_main(begin)
+    finally:
+        lock.release()
+
+
+def _interrupted_run(folder: Path, resume: ResumeName) -> str:
+    record: dict[str, str] = {}
+    with suppress(OSError, ValueError):
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    here = record.get("store") == tracking.tracking_uri() and tracking.status(record["run_id"])
+    run_id = record["run_id"] if here else ""
+    if resume == "auto" and list(folder.glob("checkpoint-*")):
+        say(f"Continuing an interrupted training from its last checkpoint{'' if run_id else ' (its run is gone)'}.")
+        return run_id
+    if run_id:
+        tracking.abandon(run_id)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    return ""
 
 
 def _tags(plan: Plan, config: FitOptions, key: str) -> dict[str, str]:
@@ -149,8 +200,8 @@ def _log_inputs(run: tracking.Run, plan: Plan, config: FitOptions) -> None:
     run.log_dataset(name, rows.train_digest, "training")
     run.log_dataset(name, rows.validation_digest, "validation")
     run.log_dataset(name, rows.test_digest, "test")
-    if rows.transfer is not None:
-        run.log_dataset("transfer", rows.transfer.own, "transfer")
+    if rows.transfer_digest:
+        run.log_dataset("transfer", rows.transfer_digest, "transfer")
     sample = rows.splits.validation.select(range(min(REQUESTS_KEPT, len(rows.splits.validation))))
     run.log_table(rows.task.requests(sample), tracking.REQUESTS)
 

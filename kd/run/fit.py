@@ -73,7 +73,7 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
             run.log_metrics({"cost/teacher_s": time.perf_counter() - start})
     features: Features = plan.features("train")
     used = {"labelled_rows": len(plan.rows.train)}
-    if plan.rows.transfer is not None:
+    if plan.rows.transfer_digest:
         features = ChosenRows(features, trusted_features(plan, cast(DistillConfig, config)))
         used["transfer_rows"] = len(np.unique(features["example"])) - len(plan.rows.train)
     run.log_params(used)
@@ -90,7 +90,7 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
         watch=watch,
         folder=folder,
         title="" if watch else plan.title,
-        transfer=plan.rows.transfer is not None,
+        transfer=bool(plan.rows.transfer_digest),
     )
     fitted = fit(job, config)
     run.log_params({"steps": fitted.steps})

@@ -175,7 +175,7 @@ def test_text_of_validation_and_test_is_left_out_and_said(config, tmp_path, caps
     other = write(tmp_path / "other.csv", [*texts(5, 400), *texts(3, 200), *texts(2, 300)])
     rows = with_transfer(replace(config, transfer=other), load_rows(config, 0))
     assert len(rows.split("train")) == 12 + 5
-    assert list(rows.transfer.rows["text"])[12:] == texts(5, 400)
+    assert list(rows.split("train")["text"])[12:] == texts(5, 400)
     assert "5 that are in validation or test were left out" in " ".join(capsys.readouterr().out.split())
 
 
