@@ -13,6 +13,7 @@ from kd.config.objective import parse_match, plays_a_part
 from kd.models.activations import check
 from kd.models.load import same_tokens
 from kd.models.matching import layer_pairs, without_last
+from kd.models.students import SIZES
 from kd.objectives import OBJECTIVES
 from kd.run import student
 from kd.run.data import Rows, short_name, with_transfer
@@ -96,9 +97,7 @@ def _taught_as(teacher: Located, seed: int) -> tuple[str, dict[str, str]]:
 
 def shape(model: PreTrainedModel) -> Shape:
     """Return the sizes of a model that terms need; 0 where it has no such number."""
-    return Shape(
-        *(getattr(model.config, name, 0) for name in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
-    )
+    return Shape(*(getattr(model.config, name, 0) for name in SIZES))
 
 
 def terms_between(config: DistillConfig, ours: Shape, theirs: Shape) -> tuple[ObjectiveTerm, ...]:

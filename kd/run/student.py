@@ -74,27 +74,24 @@ def plan(config: StudentConfig, rows: Rows) -> Plan:
 
 
 def find_teacher(config: StudentConfig, rows: Rows) -> Loaded:
-    """Load the finished teacher: the one named, or the newest registered for this data."""
-    name = config.teacher or _newest(config, rows)
-    if not name:
-        whose = f"these labels (labelled={config.labelled})" if config.labelled else "this data"
-        raise UserError(f"teacher is missing, and none is registered for {whose}: run the entry point teacher first")
-    return load(rows.task, name, "teacher", finished=True)
+    """Load the finished teacher: the one named, or the newest registered that has seen exactly these labels.
 
-
-def _newest(config: StudentConfig, rows: Rows) -> str:
-    """Return the URI of the newest teacher that has seen exactly these labels, else all of them, else any.
-
-    Where `labelled` restricts the labels, only the first counts. Exported versions are left out: they cannot be loaded.
+    Where `labelled` restricts no labels, one that has seen all of them comes next, then any. Exported versions are left
+    out: they cannot be loaded.
     """
-    name = f"{model_name(config, rows.test_digest)}-teacher"
-    trained = [one for one in tracking.versions(name) if "kd.exported_from" not in one.tags]
-    for digest_of in (rows.train_digest, rows.full_digest):
-        if same := [one for one in trained if one.tags.get("kd.dataset_digest") == digest_of]:
-            return f"models:/{name}/{same[-1].version}"
-        if config.labelled:
-            return ""
-    return f"models:/{name}/{trained[-1].version}" if trained else ""
+    name = config.teacher
+    if not name:
+        model = f"{model_name(config, rows.test_digest)}-teacher"
+        trained = [one for one in tracking.versions(model)[::-1] if "kd.exported_from" not in one.tags]
+        seen = (rows.train_digest,) if config.labelled else (rows.train_digest, rows.full_digest, None)
+        found = [one for digest in seen for one in trained if digest in (None, one.tags.get("kd.dataset_digest"))]
+        if not found:
+            whose = f"these labels (labelled={config.labelled})" if config.labelled else "this data"
+            raise UserError(
+                f"teacher is missing, and none is registered for {whose}: run the entry point teacher first"
+            )
+        name = f"models:/{model}/{found[0].version}"
+    return load(rows.task, name, "teacher", finished=True)
 
 
 def further_labels(config: StudentConfig, rows: Rows, teacher: Located) -> str:
