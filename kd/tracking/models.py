@@ -1,7 +1,11 @@
-"""Logged models: writing, loading and finding them."""
+"""Logged models: writing, finding and loading them, here or in a fresh process."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +16,13 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
 from kd.base.ranks import shared
-from kd.base.types import UserError
+from kd.base.types import Refused, UserError
 from kd.tracking.registry import model_version
-from kd.tracking.store import Gone, client, failed, first_line, tracking_uri
+from kd.tracking.store import absent, client, failed, first_line, tracking_uri
 
 STORED_NAME = "model"
+EXAMPLE = "serving_input_example.json"
+"""What MLflow keeps with a model: its input example as a request."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class StoredModel:
 
     Attributes:
         uri: with the alias resolved to a version.
-        run_id: the run that made it.
+        run_id: the run that made it; empty where none did.
         folder: its weights, configuration and tokenizer, as `save_pretrained` wrote them.
     """
 
@@ -95,18 +101,11 @@ def maker(uri: str, option: str) -> str:
     Raises:
         Gone: no such model, version or alias.
     """
-    return _resolved(uri, option)[1] or ""
+    return _resolved(uri, option)[1]
 
 
-@contextmanager
-def _there(uri: str, option: str) -> Iterator[None]:
-    """Raise Gone where a model is not there; a store that fails is another error."""
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        if failed(error):
-            raise
-        raise Gone(f"{option}={uri!r}: there is no such model in {tracking_uri()}: {first_line(error)}") from error
+def _there(uri: str, option: str) -> AbstractContextManager[None]:
+    return absent(lambda error: f"{option}={uri!r}: there is no such model in {tracking_uri()}: {first_line(error)}")
 
 
 def _resolved(uri: str, option: str) -> tuple[str, str]:
@@ -115,9 +114,9 @@ def _resolved(uri: str, option: str) -> tuple[str, str]:
         return uri, uri.removeprefix("runs:/").split("/")[0]
     if uri.startswith("models:/m-"):
         with _there(uri, option):
-            return uri, str(mlflow.get_logged_model(uri.removeprefix("models:/")).source_run_id)
+            return uri, mlflow.get_logged_model(uri.removeprefix("models:/")).source_run_id or ""
     version = model_version(uri, option)
-    return f"models:/{version.name}/{version.version}", version.run_id
+    return f"models:/{version.name}/{version.version}", version.run_id or ""
 
 
 @shared
@@ -125,3 +124,30 @@ def model_of(run_id: str) -> str:
     """Return the URI of the model a run logged."""
     outputs = client().get_run(run_id).outputs.model_outputs
     return f"models:/{outputs[-1].model_id}"
+
+
+def answers_apart(uri: str) -> Any:
+    """Load a model in a fresh process, pickle refused, and return its answers to its stored input example, as JSON.
+
+    Raises:
+        UserError: it has no input example.
+        Refused: it cannot be loaded, or fails to answer.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            request = mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{EXAMPLE}", dst_path=folder)
+        except (MlflowException, OSError) as error:
+            raise UserError(f"{uri} has no stored input example to check it with: {first_line(error)}") from error
+        out = Path(folder) / "answers.json"
+        words = ["-m", "mlflow", "models", "predict", "-m", uri, "-i", request, "-t", "json", "-o", str(out)]
+        done = subprocess.run(
+            [sys.executable, *words, "--env-manager", "local"],
+            env=os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode or not out.exists():
+            said = [line for line in done.stderr.splitlines() if line.strip()]
+            raise Refused(f"{uri} does not load and answer in a fresh process: {(said or ['no message'])[-1]}")
+        return json.loads(out.read_text(encoding="utf-8"))["predictions"]

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 
+import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from kd.base.ranks import shared
-from kd.tracking.store import Gone, client, failed
+from kd.tracking.store import absent, client
 
 
 @shared
@@ -18,14 +19,10 @@ def model_version(uri: str, option: str) -> ModelVersion:
     """
     name, _, alias = uri.removeprefix("models:/").partition("@")
     name, _, number = name.partition("/") if not alias else (name, "", "")
-    try:
+    with absent(lambda _: f"{option}={uri!r}: {_what_there_is(name)}"):
         if alias:
             return client().get_model_version_by_alias(name, alias)
         return client().get_model_version(name, number)
-    except MlflowException as error:
-        if failed(error):
-            raise
-        raise Gone(f"{option}={uri!r}: {_what_there_is(name)}") from error
 
 
 def _what_there_is(name: str) -> str:
@@ -74,13 +71,8 @@ def version_of(run_id: str, name: str) -> str:
 @shared
 def versions(name: str) -> list[ModelVersion]:
     """Return all versions of a registered model, oldest first; empty where there is no such model."""
-    found: list[ModelVersion] = []
-    token: str | None = None
-    while True:
-        page = client().search_model_versions(f"name={_quoted(name)}", page_token=token)
-        found += page
-        if not (token := page.token):
-            return sorted(found, key=lambda version: int(version.version))
+    found = mlflow.search_model_versions(filter_string=f"name={_quoted(name)}")
+    return sorted(found, key=lambda version: int(version.version))
 
 
 def _quoted(name: str) -> str:
@@ -99,30 +91,26 @@ def aliased(name: str, alias: str) -> str:
 
 
 def set_alias(name: str, alias: str, version: str) -> None:
-    """Point an alias of a registered model at a version."""
-    client().set_registered_model_alias(name, alias, version)
-
-
-def drop_alias(name: str, alias: str) -> None:
-    """Take an alias of a registered model away."""
-    client().delete_registered_model_alias(name, alias)
+    """Point an alias of a registered model at a version; an empty one takes the alias away."""
+    if version:
+        client().set_registered_model_alias(name, alias, version)
+    else:
+        client().delete_registered_model_alias(name, alias)
 
 
 def annotate(name: str, version: str, tags: Mapping[str, str], description: str = "") -> None:
     """Set tags on a version, and its Markdown description where one is given."""
-    registry = client()
     for key, value in tags.items():
-        registry.set_model_version_tag(name, version, key, value[:5000])
+        client().set_model_version_tag(name, version, key, value[:5000])
     if description:
-        registry.update_model_version(name, version, description)
+        client().update_model_version(name, version, description)
 
 
 def forget(name: str, version: str, prefixes: tuple[str, ...]) -> None:
     """Delete the tags of a version that begin so: what an earlier decision left."""
-    registry = client()
-    for key in registry.get_model_version(name, version).tags:
+    for key in client().get_model_version(name, version).tags:
         if key.startswith(prefixes):
-            registry.delete_model_version_tag(name, version, key)
+            client().delete_model_version_tag(name, version, key)
 
 
 def copy_version(uri: str, name: str) -> str:

@@ -1,8 +1,10 @@
 """Runs: writing one, and reading many."""
 
+import json
 import os
 import shlex
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,8 +15,6 @@ from typing import Any, ParamSpec
 
 import mlflow
 import pandas as pd
-from mlflow.data.code_dataset_source import CodeDatasetSource
-from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
@@ -25,11 +25,12 @@ from kd.base.ranks import is_main, shared
 from kd.base.types import RunRecord, UserError
 from kd.tracking.store import (
     ENDED_EARLY,
-    Gone,
+    absent,
     client,
     close,
-    failed,
+    end,
     first_line,
+    named_experiment,
     status,
     suppressed,
     tracking_uri,
@@ -105,13 +106,8 @@ class Run:
     @_main_alone
     def log_dataset(self, name: str, digest: str, context: str) -> None:
         """Name a data set as an input of the run, by our digest over all its rows."""
-        dataset = MetaDataset(CodeDatasetSource({"kd.dataset": name}), name=name[:500], digest=digest)
-        entity = dataset._to_mlflow_entity()
-        tagged = DatasetInput(
-            Dataset(entity.name, entity.digest, entity.source_type, entity.source),
-            [InputTag("mlflow.data.context", context)],
-        )
-        client().log_inputs(self.run_id, [tagged])
+        dataset = Dataset(name[:500], digest, "code", json.dumps({"tags": {"kd.dataset": name}}))
+        client().log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
 
 @contextmanager
@@ -169,20 +165,7 @@ def abandon(run_id: str) -> None:
     if known:
         client().set_tag(run_id, "kd.resumable", "false")
     if known == "RUNNING":
-        client().set_tag(run_id, "kd.exit_reason", "killed")
-        client().set_terminated(run_id, "KILLED")
-
-
-def end(run_id: str, status: str, reason: str) -> None:
-    """Put an ended, or left, run into the state that its trial has; `kd.exit_reason` says why."""
-    client().set_tag(run_id, "kd.exit_reason", reason[:5000])
-    client().set_terminated(run_id, status)
-
-
-def left_running(experiment: str, query: str) -> list[RunRecord]:
-    """Return the runs of an experiment that a query matches and that nobody has ended."""
-    found = client().get_experiment_by_name(experiment)
-    return [_record(each) for each in _search([found.experiment_id], f"attributes.status = 'RUNNING' and {query}")]
+        end(run_id, "KILLED", "killed")
 
 
 def code_version() -> dict[str, str]:
@@ -203,45 +186,23 @@ def code_version() -> dict[str, str]:
 
 
 @shared
-def runs(experiments: Sequence[str], query: str = "") -> list[RunRecord]:
-    """Return every finished run of these experiments that the query matches, over all pages, oldest first.
+def runs(experiments: Sequence[str], query: str = "", status: str = "FINISHED") -> list[RunRecord]:
+    """Return every run of these experiments that the query matches, over all pages, oldest first.
 
     Raises:
         Gone: no such experiment.
         UserError: MLflow does not understand the query.
     """
-    ids = []
-    for name in experiments:
-        found = client().get_experiment_by_name(name)
-        if found is None:
-            raise Gone(
-                f"experiment={name!r}: there is no experiment of that name in {tracking_uri()}; {_experiments()}"
-            )
-        ids.append(found.experiment_id)
-    finished = "attributes.status = 'FINISHED'" + (f" and {query}" if query else "")
+    ids = [named_experiment(name).experiment_id for name in experiments]
+    whole = f"attributes.status = '{status}'" + (f" and {query}" if query else "")
+    oldest = ["attributes.start_time ASC"]
     try:
-        return [_record(each) for each in _search(ids, finished)]
+        found = mlflow.search_runs(ids, whole, max_results=sys.maxsize, order_by=oldest, output_format="list")
     except MlflowException as error:
         if error.error_code != "INVALID_PARAMETER_VALUE":
             raise
         raise UserError(f"filter={query!r}: {first_line(error)}") from error
-
-
-def _experiments() -> str:
-    names = [found.name for found in client().search_experiments(max_results=20)]
-    return f"there are: {', '.join(names)}"
-
-
-def _search(experiment_ids: list[str], query: str) -> Iterator[Any]:
-    """Yield runs over all pages, oldest first."""
-    token: str | None = None
-    while True:
-        page = client().search_runs(
-            experiment_ids, query, max_results=1000, order_by=["attributes.start_time ASC"], page_token=token
-        )
-        yield from page
-        if not (token := page.token):
-            return
+    return [_record(each) for each in found]
 
 
 def times_scored(test_digest: str) -> int:
@@ -249,11 +210,12 @@ def times_scored(test_digest: str) -> int:
 
     At most `MOST_COUNTED` are counted, because MLflow counts by sending every run whole: 10,000 took it 20 s.
     """
-    everywhere = [found.experiment_id for found in client().search_experiments()]
     query = (
         f"tags.`kd.test_digest` = '{test_digest}' and tags.`kd.test_scored` = 'true' and tags.`kd.role` != 'trivial'"
     )
-    return len(client().search_runs(everywhere, query, max_results=MOST_COUNTED))
+    return len(
+        mlflow.search_runs(None, query, max_results=MOST_COUNTED, output_format="list", search_all_experiments=True)
+    )
 
 
 def curve(run_id: str, metric: str) -> tuple[tuple[int, float], ...]:
@@ -269,12 +231,8 @@ def record(run_id: str | None) -> RunRecord:
     Raises:
         Gone: no such run.
     """
-    try:
+    with absent(lambda _: f"run {run_id!r} is not in {tracking_uri()}"):
         return _record(client().get_run(run_id or ""))
-    except MlflowException as error:
-        if failed(error):
-            raise
-        raise Gone(f"run {run_id!r} is not in {tracking_uri()}") from error
 
 
 def table(run_id: str, name: str, without: str = "") -> pd.DataFrame:
@@ -309,13 +267,9 @@ def _fetched(run_id: str, name: str) -> Iterator[Path]:
         yield here
         return
     with tempfile.TemporaryDirectory() as folder:
-        try:
+        with absent(lambda _: f"run {run_id!r} has no artifact {name}"):
             # given a run, MLflow would also search the run's models for the artifact, which takes twice as long.
             path = mlflow.artifacts.download_artifacts(artifact_uri=f"{_artifacts(run_id)}/{name}", dst_path=folder)
-        except (MlflowException, OSError) as error:
-            if failed(error):
-                raise
-            raise Gone(f"run {run_id!r} has no artifact {name}") from error
         yield Path(path)
 
 
