@@ -25,7 +25,7 @@ from kd.search.schedule import finalists
 from kd.search.trial import Arm, Context, options
 from kd.serving.measure import is_profiled, measure_apart
 from kd.sweep.cells import rows_of
-from kd.sweep.costs import beside
+from kd.sweep.compared import beside
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from kd.analysis.statistics import MIN_SEEDS
@@ -36,22 +37,26 @@ class Link:
     """A step from a model to the student that learns from it.
 
     Attributes:
-        words: such as 6→4.
+        before: what it learns from.
+        after: the student.
         start: options of `distill` that say what the student starts from.
         times: by how much `epochs` is multiplied.
     """
 
-    words: str
+    before: Member
+    after: Member
     start: Mapping[str, Any]
     times: int = 1
 
+    @property
+    def words(self) -> str:
+        """Such as 6→4."""
+        return f"{self.before.words}→{self.after.words}"
+
     def options(self, config: CascadeConfig, teacher: str, seed: int) -> DistillConfig:
         """Return the options of the step's student."""
-        return narrowed(
-            DistillConfig,
-            config,
-            **{**self.start, "teacher": teacher, "seed": seed, "epochs": config.epochs * self.times},
-        )
+        epochs = config.epochs * self.times
+        return narrowed(DistillConfig, config, **self.start, teacher=teacher, seed=seed, epochs=epochs)
 
 
 def members_of(config: CascadeConfig) -> list[Member]:
@@ -71,13 +76,10 @@ def links_of(config: CascadeConfig) -> list[Link]:
     In the chain a student with a number of layers is cut from the model before it. On the direct route it is cut from
     the weights that the chain came to it by, so that both routes end at the same architecture.
     """
-    teacher, *others = members_of(config)
-    found, before = [], teacher
-    for member in others:
-        found.append(Link(f"{before.words}→{member.words}", _start(config, member, "")))
-        before = member
-    direct = Link(f"{teacher.words}→{before.words}", _start(config, before, before.source), len(others))
-    return [*found, direct]
+    members = members_of(config)
+    chain = [Link(before, after, _start(config, after, "")) for before, after in pairwise(members)]
+    last = members[-1]
+    return [*chain, Link(members[0], last, _start(config, last, last.source), len(chain))]
 
 
 def _start(config: CascadeConfig, member: Member, cut_from: str) -> dict[str, Any]:
@@ -105,20 +107,16 @@ def require_chain(config: CascadeConfig, rows: Rows) -> None:
     """
     named = f"chain={config.chain!r}"
     loaded = _loaded(config, rows)
-    teacher, *others = members_of(config)
-    depth = shape(loaded[""].model).layers
-    if teacher.layers not in (None, depth):
+    wanted, depth = members_of(config)[0].layers, shape(loaded[""].model).layers
+    if wanted not in (None, depth):
         raise UserError(
-            f"{named} starts at {teacher.layers}, but teacher={config.teacher!r} has {depth} layers: give {depth} first"
+            f"{named} starts at {wanted}, but teacher={config.teacher!r} has {depth} layers: give {depth} first"
         )
-    before = teacher
-    for member, link in zip([*others, others[-1]], links_of(config), strict=True):
-        before = teacher if link.times > 1 else before
+    for link in links_of(config):
         try:
-            _require_step(link.options(config, config.teacher, config.seed), rows, (before, member), loaded)
+            _require_step(link, link.options(config, config.teacher, config.seed), rows, loaded)
         except UserError as error:
             raise UserError(f"{named}, step {link.words}: {error}") from error
-        before = member
     count = len(config.seed_list)
     say(f"{trainings(config)} trainings: each step and the direct route, with a control, on {count} seeds")
     if count < MIN_SEEDS:
@@ -127,32 +125,26 @@ def require_chain(config: CascadeConfig, rows: Rows) -> None:
 
 def _loaded(config: CascadeConfig, rows: Rows) -> dict[str, Teacher]:
     """Load the teacher, by the name "", and the models that students start from, by theirs."""
-    finished = config.teacher.startswith(("models:/", "runs:/"))
-    found = {"": _load(config, rows, config.teacher, "teacher", finished)}
-    for source in dict.fromkeys(member.source for member in members_of(config) if member.source):
-        found[source] = _load(config, rows, source, "student", False)
+    found = {}
+    for source in ("", *dict.fromkeys(member.source for member in members_of(config) if member.source)):
+        name, option = (source, "student") if source else (config.teacher, "teacher")
+        try:
+            located = locate(name, option)
+            finished = not source and config.teacher_is_finished
+            found[source] = Teacher(located, *rows.task.load(located.folder, option, finished=finished))
+        except UserError as error:
+            raise UserError(f"chain={config.chain!r}: {error}") from error
     return found
 
 
-def _load(config: CascadeConfig, rows: Rows, name: str, option: str, finished: bool) -> Teacher:
-    try:
-        located = locate(name, option)
-        return Teacher(located, *rows.task.load(located.folder, option, finished=finished))
-    except UserError as error:
-        raise UserError(f"chain={config.chain!r}: {error}") from error
-
-
-def _require_step(
-    config: DistillConfig, rows: Rows, pair: tuple[Member, Member], loaded: Mapping[str, Teacher]
-) -> None:
+def _require_step(link: Link, config: DistillConfig, rows: Rows, loaded: Mapping[str, Teacher]) -> None:
     """Check that a student can be cut, and compared with its teacher."""
-    before, after = pair
-    theirs, ours = (_shape(member, loaded) for member in pair)
-    if after.layers is not None:
+    ours, theirs = (_shape(member, loaded) for member in (link.after, link.before))
+    if link.after.layers is not None:
         depth = shape(loaded[config.student].model).layers if config.student else theirs.layers
         chosen = config.initialisation or "spaced"
-        layer_map(after.layers, chosen, depth, "student" if config.student else "teacher", lambda: (0.0,) * depth)
-    sides = (loaded[member.source] for member in (after, before))
+        layer_map(link.after.layers, chosen, depth, "student" if config.student else "teacher", lambda: (0.0,) * depth)
+    sides = (loaded[member.source] for member in (link.after, link.before))
     student, teacher = (Read(one.model, one.processor, one.located.uri) for one in sides)
     require_comparable(config, rows, terms_between(config, ours, theirs), student, teacher)
 

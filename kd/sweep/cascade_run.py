@@ -1,7 +1,7 @@
 """Carrying out a cascade: on each seed the steps in their order, each student being the next one's teacher."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kd.base.console import say
@@ -12,97 +12,82 @@ from kd.run.data import Rows, load_rows
 from kd.run.execute import Outcome, Where, train
 from kd.run.plan import Plan
 from kd.sweep.cascade_plan import Link, links_of, trainings
-from kd.sweep.cascade_result import Route, Step
 
 
 @dataclass(frozen=True)
-class StepTeacher:
-    """What a student learns from: URI and run of the model, and its arm where every seed has one of its own."""
+class Step:
+    """A step on one seed: the run of what is learned from, the control, the student, and the student's arm."""
 
-    uri: str
-    run_id: str
-    arm: str = ""
+    words: str
+    seed: int
+    source: str
+    control: Outcome
+    student: Outcome
+    arm: str
+
+
+Route = Sequence[Step]
+"""A step over its seeds."""
+
+
+def carry_out(config: CascadeConfig, teacher: Outcome, where: Where) -> list[Route]:
+    """Train all steps and the direct route on every seed; returns them in their order, the direct route last."""
+    trainer = _Trainer(config, where)
+    *chain, direct = links_of(config)
+    seeds = []
+    for seed in config.seed_list:
+        rows = load_rows(config, seed)
+        steps: list[Step] = []
+        for link in chain:
+            guide, arm = (steps[-1].student, steps[-1].arm) if steps else (teacher, "")
+            steps.append(trainer.step(link, seed, rows, guide, arm))
+        seeds.append([*steps, trainer.step(direct, seed, rows, teacher, "")])
+    if reused := sum(one.reused for one in trainer.ended):
+        say(f"{reused} of {len(trainer.ended)} trainings were finished before, and were not done again")
+    return list(zip(*seeds, strict=True))
 
 
 @dataclass
-class Progress:
-    """How many trainings have ended, of how many."""
+class _Trainer:
+    """Trains one student after the other, and says so of each."""
 
-    of: int
-    ended: int = 0
-    reused: int = 0
-
-    def end(self, words: str, reused: bool) -> None:
-        """Count a training, and say so."""
-        self.ended, self.reused = self.ended + 1, self.reused + reused
-        say(f"{self.ended}/{self.of} {words}" + (": finished before" if reused else ""))
-
-
-def carry_out(config: CascadeConfig, teacher: StepTeacher, where: Where) -> list[Route]:
-    """Train all steps and the direct route on every seed; returns them in their order, the direct route last."""
-    progress = Progress(trainings(config))
-    seeds = [_one_seed(config, seed, teacher, where, progress) for seed in config.seed_list]
-    if progress.reused:
-        say(f"{progress.reused} of {progress.of} trainings were finished before, and were not done again")
-    return [Route(steps[0].words, steps) for steps in zip(*seeds, strict=True)]
-
-
-def _one_seed(config: CascadeConfig, seed: int, teacher: StepTeacher, where: Where, progress: Progress) -> list[Step]:
-    rows = load_rows(config, seed)
-    *chain, direct = links_of(config)
-    steps, before = [], teacher
-    for link in chain:
-        step, before = _Step(link, before, rows, where, progress).carry_out(config, seed)
-        steps.append(step)
-    last, _ = _Step(direct, teacher, rows, where, progress).carry_out(config, seed)
-    return [*steps, last]
-
-
-@dataclass(frozen=True)
-class _Step:
-    """A step on one seed, to be trained."""
-
-    link: Link
-    teacher: StepTeacher
-    rows: Rows
+    config: CascadeConfig
     where: Where
-    progress: Progress
+    ended: list[Outcome] = field(default_factory=list)
 
-    def carry_out(self, config: CascadeConfig, seed: int) -> tuple[Step, StepTeacher]:
-        """Train control and student; returns them, and the student as what the next one learns from."""
-        options = self.link.options(config, self.teacher.uri, seed)
-        control, _ = self._train(narrowed(StudentConfig, options))
-        student, arm = self._train(options)
-        step = Step(self.link.words, seed, self.teacher.run_id, control, student)
-        return step, StepTeacher(student.model, student.run_id, arm)
+    def step(self, link: Link, seed: int, rows: Rows, guide: Outcome, arm: str) -> Step:
+        """Train a step's control and student; `arm` is that of their teacher where every seed has one of its own."""
+        options = link.options(self.config, guide.model, seed)
+        control, _ = self._train(link, narrowed(StudentConfig, options), rows, arm)
+        student, own = self._train(link, options, rows, arm)
+        return Step(link.words, seed, guide.run_id, control, student, own)
 
-    def _train(self, config: StudentConfig) -> tuple[Outcome, str]:
+    def _train(self, link: Link, config: StudentConfig, rows: Rows, arm: str) -> tuple[Outcome, str]:
         """Train one student; returns its arm too, which all seeds share although their teachers differ."""
-        plan = distill.planned(config, self.rows)
-        plan = replace(plan, method=f"{self.link.words} {plan.method}")
+        plan = distill.planned(config, rows)
         ranked = config.initialisation == "importance"
-        arms = {"kd.arm": arm_of(plan, plan.identity, self.teacher, ranked)}
+        tags = {"kd.arm": arm_of(plan, plan.identity, arm, ranked)}
         if plan.control is not None:
-            arms["kd.control_arm"] = arm_of(plan, plan.control, self.teacher, ranked)
-        outcome = train(_apart(plan, self.teacher), config, replace(self.where, tags=arms))
-        self.progress.end(plan.title, outcome.reused)
-        return outcome, arms["kd.arm"]
+            tags["kd.control_arm"] = arm_of(plan, plan.control, arm, ranked)
+        # not the same training by hand, which would be an arm of its own, where each seed has its own teacher
+        identity = {**plan.identity, "teacher's arm": arm} if arm else plan.identity
+        plan = replace(plan, method=f"{link.words} {plan.method}", identity=identity)
+        outcome = train(plan, config, replace(self.where, tags=tags))
+        self.ended.append(outcome)
+        count = f"{len(self.ended)}/{trainings(self.config)}"
+        say(f"{count} {plan.title}" + (": finished before" if outcome.reused else ""))
+        return outcome, tags["kd.arm"]
 
 
-def _apart(plan: Plan, teacher: StepTeacher) -> Plan:
-    """Tell a training from the same by hand, which would be an arm of its own, where each seed has its own teacher."""
-    return replace(plan, identity={**plan.identity, "teacher's arm": teacher.arm}) if teacher.arm else plan
-
-
-def arm_of(plan: Plan, identity: Mapping[str, Any], teacher: StepTeacher, ranked: bool) -> str:
+def arm_of(plan: Plan, identity: Mapping[str, Any], teacher: str, ranked: bool) -> str:
     """Return the hash of an identity, in which the teacher's arm replaces its weights where each seed has its own.
 
     Layers that are `ranked` by importance differ with the teacher, and are replaced by their number.
     """
     assert plan.teacher is not None
-    if not teacher.arm:
+    if not teacher:
         return fingerprint(identity)
-    shared = {name: teacher.arm if value == plan.teacher.located.digest else value for name, value in identity.items()}
+    shared = {name: teacher if value == plan.teacher.located.digest else value for name, value in identity.items()}
     if ranked:
         shared["layers"] = f"importance {len(shared['layers'])}"
     return fingerprint(shared)

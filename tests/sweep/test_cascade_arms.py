@@ -4,13 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from kd.sweep.cascade_run import StepTeacher, arm_of
+from kd.sweep.cascade_run import arm_of
 
 
 def arm(digest, layers, ranked, teacher_arm="a"):
     plan = SimpleNamespace(teacher=SimpleNamespace(located=SimpleNamespace(digest=digest)))
     identity = {"source": digest, "layers": layers, "epochs": 3}
-    return arm_of(plan, identity, StepTeacher("m", "r", teacher_arm), ranked)
+    return arm_of(plan, identity, teacher_arm, ranked)
 
 
 def test_students_of_two_seeds_are_one_arm_though_their_teachers_rank_layers_otherwise():
