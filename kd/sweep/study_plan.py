@@ -4,14 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
-from rich.table import Table as RichTable
-
 from kd import tracking
 from kd.analysis.statistics import MIN_SEEDS
 from kd.base.console import console, hushed, say
 from kd.base.hashing import fingerprint
 from kd.base.types import UserError
 from kd.config import RowOptions, StudentConfig, StudyConfig, default_of, value_of, with_options
+from kd.report.tables import rich_table
 from kd.run import distill, student, teacher
 from kd.run.data import Rows, describe
 from kd.run.execute import Where
@@ -19,12 +18,12 @@ from kd.run.locate import locate
 from kd.run.plan import Plan
 from kd.space.values import Value
 from kd.sweep.cells import Cell, cell_of, rows_of, taught_by
-from kd.sweep.design import GUIDE, Design, cells, in_words, load_design
+from kd.sweep.design import DECIDING, GUIDE, Design, cells, in_words, load_design
 
+OF_TEACHER = ("teacher", *(field.name for field in fields(RowOptions) if field.name != "max_train"))
+"""A teacher's name and rows, as its cells have them; where `max_train` is an axis, the teacher has the command's."""
 OF_START = ("student", "student_layers", "student_config", "initialisation")
-"""Options that say what a student starts from."""
-OF_ROWS = tuple(field.name for field in fields(RowOptions) if field.name != "max_train")
-"""Options of a cell's rows that its teacher shares; where `max_train` is an axis, the teacher has the command's."""
+"""Options that say what a student starts from, which must be possible with its teacher."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +43,13 @@ class Training:
 def planned(config: StudyConfig) -> tuple[StudyConfig, Design, list[Cell]]:
     """Read the design; returns the options with its base, it with what decides its controls, and its cells.
 
+    What the command line gives otherwise than by default comes before the base.
+
     Raises:
-        UserError: the design is wrong, or a cell's options contradict each other.
+        UserError: the design is wrong, an axis is given on the command line too, or a cell's options contradict each
+            other.
     """
     design = load_design(config.design, type(config.task_options))
-    config = with_base(config, design)
-    deciding = {name: getattr(config, name) for name in ("objective", "alpha", "transfer")}
-    design = replace(design, base={**design.base, **deciding})
-    return config, design, [cell_of(config, levels) for levels in cells(design)]
-
-
-def with_base(config: StudyConfig, design: Design) -> StudyConfig:
-    """Return the options with the design's base; what the command line gives otherwise than by default comes first."""
     for name in design.axes:
         if name != GUIDE and value_of(config, name) not in (default_of(config, name), None):
             raise UserError(
@@ -65,7 +59,9 @@ def with_base(config: StudyConfig, design: Design) -> StudyConfig:
     taken = {name: value for name, value in design.base.items() if value_of(config, name) == default_of(config, name)}
     for name in design.base.keys() - taken.keys():
         say(f"{name}={value_of(config, name)}: the command line comes before the design's {design.base[name]}")
-    return with_options(config, **taken)
+    config = with_options(config, **taken)
+    design = replace(design, base={**design.base, **{name: getattr(config, name) for name in DECIDING}})
+    return config, design, [cell_of(config, levels) for levels in cells(design)]
 
 
 def announce(design: Design, todo: Sequence[Cell]) -> None:
@@ -75,39 +71,35 @@ def announce(design: Design, todo: Sequence[Cell]) -> None:
         apart = tuple((axis, value) for axis, value in cell.levels.items() if axis != "seed")
         conditions.setdefault(apart, []).append(str(cell.config.seed))
     axes = list(dict.fromkeys(axis for condition in conditions for axis, _ in condition))
-    table = RichTable()
-    for heading in (*axes, "seeds"):
-        table.add_column(heading)
+    rows = [[*axes, "seeds"]]
     for condition, seeds in conditions.items():
-        known = dict(condition)
-        table.add_row(*(in_words(axis, known[axis]) if axis in known else "–" for axis in axes), ", ".join(seeds))
+        words = {axis: in_words(axis, value) for axis, value in condition}
+        rows.append([*(words.get(axis, "–") for axis in axes), ", ".join(seeds)])
     say(f"{design.title}: {len(todo)} trainings")
-    console.print(table)
-    counts = {len(seeds) for seeds in conditions.values()}
-    if min(counts) < MIN_SEEDS:
+    console.print(rich_table("", rows))
+    if min(map(len, conditions.values())) < MIN_SEEDS:
         say(f"Warning: with fewer than {MIN_SEEDS} seeds no difference can be claimed: give an axis seed, as [0, 1, 2]")
 
 
-def all_rows(config: StudyConfig, todo: Sequence[Cell]) -> Rows:
-    """Read the rows that the cells' teachers are trained on, and say how many there are; returns the first.
+def all_rows(config: StudyConfig, todo: Sequence[Cell]) -> None:
+    """Read the rows that the cells' teachers are trained on, and say how many there are.
 
     Raises:
         UserError: the data is wrong, or cells are scored on different rows.
     """
-    found: dict[str, Rows] = {}
+    known: dict[str, Rows] = {}
     for cell in _one_a_teacher(todo).values():
         wanted = _for_teacher(config, cell)
         rows = rows_of(wanted, config.seed)
-        if rows.train_digest not in found:
+        if rows.train_digest not in known:
             describe(wanted, rows)
-        found.setdefault(rows.train_digest, rows)
-        first = next(iter(found.values()))
+            known[rows.train_digest] = rows
+        first = next(iter(known.values()))
         if (rows.test_digest, rows.validation_digest) != (first.test_digest, first.validation_digest):
             raise UserError(
                 f"{cell.words} is scored on other rows than {todo[0].words}, so that they cannot be compared: give on "
                 "the command line what changes the rows, in a study for each"
             )
-    return next(iter(found.values()))
 
 
 def with_teachers(config: StudyConfig, todo: Sequence[Cell], where: Where) -> list[Cell]:
@@ -116,15 +108,14 @@ def with_teachers(config: StudyConfig, todo: Sequence[Cell], where: Where) -> li
     for key, cell in _one_a_teacher(todo).items():
         wanted = _for_teacher(config, cell)
         rows = rows_of(wanted, config.seed)
-        start = {name: getattr(cell.config, name) for name in OF_START}
-        finished[key] = teacher.finished(replace(wanted, **start), rows, where)
+        finished[key] = teacher.finished(wanted, rows, where)
         student.further_labels(wanted, rows, locate(finished[key], "teacher"))
     return [replace(cell, config=replace(cell.config, teacher=finished[_teacher(cell)])) for cell in todo]
 
 
 def _teacher(cell: Cell) -> tuple[object, ...]:
-    """Return what distinguishes a cell's teacher from others: its name, and the rows that it has seen."""
-    return (cell.config.teacher, *(getattr(cell.config, name) for name in OF_ROWS))
+    """Return what distinguishes a cell's teacher from others."""
+    return tuple(getattr(cell.config, name) for name in OF_TEACHER)
 
 
 def _one_a_teacher(todo: Sequence[Cell]) -> dict[tuple[object, ...], Cell]:
@@ -136,8 +127,8 @@ def _one_a_teacher(todo: Sequence[Cell]) -> dict[tuple[object, ...], Cell]:
 
 
 def _for_teacher(config: StudyConfig, cell: Cell) -> StudyConfig:
-    """Return the options that a cell's teacher is trained with: the command's, with the cell's rows."""
-    return replace(config, teacher=cell.config.teacher, **{name: getattr(cell.config, name) for name in OF_ROWS})
+    """Return the options that a cell's teacher is trained with: the command's, with the cell's rows and student."""
+    return replace(config, **{name: getattr(cell.config, name) for name in (*OF_TEACHER, *OF_START)})
 
 
 def trainings(config: StudyConfig, todo: Sequence[Cell]) -> list[Training]:

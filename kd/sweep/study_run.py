@@ -18,36 +18,31 @@ class TimeLeft:
     """How long the rest will take, by the time that a unit of work has taken.
 
     Attributes:
-        work: of each cell.
+        work: of each cell that has not ended, by its number.
         workers: processes that share it.
         guess: seconds a unit of work, until cells have been timed; None where nothing is known.
     """
 
-    work: Sequence[float]
+    work: dict[int, float]
     workers: int
     guess: float | None
-    count: int = field(init=False)
-    rest: float = field(init=False)
     timed: float = 0.0
     seconds: float = 0.0
 
-    def __post_init__(self) -> None:
-        """Start with all of it left."""
-        self.count, self.rest = len(self.work), sum(self.work)
-
     def end(self, number: int, seconds: float | None) -> None:
         """Count a cell that ended; None where it took no time that says anything of the others."""
-        self.count, self.rest = self.count - 1, self.rest - self.work[number]
+        work = self.work.pop(number)
         if seconds is not None:
-            self.timed, self.seconds = self.timed + self.work[number], self.seconds + seconds
+            self.timed, self.seconds = self.timed + work, self.seconds + seconds
 
     @property
     def words(self) -> str:
         """How long the cells that have not ended will take."""
+        rest = sum(self.work.values())
         if self.timed:
-            seconds = self.rest * self.seconds / self.timed
+            seconds = rest * self.seconds / self.timed
         elif self.guess is not None:
-            seconds = self.rest * self.guess + self.count * OVERHEAD_S
+            seconds = rest * self.guess + len(self.work) * OVERHEAD_S
         else:
             return "an unknown time"
         minutes = seconds / self.workers / 60
@@ -55,22 +50,33 @@ class TimeLeft:
 
 
 @dataclass
-class _Progress:
-    """What has become of the cells so far; says so of each."""
+class _Study:
+    """The cells, where and by how many workers they are carried out, and what has become of them so far."""
 
     todo: Sequence[Cell]
+    where: Where
     left: TimeLeft
     results: dict[int, Result] = field(default_factory=dict)
 
-    def take(self, number: int, result: Result, same_as: int | None = None) -> None:
-        """Note what became of a cell; `same_as` is the cell whose training it shares."""
+    def carry_out(self, cells: Mapping[int, Cell], keys: Mapping[int, str]) -> None:
+        """Carry out cells, of those with the same key one: two processes cannot be at the same training."""
+        same: dict[str, list[int]] = {}
+        for number in cells:
+            same.setdefault(keys[number], []).append(number)
+        shared = {first: others for first, *others in same.values()}
+        for number, result in carry_out_all({one: cells[one] for one in shared}, self.where, self.left.workers):
+            timed = not (result.reused or result.failure)
+            took = "finished before" if result.reused else f"{result.seconds:.0f} s"
+            self.take(number, result, took, result.seconds if timed else None)
+            for other in shared[number]:
+                self.take(other, replace(result, seconds=0.0), f"the same training as {self.todo[number].words}")
+
+    def take(self, number: int, result: Result, ended: str = "", seconds: float | None = None) -> None:
+        """Note what became of a cell, and say so; `seconds` where it took time that says something of the others."""
         self.results[number] = result
-        timed = not (result.reused or result.failure) and same_as is None
-        self.left.end(number, result.seconds if timed else None)
-        ended = "finished before" if result.reused else f"{result.seconds:.0f} s"
+        self.left.end(number, seconds)
         ended = f"failed: {result.failure}" if result.failure else ended
-        ended = ended if same_as is None else f"the same training as {self.todo[same_as].words}"
-        rest = f"{self.left.words} left" if len(self.results) < len(self.todo) else "now costs and report"
+        rest = f"{self.left.words} left" if self.left.work else "now costs and report"
         say(f"{len(self.results)}/{len(self.todo)} {self.todo[number].words}: {ended}; {rest}")
 
 
@@ -86,35 +92,21 @@ def carry_out_study(
         workers: processes that share the cells.
         guess: seconds a unit of work; None where nothing is known.
     """
-    progress = _Progress(todo, TimeLeft([one.work for one in trainings], workers, guess))
-    say(f"{len(todo)} trainings take {progress.left.words}, less what is finished already")
+    left = TimeLeft({number: one.work for number, one in enumerate(trainings)}, workers, guess)
+    study = _Study(todo, where, left)
+    say(f"{len(todo)} trainings take {left.words}, less what is finished already")
     taught = {number: cell for number, cell in enumerate(todo) if not cell.self_trained}
-    _carry_out(taught, {number: trainings[number].key for number in taught}, where, workers, progress)
-    controls = {tuple(cell.levels.items()): progress.results[number] for number, cell in taught.items()}
+    study.carry_out(taught, {number: trainings[number].key for number in taught})
+    controls = {tuple(cell.levels.items()): study.results[number] for number, cell in taught.items()}
     self_taught = {}
     for number, cell in enumerate(todo):
         if cell.self_trained:
             control = controls[tuple(control_of(cell.levels).items())]
             if control.failure:
-                progress.take(number, Result(failure="its control failed"))
+                study.take(number, Result(failure="its control failed"))
             else:
                 self_taught[number] = taught_by(cell, control.model)
-    _carry_out(self_taught, {n: str(cell.config) for n, cell in self_taught.items()}, where, workers, progress)
-    if reused := sum(result.reused for result in progress.results.values()):
+    study.carry_out(self_taught, {number: str(cell.config) for number, cell in self_taught.items()})
+    if reused := sum(result.reused for result in study.results.values()):
         say(f"{reused} of {len(todo)} trainings were finished before, and were not done again")
-    return [progress.results[number] for number in range(len(todo))]
-
-
-def _carry_out(
-    cells: Mapping[int, Cell], keys: Mapping[int, str], where: Where, workers: int, progress: _Progress
-) -> None:
-    """Carry out cells, of those with the same key one: two processes cannot be at the same training."""
-    first: dict[str, int] = {}
-    shared: dict[int, list[int]] = {}
-    for number in cells:
-        shared.setdefault(first.setdefault(keys[number], number), []).append(number)
-    for number, result in carry_out_all({one: cells[one] for one in shared}, where, workers):
-        for one in shared[number]:
-            progress.take(
-                one, replace(result, seconds=0.0) if one != number else result, number if one != number else None
-            )
+    return [study.results[number] for number in range(len(todo))]

@@ -58,10 +58,10 @@ def test_a_cell_whose_options_contradict_each_other_is_named():
 
 
 def test_the_time_left_follows_what_was_timed_and_what_was_finished_before_says_nothing():
-    left = TimeLeft([10.0, 10.0, 20.0, 20.0], workers=2, guess=None)
+    left = TimeLeft(dict(enumerate([10.0, 10.0, 20.0, 20.0])), workers=2, guess=None)
     assert left.words == "an unknown time"
     left.end(0, None)
     assert left.words == "an unknown time"
     left.end(1, 100.0)
     assert left.words == "about 3 min"  # 40 of work, at 10 s each, by two
-    assert TimeLeft([10.0], workers=1, guess=2.0).words == "about 28 s"
+    assert TimeLeft({0: 10.0}, workers=1, guess=2.0).words == "about 28 s"
