@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 
 from kd import tracking
 from kd.base.console import hushed
 from kd.base.types import Stopped, UserError
-from kd.config import DistillConfig, RowOptions, StudentConfig, StudyConfig, narrowed, value_of, with_options
+from kd.config import DistillConfig, RowOptions, StudentConfig, StudyConfig, narrowed, with_options
 from kd.run import distill
 from kd.run.data import Rows, load_rows
 from kd.run.execute import Where, train
@@ -91,7 +91,7 @@ def taught_by(cell: Cell, model: str) -> Cell:
 
 def rows_of(config: RowOptions, seed: int) -> Rows:
     """Return the rows of a training; they are read once a process, unless each seed has its own subset."""
-    wanted = RowOptions(**{field.name: value_of(config, field.name) for field in fields(RowOptions)})
+    wanted = narrowed(RowOptions, config)
     return _rows(wanted, seed if wanted.max_train else 0)
 
 

@@ -69,23 +69,8 @@ class Workers:
         self.at[place].process.join(PATIENCE_S)
         return self.at[place].process.exitcode
 
-    def dismiss(self) -> None:
-        """Say that all is done, and wait a little for the processes to end."""
-        for worker in self.at.values():
-            worker.pipe.close()
-        self._join(LAST_S)
-
-    def end(self) -> None:
-        """Have processes write their checkpoints and end, and kill those that do not."""
-        for worker in self.at.values():
-            worker.process.terminate()
-        self._join(PATIENCE_S)
-        for worker in self.at.values():
-            if worker.process.exitcode is None:
-                worker.process.kill()
-                worker.process.join()
-
-    def _join(self, seconds: float) -> None:
+    def join(self, seconds: float) -> None:
+        """Wait for all processes to end, so many seconds in all at most."""
         until = time.monotonic() + seconds
         for worker in self.at.values():
             worker.process.join(max(until - time.monotonic(), 0))
@@ -93,18 +78,20 @@ class Workers:
 
 @contextmanager
 def workers(count: int, work: Work, arguments: tuple[Any, ...]) -> Iterator[Workers]:
-    """Start processes, and end them whether the work is done or broken off."""
+    """Start processes; when the work is done or broken off they end, with a checkpoint, or are killed."""
     started = Workers(count, work, arguments)
     try:
         yield started
-        started.dismiss()
+        for worker in started.at.values():
+            worker.pipe.close()
+        started.join(LAST_S)
     finally:
-        started.end()
-
-
-def all_done(pipe: Connection, seconds: float = 0.0) -> bool:
-    """Whether the pipe of a worker that is sent nothing has closed, after waiting for it at most so many seconds."""
-    return pipe.poll(seconds)
+        for worker in started.at.values():
+            worker.process.terminate()
+        started.join(PATIENCE_S)
+        for worker in started.at.values():
+            worker.process.kill()
+            worker.process.join()
 
 
 def share(place: int, count: int) -> dict[str, str]:
