@@ -7,8 +7,7 @@ from kd.run import teacher
 from kd.run.data import describe, load_rows, short_name
 from kd.run.execute import Outcome, Where
 from kd.sweep.cascade_plan import chain_in_words, links_of, require_chain
-from kd.sweep.cascade_result import conclude
-from kd.sweep.cascade_run import carry_out
+from kd.sweep.cascade_run import carry_out, conclude
 
 
 def run(config: CascadeConfig) -> None:

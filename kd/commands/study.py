@@ -6,8 +6,7 @@ from kd import tracking
 from kd.config import StudyConfig, as_params
 from kd.run.execute import Where
 from kd.sweep.study_plan import all_rows, announce, planned, seconds_a_layer, trainings, with_teachers
-from kd.sweep.study_result import conclude
-from kd.sweep.study_run import carry_out_study
+from kd.sweep.study_run import carry_out_study, conclude
 
 
 def run(config: StudyConfig) -> None:

@@ -15,7 +15,7 @@ from kd.run.data import Rows, load_rows
 from kd.run.execute import Where, train
 from kd.run.student import DEFAULT_LAYERS
 from kd.sweep.design import GUIDE, OF_TRANSFER, Levels, in_words
-from kd.sweep.workers import SAID_WHY, Workers, workers
+from kd.sweep.workers import SAID_WHY, workers
 
 
 @dataclass(frozen=True)
@@ -133,36 +133,21 @@ def _side_by_side(cells: Sequence[tuple[int, Cell]], where: Where, count: int) -
         while waiting or busy:
             for place in [place for place in started.at if place not in busy][: len(waiting)]:
                 busy[place], cell = waiting.pop()
-                _send(started, place, cell)
+                started.at[place].pipe.send(cell)
             pipes = {started.at[place].pipe: place for place in busy}
             for pipe in wait([*pipes]):
                 place = pipes[pipe]  # type: ignore[index]
                 try:
                     result: Result = started.at[place].pipe.recv()
                 except (EOFError, OSError):
-                    result = Result(failure=f"its process ended with exit code {_replace(started, place)}")
+                    code = started.exit_code(place)
+                    if code == SAID_WHY:  # the next would meet it too
+                        raise UserError(
+                            "a worker has ended, and said above why; the same command continues with what is missing"
+                        ) from None
+                    started.start(place)
+                    result = Result(failure=f"its process ended with exit code {code}")
                 yield busy.pop(place), result
-
-
-def _send(started: Workers, place: int, cell: Cell) -> None:
-    try:
-        started.at[place].pipe.send(cell)
-    except OSError:  # it died while it had nothing to do
-        _replace(started, place)
-        started.at[place].pipe.send(cell)
-
-
-def _replace(started: Workers, place: int) -> int | None:
-    """Start another worker where one has died; returns the exit code of that one.
-
-    Raises:
-        UserError: it ended for a reason that it printed, and that the next would meet too.
-    """
-    code = started.exit_code(place)
-    if code == SAID_WHY:
-        raise UserError("a worker has ended, and said above why; the same command continues with what is missing")
-    started.start(place)
-    return code
 
 
 def _train_cells(pipe: Connection, where: Where) -> None:

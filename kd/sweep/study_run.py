@@ -1,12 +1,19 @@
-"""Carrying out a study: every cell that is not finished yet, and how long the rest will take."""
+"""Carrying out a study, every cell that is not finished yet, and its report: which factor mattered."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from kd import tracking
+from kd.analysis.effects import main_effects
+from kd.analysis.statistics import MIN_SEEDS
 from kd.base.console import say
+from kd.base.types import RunRecord, UserError
+from kd.config import StudyConfig
+from kd.report.study import section
 from kd.run.execute import Where
 from kd.sweep.cells import Cell, Result, carry_out_all, taught_by
-from kd.sweep.design import control_of
+from kd.sweep.compared import ONCE, compared
+from kd.sweep.design import Design, control_of, in_words
 from kd.sweep.study_plan import Training
 
 OVERHEAD_S = 8.0
@@ -83,14 +90,9 @@ class _Study:
 def carry_out_study(
     todo: Sequence[Cell], trainings: Sequence[Training], where: Where, workers: int, guess: float | None
 ) -> list[Result]:
-    """Carry out all cells, reporting after each how long the rest will take.
+    """Carry out all cells in so many processes, reporting after each how long the rest will take.
 
-    Args:
-        todo: the cells.
-        trainings: what planning has shown of each.
-        where: their runs go.
-        workers: processes that share the cells.
-        guess: seconds a unit of work; None where nothing is known.
+    `guess` is the seconds that a unit of work takes; None where nothing is known.
     """
     left = TimeLeft({number: one.work for number, one in enumerate(trainings)}, workers, guess)
     study = _Study(todo, where, left)
@@ -110,3 +112,45 @@ def carry_out_study(
     if reused := sum(result.reused for result in study.results.values()):
         say(f"{reused} of {len(todo)} trainings were finished before, and were not done again")
     return [study.results[number] for number in range(len(todo))]
+
+
+def conclude(
+    design: Design, done: Sequence[tuple[Cell, Result]], parent: tracking.Run, config: StudyConfig, experiment: str
+) -> None:
+    """Profile each architecture once, compare, and publish the report in the study's run.
+
+    Raises:
+        UserError: every cell failed.
+    """
+    finished = [(cell, result) for cell, result in done if not result.failure]
+    failed = [(cell.words, result.failure) for cell, result in done if result.failure]
+    parent.log_metrics({"study/cells": len(done), "study/failed": len(failed)})
+    if not finished:
+        raise UserError(f"study {design.title!r}: every cell failed, the first with: {failed[0][1]}")
+    found = compared({result.run_id: result.model for _, result in finished}, config, experiment)
+    first, _ = found.findings[0]
+    scores = [
+        (
+            {axis: in_words(axis, level) for axis, level in cell.levels.items()},
+            cell.config.seed,
+            found.records[result.run_id].metrics[f"{first.split}/{first.metric}"],
+        )
+        for cell, result in finished
+    ]
+    factors = [axis for axis in dict.fromkeys(["objective", *design.axes]) if axis != "seed"]
+    metric, lines = f"{first.split} {first.metric}", list(_lines(done, found.records))
+    effects = section(f"Study: {design.title}", main_effects(scores, factors), metric, failed, lines)
+    found.report(effects, parent)
+
+
+def _lines(done: Sequence[tuple[Cell, Result]], records: Mapping[str, RunRecord]) -> Iterator[str]:
+    reused = sum(result.reused for _, result in done)
+    yield f"{len(done)} trainings" + (f", {reused} of them finished before" if reused else "") + "."
+    if timed := [record.metrics["cost/train_s"] for record in records.values() if "cost/train_s" in record.metrics]:
+        yield f"Training took {sum(timed) / 60:.1f} min in all, of {len(timed)} that were timed."
+    yield ONCE
+    seeds = {cell.config.seed for cell, _ in done}
+    if len(seeds) < MIN_SEEDS:
+        yield f"Seeds: {len(seeds)}, so no claim can be made; give the design an axis seed, such as [0, 1, 2]."
+    if any(result.failure for _, result in done):
+        yield "Some cells failed: effects are means over the others."

@@ -46,16 +46,13 @@ class Workers:
 
     def start(self, place: int) -> None:
         """Start a process, in place of the one that was there, with its share of the CPU's threads and of the GPUs."""
+        from accelerate.utils import patch_environment  # not in workers, before their share is known
+
         ours, theirs = multiprocessing.Pipe()
-        kept = dict(os.environ)
-        try:
-            os.environ.update(share(place, self._count))
-            arguments = (self._work, theirs, self._arguments)
-            process = multiprocessing.get_context("spawn").Process(target=_main, args=arguments, daemon=True)
+        arguments = (self._work, theirs, self._arguments)
+        process = multiprocessing.get_context("spawn").Process(target=_main, args=arguments, daemon=True)
+        with patch_environment(**share(place, self._count)):
             process.start()
-        finally:
-            os.environ.clear()
-            os.environ.update(kept)
         theirs.close()  # so that the pipe closes with the process
         self.at[place] = Worker(process, ours)
 

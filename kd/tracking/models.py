@@ -12,13 +12,14 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
 from kd.base.ranks import shared
 from kd.base.types import Refused, UserError
 from kd.tracking.registry import model_version
-from kd.tracking.store import absent, client, failed, first_line, tracking_uri
+from kd.tracking.store import absent, failed, first_line, tracking_uri
 
 STORED_NAME = "model"
 EXAMPLE = "serving_input_example.json"
@@ -46,10 +47,9 @@ def log_model(served: Path, folder: Path, example: pd.DataFrame, answer: pd.Data
     Args:
         served: file of the pyfunc.
         folder: weights (safetensors), configuration, tokenizer and kd.json.
-        example: rows as the model takes them; one column of text is declared without a name, so that a string, a
-            list and a table are all accepted.
+        example: rows; one column of text is declared without a name, so that string, list and table are all accepted.
         answer: what the model gives for `example`.
-        requirements: exact pip requirements for serving.
+        requirements: exact, of pip, for serving.
     """
     taken = example.iloc[:, 0].tolist() if example.shape[1] == 1 else example
     info = mlflow.pyfunc.log_model(
@@ -122,7 +122,7 @@ def _resolved(uri: str, option: str) -> tuple[str, str]:
 @shared
 def model_of(run_id: str) -> str:
     """Return the URI of the model a run logged."""
-    outputs = client().get_run(run_id).outputs.model_outputs
+    outputs = MlflowClient().get_run(run_id).outputs.model_outputs
     return f"models:/{outputs[-1].model_id}"
 
 

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import mlflow
 import requests
+from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import SQLAlchemyError
@@ -167,9 +168,9 @@ def named_experiment(name: str) -> Experiment:
     Raises:
         Gone: there is none of that name; says which there are.
     """
-    found = client().get_experiment_by_name(name)
+    found = MlflowClient().get_experiment_by_name(name)
     if found is None:
-        known = ", ".join(one.name for one in client().search_experiments(max_results=20)) or "none"
+        known = ", ".join(one.name for one in MlflowClient().search_experiments(max_results=20)) or "none"
         raise Gone(f"experiment={name!r}: there is no experiment of that name in {tracking_uri()}; there are: {known}")
     return found
 
@@ -199,11 +200,11 @@ def _experiment(wanted: str, adopted: str) -> str:
         if uri.startswith(("http://", "https://")):  # any answer will do; MLflow's own client waits for minutes
             requests.get(uri, timeout=KNOCK_S)
         if adopted:
-            found = client().get_experiment(client().get_run(adopted).info.experiment_id)
+            found = MlflowClient().get_experiment(MlflowClient().get_run(adopted).info.experiment_id)
         else:
             found = mlflow.set_experiment(wanted or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT)
         if KIND not in found.tags:  # without it the UI opens on traces of agents
-            client().set_experiment_tag(found.experiment_id, KIND, "custom_model_development")
+            MlflowClient().set_experiment_tag(found.experiment_id, KIND, "custom_model_development")
     if wanted and wanted != found.name:
         raise UserError(
             f"experiment={wanted!r}: mlflow run put this run into {found.name!r}; "
@@ -216,7 +217,7 @@ def _experiment(wanted: str, adopted: str) -> str:
 def status(run_id: str | None) -> str:
     """Return a run's status; empty where the store does not have it."""
     try:
-        return str(client().get_run(run_id or "").info.status)
+        return str(MlflowClient().get_run(run_id or "").info.status)
     except MlflowException as error:
         if failed(error):
             raise
@@ -237,19 +238,14 @@ def close(run_id: str, error: BaseException) -> None:
     """End a run that `error` interrupted, as KILLED or FAILED, with `kd.exit_reason`."""
     kind = next((word for known, word in REASONS.items() if isinstance(error, known)), type(error).__name__)
     if isinstance(error, Stopped):
-        client().set_tag(run_id, "kd.resumable", "true")
+        MlflowClient().set_tag(run_id, "kd.resumable", "true")
     end(run_id, "KILLED" if isinstance(error, ENDED_EARLY) else "FAILED", f"{kind}: {first_line(error)}")
 
 
 def end(run_id: str, status: str, reason: str) -> None:
     """Put a run into a state; `kd.exit_reason` says why."""
-    client().set_tag(run_id, "kd.exit_reason", reason[:5000])
-    client().set_terminated(run_id, status)
-
-
-def client() -> mlflow.MlflowClient:
-    """Return MLflow's client for the store in use."""
-    return mlflow.MlflowClient()
+    MlflowClient().set_tag(run_id, "kd.exit_reason", reason[:5000])
+    MlflowClient().set_terminated(run_id, status)
 
 
 def first_line(error: BaseException) -> str:
