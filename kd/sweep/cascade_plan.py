@@ -34,13 +34,9 @@ class Member:
 
 @dataclass(frozen=True)
 class Link:
-    """A step from a model to the student that learns from it.
+    """A step from a model to the student that learns from it, which `start` says in options of `distill`.
 
-    Attributes:
-        before: what it learns from.
-        after: the student.
-        start: options of `distill` that say what the student starts from.
-        times: by how much `epochs` is multiplied.
+    It takes the cascade's `epochs` so many `times`.
     """
 
     before: Member

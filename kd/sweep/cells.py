@@ -1,7 +1,7 @@
 """The cells of a study, each one training: carried out here, or in several processes side by side."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from multiprocessing.connection import Connection, wait
@@ -38,15 +38,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a cell.
-
-    Attributes:
-        run_id: of its run; empty where it failed.
-        model: URI of its model.
-        reused: it had been trained before.
-        seconds: it took.
-        failure: why it failed, in one line; empty where it did not.
-    """
+    """What became of a cell: its run and model's URI, or why it failed, in one line; `reused` where it was done before."""
 
     run_id: str = ""
     model: str = ""
@@ -121,22 +113,21 @@ def carry_out(cell: Cell, where: Where) -> Result:
 def carry_out_all(cells: Mapping[int, Cell], where: Where, count: int) -> Iterator[tuple[int, Result]]:
     """Yield each cell's number and result, as they end: here, or where `count` is above 1 in so many processes."""
     if count > 1:
-        yield from _side_by_side(list(cells.items()), where, min(count, len(cells)))
+        yield from _side_by_side(cells, where, min(count, len(cells)))
     else:
         yield from ((number, carry_out(cell, where)) for number, cell in cells.items())
 
 
-def _side_by_side(cells: Sequence[tuple[int, Cell]], where: Where, count: int) -> Iterator[tuple[int, Result]]:
-    waiting = list(cells[::-1])
+def _side_by_side(cells: Mapping[int, Cell], where: Where, count: int) -> Iterator[tuple[int, Result]]:
+    waiting = list(cells)[::-1]
     busy: dict[int, int] = {}  # place of a worker -> number of its cell
     with workers(count, _train_cells, (where,)) as started:
         while waiting or busy:
             for place in [place for place in started.at if place not in busy][: len(waiting)]:
-                busy[place], cell = waiting.pop()
-                started.at[place].pipe.send(cell)
-            pipes = {started.at[place].pipe: place for place in busy}
-            for pipe in wait([*pipes]):
-                place = pipes[pipe]  # type: ignore[index]
+                busy[place] = waiting.pop()
+                started.at[place].pipe.send(cells[busy[place]])
+            ready = wait([started.at[place].pipe for place in busy])
+            for place in [place for place in busy if started.at[place].pipe in ready]:
                 try:
                     result: Result = started.at[place].pipe.recv()
                 except (EOFError, OSError):

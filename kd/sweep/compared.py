@@ -20,14 +20,7 @@ ONCE = "Latency and RAM were measured once for each architecture, on one of its 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Trainings compared with one another, with their teachers and with the trivial baselines.
-
-    Attributes:
-        records: of the trainings, by run id.
-        findings: tables, and what artifacts add to them.
-        notes: what was left out.
-        question: options of the comparison.
-    """
+    """Trainings, their records by run id, compared with one another, with their teachers and the trivial baselines."""
 
     records: Mapping[str, RunRecord]
     findings: list[Finding]
@@ -45,13 +38,7 @@ class Comparison:
 
 
 def compared(models: Mapping[str, str], config: FitOptions, experiment: str) -> Comparison:
-    """Profile each architecture once, and compare; each arm is given what its architecture costs.
-
-    Args:
-        models: URI of each training's model, by run id.
-        config: budgets of latency, RAM and size.
-        experiment: name of that in which the trivial baselines are.
-    """
+    """Compare trainings, given by run id and model's URI; each architecture is profiled once, for all its arms."""
     records = {run_id: tracking.record(run_id) for run_id in models}
     costs = _profiled(models, records, config)
     question = CompareConfig(runs=",".join([*records, *beside(records, experiment)]))

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +73,10 @@ def load_design(path: str, own: type[TaskOptions] = TaskOptions) -> Design:
 
 
 def read_design(given: Any, named: str, name: str, own: type[TaskOptions] = TaskOptions) -> Design:
-    """Read a design from mappings as a YAML file has them.
+    """Read a design from mappings as a YAML file has them; errors say that it comes from `named`.
 
-    Args:
-        given: title, base (option -> value), axes (option -> list of values), exclude (list of option -> value or
-            list of values).
-        named: where it comes from, for errors.
-        name: of the study, where it has no title.
-        own: the task's own options.
+    They are title, base (option -> value), axes (option -> list of values) and exclude (a list of option -> value or
+    list of values).
 
     Raises:
         UserError: what is unknown, missing, refused as an axis, of the wrong type, given twice or never the case.
@@ -114,14 +109,11 @@ def cells(design: Design) -> list[Levels]:
     Raises:
         UserError: everything is excluded.
     """
-    found: dict[tuple[Any, ...], Levels] = {}
-    for point in _combinations(design):
-        control = control_of(point)
-        for levels in (control, _levels(design, point, control)):
-            found.setdefault(tuple(levels.items()), levels)
+    pairs = ((control_of(point), _levels(design, point)) for point in _combinations(design))
+    found = dict.fromkeys(tuple(levels.items()) for pair in pairs for levels in pair)
     if not found:
         raise UserError(f"study {design.title!r}: exclude leaves no cell: leave some of it out")
-    return list(found.values())
+    return [dict(levels) for levels in found]
 
 
 def control_of(levels: Mapping[str, Value | None]) -> Levels:
@@ -148,25 +140,19 @@ def _combinations(design: Design) -> Iterator[Levels]:
             yield point
 
 
-def _levels(design: Design, point: Levels, control: Levels) -> Levels:
+def _levels(design: Design, point: Levels) -> Levels:
     """Return the levels that play a part at a combination; its control's where nothing is learned from a teacher.
 
     That is under the objective none, and where alpha is 0 without transfer rows. The temperature, say, plays no part
     under `hard`, and what chooses among transfer rows none where there are none.
     """
     objective, alpha, transfer = (point.get(name, design.base.get(name, DECIDING[name])) for name in DECIDING)
-    spelt, idle = _objective(str(objective))
-    if spelt == "none" or (alpha == 0 and not transfer):
-        return control
-    left_out = {"objective", *idle, *(() if transfer else OF_TRANSFER)}
-    return {"objective": spelt, **{axis: level for axis, level in point.items() if axis not in left_out}}
-
-
-@lru_cache(maxsize=256)
-def _objective(text: str) -> tuple[str, frozenset[str]]:
-    """Return an objective's one spelling, and the options of the guidance that play no part under it."""
-    weights = parse_objective(text)
-    return spelt_objective(text), frozenset(one for one in GUIDANCE if not plays_a_part(one, weights))
+    weights = parse_objective(str(objective))
+    if "none" in weights or (alpha == 0 and not transfer):
+        return control_of(point)
+    idle = ("objective", *(() if transfer else OF_TRANSFER))
+    parts = {axis: level for axis, level in point.items() if axis not in idle and plays_a_part(axis, weights)}
+    return {"objective": spelt_objective(str(objective)), **parts}
 
 
 class _Reader:

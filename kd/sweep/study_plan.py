@@ -31,9 +31,8 @@ class Training:
     """What planning has shown of a cell.
 
     Attributes:
-        work: its epochs times its rows times its model's layers and one, for what is beside them.
-        key: the same for cells that are the same training, such as controls that start from a `student` of their own
-            under several teachers.
+        work: epochs x rows x (layers of the model + 1 for what is beside them).
+        key: the same for the same training, such as controls that start from one `student` under several teachers.
     """
 
     work: float

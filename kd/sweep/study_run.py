@@ -24,10 +24,7 @@ OVERHEAD_S = 8.0
 class TimeLeft:
     """How long the rest will take, by the time that a unit of work has taken.
 
-    Attributes:
-        work: of each cell that has not ended, by its number.
-        workers: processes that share it.
-        guess: seconds a unit of work, until cells have been timed; None where nothing is known.
+    `work` is that of each cell that has not ended; `guess` the seconds that a unit takes until cells have been timed.
     """
 
     work: dict[int, float]
@@ -90,10 +87,7 @@ class _Study:
 def carry_out_study(
     todo: Sequence[Cell], trainings: Sequence[Training], where: Where, workers: int, guess: float | None
 ) -> list[Result]:
-    """Carry out all cells in so many processes, reporting after each how long the rest will take.
-
-    `guess` is the seconds that a unit of work takes; None where nothing is known.
-    """
+    """Carry out all cells in so many processes, reporting after each how long the rest will take."""
     left = TimeLeft({number: one.work for number, one in enumerate(trainings)}, workers, guess)
     study = _Study(todo, where, left)
     say(f"{len(todo)} trainings take {left.words}, less what is finished already")
