@@ -6,8 +6,7 @@ from kd.config import CascadeConfig, TeachingOptions, as_params, narrowed
 from kd.run import teacher
 from kd.run.data import describe, load_rows, short_name
 from kd.run.execute import Outcome, Where
-from kd.sweep.cascade_plan import chain_in_words, links_of, require_chain
-from kd.sweep.cascade_run import carry_out, conclude
+from kd.sweep.cascade import carry_out, chain_in_words, conclude, links_of, require_chain
 
 
 def run(config: CascadeConfig) -> None:

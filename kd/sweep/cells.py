@@ -38,7 +38,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a cell: its run and model's URI, or why it failed, in one line; `reused` where it was done before."""
+    """What became of a cell: its run, its model's URI and whether it was done before, or why it failed, in one line."""
 
     run_id: str = ""
     model: str = ""

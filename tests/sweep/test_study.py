@@ -4,10 +4,9 @@ import pytest
 
 from kd.config import StudyConfig
 from kd.run.execute import Where
-from kd.sweep import study_run
+from kd.sweep import study
 from kd.sweep.cells import Result, cell_of
-from kd.sweep.study_plan import Training, _one_a_teacher
-from kd.sweep.study_run import TimeLeft, carry_out_study
+from kd.sweep.study import TimeLeft, Training, _one_a_teacher
 
 CONFIG = StudyConfig(design="d.yaml")
 
@@ -27,8 +26,8 @@ def carry_out(monkeypatch, todo, keys, failing=()):
                 Result(failure="diverged") if number in failing else Result(f"run {number}", f"models:/{number}"),
             )
 
-    monkeypatch.setattr(study_run, "carry_out_all", all_of)
-    return trained, carry_out_study(todo, [Training(1.0, key) for key in keys], Where("kd"), 1, None)
+    monkeypatch.setattr(study, "carry_out_all", all_of)
+    return trained, study.carry_out(todo, [Training(1.0, key) for key in keys], Where("kd"), 1, None)
 
 
 def test_cells_that_are_the_same_training_are_trained_once_or_two_processes_would_be_at_it(monkeypatch):
