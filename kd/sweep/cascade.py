@@ -16,7 +16,7 @@ from kd.analysis.comparison import Pair, Table
 from kd.analysis.statistics import MIN_SEEDS, crossed_difference, paired_difference
 from kd.base.console import say
 from kd.base.hashing import fingerprint
-from kd.base.types import RunRecord, Shape, UserError
+from kd.base.types import Shape, UserError
 from kd.config import CascadeConfig, CompareConfig, DistillConfig, StudentConfig, narrowed
 from kd.models.layers import layer_map
 from kd.report.cascade import StepFound, section
@@ -31,9 +31,7 @@ from kd.run.plan import Plan, Teacher
 from kd.run.register import best_on_validation, register_best
 from kd.run.student import called
 from kd.serving.measure import is_profiled, measure_apart
-from kd.sweep.compared import ONCE, compared
-
-Records = Mapping[str, RunRecord]
+from kd.sweep.compared import ONCE, Records, compared
 
 
 @dataclass(frozen=True)
@@ -270,14 +268,12 @@ def conclude(routes: Sequence[Route], config: CascadeConfig, parent: tracking.Ru
 
 def _steps(routes: Sequence[Route], records: Records, chain: str, table: Table, rows: Rows) -> list[StepFound]:
     """Describe the links, all of them together, and the direct route."""
-    teacher = routes[0][0].source
-    known = {**records, **({teacher: tracking.record(teacher)} if teacher else {})}
-    score = f"{table.split}/{table.metric}"
-    scores = {
-        run_id: record.metrics[score]
-        for run_id, record in known.items()
-        if record.tags.get("kd.test_digest") == table.digest and score in record.metrics
-    }
+    teacher, score = routes[0][0].source, f"{table.split}/{table.metric}"
+    scores = {run_id: record.metrics[score] for run_id, record in records.items()}
+    if teacher:
+        record = tracking.record(teacher)
+        if record.tags.get("kd.test_digest") == table.digest and score in record.metrics:
+            scores[teacher] = record.metrics[score]
     found, seconds = [], []
     for route in routes:
         arm = next(arm for arm in table.arms if route[0].student.run_id in arm.run_ids)

@@ -48,11 +48,7 @@ class Result:
 
 
 def cell_of(config: StudyConfig, levels: Levels) -> Cell:
-    """Return the training at these levels.
-
-    Raises:
-        UserError: its options contradict each other.
-    """
+    """Return the training at these levels; raises UserError where its options contradict each other."""
     kind = StudentConfig if levels["objective"] == "none" else DistillConfig
     own = {axis: level for axis, level in levels.items() if axis != GUIDE}
     if levels.get("transfer") == "" and kind is DistillConfig:

@@ -17,12 +17,15 @@ ARCHITECTURE = "kd.architecture"
 COSTS = ("profile/", "model/")
 ONCE = "Latency and RAM were measured once for each architecture, on one of its trainings, and apply to all its arms."
 
+Records = Mapping[str, RunRecord]
+"""By run id."""
+
 
 @dataclass(frozen=True)
 class Comparison:
     """Trainings, their records by run id, compared with one another, with their teachers and the trivial baselines."""
 
-    records: Mapping[str, RunRecord]
+    records: Records
     findings: list[Finding]
     notes: list[str]
     question: CompareConfig
@@ -48,9 +51,7 @@ def compared(models: Mapping[str, str], config: FitOptions, experiment: str) -> 
     )
 
 
-def _profiled(
-    models: Mapping[str, str], records: Mapping[str, RunRecord], budgets: FitOptions
-) -> dict[str, dict[str, float]]:
+def _profiled(models: Mapping[str, str], records: Records, budgets: FitOptions) -> dict[str, dict[str, float]]:
     """Return what each architecture costs; one run of each is profiled, unless one has been."""
     found: dict[str, dict[str, float]] = {}
     for record in sorted(records.values(), key=lambda one: not is_profiled(one.metrics)):
@@ -65,7 +66,7 @@ def _profiled(
     return found
 
 
-def _with_costs(table: Table, records: Mapping[str, RunRecord], costs: Mapping[str, Mapping[str, float]]) -> Table:
+def _with_costs(table: Table, records: Records, costs: Mapping[str, Mapping[str, float]]) -> Table:
     arms = []
     for arm in table.arms:
         shapes = {records[run_id].tags[ARCHITECTURE] for run_id in arm.run_ids if run_id in records}
@@ -74,7 +75,7 @@ def _with_costs(table: Table, records: Mapping[str, RunRecord], costs: Mapping[s
     return replace(table, arms=tuple(arms))
 
 
-def beside(records: Mapping[str, RunRecord], experiment: str) -> list[str]:
+def beside(records: Records, experiment: str) -> list[str]:
     """Return the runs of the teachers and of the trivial baselines on the same rows."""
     one = next(iter(records.values()))
     same = f"tags.`kd.test_digest` = '{one.tags['kd.test_digest']}' and tags.`kd.role` = 'trivial'"

@@ -9,7 +9,7 @@ from kd.analysis.effects import main_effects
 from kd.analysis.statistics import MIN_SEEDS
 from kd.base.console import console, hushed, say
 from kd.base.hashing import fingerprint
-from kd.base.types import RunRecord, UserError
+from kd.base.types import UserError
 from kd.config import RowOptions, StudentConfig, StudyConfig, default_of, value_of, with_options
 from kd.report.study import section
 from kd.report.tables import rich_table
@@ -20,7 +20,7 @@ from kd.run.locate import locate
 from kd.run.plan import Plan
 from kd.space.values import Value
 from kd.sweep.cells import Cell, Result, carry_out_all, cell_of, rows_of, taught_by
-from kd.sweep.compared import ONCE, compared
+from kd.sweep.compared import ONCE, Records, compared
 from kd.sweep.design import DECIDING, GUIDE, Design, cells, control_of, in_words, load_design
 
 OF_TEACHER = ("teacher", *(field.name for field in fields(RowOptions) if field.name != "max_train"))
@@ -286,7 +286,7 @@ def conclude(
     found.report(effects, parent)
 
 
-def _lines(done: Sequence[tuple[Cell, Result]], records: Mapping[str, RunRecord]) -> Iterator[str]:
+def _lines(done: Sequence[tuple[Cell, Result]], records: Records) -> Iterator[str]:
     reused = sum(result.reused for _, result in done)
     yield f"{len(done)} trainings" + (f", {reused} of them finished before" if reused else "") + "."
     if timed := [record.metrics["cost/train_s"] for record in records.values() if "cost/train_s" in record.metrics]:

@@ -28,13 +28,7 @@ EXAMPLE = "serving_input_example.json"
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A logged or registered model.
-
-    Attributes:
-        uri: with the alias resolved to a version.
-        run_id: the run that made it; empty where none did.
-        folder: its weights, configuration and tokenizer, as `save_pretrained` wrote them.
-    """
+    """A model: its URI without an alias, the run that made it or "", and the folder that `save_pretrained` wrote."""
 
     uri: str
     run_id: str
@@ -96,11 +90,7 @@ def stored_model(uri: str, option: str) -> StoredModel:
 
 @shared
 def maker(uri: str, option: str) -> str:
-    """Return the run that made `models:/...` or `runs:/...`; empty where none did.
-
-    Raises:
-        Gone: no such model, version or alias.
-    """
+    """Return the run that made `models:/...` or `runs:/...`, or ""; raises Gone for no such model, version or alias."""
     return _resolved(uri, option)[1]
 
 

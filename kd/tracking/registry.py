@@ -13,11 +13,7 @@ from kd.tracking.store import absent
 
 @shared
 def model_version(uri: str, option: str) -> ModelVersion:
-    """Resolve `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
-
-    Raises:
-        Gone: no such model, version or alias; says what there is.
-    """
+    """Resolve `models:/NAME/VERSION` or `models:/NAME@ALIAS`; raises Gone, which says what there is."""
     name, _, alias = uri.removeprefix("models:/").partition("@")
     name, _, number = name.partition("/") if not alias else (name, "", "")
     with absent(lambda _: f"{option}={uri!r}: {_what_there_is(name)}"):
@@ -78,12 +74,8 @@ def _quoted(name: str) -> str:
 
 def aliased(name: str, alias: str) -> str:
     """Return the version an alias points at; empty where the model or the alias is not there."""
-    try:
-        return str(MlflowClient().get_registered_model(name).aliases.get(alias, ""))
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return ""
+    found = MlflowClient().search_registered_models(f"name={_quoted(name)}")
+    return str(found[0].aliases.get(alias, "")) if found else ""
 
 
 def set_alias(name: str, alias: str, version: str) -> None:

@@ -57,9 +57,8 @@ class Run:
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters that were given; those that `mlflow run` has logged already stay as they are."""
         known = MlflowClient().get_run(self.run_id).data.params
-        given = {key: value for key, value in params.items() if value is not None and value != ""}
-        fresh = [Param(key, str(value)) for key, value in given.items() if key not in known]
-        MlflowClient().log_batch(self.run_id, params=fresh)
+        given = {key: str(value) for key, value in params.items() if value not in (None, "")}
+        MlflowClient().log_batch(self.run_id, params=[Param(key, given[key]) for key in given.keys() - known.keys()])
 
     @_main_alone
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
@@ -203,32 +202,20 @@ def curve(run_id: str, metric: str) -> tuple[tuple[int, float], ...]:
 
 @shared
 def record(run_id: str | None) -> RunRecord:
-    """Return one run; None is the run of a version that no run made.
-
-    Raises:
-        Gone: no such run.
-    """
+    """Return one run; raises Gone where it is not there, and for None, the run of a version that no run made."""
     with store.absent(lambda _: f"run {run_id!r} is not in {store.tracking_uri()}"):
         return _record(MlflowClient().get_run(run_id or ""))
 
 
 def table(run_id: str, name: str, without: str = "") -> pd.DataFrame:
-    """Read a Parquet artifact of a run, but no columns whose names start with `without`, where that is not empty.
-
-    Raises:
-        Gone: the run has no such artifact.
-    """
+    """Read a Parquet artifact, less columns that start with `without`, if any; raises Gone where the run has none."""
     with _fetched(run_id, name) as path:
         names = [column for column in parquet.read_schema(path).names if not (without and column.startswith(without))]
         return pd.read_parquet(path, columns=names)
 
 
 def text(run_id: str, name: str) -> str:
-    """Read a text artifact of a run.
-
-    Raises:
-        Gone: the run has no such artifact.
-    """
+    """Read a text artifact of a run; raises Gone where it has none."""
     with _fetched(run_id, name) as path:
         return path.read_text(encoding="utf-8")
 

@@ -26,13 +26,8 @@ NOT_LET_IN = {
 }
 REFUSING = ("TEMPORARILY_UNAVAILABLE", *NOT_LET_IN)
 """Error codes of a store that cannot use its database, or does not let us in."""
-REASONS = {
-    UserError: "bad input",
-    Refused: "refused",
-    Stopped: "stopped",
-    KeyboardInterrupt: "interrupted",
-    Pruned: "pruned",
-}
+REASONS = {UserError: "bad input", Refused: "refused", Stopped: "stopped", KeyboardInterrupt: "interrupted",
+           Pruned: "pruned"}  # fmt: skip
 """What a run's `kd.exit_reason` begins with, by what ended it."""
 ENDED_EARLY = (Stopped, Pruned, KeyboardInterrupt)
 """What ends a run as KILLED rather than FAILED."""
@@ -163,11 +158,7 @@ def reading(experiment: str) -> Iterator[str]:
 
 
 def named_experiment(name: str) -> Experiment:
-    """Return an experiment.
-
-    Raises:
-        Gone: there is none of that name; says which there are.
-    """
+    """Return an experiment; raises Gone, which says what there is, where none has that name."""
     found = MlflowClient().get_experiment_by_name(name)
     if found is None:
         known = ", ".join(one.name for one in MlflowClient().search_experiments(max_results=20)) or "none"
