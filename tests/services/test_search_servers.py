@@ -126,7 +126,9 @@ def shared(served) -> Shared:
     killed = time.monotonic()
     await_that(lambda: leads(served, "shared") == joining, joining, 180)
     seconds = time.monotonic() - killed
-    joined = served.mlflow_run("hpo", *command)
+    experiment = served.client.get_experiment_by_name("shared").experiment_id
+    made = {"MLFLOW_RUN_ID": served.client.create_run(experiment).info.run_id}  # as `mlflow run` does
+    joined = replace(served, env=served.env | made).run("hpo", *command)
     return Shared((other.folder / "log").read_text(), heir.ended(joining), joined, seconds)
 
 
