@@ -127,8 +127,10 @@ def shared(served) -> Shared:
     await_that(lambda: leads(served, "shared") == joining, joining, 180)
     seconds = time.monotonic() - killed
     experiment = served.client.get_experiment_by_name("shared").experiment_id
-    made = {"MLFLOW_RUN_ID": served.client.create_run(experiment).info.run_id}  # as `mlflow run` does
-    joined = replace(served, env=served.env | made).run("hpo", *command)
+    made = served.client.create_run(experiment).info.run_id  # as `mlflow run` does, where no password may be seen
+    env = served.env | {"MLFLOW_RUN_ID": made, "PGPASSWORD": PASSWORD}
+    under = replace(served, env=env, storage=served.storage.replace(f":{PASSWORD}@", "@"))
+    joined = under.run("hpo", *asked(under, "shared", 6))
     return Shared((other.folder / "log").read_text(), heir.ended(joining), joined, seconds)
 
 
