@@ -17,7 +17,8 @@ from transformers import TrainerCallback
 from kd.base.types import Batch, Objective, Stopped, StudentOutputs, TeacherOutputs, UserError
 from kd.config import FitOptions
 from kd.models.precision import resolve_precision
-from kd.objectives.soft import Soft
+from kd.objectives import Comparison
+from kd.objectives.distributions import soft_kl
 from kd.training import loop
 from kd.training.callbacks import Stopper
 from kd.training.loop import Job, fit, last_checkpoint
@@ -93,7 +94,7 @@ def validation_loss(model) -> dict[str, float]:
     return {"score": float(total / count)}
 
 
-SOFT = (Soft(2.0),)
+SOFT = (Comparison("soft", soft_kl, (2.0,)),)
 
 
 def job(folder, terms=SOFT, alpha=0.5, weights=None, **changes) -> Job:
@@ -175,7 +176,7 @@ def test_accumulated_gradients_equal_the_mean_over_all_valid_positions_of_the_st
     raw = model(**batch.inputs)
     task, labelled = task_loss(raw, batch)
     said = StudentOutputs(TASK.outputs(raw, batch))
-    soft, positions = Soft(2.0)(said, teacher(batch.features), masks(batch)["positions"])
+    soft, positions = SOFT[0](said, teacher(batch.features), masks(batch)["positions"])
     (0.3 * soft / positions + 0.7 * task / labelled).backward()
     wanted = {name: value.grad.clone() for name, value in model.named_parameters()}
 
