@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EVERY = ("mlflow", "pandas", "numpy", "tokenizers")
-SERVING_PACKAGES: Mapping[FormatName, tuple[str, ...]] = {
-    "safetensors": (*EVERY, "torch", "transformers", "safetensors"),
-    "onnx": (*EVERY, "onnxruntime"),
-    "onnx-int8": (*EVERY, "onnxruntime"),
-}
 
 
 def save(
@@ -51,7 +46,8 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 def requirements(form: FormatName) -> list[str]:
     """Return exact pip requirements for serving, without build labels such as `+cpu`, which no package index has."""
-    return [f"{name}=={version(name).partition('+')[0]}" for name in SERVING_PACKAGES[form]]
+    engine = ("torch", "transformers", "safetensors") if form == "safetensors" else ("onnxruntime",)
+    return [f"{name}=={version(name).partition('+')[0]}" for name in (*EVERY, *engine)]
 
 
 def answer(served: Path, folder: Path, requests: pd.DataFrame) -> pd.DataFrame:
