@@ -3,8 +3,8 @@
 Torch is not imported here: a process that measures an exported model is without it.
 """
 
-import importlib.util
 import json
+import runpy
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -52,10 +52,6 @@ def requirements(form: FormatName) -> list[str]:
 
 def answer(served: Path, folder: Path, requests: pd.DataFrame) -> pd.DataFrame:
     """Return the answers of the pyfunc in the file `served`, with the model in `folder`, to `requests`, as a table."""
-    spec = importlib.util.spec_from_file_location("kd_served_model", served)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{served} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.model.load_context(SimpleNamespace(artifacts={"model": str(folder)}))
-    return pd.DataFrame(module.model.predict(None, requests))
+    model = runpy.run_path(str(served))["model"]
+    model.load_context(SimpleNamespace(artifacts={"model": str(folder)}))
+    return pd.DataFrame(model.predict(None, requests))
