@@ -4,8 +4,8 @@ import difflib
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from kd.analysis.statistics import (
@@ -18,6 +18,7 @@ from kd.analysis.statistics import (
     mean_interval,
     minimum_detectable_difference,
     paired_difference,
+    seed_means,
     verdict,
 )
 from kd.base.judge import Figure
@@ -93,13 +94,13 @@ class Arm:
     label: str
     role: str
     quality: Interval
-    difference: PairedDifference | None
-    adjusted_p: float | None
-    verdict: Verdict | None
-    detectable: float | None
-    figures: Mapping[str, float]
-    run_ids: tuple[str, ...]
-    pairs: tuple[Pair, ...]
+    difference: PairedDifference | None = None
+    adjusted_p: float | None = None
+    verdict: Verdict | None = None
+    detectable: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+    run_ids: tuple[str, ...] = ()
+    pairs: tuple[Pair, ...] = ()
     trained_on: tuple[str, ...] = ()
 
 
@@ -164,7 +165,10 @@ def compare(
     if question.baseline and tables:
         without = [table for table in tables if not any(arm.pairs for arm in table.arms)]
         if without == tables:
-            raise UserError(_no_baseline(question.baseline, tables))
+            known = "; ".join(f"{arm.label} (#{arm.key[:6]})" for table in tables for arm in table.arms)
+            raise UserError(
+                f"baseline={question.baseline!r}: no arm of that name shares a seed with another; there are: {known}"
+            )
         notes += [f"{one.dataset}: nothing there has a seed in common with {question.baseline!r}" for one in without]
     return tables, notes
 
@@ -183,6 +187,23 @@ def pareto_front(table: Table, cost: str) -> list[Arm]:
         if not front or sign * arm.quality.mean > sign * front[-1].quality.mean:
             front.append(arm)
     return front
+
+
+def uneven_steps(table: Table, steps: Mapping[str, int]) -> list[str]:
+    """Return which arms were trained for over a tenth more or fewer updates than what they are compared with.
+
+    Args:
+        table: arms and their pairs.
+        steps: weight updates by run id, where known.
+    """
+    found = []
+    for arm in table.arms:
+        both = [(steps.get(pair.run_id), steps.get(pair.against)) for pair in arm.pairs]
+        if known := [(ours, theirs) for ours, theirs in both if ours is not None and theirs is not None]:
+            mine, other = map(fmean, zip(*known, strict=True))
+            if abs(mine - other) > 0.1 * other:
+                found.append(f"{arm.label} had {mine:,.0f} weight updates, {table.against} {other:,.0f}")
+    return found
 
 
 def _groups(
@@ -208,16 +229,19 @@ def _groups(
 
 def _newest(group: Sequence[RunRecord], metric: str) -> tuple[Newest, list[str]]:
     """Return the newest run of each arm and seed that has the metric as a number, and notes on those left out."""
-    having = [record for record in group if metric in record.metrics]
-    finite = [record for record in having if math.isfinite(record.metrics[metric])]
-    strange = [record for record in having if record not in finite]
-    notes = [f"run {one.run_id} ({one.name}) was left out: its {metric} is {one.metrics[metric]}" for one in strange]
     newest: dict[tuple[str, int], RunRecord] = {}
-    for record in finite:
+    notes, older = [], 0
+    for record in group:
+        value = record.metrics.get(metric)
+        if value is None:
+            continue
+        if not math.isfinite(value):
+            notes.append(f"run {record.run_id} ({record.name}) was left out: its {metric} is {value}")
+            continue
         arm_and_seed = record.tags.get("kd.arm", record.run_id), _seed(record)
-        newest.pop(arm_and_seed, None)  # so that the order stays that of time
+        older += newest.pop(arm_and_seed, None) is not None  # so that the order stays that of time
         newest[arm_and_seed] = record
-    if older := len(finite) - len(newest):
+    if older:
         notes.append(f"runs left out because there are newer ones of the same arm and seed: {older}")
     return newest, notes
 
@@ -230,30 +254,32 @@ def _table(newest: Newest, metric: str, higher: bool, question: Question, digest
     labels = _labels(runs, question.group_by)
     pairs, against = _pairs_of_all(runs, labels, newest, question.baseline)
     value = {record.run_id: record.metrics[f"{question.split}/{metric}"] for record in newest.values()}
-    arms = [_arm(key, labels[key], members, value, pairs[key]) for key, members in runs.items()]
+    arms = [
+        Arm(
+            key,
+            labels[key],
+            role=members[-1].tags["kd.role"],
+            quality=mean_interval([*seed_means((_seed(one), value[one.run_id]) for one in members).values()]),
+            figures=_figures(members),
+            run_ids=tuple(one.run_id for one in sorted(members, key=lambda one: (_seed(one), one.run_id))),
+            pairs=tuple(pairs[key]),
+            trained_on=tuple(sorted({one.tags.get("kd.dataset_digest", "") for one in members})),
+        )
+        for key, members in runs.items()
+    ]
     arms.sort(key=lambda arm: (ROLE_ORDER.index(arm.role), _by_number(arm.label)))
     last = list(newest.values())[-1].tags
     dataset = last.get("kd.dataset", "")
     table = Table(last["kd.task"], dataset, question.split, digest, metric, higher, against, tuple(arms))
-    return judged(table, {key: paired_difference(*_sides(own, value)) for key, own in pairs.items() if own})
-
-
-def _arm(key: str, label: str, members: Sequence[RunRecord], value: Mapping[str, float], pairs: Sequence[Pair]) -> Arm:
-    """Describe an arm by its runs, oldest first, and their metric by run id; its difference is not judged yet."""
-    return Arm(
-        key=key,
-        label=label,
-        role=members[-1].tags["kd.role"],
-        quality=mean_interval(list(_by_seed(members, value).values())),
-        difference=None,
-        adjusted_p=None,
-        verdict=None,
-        detectable=None,
-        figures=_figures(members),
-        run_ids=tuple(one.run_id for one in sorted(members, key=lambda one: (_seed(one), one.run_id))),
-        pairs=tuple(pairs),
-        trained_on=tuple(sorted({one.tags.get("kd.dataset_digest", "") for one in members})),
-    )
+    differences = {
+        key: paired_difference(
+            seed_means((pair.seed, value[pair.run_id]) for pair in own),
+            seed_means((pair.seed, value[pair.against]) for pair in own),
+        )
+        for key, own in pairs.items()
+        if own
+    }
+    return judged(table, differences)
 
 
 def judged(table: Table, differences: Mapping[str, PairedDifference]) -> Table:
@@ -323,62 +349,37 @@ def _labels(runs: Mapping[str, list[RunRecord]], group_by: tuple[str, ...]) -> d
     return {key: f"{label} #{key[:4]}" if still[label] > 1 else label for key, label in labels.items()}
 
 
-def _baseline(runs: Mapping[str, list[RunRecord]], labels: Mapping[str, str], wanted: str) -> str | None:
-    """Return the key of the arm that `wanted` names; None where this table has none. UserError where it names two."""
+def _baseline(runs: Mapping[str, list[RunRecord]], labels: Mapping[str, str], wanted: str) -> str:
+    """Return the key of the arm that `wanted` names; empty where this table has none. UserError where it names two."""
     named = [key for key, label in labels.items() if label == wanted]
     by_hash = [key for key in runs if len(wanted) >= 4 and key.startswith(wanted)]
     by_run = [key for key, members in runs.items() if any(one.run_id == wanted for one in members)]
     found = list(dict.fromkeys(named or by_hash or by_run))
     if len(found) > 1:
         raise UserError(f"baseline={wanted!r} names {len(found)} arms: {', '.join(labels[key] for key in found)}")
-    return found[0] if found else None
-
-
-def _no_baseline(wanted: str, tables: Iterable[Table]) -> str:
-    arms = [f"{arm.label} (#{arm.key[:6]})" for table in tables for arm in table.arms]
-    return f"baseline={wanted!r}: no arm of that name shares a seed with another; there are: {'; '.join(arms)}"
+    return found[0] if found else ""
 
 
 def _pairs_of_all(
     runs: Mapping[str, list[RunRecord]], labels: Mapping[str, str], newest: Newest, wanted: str
 ) -> tuple[dict[str, list[Pair]], str]:
     """Pair each arm's runs by seed with the baseline's, or with their own controls; also say with what, in words."""
-    if not wanted:
-        pairs = {key: _with_control(members, newest) for key, members in runs.items()}
-        tuned = {"kd.tuned" in one.tags for key, members in runs.items() if pairs[key] for one in members}
-        return pairs, TUNED if tuned == {True} else SAME_STUDENT
-    if (base := _baseline(runs, labels, wanted)) is None:
-        return {key: [] for key in runs}, wanted
-    return {key: [] if key == base else _with(members, runs[base]) for key, members in runs.items()}, labels[base]
+    base = _baseline(runs, labels, wanted) if wanted else ""
 
+    def rivals(key: str, one: RunRecord) -> list[RunRecord]:
+        if wanted:
+            return [other for other in runs.get(base, ()) if key != base and _seed(other) == _seed(one)]
+        control = newest.get((one.tags.get("kd.control_arm", ""), _seed(one)))
+        return [control] if control else []
 
-def _with_control(members: Sequence[RunRecord], newest: Newest) -> list[Pair]:
-    controls = [(one, newest.get((one.tags.get("kd.control_arm", ""), _seed(one)))) for one in members]
-    return sorted(Pair(_seed(one), one.run_id, control.run_id) for one, control in controls if control)
-
-
-def _with(members: Sequence[RunRecord], rivals: Sequence[RunRecord]) -> list[Pair]:
-    found = [(one, other) for one in members for other in rivals if _seed(one) == _seed(other)]
-    return sorted(Pair(_seed(one), one.run_id, other.run_id) for one, other in found)
-
-
-def _by_seed(members: Iterable[RunRecord], value: Mapping[str, float]) -> dict[int, float]:
-    seeds: dict[int, list[float]] = defaultdict(list)
-    for record in members:
-        seeds[_seed(record)].append(value[record.run_id])
-    return {seed: fmean(values) for seed, values in sorted(seeds.items())}
-
-
-def _sides(pairs: Sequence[Pair], value: Mapping[str, float]) -> tuple[dict[int, float], dict[int, float]]:
-    """Return, by seed, the mean over its pairs of the arm and of what it is compared with."""
-
-    def means(side: Callable[[Pair], str]) -> dict[int, float]:
-        seeds: dict[int, list[float]] = defaultdict(list)
-        for pair in pairs:
-            seeds[pair.seed].append(value[side(pair)])
-        return {seed: fmean(values) for seed, values in seeds.items()}
-
-    return means(lambda pair: pair.run_id), means(lambda pair: pair.against)
+    pairs = {
+        key: sorted(Pair(_seed(one), one.run_id, other.run_id) for one in members for other in rivals(key, one))
+        for key, members in runs.items()
+    }
+    if wanted:
+        return pairs, labels.get(base, wanted)
+    tuned = {"kd.tuned" in one.tags for key, members in runs.items() if pairs[key] for one in members}
+    return pairs, TUNED if tuned == {True} else SAME_STUDENT
 
 
 def _figures(members: Sequence[RunRecord]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Which factor of a crossed study mattered: main effects over seeds. Pure."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -81,15 +82,6 @@ def _factor(name: str, scores: Scores) -> Factor | None:
     return Factor(name, levels, _blocked_anova(table) if len(blocks) >= MIN_SEEDS else None)
 
 
-@dataclass(frozen=True, eq=False)
-class _Cell:
-    """A training on one seed: its level of the factor, its levels of the other options, and its metric."""
-
-    level: object
-    others: Mapping[str, object]
-    value: float
-
-
 def _block(name: str, values: Sequence[object], here: Scores) -> dict[object, tuple[float, int]]:
     """Return each level's mean over the combinations that have all levels, and how many cells it has in them.
 
@@ -100,20 +92,16 @@ def _block(name: str, values: Sequence[object], here: Scores) -> dict[object, tu
         values: its levels.
         here: the cells of one seed.
     """
-    cells = [
-        _Cell(levels[name], {axis: level for axis, level in levels.items() if axis != name}, value)
-        for levels, _, value in here
-    ]
-    means: dict[object, list[float]] = {level: [] for level in values}
-    used: dict[object, set[_Cell]] = {level: set() for level in values}
-    for combination in _combinations([cell.others for cell in cells]):
-        fitting = [cell for cell in cells if cell.others.items() <= combination.items()]
-        of_level = {level: [cell for cell in fitting if cell.level == level] for level in values}
+    others = [{axis: level for axis, level in levels.items() if axis != name} for levels, _, _ in here]
+    means, used = defaultdict(list), defaultdict(set)
+    for combination in _combinations(others):
+        fitting = [place for place, other in enumerate(others) if other.items() <= combination.items()]
+        of_level = {level: [place for place in fitting if here[place][0][name] == level] for level in values}
         if all(of_level.values()):
-            for level, members in of_level.items():
-                means[level].append(fmean(cell.value for cell in members))
-                used[level].update(members)
-    return {level: (fmean(found), len(used[level])) for level, found in means.items() if found}
+            for level, places in of_level.items():
+                means[level].append(fmean(here[place][2] for place in places))
+                used[level].update(places)
+    return {level: (fmean(found), len(used[level])) for level, found in means.items()}
 
 
 def _combinations(others: Sequence[Mapping[str, object]]) -> list[Mapping[str, object]]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kd.analysis.statistics import PairedDifference, paired_difference
+from kd.analysis.statistics import PairedDifference, paired_difference, seed_means
 
 MIN_EXAMPLES = 30
 """Fewest examples of a slice that is looked at: fewer say little."""
@@ -73,10 +74,6 @@ class Details:
 def slices_of(predictions: pd.DataFrame, column: str) -> dict[str, Rows]:
     """Cut a test set by a column: numbers into quartiles, anything else by value.
 
-    Args:
-        predictions: one line an example.
-        column: one of its columns.
-
     Returns:
         Positions of the rows of each slice of at least `MIN_EXAMPLES` examples, by value. Missing values and
         infinities are in no slice. A column with one value gives nothing.
@@ -119,28 +116,9 @@ def slice_differences(
         if column not in first.columns:
             continue
         for value, rows in slices_of(first, column).items():
-            ours: dict[int, list[float]] = {}
-            theirs: dict[int, list[float]] = {}
-            for seed, arm, other in pairs:
-                ours.setdefault(seed, []).append(quality(arm.iloc[rows]))
-                theirs.setdefault(seed, []).append(quality(other.iloc[rows]))
-            mine = {seed: float(np.mean(values)) for seed, values in ours.items()}
-            rival = {seed: float(np.mean(values)) for seed, values in theirs.items()}
-            found.append(
-                Slice(
-                    column=column,
-                    value=value,
-                    examples=len(rows),
-                    arm=float(np.mean(list(mine.values()))),
-                    against=float(np.mean(list(rival.values()))),
-                    difference=paired_difference(mine, rival),
-                )
-            )
+            ours = seed_means((seed, quality(arm.iloc[rows])) for seed, arm, _ in pairs)
+            theirs = seed_means((seed, quality(other.iloc[rows])) for seed, _, other in pairs)
+            means = fmean(ours.values()), fmean(theirs.values())
+            found.append(Slice(column, value, len(rows), *means, paired_difference(ours, theirs)))
     sign = 1 if higher_is_better else -1
-    return sorted(found, key=lambda one: (sign * (one.difference.mean or 0.0), one.column, one.value))
-
-
-def losing(slices: Sequence[Slice], higher_is_better: bool) -> list[Slice]:
-    """Return the slices on which the arm's mean is worse than what it is compared with, the worst first."""
-    sign = 1 if higher_is_better else -1
-    return [one for one in slices if one.difference.mean is not None and sign * one.difference.mean < 0]
+    return sorted(found, key=lambda one: (sign * one.difference.mean, one.column, one.value))

@@ -17,7 +17,11 @@ Findings = Sequence[tuple[Table, Details]]
 def as_json(findings: Findings, notes: Sequence[str], inputs: Mapping[str, str]) -> str:
     """Write tables, slices, tests, notes and inputs as JSON; what was not measured is null or absent."""
     tables = [
-        {**_plain(table), "arms": [_arm(arm, details) for arm in table.arms], "answer": answer(table).splitlines()}
+        {
+            **{name: value for name, value in vars(table).items() if name != "figures"},
+            "arms": [_arm(arm, details) for arm in table.arms],
+            "answer": answer(table).splitlines(),
+        }
         for table, details in findings
     ]
     said = [*notes, *(note for _, details in findings for note in details.notes)]
@@ -37,10 +41,6 @@ def as_csv(findings: Findings) -> str:
     return out.getvalue()
 
 
-def _plain(table: Table) -> dict[str, Any]:
-    return {name: value for name, value in asdict(table).items() if name not in ("arms", "figures")}
-
-
 def _arm(arm: Arm, details: Details) -> dict[str, Any]:
     return {
         **asdict(arm),
@@ -53,11 +53,7 @@ def _arm(arm: Arm, details: Details) -> dict[str, Any]:
 def _flat(table: Table, arm: Arm) -> dict[str, Any]:
     gap = arm.difference
     return {
-        "task": table.task,
-        "dataset": table.dataset,
-        "split": table.split,
-        "digest": table.digest,
-        "metric": table.metric,
+        **{name: getattr(table, name) for name in ("task", "dataset", "split", "digest", "metric")},
         "arm": arm.label,
         "key": arm.key,
         "role": arm.role,

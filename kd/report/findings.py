@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kd import tracking
-from kd.analysis.comparison import Arm, Pair, Question, Table, compare
-from kd.analysis.effort import uneven_steps
+from kd.analysis.comparison import Arm, Pair, Question, Table, compare, uneven_steps
 from kd.analysis.slices import Curve, Details, SeedTest, Slice, slice_differences
 from kd.analysis.verdicts import Values, differences, over_examples, values_of
 from kd.base.judge import Judge
@@ -66,7 +65,7 @@ class Stored:
         self.values = cache(self._values)
 
     def _predictions(self, run_id: str) -> pd.DataFrame | None:
-        name = f"predictions_{'validation' if self.table.split == 'val' else self.table.split}.parquet"
+        name = f"predictions_{'validation' if self.table.split == 'val' else 'test'}.parquet"
         try:
             return tracking.table(run_id, name, without=self.judge.wide)
         except tracking.Gone:
@@ -85,7 +84,11 @@ class Stored:
         """
         both = [(pair.seed, self.predictions(pair.run_id), self.predictions(pair.against)) for pair in pairs]
         found = [(seed, ours, theirs) for seed, ours, theirs in both if ours is not None and theirs is not None]
-        _require_same_examples(found)
+        for seed, ours, theirs in found:
+            if not ours["example_id"].equals(theirs["example_id"]):
+                raise UserError(
+                    f"two runs of seed {seed} share a test digest, but their predictions are of other examples"
+                )
         return found
 
     def differences(self, pairs: Sequence[Pair]) -> Values | None:
@@ -146,13 +149,6 @@ def _require_columns(wanted: tuple[str, ...], tables: list[pd.DataFrame], judge:
             f"slice_by={unknown[0]!r} is no column of the predictions: give some of {', '.join(known)}; "
             "slice_columns keeps further columns when a model is trained"
         )
-
-
-def _require_same_examples(pairs: list[Compared]) -> None:
-    """Check that predictions laid side by side are of the same examples in the same order. Raises UserError."""
-    for seed, ours, theirs in pairs:
-        if not ours["example_id"].equals(theirs["example_id"]):
-            raise UserError(f"two runs of seed {seed} share a test digest, but their predictions are of other examples")
 
 
 def _slices(pairs: list[Compared], table: Table, judge: type[Judge], wanted: tuple[str, ...]) -> list[Slice]:

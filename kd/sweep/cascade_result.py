@@ -10,9 +10,9 @@ from kd.analysis.statistics import MIN_SEEDS, crossed_difference, paired_differe
 from kd.base.console import console, say
 from kd.base.types import RunRecord
 from kd.config import CascadeConfig, CompareConfig
-from kd.report.cascade import StepFound, section
 from kd.report.findings import Stored, find
 from kd.report.publish import publish, show, where
+from kd.report.sections import StepFound, cascade_section
 from kd.report.tables import rich_table
 from kd.report.words import answer
 from kd.run.data import Rows
@@ -76,7 +76,7 @@ def conclude(routes: Sequence[Route], config: CascadeConfig, parent: tracking.Ru
     chain = chain_in_words(config)
     steps = _steps(routes, records, chain, ours, rows)
     lines = [_against_direct(routes, records, chain), *_budget(routes, records, steps, config), ONCE]
-    first = section(f"Cascade {chain}", steps, f"{ours.split} {ours.metric}", lines)
+    first = cascade_section(f"Cascade {chain}", steps, f"{ours.split} {ours.metric}", lines)
     show(findings, notes)
     for line in first.lines:
         say(line)

@@ -10,7 +10,7 @@ from kd.base.types import RunRecord, UserError
 from kd.config import CompareConfig, StudyConfig
 from kd.report.findings import find
 from kd.report.publish import publish, show, where
-from kd.report.study import section
+from kd.report.sections import study_section
 from kd.report.tables import rich_table
 from kd.sweep.cells import Cell, Result
 from kd.sweep.costs import ONCE, beside, profiled, with_costs
@@ -45,7 +45,7 @@ def conclude(
         )
         for cell, result in finished
     ]
-    effects = section(
+    effects = study_section(
         f"Study: {design.title}",
         main_effects(scores, factors),
         f"{first.split} {first.metric}",

@@ -7,7 +7,7 @@ from statistics import fmean
 
 import pytest
 
-from kd.analysis.comparison import AVERAGED, SAME_STUDENT, Question, compare, pareto_front
+from kd.analysis.comparison import AVERAGED, SAME_STUDENT, Question, compare, pareto_front, uneven_steps
 from kd.analysis.statistics import Spread, holm, minimum_detectable_difference, paired_difference
 from kd.base.types import RunRecord, UserError
 from kd.report.words import answer
@@ -635,6 +635,18 @@ def test_no_two_arms_of_a_table_bear_one_name_whatever_the_runs():
         ]
         labels = [arm.label for arm in only(records).arms]
         assert len(set(labels)) == len(labels) == 6
+
+
+# Effort
+
+
+def test_an_arm_that_was_trained_longer_than_its_control_is_told_of_and_one_of_equal_length_is_not():
+    compared = only(runs("control", CONTROL) + distilled("longer", BETTER) + distilled("as long", BETTER))
+    steps = {pair.against: 200 for one in compared.arms for pair in one.pairs}
+    steps |= {f"longer-{seed}": 300 for seed in range(3)} | {f"as long-{seed}": 205 for seed in range(3)}
+    (told,) = uneven_steps(compared, steps)
+    assert told == f"longer had 300 weight updates, {compared.against} 200"
+    assert uneven_steps(compared, {}) == []
 
 
 # Trade-offs

@@ -8,7 +8,7 @@ import pytest
 from kd.analysis.slices import Details, SeedTest
 from kd.report.page import page
 from kd.report.plots import as_svg, plots
-from kd.report.tables import cost_cells, quality_cells, slice_cells
+from kd.report.tables import figure_cells, quality_cells, slice_cells
 from kd.report.words import answer
 from tests.report.examples import BETTER, CONTROL, DETAILS, PLAIN, arm, crowd, cut, table
 
@@ -63,7 +63,7 @@ def plain():
 def test_every_cell_answer_and_run_is_on_it(plain):
     read = Read(plain)
     assert read.open == []
-    for rows in (quality_cells(PLAIN), cost_cells(PLAIN), slice_cells(PLAIN, DETAILS)):
+    for rows in (quality_cells(PLAIN), figure_cells(PLAIN, "cost"), slice_cells(PLAIN, DETAILS)):
         assert len(rows) > 1
         assert [cell for row in rows for cell in row if cell not in read.text] == []
     assert all(line in read.text for line in answer(PLAIN).splitlines())
