@@ -23,6 +23,7 @@ from kd.analysis.statistics import (
 )
 from kd.base.judge import Figure
 from kd.base.types import RunRecord, UserError
+from kd.config import CompareConfig, listed
 
 ROLE_ORDER = ("trivial", "teacher", "student", "distilled")
 AVERAGED = ("fidelity/", "calibration/", "profile/", "model/", "cost/")
@@ -35,31 +36,6 @@ Newest = Mapping[tuple[str, int], RunRecord]
 NOT_LEARNED = ("seed", "experiment", "resume", "seeds", "slice_columns", "layers",
                "labelled_rows", "transfer_rows", "steps")  # fmt: skip
 """Parameters in which the runs of one arm may differ."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """What to compare.
-
-    Attributes:
-        metric: to compare by, such as accuracy, test/accuracy or val/accuracy; empty takes each task's first on test.
-        baseline: an arm's label, a start of its hash, or a run id; empty takes each arm's own control.
-        group_by: parameters or tags whose values make an arm; empty takes tag `kd.arm`.
-    """
-
-    metric: str = ""
-    baseline: str = ""
-    group_by: tuple[str, ...] = ()
-
-    @property
-    def split(self) -> str:
-        """The split of the metric: test or val."""
-        return "val" if self.metric.startswith("val/") else "test"
-
-    @property
-    def name(self) -> str:
-        """The metric without its split."""
-        return self.metric.removeprefix(f"{self.split}/")
 
 
 @dataclass(frozen=True, order=True)
@@ -129,7 +105,7 @@ class Table:
 
 
 def compare(
-    records: Sequence[RunRecord], directions: Mapping[str, Mapping[str, bool]], question: Question | None = None
+    records: Sequence[RunRecord], directions: Mapping[str, Mapping[str, bool]], config: CompareConfig | None = None
 ) -> tuple[list[Table], list[str]]:
     """Group runs by task and rows scored, and each group by arm over seeds.
 
@@ -137,7 +113,7 @@ def compare(
         records: finished runs; of several runs of one `kd.arm` and seed the newest counts. Where `group_by` puts
             several of one seed into an arm, the seed's value is their mean.
         directions: for each task, its metrics and whether higher is better, the first being the default.
-        question: metric, baseline and grouping.
+        config: its `metric`, `baseline` and `group_by` are read.
 
     Returns:
         The tables, and notes on what was left out.
@@ -145,32 +121,38 @@ def compare(
     Raises:
         UserError: the metric, the baseline or a name to group by is not to be found.
     """
-    question = question or Question()
-    groups, notes = _groups(records, directions, question.split)
-    _require_names(question.group_by, [record for group in groups.values() for record in group])
+    config = config or CompareConfig()
+    split = split_of(config.metric)
+    groups, notes = _groups(records, directions, split)
+    _require_names(listed(config.group_by), [record for group in groups.values() for record in group])
     tables = []
     for (task, digest), group in sorted(groups.items()):
-        metric = question.name or next(iter(directions[task]))
+        metric = config.metric.removeprefix(f"{split}/") or next(iter(directions[task]))
         if metric not in directions[task]:
             notes.append(f"{len(group)} runs of task {task} were left out: it has no metric {metric!r}")
             continue
-        newest, said = _newest(group, f"{question.split}/{metric}")
+        newest, said = _newest(group, f"{split}/{metric}")
         notes += said
         if newest:
-            tables.append(_table(newest, metric, directions[task][metric], question, digest))
+            tables.append(_table(newest, f"{split}/{metric}", directions[task][metric], config, digest))
     if groups and not tables:
         known = ", ".join(dict.fromkeys(name for task, _ in groups for name in directions[task]))
         why = "".join(f"; {note}" for note in notes)
-        raise UserError(f"metric={question.metric!r}: none of the runs has it; give one of {known}{why}")
-    if question.baseline and tables:
+        raise UserError(f"metric={config.metric!r}: none of the runs has it; give one of {known}{why}")
+    if config.baseline and tables:
         without = [table for table in tables if not any(arm.pairs for arm in table.arms)]
         if without == tables:
             known = "; ".join(f"{arm.label} (#{arm.key[:6]})" for table in tables for arm in table.arms)
             raise UserError(
-                f"baseline={question.baseline!r}: no arm of that name shares a seed with another; there are: {known}"
+                f"baseline={config.baseline!r}: no arm of that name shares a seed with another; there are: {known}"
             )
-        notes += [f"{one.dataset}: nothing there has a seed in common with {question.baseline!r}" for one in without]
+        notes += [f"{one.dataset}: nothing there has a seed in common with {config.baseline!r}" for one in without]
     return tables, notes
+
+
+def split_of(metric: str) -> str:
+    """Return the split of a metric to compare by: val where it says so, else test."""
+    return "val" if metric.startswith("val/") else "test"
 
 
 def pareto_front(table: Table, cost: str) -> list[Arm]:
@@ -246,14 +228,15 @@ def _newest(group: Sequence[RunRecord], metric: str) -> tuple[Newest, list[str]]
     return newest, notes
 
 
-def _table(newest: Newest, metric: str, higher: bool, question: Question, digest: str) -> Table:
+def _table(newest: Newest, score: str, higher: bool, config: CompareConfig, digest: str) -> Table:
     """Sort runs into arms, pair them with what each arm is compared with, and judge the differences over seeds."""
     runs: dict[str, list[RunRecord]] = defaultdict(list)
+    group_by = listed(config.group_by)
     for record in newest.values():
-        runs[_key(record, question.group_by)].append(record)
-    labels = _labels(runs, question.group_by)
-    pairs, against = _pairs_of_all(runs, labels, newest, question.baseline)
-    value = {record.run_id: record.metrics[f"{question.split}/{metric}"] for record in newest.values()}
+        runs[_key(record, group_by)].append(record)
+    labels = {key: key for key in runs} if group_by else _labels(runs)
+    pairs, against = _pairs_of_all(runs, labels, newest, config.baseline)
+    value = {record.run_id: record.metrics[score] for record in newest.values()}
     arms = [
         Arm(
             key,
@@ -269,8 +252,8 @@ def _table(newest: Newest, metric: str, higher: bool, question: Question, digest
     ]
     arms.sort(key=lambda arm: (ROLE_ORDER.index(arm.role), _by_number(arm.label)))
     last = list(newest.values())[-1].tags
-    dataset = last.get("kd.dataset", "")
-    table = Table(last["kd.task"], dataset, question.split, digest, metric, higher, against, tuple(arms))
+    split, _, metric = score.partition("/")
+    table = Table(last["kd.task"], last.get("kd.dataset", ""), split, digest, metric, higher, against, tuple(arms))
     differences = {
         key: paired_difference(
             seed_means((pair.seed, value[pair.run_id]) for pair in own),
@@ -332,10 +315,8 @@ def _looked_up(record: RunRecord, name: str) -> str | None:
     return record.params.get(name, record.tags.get(name, record.tags.get(f"kd.{name}")))
 
 
-def _labels(runs: Mapping[str, list[RunRecord]], group_by: tuple[str, ...]) -> dict[str, str]:
+def _labels(runs: Mapping[str, list[RunRecord]]) -> dict[str, str]:
     """Name each arm as its newest run; where two read the same, add what differs, or a start of the hash."""
-    if group_by:
-        return {key: key for key in runs}
     plain = {key: members[-1].label for key, members in runs.items()}
     times = Counter(plain.values())
     labels = {}

@@ -61,13 +61,11 @@ class Details:
         churn: shares of examples with another answer than that of what the arm is compared with, mean of pairs.
         tests: one a seed.
         curves: by seed and run, (step, validation metric) points.
-        notes: what could not be read, in words.
     """
 
     slices: Mapping[str, tuple[Slice, ...]] = field(default_factory=dict)
     tests: Mapping[str, tuple[SeedTest, ...]] = field(default_factory=dict)
     curves: Mapping[str, tuple[Curve, ...]] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
     churn: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 

@@ -247,16 +247,8 @@ def minimum_detectable_difference(se: float, spread: Spread, alpha: float = LEVE
     known = spread.seed_df >= 1 and spread.group_df >= 1 and 0 <= spread.seed_share <= 1
     if not (known and 0 < alpha < POWER and 0 <= se < math.inf):
         raise ValueError(f"{se=} {spread=} {alpha=}: outside their ranges")
-    critical = spread.critical(alpha)
-
-    def excess_power(shift: float) -> float:
-        # a claim in the wrong direction finds nothing
-        return float(1 - special.nctdtr(spread.df, shift, critical) - POWER)
-
-    high = 1.0
-    while excess_power(high) < 0:
-        high *= 2
-    return float(optimize.brentq(excess_power, 0.0, high)) * se
+    # a claim in the wrong direction finds nothing
+    return float(special.nctdtrinc(spread.df, 1 - POWER, spread.critical(alpha))) * se
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

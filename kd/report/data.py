@@ -24,8 +24,7 @@ def as_json(findings: Findings, notes: Sequence[str], inputs: Mapping[str, str])
         }
         for table, details in findings
     ]
-    said = [*notes, *(note for _, details in findings for note in details.notes)]
-    whole = {"inputs": dict(inputs), "tables": tables, "notes": said}
+    whole = {"inputs": dict(inputs), "tables": tables, "notes": list(notes)}
     return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 

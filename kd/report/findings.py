@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kd import tracking
-from kd.analysis.comparison import Arm, Pair, Question, Table, compare, uneven_steps
+from kd.analysis.comparison import Arm, Pair, Table, compare, split_of, uneven_steps
 from kd.analysis.slices import Curve, Details, SeedTest, Slice, slice_differences
 from kd.analysis.verdicts import Values, differences, over_examples, values_of
 from kd.base.judge import Judge
@@ -30,19 +30,19 @@ def find(records: list[RunRecord], config: CompareConfig) -> tuple[list[Finding]
         UserError: no run has a score, or something that was named is not there.
     """
     directions = {str(name): judge_of(name).directions for name in TASKS}
-    question = Question(config.metric, config.baseline, listed(config.group_by))
-    tables, notes = compare(records, directions, question)
+    tables, notes = compare(records, directions, config)
     if not tables:
         said = "".join(f"; {note}" for note in notes)
-        raise UserError(f"{_given(config)}: no finished run with a {question.split} score matches{said}")
+        raise UserError(f"{_given(config)}: no finished run with a {split_of(config.metric)} score matches{said}")
     steps = {record.run_id: int(record.params["steps"]) for record in records if "steps" in record.params}
     findings = []
     for table in tables:
         judge = judge_of(table.task)
         scored = tracking.times_scored(table.digest) if table.split == "test" else None
         table = replace(table, times_scored=scored, figures=judge.figures)
-        details, examples = _details(Stored(table, judge), listed(config.slice_by))
-        details = replace(details, notes=(*details.notes, *uneven_steps(table, steps)))
+        stored = Stored(table, judge)
+        details, examples = _details(stored, listed(config.slice_by))
+        notes += [*stored.notes, *uneven_steps(table, steps)]
         findings.append((over_examples(table, examples), details))
     return findings, notes
 
@@ -115,9 +115,8 @@ def _details(stored: Stored, wanted: tuple[str, ...]) -> tuple[Details, dict[str
     _require_columns(wanted, [ours for found in pairs.values() for _, ours, _ in found[:1]], judge)
     single = {arm.key: stored.differences(arm.pairs) for arm in table.arms}
     examples = {key: values for key, values in single.items() if values is not None}
-    notes = list(stored.notes)
     if alone := [arm.label for arm in table.arms if arm.pairs and arm.key not in examples]:
-        notes.append(f"the verdict is for new seeds, but for this test set alone: {', '.join(alone)}")
+        stored.notes.append(f"the verdict is for new seeds, but for this test set alone: {', '.join(alone)}")
     details = Details(
         slices={key: tuple(_slices(found, table, judge, wanted)) for key, found in pairs.items()},
         tests={
@@ -125,7 +124,6 @@ def _details(stored: Stored, wanted: tuple[str, ...]) -> tuple[Details, dict[str
             for key, found in pairs.items()
         },
         curves={arm.key: _curves(arm, table.metric) for arm in table.arms},
-        notes=tuple(notes),
         churn={key: _churn(found, judge) for key, found in pairs.items()},
     )
     return details, examples

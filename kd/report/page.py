@@ -36,8 +36,7 @@ def page(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     parts = [_part(*found, drawn) for found, drawn in zip(findings, drawings, strict=True)]
-    said = [*notes, *(note for _, details in findings for note in details.notes)]
-    return template.render(parts=parts, notes=said, inputs=inputs, sections=sections)
+    return template.render(parts=parts, notes=notes, inputs=inputs, sections=sections)
 
 
 def _part(table: Table, details: Details, drawn: Mapping[str, str]) -> dict[str, object]:
@@ -50,7 +49,7 @@ def _part(table: Table, details: Details, drawn: Mapping[str, str]) -> dict[str,
         "signs": {arm.label: (look[arm.key].colour, MARKERS[look[arm.key].marker]) for arm in table.arms},
         "caption": caption(table),
         "tables": [*titled_tables(table, details), tests],
-        "drawings": [(_inline(name, svg), _points(svg) > HALF) for name, svg in drawn.items()],
+        "drawings": [(_inline(name, svg), _wide(svg)) for name, svg in drawn.items()],
         "runs": [(arm.label, arm.run_ids) for arm in table.arms],
     }
 
@@ -66,9 +65,8 @@ def seed_cells(table: Table, details: Details) -> Cells:
     return rows
 
 
-def _points(svg: str) -> float:
-    found = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
-    return float(found[1]) if found else 0.0
+def _wide(svg: str) -> bool:
+    return any(float(points) > HALF for points in re.findall(r'<svg[^>]* width="([\d.]+)pt"', svg))
 
 
 def _inline(name: str, svg: str) -> str:

@@ -23,8 +23,6 @@ def show(findings: list[Finding], notes: list[str]) -> None:
         console.print(*rich_tables(table, details), sep="\n")
         say(caption(table))
         say(f"Did distillation help?\n{answer(table)}")
-        for note in details.notes:
-            say(f"Note: {note}")
     for note in notes:
         say(f"Note: {note}")
 
