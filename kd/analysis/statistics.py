@@ -247,8 +247,10 @@ def minimum_detectable_difference(se: float, spread: Spread, alpha: float = LEVE
     known = spread.seed_df >= 1 and spread.group_df >= 1 and 0 <= spread.seed_share <= 1
     if not (known and 0 < alpha < POWER and 0 <= se < math.inf):
         raise ValueError(f"{se=} {spread=} {alpha=}: outside their ranges")
-    # a claim in the wrong direction finds nothing
-    return float(special.nctdtrinc(spread.df, 1 - POWER, spread.critical(alpha))) * se
+    critical = spread.critical(alpha)
+    # a claim in the wrong direction finds nothing; at the upper end the power is over 80 % for any degrees of freedom
+    found = optimize.brentq(lambda shift: special.nctdtr(spread.df, shift, critical) + POWER - 1, 0, 2 * critical + 2)
+    return float(found) * se
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -3,8 +3,9 @@
 import io
 import itertools
 import re
+import textwrap
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,13 +15,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from kd.analysis.comparison import Arm, Table, pareto_front
 from kd.analysis.slices import Details
 from kd.analysis.statistics import Interval, PairedDifference
-from kd.report.labels import label_points, wrapped
 from kd.report.tables import title
 
 Dash = Literal["-", "--", ":", "-."]
@@ -34,8 +35,6 @@ MARKERS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "P": "✚
 DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.")
 GROUND = 'style="background: white"'
 """Of a picture by itself; a page takes it away."""
-MOST_NAMES = 8
-"""Where there are more arms than these, only the front, teachers and controls are named beside their points."""
 MOST_SLICES = 25
 BARE = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 """No metadata in an SVG: the same figure gives the same bytes."""
@@ -49,6 +48,17 @@ STYLE: dict[Any, Any] = {
     **{f"{part}color": INK for part in ("text.", "axes.edge", "axes.label", "axes.title", "xtick.", "ytick.")},
     "svg.fonttype": "path",
 }
+
+
+def wrapped(text: str, width: int) -> str:
+    """Break a name into lines of at most `width` letters, at its middle dots where it can be."""
+    lines: list[str] = []
+    for part in " ".join(text.split()).split(" · "):
+        if lines and len(lines[-1]) + 3 + len(part) <= width:
+            lines[-1] += f" · {part}"
+        else:
+            lines += textwrap.wrap(part, width, break_on_hyphens=False) or [""]
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -122,6 +132,23 @@ def _sheet(size: tuple[float, float], heading: str, table: Table, note: str = ""
     return figure, figure.add_subplot()
 
 
+def _keyed(heading: str, table: Table, arms: Sequence[Arm], lines: bool) -> tuple[Figure, Axes]:
+    """Return a sheet with the names of its arms below the axes, each beside its mark and, where there are, its line."""
+    names, look = [wrapped(arm.label, 46) for arm in arms], looks(table)
+    columns = min(len(arms), 2)
+    size = 7.2, 4.3 + sum(0.06 + 0.145 * _height(name) for name in names) / columns
+    figure, axes = _sheet(size, heading, table)
+    keys = [
+        Line2D([], [], color=way.colour, linestyle=way.dash if lines else "none", marker=way.marker, markersize=5)
+        for way in (look[arm.key] for arm in arms)
+    ]
+    below = axes.transAxes + ScaledTranslation(-0.5, -0.5, figure.dpi_scale_trans)
+    axes.legend(keys, names, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, ncols=columns,
+                frameon=False, fontsize=8.5, borderaxespad=0)  # fmt: skip
+    axes.grid(alpha=0.25, linewidth=0.6)
+    return figure, axes
+
+
 def _height(name: str) -> int:
     return 1 + name.count("\n")
 
@@ -146,7 +173,7 @@ def _quality_cost(table: Table, cost: str, words: str) -> Figure | None:
     arms = [arm for arm in table.arms if cost in arm.figures]
     if not arms:
         return None
-    figure, axes = _sheet((7.2, 4.8), f"{table.split} {table.metric} against {words}", table)
+    figure, axes = _keyed(f"{table.split} {table.metric} against {words}", table, arms, lines=False)
     widest = 1.12 * max(arm.figures[cost] for arm in arms) or 1.0
     place = dict(zip((arm.key for arm in arms), _apart([arm.figures[cost] for arm in arms], widest), strict=True))
     look, front = looks(table), pareto_front(table, cost)
@@ -158,19 +185,16 @@ def _quality_cost(table: Table, cost: str, words: str) -> Figure | None:
         axes.plot(at, interval.mean, way.marker, color=way.colour, markersize=8, markeredgecolor="white", zorder=above)
     if len(front) > 1:
         corners = [(place[arm.key], arm.quality.mean) for arm in front]
-        stairs = [corners[0], *(end for (_, y), (x, top) in itertools.pairwise(corners) for end in ((x, y), (x, top)))]
-        axes.plot(*zip(*stairs, strict=True), color=INK, linewidth=1, linestyle=(0, (4, 3)), alpha=0.6, zorder=1)
+        dashes: Any = {"color": INK, "linewidth": 1, "linestyle": (0, (4, 3)), "alpha": 0.6, "zorder": 1}
+        axes.step(*zip(*corners, strict=True), where="post", **dashes)
     axes.set_xlim(0, widest)
     axes.set_ylim(_range(end for arm in arms for end in (arm.quality.mean, *_ends(arm.quality))))
     axes.set_xlabel(f"{words} (lower is better)")
     axes.set_ylabel(f"{table.split} {table.metric} ({_wanted(table)})")
-    axes.grid(alpha=0.25, linewidth=0.6)
     hints = ["↖ better" if table.higher_is_better else "↙ better"]
     hints += ["dashes: Pareto front"] * (len(front) > 1)
     hints += ["bars: 95 % intervals"] * any(arm.quality.low is not None for arm in arms)
-    note = axes.set_title(" · ".join(hints))
-    if unnamed := _name(figure, arms, front, place):
-        note.set_text(f"{note.get_text()} · {unnamed} arms are not named here")
+    axes.set_title(" · ".join(hints))
     return figure
 
 
@@ -187,16 +211,6 @@ def _apart(values: Sequence[float], widest: float) -> list[float]:
 def _ends(interval: Interval | PairedDifference) -> tuple[float | None, ...]:
     """Return the ends of an interval that the axes must hold: one of two seeds would leave nothing else to see."""
     return (interval.low, interval.high) if interval.n > 2 else ()
-
-
-def _name(figure: Figure, arms: list[Arm], front: list[Arm], place: Mapping[str, float]) -> int:
-    """Name the points; returns how many arms have no name."""
-    first = [*front, *(arm for arm in arms if arm not in front and arm.role != "distilled")]
-    rest = [arm for arm in arms if arm not in first]
-    points = [(place[arm.key], arm.quality.mean, arm.label) for arm in (*first, *rest)]
-    named = len(arms) if len(arms) <= MOST_NAMES else min(len(first), MOST_NAMES)
-    lines = [line.get_path() for line in figure.axes[0].lines if line.get_linestyle() != "None"]
-    return len(arms) - named + label_points(figure, points[:named], points[named:], lines)
 
 
 def _forest(
@@ -261,24 +275,16 @@ def _curves(table: Table, details: Details) -> Figure | None:
     arms = [arm for arm in table.arms if details.curves.get(arm.key)]
     if not arms:
         return None
-    names = [wrapped(arm.label, 46) for arm in arms]
-    several = 2 if len(arms) > 1 else 1
-    size = 7.2, 4.3 + sum(0.06 + 0.145 * _height(name) for name in names) / several
-    figure, axes = _sheet(size, f"val {table.metric} by step", table)
-    look, keys = looks(table), []
+    figure, axes = _keyed(f"val {table.metric} by step", table, arms, lines=True)
+    look = looks(table)
     for arm in arms:
         way = look[arm.key]
         for curve in details.curves[arm.key]:
-            line = axes.plot(*zip(*curve, strict=True), color=way.colour, linestyle=way.dash, linewidth=1.1, alpha=0.85,
-                             marker=way.marker, markevery=[-1], markersize=4)  # fmt: skip
-        keys += line
+            axes.plot(*zip(*curve, strict=True), color=way.colour, linestyle=way.dash, linewidth=1.1, alpha=0.85,
+                      marker=way.marker, markevery=[-1], markersize=4)  # fmt: skip
     axes.set_xlabel("optimiser step")
     axes.set_ylabel(f"val {table.metric} ({_wanted(table)})")
     axes.set_title("a line a seed; the mark at its end is the checkpoint that was kept")
-    axes.grid(alpha=0.25, linewidth=0.6)
-    below = axes.transAxes + ScaledTranslation(-0.5, -0.5, figure.dpi_scale_trans)
-    axes.legend(keys, names, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, ncols=several,
-                frameon=False, fontsize=8.5, borderaxespad=0)  # fmt: skip
     return figure
 
 
