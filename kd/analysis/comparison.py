@@ -158,9 +158,7 @@ def split_of(metric: str) -> str:
 def pareto_front(table: Table, cost: str) -> list[Arm]:
     """Return the arms that no other arm beats in both quality and a cost, cheapest first.
 
-    Args:
-        table: the comparison.
-        cost: a figure where lower is better, such as `profile/latency_ms_p50`; arms without it do not take part.
+    `cost` is a figure where lower is better, such as `profile/latency_ms_p50`; arms without it do not take part.
     """
     sign = 1 if table.higher_is_better else -1
     measured = [arm for arm in table.arms if cost in arm.figures]
@@ -172,12 +170,7 @@ def pareto_front(table: Table, cost: str) -> list[Arm]:
 
 
 def uneven_steps(table: Table, steps: Mapping[str, int]) -> list[str]:
-    """Return which arms were trained for over a tenth more or fewer updates than what they are compared with.
-
-    Args:
-        table: arms and their pairs.
-        steps: weight updates by run id, where known.
-    """
+    """Return which arms had over a tenth more or fewer weight updates (by run id) than what they are compared with."""
     found = []
     for arm in table.arms:
         both = [(steps.get(pair.run_id), steps.get(pair.against)) for pair in arm.pairs]
@@ -318,11 +311,10 @@ def _looked_up(record: RunRecord, name: str) -> str | None:
 def _labels(runs: Mapping[str, list[RunRecord]]) -> dict[str, str]:
     """Name each arm as its newest run; where two read the same, add what differs, or a start of the hash."""
     plain = {key: members[-1].label for key, members in runs.items()}
-    times = Counter(plain.values())
     labels = {}
     for key, label in plain.items():
         rivals = [runs[other][-1].params for other, same in plain.items() if same == label]
-        names = sorted({name for params in rivals for name in params} - set(NOT_LEARNED)) if times[label] > 1 else []
+        names = sorted({name for params in rivals for name in params} - set(NOT_LEARNED))
         differing = [name for name in names if len({params.get(name, "") for params in rivals}) > 1][:3]
         own = runs[key][-1].params
         labels[key] = " · ".join([label, *(f"{name}={own.get(name, 'default')}" for name in differing)])
@@ -335,7 +327,7 @@ def _baseline(runs: Mapping[str, list[RunRecord]], labels: Mapping[str, str], wa
     named = [key for key, label in labels.items() if label == wanted]
     by_hash = [key for key in runs if len(wanted) >= 4 and key.startswith(wanted)]
     by_run = [key for key, members in runs.items() if any(one.run_id == wanted for one in members)]
-    found = list(dict.fromkeys(named or by_hash or by_run))
+    found = named or by_hash or by_run
     if len(found) > 1:
         raise UserError(f"baseline={wanted!r} names {len(found)} arms: {', '.join(labels[key] for key in found)}")
     return found[0] if found else ""

@@ -256,11 +256,8 @@ def minimum_detectable_difference(se: float, spread: Spread, alpha: float = LEVE
 def mcnemar(only_first: int, only_second: int) -> float:
     """Return the two-sided p of McNemar's exact test (McNemar 1947): are two classifiers right equally often?
 
-    It is the value of `scipy.stats.binomtest`, without half a second for the import of `scipy.stats`.
-
-    Args:
-        only_first: examples that the first alone got right, >= 0.
-        only_second: examples that the second alone got right, >= 0.
+    Given are the examples that one of them alone got right. It is the value of `scipy.stats.binomtest`, without half a
+    second for the import of `scipy.stats`.
     """
     discordant = only_first + only_second
     return min(1.0, 2 * float(special.bdtr(min(only_first, only_second), discordant, 0.5))) if discordant else 1.0

@@ -9,7 +9,7 @@ from typing import Any
 
 from kd.analysis.comparison import Arm, Table
 from kd.analysis.slices import Details
-from kd.report.words import answer
+from kd.report.tables import answer
 
 Findings = Sequence[tuple[Table, Details]]
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
-import numpy as np
 import pandas as pd
 
 from kd import tracking
@@ -124,7 +123,10 @@ def _details(stored: Stored, wanted: tuple[str, ...]) -> tuple[Details, dict[str
             for key, found in pairs.items()
         },
         curves={arm.key: _curves(arm, table.metric) for arm in table.arms},
-        churn={key: _churn(found, judge) for key, found in pairs.items()},
+        churn={
+            key: pd.DataFrame([judge.churn(theirs, ours) for _, ours, theirs in found]).mean().to_dict()
+            for key, found in pairs.items()
+        },
     )
     return details, examples
 
@@ -132,11 +134,6 @@ def _details(stored: Stored, wanted: tuple[str, ...]) -> tuple[Details, dict[str
 def _curves(arm: Arm, metric: str) -> tuple[Curve, ...]:
     found = (tracking.curve(run_id, f"val/{metric}") for run_id in arm.run_ids)
     return tuple(points for points in found if len(points) > 1)
-
-
-def _churn(pairs: list[Compared], judge: type[Judge]) -> dict[str, float]:
-    found = [judge.churn(theirs, ours) for _, ours, theirs in pairs]
-    return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
 
 
 def _require_columns(wanted: tuple[str, ...], tables: list[pd.DataFrame], judge: type[Judge]) -> None:

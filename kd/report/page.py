@@ -10,8 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from kd.analysis.comparison import Table
 from kd.analysis.slices import Details
 from kd.report.plots import GROUND, INK, MARKERS, looks
-from kd.report.tables import MISSING, Cells, Section, caption, p_cell, title, titled_tables
-from kd.report.words import answer
+from kd.report.tables import MISSING, Cells, Section, answer, caption, p_cell, title, titled_tables
 
 HALF = 540.0
 """Points: a wider picture gets the page's whole width."""

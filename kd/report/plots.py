@@ -132,12 +132,12 @@ def _sheet(size: tuple[float, float], heading: str, table: Table, note: str = ""
     return figure, figure.add_subplot()
 
 
-def _keyed(heading: str, table: Table, arms: Sequence[Arm], lines: bool) -> tuple[Figure, Axes]:
-    """Return a sheet with the names of its arms below the axes, each beside its mark and, where there are, its line."""
+def _keyed(split: str, against: str, table: Table, arms: Sequence[Arm], lines: bool) -> tuple[Figure, Axes]:
+    """Return a sheet for the metric, arms named below the axes, each beside its mark and, where there are, its line."""
     names, look = [wrapped(arm.label, 46) for arm in arms], looks(table)
     columns = min(len(arms), 2)
     size = 7.2, 4.3 + sum(0.06 + 0.145 * _height(name) for name in names) / columns
-    figure, axes = _sheet(size, heading, table)
+    figure, axes = _sheet(size, f"{split} {table.metric} {against}", table)
     keys = [
         Line2D([], [], color=way.colour, linestyle=way.dash if lines else "none", marker=way.marker, markersize=5)
         for way in (look[arm.key] for arm in arms)
@@ -145,16 +145,13 @@ def _keyed(heading: str, table: Table, arms: Sequence[Arm], lines: bool) -> tupl
     below = axes.transAxes + ScaledTranslation(-0.5, -0.5, figure.dpi_scale_trans)
     axes.legend(keys, names, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, ncols=columns,
                 frameon=False, fontsize=8.5, borderaxespad=0)  # fmt: skip
+    axes.set_ylabel(f"{split} {table.metric} ({'higher' if table.higher_is_better else 'lower'} is better)")
     axes.grid(alpha=0.25, linewidth=0.6)
     return figure, axes
 
 
 def _height(name: str) -> int:
     return 1 + name.count("\n")
-
-
-def _width(name: str) -> int:
-    return max(map(len, name.split("\n")))
 
 
 def _range(ends: Iterable[float | None]) -> tuple[float, float]:
@@ -164,16 +161,12 @@ def _range(ends: Iterable[float | None]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _wanted(table: Table) -> str:
-    return f"{'higher' if table.higher_is_better else 'lower'} is better"
-
-
 def _quality_cost(table: Table, cost: str, words: str) -> Figure | None:
     """Quality against a cost, with intervals and the Pareto front."""
     arms = [arm for arm in table.arms if cost in arm.figures]
     if not arms:
         return None
-    figure, axes = _keyed(f"{table.split} {table.metric} against {words}", table, arms, lines=False)
+    figure, axes = _keyed(table.split, f"against {words}", table, arms, lines=False)
     widest = 1.12 * max(arm.figures[cost] for arm in arms) or 1.0
     place = dict(zip((arm.key for arm in arms), _apart([arm.figures[cost] for arm in arms], widest), strict=True))
     look, front = looks(table), pareto_front(table, cost)
@@ -190,7 +183,6 @@ def _quality_cost(table: Table, cost: str, words: str) -> Figure | None:
     axes.set_xlim(0, widest)
     axes.set_ylim(_range(end for arm in arms for end in (arm.quality.mean, *_ends(arm.quality))))
     axes.set_xlabel(f"{words} (lower is better)")
-    axes.set_ylabel(f"{table.split} {table.metric} ({_wanted(table)})")
     hints = ["↖ better" if table.higher_is_better else "↙ better"]
     hints += ["dashes: Pareto front"] * (len(front) > 1)
     hints += ["bars: 95 % intervals"] * any(arm.quality.low is not None for arm in arms)
@@ -275,7 +267,7 @@ def _curves(table: Table, details: Details) -> Figure | None:
     arms = [arm for arm in table.arms if details.curves.get(arm.key)]
     if not arms:
         return None
-    figure, axes = _keyed(f"val {table.metric} by step", table, arms, lines=True)
+    figure, axes = _keyed("val", "by step", table, arms, lines=True)
     look = looks(table)
     for arm in arms:
         way = look[arm.key]
@@ -283,7 +275,6 @@ def _curves(table: Table, details: Details) -> Figure | None:
             axes.plot(*zip(*curve, strict=True), color=way.colour, linestyle=way.dash, linewidth=1.1, alpha=0.85,
                       marker=way.marker, markevery=[-1], markersize=4)  # fmt: skip
     axes.set_xlabel("optimiser step")
-    axes.set_ylabel(f"val {table.metric} ({_wanted(table)})")
     axes.set_title("a line a seed; the mark at its end is the checkpoint that was kept")
     return figure
 
@@ -303,9 +294,10 @@ def _slices(table: Table, details: Details) -> Figure | None:
     names = [wrapped(arm.label, 36) for arm in arms]
     upright = len(arms) > 3
     wide = max(0.6, 0.17 * max(map(_height, names))) if upright else 2.3
-    tall = 0.25 * sum(map(_height, rows)) + (1.6 + 0.075 * max(map(_width, names)) if upright else 2.0)
-    left = f" {len(gaps) - len(shown)} slices with smaller losses are left out." * (len(gaps) > len(shown))
-    note = f"In brackets: examples.{left}"
+    letters = max(len(line) for name in names for line in name.split("\n"))
+    tall = 0.25 * sum(map(_height, rows)) + (1.6 + 0.075 * letters if upright else 2.0)
+    hidden = len(gaps) - len(shown)
+    note = "In brackets: examples." + f" {hidden} slices with smaller losses are left out." * (hidden > 0)
     heading = f"{table.split} {table.metric} by slice: difference to {table.against}"
     figure, axes = _sheet((4.6 + wide * len(arms), tall), heading, table, note)
     _heat(axes, shown.to_numpy(), table)

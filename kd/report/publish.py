@@ -11,8 +11,7 @@ from kd.report.data import as_csv, as_json
 from kd.report.findings import Finding
 from kd.report.page import page
 from kd.report.plots import as_png, as_svg, plots
-from kd.report.tables import Section, caption, markdown, markdown_section, rich_tables, title
-from kd.report.words import answer
+from kd.report.tables import Section, answer, caption, markdown, markdown_section, rich_tables, title
 
 REPORT = "report.html"
 

@@ -1,11 +1,14 @@
-"""A comparison as a terminal table and as Markdown, from the same cells. What was not measured is shown as –."""
+"""A comparison in tables, for the terminal and as Markdown from the same cells, and in plain sentences.
+
+What was not measured is shown as –.
+"""
 
 from dataclasses import dataclass
 
 from rich.console import JustifyMethod
 from rich.table import Table as RichTable
 
-from kd.analysis.comparison import Arm, Table
+from kd.analysis.comparison import SAME_STUDENT, TUNED, Arm, Table
 from kd.analysis.slices import Details
 from kd.analysis.statistics import Interval, PairedDifference
 from kd.base.judge import Figure, FigureGroup
@@ -19,6 +22,12 @@ WORST = 5
 """Losing slices shown of an arm."""
 WEAK = 3
 """Arms named that are no better than a trivial baseline."""
+ANSWERS = {
+    "better": ("yes, distillation helped", "better"),
+    "worse": ("no, distillation hurt", "worse"),
+    "no difference shown": ("no gain shown", "no difference shown"),
+}
+"""What a verdict says of distillation, where the difference is from the control, and else."""
 
 COST = (
     Figure("profile/latency_ms_p50", "p50 ms", ".1f", "cost"),
@@ -94,12 +103,9 @@ def fidelity_heading(table: Table) -> str:
 
 def churn_cells(table: Table, details: Details) -> Cells:
     """Return header and rows: shares of test examples that an arm answers otherwise than what it is compared with."""
-    names = list(dict.fromkeys(name for shares in details.churn.values() for name in shares))
-    rows = [["arm", *names]]
-    for arm in table.arms:
-        if shares := details.churn.get(arm.key):
-            rows.append([arm.label, *(f"{shares[name]:.1%}" if name in shares else MISSING for name in names)])
-    return rows
+    names = next(iter(details.churn.values()), {})
+    having = [(arm.label, details.churn[arm.key]) for arm in table.arms if arm.key in details.churn]
+    return [["arm", *names], *([label, *(f"{shares[name]:.1%}" for name in names)] for label, shares in having)]
 
 
 def slice_cells(table: Table, details: Details) -> Cells:
@@ -209,6 +215,27 @@ def _weak(table: Table) -> str:
 
 def _reached(arm: Arm) -> str:
     return f"{arm.label} ({arm.quality.mean:.3f})"
+
+
+def answer(table: Table) -> str:
+    """Answer "did distillation help?", or how it does against the baseline, in a plain sentence an arm."""
+    distilled = [arm for arm in table.arms if arm.role == "distilled" and arm.label != table.against]
+    if not distilled:
+        return "There is no distilled student to judge among these runs."
+    return "\n".join(f"{arm.label}: {_answer(table, arm)}." for arm in distilled)
+
+
+def _answer(table: Table, arm: Arm) -> str:
+    if (gap := arm.difference) is None:
+        return f"cannot be said: {table.against}, trained on the same seed, is not among these runs"
+    interval = f", 95 % interval {gap.low:+.3f} to {gap.high:+.3f}" if gap.low is not None else ""
+    seeds = f"{gap.n} seed" + "s" * (gap.n != 1)
+    figure = f"{table.split} {table.metric} {gap.mean:+.3f} against {table.against}{interval}, {seeds}"
+    if arm.verdict not in ANSWERS:
+        return f"too few seeds to say: {figure}; a claim needs at least three"
+    of_distillation, of_arm = ANSWERS[arm.verdict]
+    unseen = f"; a true difference under {arm.detectable:.3f} could go unseen" if arm.detectable else ""
+    return f"{of_distillation if table.against in (SAME_STUDENT, TUNED) else of_arm}: {figure}{unseen}"
 
 
 def mean_cell(found: Interval | PairedDifference | None, form: str = "+.3f") -> str:

@@ -13,8 +13,7 @@ from kd.config import CascadeConfig, CompareConfig
 from kd.report.findings import Stored, find
 from kd.report.publish import publish, show, where
 from kd.report.sections import StepFound, cascade_section
-from kd.report.tables import rich_table
-from kd.report.words import answer
+from kd.report.tables import answer, rich_table
 from kd.run.data import Rows
 from kd.run.execute import Outcome
 from kd.run.register import best_on_validation, register_best

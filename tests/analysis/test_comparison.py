@@ -11,7 +11,7 @@ from kd.analysis.comparison import AVERAGED, SAME_STUDENT, compare, pareto_front
 from kd.analysis.statistics import Spread, holm, minimum_detectable_difference, paired_difference
 from kd.base.types import RunRecord, UserError
 from kd.config import CompareConfig
-from kd.report.words import answer
+from kd.report.tables import answer
 
 DIRECTIONS = {"classification": {"accuracy": True, "loss": False}, "forecasting": {"rmse": False}}
 CONTROL = {0: 0.80, 1: 0.81, 2: 0.79}

@@ -8,8 +8,7 @@ import pytest
 from kd.analysis.slices import Details, SeedTest
 from kd.report.page import page
 from kd.report.plots import as_svg, plots
-from kd.report.tables import figure_cells, quality_cells, slice_cells
-from kd.report.words import answer
+from kd.report.tables import answer, figure_cells, quality_cells, slice_cells
 from tests.report.examples import BETTER, CONTROL, DETAILS, PLAIN, arm, crowd, cut, table
 
 INPUTS = {"experiments": "kd", "kd.git_commit": "0a1b2c"}
