@@ -156,10 +156,7 @@ def split_of(metric: str) -> str:
 
 
 def pareto_front(table: Table, cost: str) -> list[Arm]:
-    """Return the arms that no other arm beats in both quality and a cost, cheapest first.
-
-    `cost` is a figure where lower is better, such as `profile/latency_ms_p50`; arms without it do not take part.
-    """
+    """Return the arms that no other arm beats in both quality and a figure where lower is better, cheapest first."""
     sign = 1 if table.higher_is_better else -1
     measured = [arm for arm in table.arms if cost in arm.figures]
     front: list[Arm] = []

@@ -18,7 +18,6 @@ QUANTILES = 4
 """Slices of equal size that a column of numbers is cut into."""
 
 Quality = Callable[[pd.DataFrame], float]
-Rows = npt.NDArray[np.int64]
 Curve = tuple[tuple[int, float], ...]
 
 
@@ -69,7 +68,7 @@ class Details:
     churn: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
-def slices_of(predictions: pd.DataFrame, column: str) -> dict[str, Rows]:
+def slices_of(predictions: pd.DataFrame, column: str) -> dict[str, npt.NDArray[np.int64]]:
     """Cut a test set by a column: numbers into quartiles, anything else by value.
 
     Returns:

@@ -240,13 +240,7 @@ def minimum_detectable_difference(se: float, spread: Spread, alpha: float = LEVE
         se: standard error of the mean difference, >= 0; over n seeds the standard deviation by sqrt(n).
         spread: how well it is known.
         alpha: level of the test, between 0 and 0.8; divide it by the comparisons in the table for Holm's worst case.
-
-    Raises:
-        ValueError: an argument outside its range.
     """
-    known = spread.seed_df >= 1 and spread.group_df >= 1 and 0 <= spread.seed_share <= 1
-    if not (known and 0 < alpha < POWER and 0 <= se < math.inf):
-        raise ValueError(f"{se=} {spread=} {alpha=}: outside their ranges")
     critical = spread.critical(alpha)
     # a claim in the wrong direction finds nothing; at the upper end the power is over 80 % for any degrees of freedom
     found = optimize.brentq(lambda shift: special.nctdtr(spread.df, shift, critical) + POWER - 1, 0, 2 * critical + 2)

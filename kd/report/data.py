@@ -9,12 +9,10 @@ from typing import Any
 
 from kd.analysis.comparison import Arm, Table
 from kd.analysis.slices import Details
-from kd.report.tables import answer
-
-Findings = Sequence[tuple[Table, Details]]
+from kd.report.tables import Finding, answer
 
 
-def as_json(findings: Findings, notes: Sequence[str], inputs: Mapping[str, str]) -> str:
+def as_json(findings: Sequence[Finding], notes: Sequence[str], inputs: Mapping[str, str]) -> str:
     """Write tables, slices, tests, notes and inputs as JSON; what was not measured is null or absent."""
     tables = [
         {
@@ -28,7 +26,7 @@ def as_json(findings: Findings, notes: Sequence[str], inputs: Mapping[str, str])
     return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def as_csv(findings: Findings) -> str:
+def as_csv(findings: Sequence[Finding]) -> str:
     """Write one line an arm; a cell that was not measured is empty."""
     lines = [_flat(table, arm) for table, _ in findings for arm in table.arms]
     names = list(dict.fromkeys(name for line in lines for name in line))

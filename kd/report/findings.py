@@ -2,22 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import pandas as pd
 
 from kd import tracking
-from kd.analysis.comparison import Arm, Pair, Table, compare, split_of, uneven_steps
-from kd.analysis.slices import Curve, Details, SeedTest, Slice, slice_differences
+from kd.analysis.comparison import Pair, Table, compare, split_of, uneven_steps
+from kd.analysis.slices import Details, SeedTest, Slice, slice_differences
 from kd.analysis.verdicts import Values, differences, over_examples, values_of
 from kd.base.judge import Judge
 from kd.base.types import STANDARD_COLUMNS, RunRecord, UserError
 from kd.config import CompareConfig, listed
+from kd.report.tables import Finding
 from kd.tasks import TASKS, judge_of
 
 VALUE = "kd.value"
 """Column of what an example adds to the metric; most of the time of slicing went into computing whole metrics."""
-Finding = tuple[Table, Details]
 Compared = tuple[int, pd.DataFrame, pd.DataFrame]
 """Seed, an arm's predictions, and those they are compared with."""
 
@@ -116,24 +116,20 @@ def _details(stored: Stored, wanted: tuple[str, ...]) -> tuple[Details, dict[str
     examples = {key: values for key, values in single.items() if values is not None}
     if alone := [arm.label for arm in table.arms if arm.pairs and arm.key not in examples]:
         stored.notes.append(f"the verdict is for new seeds, but for this test set alone: {', '.join(alone)}")
+    curve_of = partial(tracking.curve, metric=f"val/{table.metric}")
     details = Details(
         slices={key: tuple(_slices(found, table, judge, wanted)) for key, found in pairs.items()},
         tests={
             key: tuple(SeedTest(seed, *judge.paired_test(ours, theirs)) for seed, ours, theirs in found)
             for key, found in pairs.items()
         },
-        curves={arm.key: _curves(arm, table.metric) for arm in table.arms},
+        curves={arm.key: tuple(curve for curve in map(curve_of, arm.run_ids) if len(curve) > 1) for arm in table.arms},
         churn={
             key: pd.DataFrame([judge.churn(theirs, ours) for _, ours, theirs in found]).mean().to_dict()
             for key, found in pairs.items()
         },
     )
     return details, examples
-
-
-def _curves(arm: Arm, metric: str) -> tuple[Curve, ...]:
-    found = (tracking.curve(run_id, f"val/{metric}") for run_id in arm.run_ids)
-    return tuple(points for points in found if len(points) > 1)
 
 
 def _require_columns(wanted: tuple[str, ...], tables: list[pd.DataFrame], judge: type[Judge]) -> None:

@@ -10,28 +10,20 @@ from jinja2 import Environment, StrictUndefined
 from kd.analysis.comparison import Table
 from kd.analysis.slices import Details
 from kd.report.plots import GROUND, INK, MARKERS, looks
-from kd.report.tables import MISSING, Cells, Section, answer, caption, p_cell, title, titled_tables
+from kd.report.tables import MISSING, Cells, Finding, Section, answer, caption, p_cell, title, titled_tables
 
 HALF = 540.0
 """Points: a wider picture gets the page's whole width."""
 
 
 def page(
-    findings: Sequence[tuple[Table, Details]],
+    findings: Sequence[Finding],
     drawings: Sequence[Mapping[str, str]],
     notes: Sequence[str],
     inputs: Mapping[str, str],
     sections: Sequence[Section] = (),
 ) -> str:
-    """Write the report.
-
-    Args:
-        findings: tables and what artifacts add to them.
-        drawings: for each of them SVG pictures by name.
-        notes: what was left out.
-        inputs: what the comparison was made from.
-        sections: what is said first.
-    """
+    """Write the report; `drawings` are SVG pictures by name for each of the findings, and sections come first."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     parts = [_part(*found, drawn) for found, drawn in zip(findings, drawings, strict=True)]

@@ -1,11 +1,7 @@
-"""A comparison in tables, for the terminal and as Markdown from the same cells, and in plain sentences.
-
-What was not measured is shown as –.
-"""
+"""A comparison in tables, for the terminal and as Markdown, and in sentences. What was not measured is shown as –."""
 
 from dataclasses import dataclass
 
-from rich.console import JustifyMethod
 from rich.table import Table as RichTable
 
 from kd.analysis.comparison import SAME_STUDENT, TUNED, Arm, Table
@@ -14,6 +10,8 @@ from kd.analysis.statistics import Interval, PairedDifference
 from kd.base.judge import Figure, FigureGroup
 
 Cells = list[list[str]]
+Finding = tuple[Table, Details]
+"""A table, and what artifacts add to it."""
 Titled = tuple[str, Cells, str]
 """A heading, its table as header and rows, and what a reader must know of it."""
 MISSING = "–"
@@ -52,13 +50,14 @@ class Section:
 
 def titled_tables(table: Table, details: Details) -> list[Titled]:
     """Return a comparison's tables: quality, fidelity, cost, and where a better mean hides a loss."""
-    about = f"{MEANS} Latency is of one request."
+    calibrated = any(figure.key.startswith("calibration/") for figure in _measured(table, "fidelity"))
+    fidelity = "Fidelity to the teacher" + ", and calibration" * calibrated
     return [
         ("Quality", quality_cells(table), ""),
-        (fidelity_heading(table), figure_cells(table, "fidelity"), _about(table, "fidelity")),
+        (fidelity, figure_cells(table, "fidelity"), _about(table, "fidelity")),
         ("Attributions like the teacher's", figure_cells(table, "explanation"), _about(table, "explanation")),
         (f"Answers changed from {table.against}", churn_cells(table, details), "Shares of examples; for information."),
-        ("Cost at inference", figure_cells(table, "cost"), about),
+        ("Cost at inference", figure_cells(table, "cost"), f"{MEANS} Latency is of one request."),
         ("Slices that lose although the mean wins (for information)", slice_cells(table, details), "Not corrected."),
     ]
 
@@ -95,12 +94,6 @@ def _about(table: Table, group: FigureGroup) -> str:
     return "".join(f"{about[0].upper()}{about[1:]}. " for about in said) + MEANS
 
 
-def fidelity_heading(table: Table) -> str:
-    """Name the table of fidelity by what it shows."""
-    calibrated = any(figure.key.startswith("calibration/") for figure in _measured(table, "fidelity"))
-    return "Fidelity to the teacher" + ", and calibration" * calibrated
-
-
 def churn_cells(table: Table, details: Details) -> Cells:
     """Return header and rows: shares of test examples that an arm answers otherwise than what it is compared with."""
     names = next(iter(details.churn.values()), {})
@@ -133,8 +126,7 @@ def rich_table(heading: str, rows: Cells) -> RichTable:
     """Lay out header and rows for the terminal, numbers to the right."""
     one = RichTable(title=heading, title_justify="left")
     for position, name in enumerate(rows[0]):
-        justify: JustifyMethod = "right" if _numbers(rows, position) else "left"
-        one.add_column(name, justify=justify, no_wrap=position == 0)
+        one.add_column(name, justify="right" if _numbers(rows, position) else "left", no_wrap=position == 0)
     for row in rows[1:]:
         one.add_row(*row)
     return one
@@ -161,17 +153,14 @@ def markdown_table(rows: Cells) -> list[str]:
     if not rows[1:]:
         return []
     rule = ["--:" if _numbers(rows, position) else ":--" for position in range(len(rows[0]))]
-    return [f"| {' | '.join(map(_cell, row))} |" for row in (rows[0], rule, *rows[1:])] + [""]
+    lines = ([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (rows[0], rule, *rows[1:]))
+    return [*(f"| {' | '.join(line)} |" for line in lines), ""]
 
 
 def _numbers(rows: Cells, position: int) -> bool:
     """Return whether a column contains figures; the first one names its row."""
     cells = [row[position] for row in rows[1:] if row[position] != MISSING]
     return position > 0 and bool(cells) and all(cell.lstrip("<+- ")[:1].isdecimal() for cell in cells)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _figures(arm: Arm, shown: list[Figure]) -> list[str]:
@@ -247,6 +236,4 @@ def mean_cell(found: Interval | PairedDifference | None, form: str = "+.3f") -> 
 
 def p_cell(value: float | None) -> str:
     """Write a p value; one that is tiny is no zero."""
-    if value is None:
-        return MISSING
-    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+    return MISSING if value is None else f"{value:.3f}" if value >= 0.001 else "< 0.001"

