@@ -11,7 +11,7 @@ from kd.base.types import Refused, RunRecord, UserError
 from kd.config import CompareConfig
 from kd.report.findings import find
 from kd.report.publish import publish, show, where
-from kd.report.words import answer
+from kd.report.tables import answer
 from kd.run.baselines import log_baselines
 from kd.run.distill import planned
 from kd.run.execute import Outcome, Where

@@ -19,9 +19,9 @@ from kd.base.hashing import fingerprint
 from kd.base.types import Shape, UserError
 from kd.config import CascadeConfig, CompareConfig, DistillConfig, StudentConfig, narrowed
 from kd.models.layers import layer_map
-from kd.report.cascade import StepFound, section
 from kd.report.findings import Stored, find
-from kd.report.words import answer
+from kd.report.sections import StepFound, cascade_section
+from kd.report.tables import answer
 from kd.run import distill
 from kd.run.data import Rows, load_rows
 from kd.run.execute import Outcome, Where, train
@@ -262,7 +262,7 @@ def conclude(routes: Sequence[Route], config: CascadeConfig, parent: tracking.Ru
     chain = chain_in_words(config)
     steps = _steps(routes, found.records, chain, ours, rows)
     lines = [_against_direct(routes, found.records, chain), *_budget(routes, found.records, steps, config), ONCE]
-    found.report(section(f"Cascade {chain}", steps, f"{ours.split} {ours.metric}", lines), parent)
+    found.report(cascade_section(f"Cascade {chain}", steps, f"{ours.split} {ours.metric}", lines), parent)
     register_best(ends, config, rows)
 
 

@@ -22,7 +22,7 @@ Records = Mapping[str, RunRecord]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Compared:
     """Trainings, their records by run id, compared with one another, with their teachers and the trivial baselines."""
 
     records: Records
@@ -40,15 +40,13 @@ class Comparison:
         say(where(run))
 
 
-def compared(models: Mapping[str, str], config: FitOptions, experiment: str) -> Comparison:
+def compared(models: Mapping[str, str], config: FitOptions, experiment: str) -> Compared:
     """Compare trainings, given by run id and model's URI; each architecture is profiled once, for all its arms."""
     records = {run_id: tracking.record(run_id) for run_id in models}
     costs = _profiled(models, records, config)
     question = CompareConfig(runs=",".join([*records, *beside(records, experiment)]))
     findings, notes = find([*map(tracking.record, question.runs.split(","))], question)
-    return Comparison(
-        records, [(_with_costs(table, records, costs), more) for table, more in findings], notes, question
-    )
+    return Compared(records, [(_with_costs(table, records, costs), more) for table, more in findings], notes, question)
 
 
 def _profiled(models: Mapping[str, str], records: Records, budgets: FitOptions) -> dict[str, dict[str, float]]:

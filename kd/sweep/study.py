@@ -11,7 +11,7 @@ from kd.base.console import console, hushed, say
 from kd.base.hashing import fingerprint
 from kd.base.types import UserError
 from kd.config import RowOptions, StudentConfig, StudyConfig, default_of, value_of, with_options
-from kd.report.study import section
+from kd.report.sections import study_section
 from kd.report.tables import rich_table
 from kd.run import distill, student, teacher
 from kd.run.data import Rows, describe
@@ -282,7 +282,7 @@ def conclude(
     ]
     factors = [axis for axis in dict.fromkeys(["objective", *design.axes]) if axis != "seed"]
     metric, lines = f"{first.split} {first.metric}", list(_lines(done, found.records))
-    effects = section(f"Study: {design.title}", main_effects(scores, factors), metric, failed, lines)
+    effects = study_section(f"Study: {design.title}", main_effects(scores, factors), metric, failed, lines)
     found.report(effects, parent)
 
 
