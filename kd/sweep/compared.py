@@ -8,9 +8,9 @@ from kd.analysis.comparison import Table
 from kd.base.console import console, say
 from kd.base.types import RunRecord
 from kd.config import CompareConfig, FitOptions
-from kd.report.findings import Finding, find
+from kd.report.findings import find
 from kd.report.publish import publish, show, where
-from kd.report.tables import Section, rich_table
+from kd.report.tables import Finding, Section, rich_table
 from kd.serving.measure import is_profiled, measure_apart
 
 ARCHITECTURE = "kd.architecture"
@@ -22,7 +22,7 @@ Records = Mapping[str, RunRecord]
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedTrainings:
     """Trainings, their records by run id, compared with one another, with their teachers and the trivial baselines."""
 
     records: Records
@@ -40,13 +40,15 @@ class Compared:
         say(where(run))
 
 
-def compared(models: Mapping[str, str], config: FitOptions, experiment: str) -> Compared:
+def compared(models: Mapping[str, str], config: FitOptions, experiment: str) -> ComparedTrainings:
     """Compare trainings, given by run id and model's URI; each architecture is profiled once, for all its arms."""
     records = {run_id: tracking.record(run_id) for run_id in models}
     costs = _profiled(models, records, config)
     question = CompareConfig(runs=",".join([*records, *beside(records, experiment)]))
     findings, notes = find([*map(tracking.record, question.runs.split(","))], question)
-    return Compared(records, [(_with_costs(table, records, costs), more) for table, more in findings], notes, question)
+    return ComparedTrainings(
+        records, [(_with_costs(table, records, costs), more) for table, more in findings], notes, question
+    )
 
 
 def _profiled(models: Mapping[str, str], records: Records, budgets: FitOptions) -> dict[str, dict[str, float]]:
