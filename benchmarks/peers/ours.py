@@ -30,7 +30,8 @@ from kd.base.console import hushed
 from kd.base.types import OUTPUTS, Objective, Splits
 from kd.config import DistillConfig, FitOptions
 from kd.data.digests import digest
-from kd.objectives.soft import Soft
+from kd.objectives import Comparison
+from kd.objectives.distributions import soft_kl
 from kd.run import fit as learning
 from kd.run.data import Rows
 from kd.run.encode import encoder
@@ -85,7 +86,7 @@ def plan_of(config: DistillConfig, workload: Workload, trio: Trio, located: Loca
         rows=rows,
         features=encoder(config, rows, trio.tokenizer),
         identity={},
-        objective=Objective((Soft(config.temperature),) if guided else (), {}, config.alpha),
+        objective=Objective((Comparison("soft", soft_kl, (config.temperature,)),) if guided else (), {}, config.alpha),
         teacher=teacher,
         signals=TeacherSignals(config, rows, teacher),
     )

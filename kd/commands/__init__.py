@@ -1,4 +1,4 @@
-"""The commands, listed by COMMANDS: a file each, and one for those that train one model."""
+"""The commands, a file each, listed by COMMANDS."""
 
 import errno
 import importlib
@@ -29,7 +29,7 @@ COMMANDS: dict[str, type[config.Options]] = {
     "export": config.ExportConfig,
     "cache": config.CacheConfig,
 }
-"""Options of each command, which is the function `run` of the module of its name, or of `training`."""
+"""Options of each command, which is the function `run` of the module of its name."""
 
 QUIET = {
     # Busy-waiting OpenMP threads were measured to make two processes on two cores five times slower.
@@ -50,7 +50,7 @@ QUIET = {
 }
 
 TRAINING = ("teacher", "student", "distill")
-"""Commands of the module `training`, which torchrun may start as several processes of one training."""
+"""Commands that torchrun may start as several processes of one training."""
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG)
 """Errors of a file system that the user can fix."""
 
@@ -80,7 +80,7 @@ def start(command: str, arguments: Sequence[str] | None = None) -> None:
                 f"{', '.join(TRAINING)}"
             )
         join()
-        importlib.import_module(f"kd.commands.{'training' if command in TRAINING else command}").run(options)
+        importlib.import_module(f"kd.commands.{command}").run(options)
     except Followed:
         sys.exit(0)
     except UserError as error:

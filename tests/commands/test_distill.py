@@ -3,7 +3,7 @@
 import shlex
 
 from kd.commands import read
-from kd.commands.training import _control_command
+from kd.commands.distill import _control_command
 from kd.config import DistillConfig, StudentConfig, narrowed
 from kd.tasks.classification.options import ClassificationOptions
 

@@ -1,29 +1,25 @@
-"""Train one model: a teacher, a student on the labels alone, or one on the labels and on the teacher's outputs."""
+"""Train a student on the labels and on the teacher's outputs."""
 
 import shlex
 
 from kd import tracking
 from kd.base.console import say
-from kd.config import DistillConfig, StudentConfig, TeacherConfig, as_params, default_of, narrowed
-from kd.run import teacher
+from kd.config import DistillConfig, StudentConfig, as_params, default_of, narrowed
 from kd.run.data import describe, load_rows
-from kd.run.distill import planned
+from kd.run.distill import plan
 from kd.run.execute import Where, train
 from kd.run.register import register
 
 
-def run(config: TeacherConfig | StudentConfig) -> None:
-    """Train, evaluate, log, profile and register a teacher, a student or a distilled student."""
+def run(config: DistillConfig) -> None:
+    """Train, evaluate, log, profile and register a distilled student."""
     with tracking.session(config.experiment) as experiment:
         rows = load_rows(config, config.seed)
         describe(config, rows)
-        plan = teacher.plan(config, rows) if isinstance(config, TeacherConfig) else planned(config, rows)
-        outcome = train(plan, config, Where(experiment))
+        outcome = train(plan(config, rows), config, Where(experiment))
         name, version = register(outcome, config, rows)
-        use = f"; give it to student and distill as teacher=models:/{name}/{version}" if plan.role == "teacher" else ""
-        say(f"Registered {name} version {version}{use}")
-        if isinstance(config, DistillConfig):
-            _point_to_control(config, outcome.run_id, experiment)
+        say(f"Registered {name} version {version}")
+        _point_to_control(config, outcome.run_id, experiment)
 
 
 def _point_to_control(config: DistillConfig, run_id: str, experiment: str) -> None:

@@ -1,0 +1,19 @@
+"""Train a student on the labels alone: the control of every distilled student."""
+
+from kd import tracking
+from kd.base.console import say
+from kd.config import StudentConfig
+from kd.run.data import describe, load_rows
+from kd.run.execute import Where, train
+from kd.run.register import register
+from kd.run.student import plan
+
+
+def run(config: StudentConfig) -> None:
+    """Train, evaluate, log, profile and register a student without a teacher."""
+    with tracking.session(config.experiment) as experiment:
+        rows = load_rows(config, config.seed)
+        describe(config, rows)
+        outcome = train(plan(config, rows), config, Where(experiment))
+        name, version = register(outcome, config, rows)
+        say(f"Registered {name} version {version}")
