@@ -229,13 +229,13 @@ class Setting:
     inner: LayerPairs
     """The same for terms that leave the last layer to the logits."""
 
-    def needs(self, kind: LayerKind, pairs: LayerPairs, joined: bool = False) -> Needs:
-        """Return what is compared: `kind` of these layers; `joined`: by a projection where widths differ."""
+    def needs(self, kind: LayerKind, pairs: LayerPairs) -> Needs:
+        """Return what is compared: `kind` of these layers; a projection joins hidden states of different widths."""
         student, teacher = (
             tuple(dict.fromkeys(str(LayerContent(kind, pair[side])) for pair in pairs)) for side in (0, 1)
         )
         widths = (self.student.width, self.teacher.width)
-        return Needs(student, teacher, widths if joined and widths[0] != widths[1] else None)
+        return Needs(student, teacher, widths if kind == "hidden" and widths[0] != widths[1] else None)
 
 
 class ObjectiveTerm(Protocol):

@@ -8,7 +8,7 @@ from typing import Any
 from kd.base.console import say
 from kd.base.types import UserError
 from kd.search.trial import Arm, Context, Show, final_trial, search_trial
-from kd.sweep.workers import SAID_WHY, all_done, workers
+from kd.sweep.workers import SAID_WHY, workers
 
 POLL_S = 0.5
 DEATHS = 3
@@ -60,8 +60,8 @@ def trial_workers(count: int, opened: Open, arguments: tuple[Any, ...]) -> Itera
 
 
 def _run_trials(pipe: Connection, opened: Open, arguments: tuple[Any, ...]) -> None:
-    """Run trials until all is done."""
+    """Run trials until the pipe closes, through which nothing is sent."""
     with opened(*arguments) as (context, arms):
-        while not all_done(pipe):
+        while not pipe.poll():
             if not run_one(context, arms, lambda *_: None):
-                all_done(pipe, POLL_S)
+                pipe.poll(POLL_S)

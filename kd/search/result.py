@@ -11,10 +11,9 @@ from kd.base.types import Refused, RunRecord, UserError
 from kd.config import CompareConfig
 from kd.report.findings import find
 from kd.report.publish import publish, show, where
-from kd.report.words import answer
-from kd.run.baselines import log_baselines
+from kd.report.tables import answer
 from kd.run.distill import planned
-from kd.run.execute import Outcome, Where
+from kd.run.execute import Outcome, Where, log_baselines
 from kd.run.fit import score_test
 from kd.run.plan import titled
 from kd.run.register import register
@@ -25,7 +24,7 @@ from kd.search.schedule import finalists
 from kd.search.trial import Arm, Context, options
 from kd.serving.measure import is_profiled, measure_apart
 from kd.sweep.cells import rows_of
-from kd.sweep.costs import beside
+from kd.sweep.compared import beside
 
 
 @dataclass(frozen=True)
