@@ -13,7 +13,7 @@ import yaml
 from mlflow.projects._project_spec import load_project
 
 from kd.base.types import InitialisationName, ObjectiveName, TaskName
-from kd.commands import COMMANDS, TRAINING, read
+from kd.commands import COMMANDS, read
 from kd.config import options_in, value_of
 from kd.models.layers import LAYER_MAPS
 from kd.objectives import OBJECTIVES
@@ -123,7 +123,7 @@ def test_the_script_starts_the_command_of_its_name(name):
     tree = ast.parse((ROOT / "entrypoints" / f"{name}.py").read_text(encoding="utf-8"))
     started = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
     assert started == [f"start('{name}')"]
-    assert importlib.util.find_spec(f"kd.commands.{'training' if name in TRAINING else name}")
+    assert importlib.util.find_spec(f"kd.commands.{name}")
     assert COMMANDS[name].__name__ == f"{name.capitalize()}Config"
 
 
