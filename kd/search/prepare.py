@@ -19,8 +19,7 @@ from kd.models.precision import resolve_precision
 from kd.run import student
 from kd.run.data import Rows, describe, short_name
 from kd.run.distill import planned
-from kd.run.locate import Located
-from kd.run.plan import Teacher
+from kd.run.locate import Loaded, Located
 from kd.search.optuna_study import Sampling, Study
 from kd.search.storage import existing, open_storage, open_study, place_of
 from kd.space.parameters import OF_TEACHER, Space, as_json, check_space, extremes, for_control, within
@@ -152,7 +151,7 @@ def _directions(config: HpoConfig, task: type[Task]) -> dict[str, bool]:
     return {name: known[name] for name in sorted(wanted, key=lambda name: name in LIMITED)}
 
 
-def _check_layers(config: HpoConfig, space: Space, rows: Rows, teacher: Teacher, named: str) -> None:
+def _check_layers(config: HpoConfig, space: Space, rows: Rows, teacher: Loaded, named: str) -> None:
     """Build a student of every shape that the space may draw."""
     names = ("student_layers", "initialisation")
     points = extremes(space, names)

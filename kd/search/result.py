@@ -11,11 +11,9 @@ from kd.base.types import Refused, RunRecord, UserError
 from kd.config import CompareConfig
 from kd.report.findings import find
 from kd.report.publish import publish, show, where
-from kd.report.tables import markdown_table, rich_table
-from kd.report.words import answer
-from kd.run.baselines import log_baselines
+from kd.report.tables import answer, markdown_table, rich_table
 from kd.run.distill import planned
-from kd.run.execute import Outcome, Where
+from kd.run.execute import Outcome, Where, log_baselines
 from kd.run.fit import score_test
 from kd.run.plan import titled
 from kd.run.register import register
@@ -26,7 +24,7 @@ from kd.search.retries import Attempt, counting
 from kd.search.schedule import finalists
 from kd.serving.measure import is_profiled, measure_apart
 from kd.sweep.cells import rows_of
-from kd.sweep.costs import beside
+from kd.sweep.compared import beside
 
 COSTS = {"p95 ms": "profile/latency_ms_p95", "RAM MiB": "profile/ram_peak_mib", "disk MiB": "model/size_mib"}
 

@@ -116,7 +116,7 @@ def _look_after(plan: SearchPlan, study: Study, goal: Goal, over: Sequence[Attem
 def reconcile(plan: SearchPlan, study: Study) -> None:
     """Give the runs that killed processes left open the state that their trials have."""
     states = {str(one.number): one.state for one in study.attempts()}
-    for record in tracking.left_running(plan.experiment, "tags.`kd.stage` = 'trial'"):
+    for record in tracking.runs([plan.experiment], "tags.`kd.stage` = 'trial'", "RUNNING"):
         if record.tags["kd.study"] != study.name:  # not in the query, which knows no way to write a quote in a name
             continue
         state = states.get(record.tags["kd.trial"], "")

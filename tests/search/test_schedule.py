@@ -311,7 +311,7 @@ def test_when_the_time_is_up_before_anything_is_complete_it_says_so(arm, reconci
 def store(monkeypatch):
     """Runs that are open in the tracking store, and what they were ended with."""
     left, ended = [], {}
-    monkeypatch.setattr(tracking, "left_running", lambda experiment, query: left)
+    monkeypatch.setattr(tracking, "runs", lambda experiments, query, status: left)
     monkeypatch.setattr(tracking, "end", lambda run_id, status, reason: ended.update({run_id: (status, reason)}))
 
     def open_run(run_id, study, **tags):
