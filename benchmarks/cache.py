@@ -28,7 +28,7 @@ from kd.data.sources import load
 from kd.models.load import fetch_weights
 from kd.models.precision import autocast_dtype, resolve_precision
 from kd.models.students import build_student
-from kd.objectives.soft import soft_kl
+from kd.objectives.distributions import soft_kl
 from kd.run.signals import TOKENS_CPU
 from kd.tasks.classification.task import Classification
 from kd.teacher.run import TeacherPass

@@ -20,16 +20,10 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def say(text: str) -> None:
-    """Print one line for the user."""
+def say(what: str | Table) -> None:
+    """Print a line or a table for the user."""
     if is_main() and not _HUSHED.get():
-        console.print(text, soft_wrap=True)
-
-
-def lay(table: Table) -> None:
-    """Print a table for the user."""
-    if is_main() and not _HUSHED.get():
-        console.print(table)
+        console.print(what, soft_wrap=isinstance(what, str))
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from kd import tracking
-from kd.analysis.gates import Observed, Quality, drop
-from kd.analysis.slices import slices_of
+from kd.analysis.gates import Observed, drop
+from kd.analysis.slices import Quality, slices_of
 from kd.base.budgets import BUDGETS
 from kd.base.console import say
 from kd.base.judge import Judge
