@@ -22,12 +22,13 @@ from transformers import PreTrainedModel
 
 from benchmarks.results import Result, Settings, fresh
 from kd.base.types import OUTPUTS, Batch, Features, PrecisionName
+from kd.config import RowOptions
 from kd.data.encoded import encoded
-from kd.data.sources import DataRequest, load
+from kd.data.sources import load
 from kd.models.load import fetch_weights
 from kd.models.precision import autocast_dtype, resolve_precision
 from kd.models.students import build_student
-from kd.objectives.soft import soft_kl
+from kd.objectives.distributions import soft_kl
 from kd.run.signals import TOKENS_CPU
 from kd.tasks.classification.task import Classification
 from kd.teacher.run import TeacherPass
@@ -53,7 +54,7 @@ def measure(settings: Settings) -> list[Result]:
 def work(settings: Settings, contents: tuple[str, ...], precision: PrecisionName) -> TeacherPass:
     """Make a MiniLM-L6 with texts of the data."""
     task = Classification(settings.text_column, "", settings.label_column)
-    splits = load(DataRequest(settings.dataset, task.inputs, task.target))
+    splits = load(RowOptions(dataset=settings.dataset), task.inputs, task.target)
     task = task.fitted(splits)
     order = np.random.default_rng(SEED).permutation(len(splits.train))[:ROWS]
     folder = fetch_weights("builtin:minilm-l6", "teacher")

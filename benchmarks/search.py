@@ -38,9 +38,8 @@ from kd.commands import read
 from kd.config import HpoConfig
 from kd.run.distill import planned
 from kd.run.fit import learn
-from kd.search.prepare import SearchPlan, prepare
+from kd.search.prepare import SearchPlan, options, prepare
 from kd.search.retries import Attempt, counting
-from kd.search.trial import options
 from kd.sweep.cells import rows_of
 
 KILLS = 8
@@ -73,11 +72,11 @@ def cost(config: HpoConfig, words: list[str]) -> dict[str, str]:
     with tracking.session(config.experiment) as experiment:
         setting = prepare(config, experiment)
         search = next(one for one in setting.arms() if one.name == "distill").search
-        ended = [one for one in search.trials() if one.attempt.state in ("complete", "pruned")]
+        ended = [one for one in search.attempts() if one.state in ("complete", "pruned")]
         steps = {one.number: one.last_step or config.epochs for one in search.inner.get_trials(deepcopy=False)}
         pairs = []
         for place, trial in enumerate(ended):
-            number, params = trial.attempt.number, trial.attempt.params
+            number, params = trial.number, trial.params
             orders = (True, False) if place % 2 else (False, True)
             took = {way: seconds(setting, params, steps[number], cached=way) for way in orders}
             pairs.append((took[True], took[False]))
@@ -91,7 +90,7 @@ def cost(config: HpoConfig, words: list[str]) -> dict[str, str]:
         if "cost/train_s" in run.data.metrics
     ]
     cached_s, online_s = (sum(column) for column in zip(*pairs, strict=True))
-    states = Counter(one.attempt.state for one in ended)
+    states = Counter(one.state for one in ended)
     passes, read = (parent.data.metrics[f"hpo/teacher_{name}"] for name in ("passes", "rows"))
     return {
         "this command, finished before or not": f"{searched:.0f} s",

@@ -25,7 +25,7 @@ predictions are known, `kd.analysis.statistics.crossed_difference`, which takes 
 
 A table before it has examples in 3, 6, 12 or 40 groups, of 50 each, and equal arms alone: each arm has groups of its
 own that it does well on. Three metrics are judged: accuracy, a mean over examples; macro F1 of four classes, of 40 to
-10 % of the examples, and the root mean square of errors, both by `kd.analysis.jackknife`. A latent or an error is the
+10 % of the examples, and the root mean square of errors, both by `kd.analysis.verdicts`. A latent or an error is the
 sum of standard normals by example, arm and group, arm and example, run, and run and example, times the square roots of
 their variances in `GROUPED`:
 
@@ -44,8 +44,8 @@ import numpy.typing as npt
 from scipy import optimize, special, stats
 
 from kd.analysis.comparison import compare
-from kd.analysis.jackknife import from_left_out
 from kd.analysis.statistics import LEVEL, crossed_difference, verdict
+from kd.analysis.verdicts import from_left_out
 from kd.base.types import RunRecord
 
 COMPARISONS, EXAMPLES, ACCURACY, GAIN = 1000, 3000, 0.90, 0.02

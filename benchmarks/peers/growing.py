@@ -26,7 +26,8 @@ from benchmarks.peers.common import Workload, load_models, peak_mib
 from kd.base.types import Objective, Stopped
 from kd.config import FitOptions
 from kd.data.encoded import encoded
-from kd.objectives.soft import Soft
+from kd.objectives import Comparison
+from kd.objectives.distributions import soft_kl
 from kd.tasks.classification.task import Classification
 from kd.teacher.signal import Wanted, teacher_signal
 from kd.training.loop import Job, fit
@@ -94,7 +95,7 @@ def main() -> None:
             features=features,
             collate=task.collate(trio.tokenizer),
             task=task,
-            objective=Objective((Soft(workload.temperature),), {}, workload.alpha),
+            objective=Objective((Comparison("soft", soft_kl, (workload.temperature,)),), {}, workload.alpha),
             teacher=cached,
             validate=lambda _: {"accuracy": 0.0},
             metric=("accuracy", True),

@@ -15,28 +15,28 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 from unittest.mock import create_autospec, patch
 
-import pandas as pd
 from datasets import Dataset
 
 from benchmarks.peers.common import Trained, Trio, Workload, load_models, measure, seconds
 from kd import tracking
 from kd.base.console import hushed
-from kd.base.types import OUTPUTS, Objective, SplitName, Splits
+from kd.base.types import OUTPUTS, Objective, Splits
 from kd.config import DistillConfig, FitOptions
 from kd.data.digests import digest
-from kd.objectives.soft import Soft
+from kd.objectives import Comparison
+from kd.objectives.distributions import soft_kl
 from kd.run import fit as learning
 from kd.run.data import Rows
 from kd.run.encode import encoder
-from kd.run.locate import Located, locate
-from kd.run.plan import Plan, Signals, Teacher
+from kd.run.locate import Loaded, Located, locate
+from kd.run.plan import Plan
 from kd.run.signals import TeacherSignals
 from kd.tasks.classification.options import ClassificationOptions
 from kd.tasks.classification.task import Classification
@@ -74,7 +74,7 @@ def plan_of(config: DistillConfig, workload: Workload, trio: Trio, located: Loca
     task = Classification("text", "", "label", workload.max_length, names)
     all_of, few_of = (digest(part, ("text", "label")) for part in (train, few))
     rows = Rows(task, Splits(train, few, few, ()), train, all_of, all_of, few_of, few_of)
-    teacher = Teacher(located, trio.teacher, trio.tokenizer)
+    teacher = Loaded(located, trio.teacher, trio.tokenizer)
     return Plan(
         stage="distill",
         role="distilled",
@@ -86,28 +86,23 @@ def plan_of(config: DistillConfig, workload: Workload, trio: Trio, located: Loca
         rows=rows,
         features=encoder(config, rows, trio.tokenizer),
         identity={},
-        objective=Objective((Soft(config.temperature),) if guided else (), {}, config.alpha),
+        objective=Objective((Comparison("soft", soft_kl, (config.temperature,)),) if guided else (), {}, config.alpha),
         teacher=teacher,
         signals=TeacherSignals(config, rows, teacher),
     )
 
 
-@dataclass
-class Counted:
-    """What a teacher says, and how many training features it ran over to fill the cache."""
+@dataclass(frozen=True)
+class Counted(TeacherSignals):
+    """What a teacher says, and how many training features it ran over each time, to fill the cache."""
 
-    signals: Signals
-    computed: int = 0
+    computed: list[int] = field(default_factory=list)
 
     def train(self, contents: tuple[str, ...] = (OUTPUTS,)) -> TeacherSignal:
         """Return its outputs over the training features."""
-        found = self.signals.train(contents)
-        self.computed += found.computed
+        found = super().train(contents)
+        self.computed.append(found.computed)
         return found
-
-    def predictions(self, name: SplitName) -> pd.DataFrame:
-        """Return its predictions on validation or test."""
-        return self.signals.predictions(name)
 
 
 @contextmanager
@@ -144,12 +139,12 @@ def train(workload: Workload, trio: Trio, scratch: str, teacher: str, precision:
         before.signals.train()
         started = time.perf_counter()
     plan = plan_of(config, workload, trio, located, guided=teacher != "none")
-    assert plan.signals is not None
-    counted = Counted(plan.signals)
+    assert plan.teacher is not None
+    counted = Counted(config, plan.rows, plan.teacher)
     with watched() as done:
         learning.learn(replace(plan, signals=counted), config, run, Path(scratch))
     fitted, seen, ended = done[0]
-    rows = {"none": 0, "online": seen}.get(teacher, counted.computed)
+    rows = {"none": 0, "online": seen}.get(teacher, sum(counted.computed))
     return Trained(fitted.steps, seen, rows, started, ended)
 
 

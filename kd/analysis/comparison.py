@@ -4,8 +4,8 @@ import difflib
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from kd.analysis.statistics import (
@@ -18,10 +18,12 @@ from kd.analysis.statistics import (
     mean_interval,
     minimum_detectable_difference,
     paired_difference,
+    seed_means,
     verdict,
 )
 from kd.base.judge import Figure
 from kd.base.types import RunRecord, UserError
+from kd.config import CompareConfig, listed
 
 ROLE_ORDER = ("trivial", "teacher", "student", "distilled")
 AVERAGED = ("fidelity/", "calibration/", "profile/", "model/", "cost/")
@@ -34,31 +36,6 @@ Newest = Mapping[tuple[str, int], RunRecord]
 NOT_LEARNED = ("seed", "experiment", "resume", "seeds", "slice_columns", "layers",
                "labelled_rows", "transfer_rows", "steps")  # fmt: skip
 """Parameters in which the runs of one arm may differ."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """What to compare.
-
-    Attributes:
-        metric: to compare by, such as accuracy, test/accuracy or val/accuracy; empty takes each task's first on test.
-        baseline: an arm's label, a start of its hash, or a run id; empty takes each arm's own control.
-        group_by: parameters or tags whose values make an arm; empty takes tag `kd.arm`.
-    """
-
-    metric: str = ""
-    baseline: str = ""
-    group_by: tuple[str, ...] = ()
-
-    @property
-    def split(self) -> str:
-        """The split of the metric: test or val."""
-        return "val" if self.metric.startswith("val/") else "test"
-
-    @property
-    def name(self) -> str:
-        """The metric without its split."""
-        return self.metric.removeprefix(f"{self.split}/")
 
 
 @dataclass(frozen=True, order=True)
@@ -93,13 +70,13 @@ class Arm:
     label: str
     role: str
     quality: Interval
-    difference: PairedDifference | None
-    adjusted_p: float | None
-    verdict: Verdict | None
-    detectable: float | None
-    figures: Mapping[str, float]
-    run_ids: tuple[str, ...]
-    pairs: tuple[Pair, ...]
+    difference: PairedDifference | None = None
+    adjusted_p: float | None = None
+    verdict: Verdict | None = None
+    detectable: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+    run_ids: tuple[str, ...] = ()
+    pairs: tuple[Pair, ...] = ()
     trained_on: tuple[str, ...] = ()
 
 
@@ -128,7 +105,7 @@ class Table:
 
 
 def compare(
-    records: Sequence[RunRecord], directions: Mapping[str, Mapping[str, bool]], question: Question | None = None
+    records: Sequence[RunRecord], directions: Mapping[str, Mapping[str, bool]], config: CompareConfig | None = None
 ) -> tuple[list[Table], list[str]]:
     """Group runs by task and rows scored, and each group by arm over seeds.
 
@@ -136,7 +113,7 @@ def compare(
         records: finished runs; of several runs of one `kd.arm` and seed the newest counts. Where `group_by` puts
             several of one seed into an arm, the seed's value is their mean.
         directions: for each task, its metrics and whether higher is better, the first being the default.
-        question: metric, baseline and grouping.
+        config: its `metric`, `baseline` and `group_by` are read.
 
     Returns:
         The tables, and notes on what was left out.
@@ -144,38 +121,42 @@ def compare(
     Raises:
         UserError: the metric, the baseline or a name to group by is not to be found.
     """
-    question = question or Question()
-    groups, notes = _groups(records, directions, question.split)
-    _require_names(question.group_by, [record for group in groups.values() for record in group])
+    config = config or CompareConfig()
+    split = split_of(config.metric)
+    groups, notes = _groups(records, directions, split)
+    _require_names(listed(config.group_by), [record for group in groups.values() for record in group])
     tables = []
     for (task, digest), group in sorted(groups.items()):
-        metric = question.name or next(iter(directions[task]))
+        metric = config.metric.removeprefix(f"{split}/") or next(iter(directions[task]))
         if metric not in directions[task]:
             notes.append(f"{len(group)} runs of task {task} were left out: it has no metric {metric!r}")
             continue
-        newest, said = _newest(group, f"{question.split}/{metric}")
+        newest, said = _newest(group, f"{split}/{metric}")
         notes += said
         if newest:
-            tables.append(_table(newest, metric, directions[task][metric], question, digest))
+            tables.append(_table(newest, f"{split}/{metric}", directions[task][metric], config, digest))
     if groups and not tables:
         known = ", ".join(dict.fromkeys(name for task, _ in groups for name in directions[task]))
         why = "".join(f"; {note}" for note in notes)
-        raise UserError(f"metric={question.metric!r}: none of the runs has it; give one of {known}{why}")
-    if question.baseline and tables:
+        raise UserError(f"metric={config.metric!r}: none of the runs has it; give one of {known}{why}")
+    if config.baseline and tables:
         without = [table for table in tables if not any(arm.pairs for arm in table.arms)]
         if without == tables:
-            raise UserError(_no_baseline(question.baseline, tables))
-        notes += [f"{one.dataset}: nothing there has a seed in common with {question.baseline!r}" for one in without]
+            known = "; ".join(f"{arm.label} (#{arm.key[:6]})" for table in tables for arm in table.arms)
+            raise UserError(
+                f"baseline={config.baseline!r}: no arm of that name shares a seed with another; there are: {known}"
+            )
+        notes += [f"{one.dataset}: nothing there has a seed in common with {config.baseline!r}" for one in without]
     return tables, notes
 
 
-def pareto_front(table: Table, cost: str) -> list[Arm]:
-    """Return the arms that no other arm beats in both quality and a cost, cheapest first.
+def split_of(metric: str) -> str:
+    """Return the split of a metric to compare by: val where it says so, else test."""
+    return "val" if metric.startswith("val/") else "test"
 
-    Args:
-        table: the comparison.
-        cost: a figure where lower is better, such as `profile/latency_ms_p50`; arms without it do not take part.
-    """
+
+def pareto_front(table: Table, cost: str) -> list[Arm]:
+    """Return the arms that no other arm beats in both quality and a figure where lower is better, cheapest first."""
     sign = 1 if table.higher_is_better else -1
     measured = [arm for arm in table.arms if cost in arm.figures]
     front: list[Arm] = []
@@ -183,6 +164,18 @@ def pareto_front(table: Table, cost: str) -> list[Arm]:
         if not front or sign * arm.quality.mean > sign * front[-1].quality.mean:
             front.append(arm)
     return front
+
+
+def uneven_steps(table: Table, steps: Mapping[str, int]) -> list[str]:
+    """Return which arms had over a tenth more or fewer weight updates (by run id) than what they are compared with."""
+    found = []
+    for arm in table.arms:
+        both = [(steps.get(pair.run_id), steps.get(pair.against)) for pair in arm.pairs]
+        if known := [(ours, theirs) for ours, theirs in both if ours is not None and theirs is not None]:
+            mine, other = map(fmean, zip(*known, strict=True))
+            if abs(mine - other) > 0.1 * other:
+                found.append(f"{arm.label} had {mine:,.0f} weight updates, {table.against} {other:,.0f}")
+    return found
 
 
 def _groups(
@@ -208,52 +201,58 @@ def _groups(
 
 def _newest(group: Sequence[RunRecord], metric: str) -> tuple[Newest, list[str]]:
     """Return the newest run of each arm and seed that has the metric as a number, and notes on those left out."""
-    having = [record for record in group if metric in record.metrics]
-    finite = [record for record in having if math.isfinite(record.metrics[metric])]
-    strange = [record for record in having if record not in finite]
-    notes = [f"run {one.run_id} ({one.name}) was left out: its {metric} is {one.metrics[metric]}" for one in strange]
     newest: dict[tuple[str, int], RunRecord] = {}
-    for record in finite:
+    notes, older = [], 0
+    for record in group:
+        value = record.metrics.get(metric)
+        if value is None:
+            continue
+        if not math.isfinite(value):
+            notes.append(f"run {record.run_id} ({record.name}) was left out: its {metric} is {value}")
+            continue
         arm_and_seed = record.tags.get("kd.arm", record.run_id), _seed(record)
-        newest.pop(arm_and_seed, None)  # so that the order stays that of time
+        older += newest.pop(arm_and_seed, None) is not None  # so that the order stays that of time
         newest[arm_and_seed] = record
-    if older := len(finite) - len(newest):
+    if older:
         notes.append(f"runs left out because there are newer ones of the same arm and seed: {older}")
     return newest, notes
 
 
-def _table(newest: Newest, metric: str, higher: bool, question: Question, digest: str) -> Table:
+def _table(newest: Newest, score: str, higher: bool, config: CompareConfig, digest: str) -> Table:
     """Sort runs into arms, pair them with what each arm is compared with, and judge the differences over seeds."""
     runs: dict[str, list[RunRecord]] = defaultdict(list)
+    group_by = listed(config.group_by)
     for record in newest.values():
-        runs[_key(record, question.group_by)].append(record)
-    labels = _labels(runs, question.group_by)
-    pairs, against = _pairs_of_all(runs, labels, newest, question.baseline)
-    value = {record.run_id: record.metrics[f"{question.split}/{metric}"] for record in newest.values()}
-    arms = [_arm(key, labels[key], members, value, pairs[key]) for key, members in runs.items()]
+        runs[_key(record, group_by)].append(record)
+    labels = {key: key for key in runs} if group_by else _labels(runs)
+    pairs, against = _pairs_of_all(runs, labels, newest, config.baseline)
+    value = {record.run_id: record.metrics[score] for record in newest.values()}
+    arms = [
+        Arm(
+            key,
+            labels[key],
+            role=members[-1].tags["kd.role"],
+            quality=mean_interval([*seed_means((_seed(one), value[one.run_id]) for one in members).values()]),
+            figures=_figures(members),
+            run_ids=tuple(one.run_id for one in sorted(members, key=lambda one: (_seed(one), one.run_id))),
+            pairs=tuple(pairs[key]),
+            trained_on=tuple(sorted({one.tags.get("kd.dataset_digest", "") for one in members})),
+        )
+        for key, members in runs.items()
+    ]
     arms.sort(key=lambda arm: (ROLE_ORDER.index(arm.role), _by_number(arm.label)))
     last = list(newest.values())[-1].tags
-    dataset = last.get("kd.dataset", "")
-    table = Table(last["kd.task"], dataset, question.split, digest, metric, higher, against, tuple(arms))
-    return judged(table, {key: paired_difference(*_sides(own, value)) for key, own in pairs.items() if own})
-
-
-def _arm(key: str, label: str, members: Sequence[RunRecord], value: Mapping[str, float], pairs: Sequence[Pair]) -> Arm:
-    """Describe an arm by its runs, oldest first, and their metric by run id; its difference is not judged yet."""
-    return Arm(
-        key=key,
-        label=label,
-        role=members[-1].tags["kd.role"],
-        quality=mean_interval(list(_by_seed(members, value).values())),
-        difference=None,
-        adjusted_p=None,
-        verdict=None,
-        detectable=None,
-        figures=_figures(members),
-        run_ids=tuple(one.run_id for one in sorted(members, key=lambda one: (_seed(one), one.run_id))),
-        pairs=tuple(pairs),
-        trained_on=tuple(sorted({one.tags.get("kd.dataset_digest", "") for one in members})),
-    )
+    split, _, metric = score.partition("/")
+    table = Table(last["kd.task"], last.get("kd.dataset", ""), split, digest, metric, higher, against, tuple(arms))
+    differences = {
+        key: paired_difference(
+            seed_means((pair.seed, value[pair.run_id]) for pair in own),
+            seed_means((pair.seed, value[pair.against]) for pair in own),
+        )
+        for key, own in pairs.items()
+        if own
+    }
+    return judged(table, differences)
 
 
 def judged(table: Table, differences: Mapping[str, PairedDifference]) -> Table:
@@ -306,16 +305,13 @@ def _looked_up(record: RunRecord, name: str) -> str | None:
     return record.params.get(name, record.tags.get(name, record.tags.get(f"kd.{name}")))
 
 
-def _labels(runs: Mapping[str, list[RunRecord]], group_by: tuple[str, ...]) -> dict[str, str]:
+def _labels(runs: Mapping[str, list[RunRecord]]) -> dict[str, str]:
     """Name each arm as its newest run; where two read the same, add what differs, or a start of the hash."""
-    if group_by:
-        return {key: key for key in runs}
     plain = {key: members[-1].label for key, members in runs.items()}
-    times = Counter(plain.values())
     labels = {}
     for key, label in plain.items():
         rivals = [runs[other][-1].params for other, same in plain.items() if same == label]
-        names = sorted({name for params in rivals for name in params} - set(NOT_LEARNED)) if times[label] > 1 else []
+        names = sorted({name for params in rivals for name in params} - set(NOT_LEARNED))
         differing = [name for name in names if len({params.get(name, "") for params in rivals}) > 1][:3]
         own = runs[key][-1].params
         labels[key] = " · ".join([label, *(f"{name}={own.get(name, 'default')}" for name in differing)])
@@ -323,62 +319,37 @@ def _labels(runs: Mapping[str, list[RunRecord]], group_by: tuple[str, ...]) -> d
     return {key: f"{label} #{key[:4]}" if still[label] > 1 else label for key, label in labels.items()}
 
 
-def _baseline(runs: Mapping[str, list[RunRecord]], labels: Mapping[str, str], wanted: str) -> str | None:
-    """Return the key of the arm that `wanted` names; None where this table has none. UserError where it names two."""
+def _baseline(runs: Mapping[str, list[RunRecord]], labels: Mapping[str, str], wanted: str) -> str:
+    """Return the key of the arm that `wanted` names; empty where this table has none. UserError where it names two."""
     named = [key for key, label in labels.items() if label == wanted]
     by_hash = [key for key in runs if len(wanted) >= 4 and key.startswith(wanted)]
     by_run = [key for key, members in runs.items() if any(one.run_id == wanted for one in members)]
-    found = list(dict.fromkeys(named or by_hash or by_run))
+    found = named or by_hash or by_run
     if len(found) > 1:
         raise UserError(f"baseline={wanted!r} names {len(found)} arms: {', '.join(labels[key] for key in found)}")
-    return found[0] if found else None
-
-
-def _no_baseline(wanted: str, tables: Iterable[Table]) -> str:
-    arms = [f"{arm.label} (#{arm.key[:6]})" for table in tables for arm in table.arms]
-    return f"baseline={wanted!r}: no arm of that name shares a seed with another; there are: {'; '.join(arms)}"
+    return found[0] if found else ""
 
 
 def _pairs_of_all(
     runs: Mapping[str, list[RunRecord]], labels: Mapping[str, str], newest: Newest, wanted: str
 ) -> tuple[dict[str, list[Pair]], str]:
     """Pair each arm's runs by seed with the baseline's, or with their own controls; also say with what, in words."""
-    if not wanted:
-        pairs = {key: _with_control(members, newest) for key, members in runs.items()}
-        tuned = {"kd.tuned" in one.tags for key, members in runs.items() if pairs[key] for one in members}
-        return pairs, TUNED if tuned == {True} else SAME_STUDENT
-    if (base := _baseline(runs, labels, wanted)) is None:
-        return {key: [] for key in runs}, wanted
-    return {key: [] if key == base else _with(members, runs[base]) for key, members in runs.items()}, labels[base]
+    base = _baseline(runs, labels, wanted) if wanted else ""
 
+    def rivals(key: str, one: RunRecord) -> list[RunRecord]:
+        if wanted:
+            return [other for other in runs.get(base, ()) if key != base and _seed(other) == _seed(one)]
+        control = newest.get((one.tags.get("kd.control_arm", ""), _seed(one)))
+        return [control] if control else []
 
-def _with_control(members: Sequence[RunRecord], newest: Newest) -> list[Pair]:
-    controls = [(one, newest.get((one.tags.get("kd.control_arm", ""), _seed(one)))) for one in members]
-    return sorted(Pair(_seed(one), one.run_id, control.run_id) for one, control in controls if control)
-
-
-def _with(members: Sequence[RunRecord], rivals: Sequence[RunRecord]) -> list[Pair]:
-    found = [(one, other) for one in members for other in rivals if _seed(one) == _seed(other)]
-    return sorted(Pair(_seed(one), one.run_id, other.run_id) for one, other in found)
-
-
-def _by_seed(members: Iterable[RunRecord], value: Mapping[str, float]) -> dict[int, float]:
-    seeds: dict[int, list[float]] = defaultdict(list)
-    for record in members:
-        seeds[_seed(record)].append(value[record.run_id])
-    return {seed: fmean(values) for seed, values in sorted(seeds.items())}
-
-
-def _sides(pairs: Sequence[Pair], value: Mapping[str, float]) -> tuple[dict[int, float], dict[int, float]]:
-    """Return, by seed, the mean over its pairs of the arm and of what it is compared with."""
-
-    def means(side: Callable[[Pair], str]) -> dict[int, float]:
-        seeds: dict[int, list[float]] = defaultdict(list)
-        for pair in pairs:
-            seeds[pair.seed].append(value[side(pair)])
-        return {seed: fmean(values) for seed, values in seeds.items()}
-
-    return means(lambda pair: pair.run_id), means(lambda pair: pair.against)
+    pairs = {
+        key: sorted(Pair(_seed(one), one.run_id, other.run_id) for one in members for other in rivals(key, one))
+        for key, members in runs.items()
+    }
+    if wanted:
+        return pairs, labels.get(base, wanted)
+    tuned = {"kd.tuned" in one.tags for key, members in runs.items() if pairs[key] for one in members}
+    return pairs, TUNED if tuned == {True} else SAME_STUDENT
 
 
 def _figures(members: Sequence[RunRecord]) -> dict[str, float]:

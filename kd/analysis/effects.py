@@ -1,5 +1,6 @@
 """Which factor of a crossed study mattered: main effects over seeds. Pure."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -51,15 +52,11 @@ def main_effects(scores: Scores, factors: Sequence[str]) -> list[Factor]:
     A factor's levels are compared where all else is alike: within combinations of the other options in which all of
     them occur on a seed. A level's value on a seed is its mean over these combinations less the mean over the levels. A
     factor without such a combination has no levels: its effect and that of others cannot be separated. p is that of the
-    analysis of variance with seeds as blocks (Fisher 1935).
-
-    Args:
-        scores: one entry a cell and seed; values are finite.
-        factors: the options to look at.
+    analysis of variance with seeds as blocks (Fisher 1935). Metrics are finite.
     """
     found = [one for name in factors if (one := _factor(name, scores)) is not None]
-    tested = [one for one in found if one.p is not None]
-    adjusted = dict(zip((one.name for one in tested), holm([one.p or 0.0 for one in tested]), strict=True))
+    tested = {one.name: one.p for one in found if one.p is not None}
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     return sorted((replace(one, adjusted_p=adjusted.get(one.name)) for one in found), key=lambda one: -one.spread)
 
 
@@ -78,42 +75,25 @@ def _factor(name: str, scores: Scores) -> Factor | None:
         Level(value, mean_interval(effects[:, place].tolist()), blocks[0][value][1])
         for place, value in enumerate(values)
     )
-    return Factor(name, levels, _blocked_anova(table) if len(blocks) >= MIN_SEEDS else None)
+    p = _blocked_anova(effects, ROUNDING * float(np.abs(table).max())) if len(blocks) >= MIN_SEEDS else None
+    return Factor(name, levels, p)
 
 
-@dataclass(frozen=True, eq=False)
-class _Cell:
-    """A training on one seed: its level of the factor, its levels of the other options, and its metric."""
-
-    level: object
-    others: Mapping[str, object]
-    value: float
-
-
-def _block(name: str, values: Sequence[object], here: Scores) -> dict[object, tuple[float, int]]:
-    """Return each level's mean over the combinations that have all levels, and how many cells it has in them.
+def _block(factor: str, values: Sequence[object], here: Scores) -> dict[object, tuple[float, int]]:
+    """Return, of one seed, each level's mean over the combinations that have all levels, and its cells in them.
 
     A cell without some option, which plays no part in it, belongs to every combination that it does not contradict.
-
-    Args:
-        name: of the factor.
-        values: its levels.
-        here: the cells of one seed.
     """
-    cells = [
-        _Cell(levels[name], {axis: level for axis, level in levels.items() if axis != name}, value)
-        for levels, _, value in here
-    ]
-    means: dict[object, list[float]] = {level: [] for level in values}
-    used: dict[object, set[_Cell]] = {level: set() for level in values}
-    for combination in _combinations([cell.others for cell in cells]):
-        fitting = [cell for cell in cells if cell.others.items() <= combination.items()]
-        of_level = {level: [cell for cell in fitting if cell.level == level] for level in values}
+    others = [{axis: level for axis, level in levels.items() if axis != factor} for levels, _, _ in here]
+    means, used = defaultdict(list), defaultdict(set)
+    for combination in _combinations(others):
+        fitting = [place for place, other in enumerate(others) if other.items() <= combination.items()]
+        of_level = {level: [place for place in fitting if here[place][0][factor] == level] for level in values}
         if all(of_level.values()):
-            for level, members in of_level.items():
-                means[level].append(fmean(cell.value for cell in members))
-                used[level].update(members)
-    return {level: (fmean(found), len(used[level])) for level, found in means.items() if found}
+            for level, places in of_level.items():
+                means[level].append(fmean(here[place][2] for place in places))
+                used[level].update(places)
+    return {level: (fmean(found), len(used[level])) for level, found in means.items()}
 
 
 def _combinations(others: Sequence[Mapping[str, object]]) -> list[Mapping[str, object]]:
@@ -122,16 +102,14 @@ def _combinations(others: Sequence[Mapping[str, object]]) -> list[Mapping[str, o
     return list({tuple(sorted(one.items())): one for one in whole}.values())
 
 
-def _blocked_anova(table: np.ndarray) -> float:
-    """Return the p of the F test on `(seeds, levels)`."""
-    seeds, levels = table.shape
-    effects = table - table.mean(axis=1, keepdims=True)
+def _blocked_anova(effects: np.ndarray, rounding: float) -> float:
+    """Return the p of the F test on `(seeds, levels)`, whose mean by seed is 0; `rounding` differences are none."""
+    seeds, levels = effects.shape
     means = effects.mean(axis=0)
     between = seeds * float((means**2).sum()) / (levels - 1)
     within = float(((effects - means) ** 2).sum()) / ((seeds - 1) * (levels - 1))
-    rounding = (ROUNDING * float(np.abs(table).max())) ** 2
-    if between <= rounding:
+    if between <= rounding**2:
         return 1.0
-    if within <= rounding:  # no spread to judge by: as the exact permutation test of the blocks would
+    if within <= rounding**2:  # no spread to judge by: as the exact permutation test of the blocks would
         return float(levels ** -(seeds - 1))
     return float(special.fdtrc(levels - 1, (seeds - 1) * (levels - 1), between / within))

@@ -1,17 +1,17 @@
 """May this version serve? Pure: figures in, a decision out."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from kd.analysis.slices import Quality
 from kd.analysis.statistics import LEVEL, resampled
 
 TOLERANCE = 1e-3
 """Difference between answers that another processor or library may make."""
-Quality = Callable[[pd.DataFrame], float]
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,9 @@ class Decision:
     @property
     def reason(self) -> str:
         """In one line: the gates that failed, or that all passed."""
-        failed = [gate.words for gate in self.gates if not gate.passes]
-        if failed:
+        if failed := [gate.words for gate in self.gates if not gate.passes]:
             return "; ".join(failed)
-        if not self.gates:
-            return "no gate was given"
-        return "passed " + ", ".join(gate.name for gate in self.gates)
+        return f"passed {', '.join(gate.name for gate in self.gates)}" if self.gates else "no gate was given"
 
 
 def decide(

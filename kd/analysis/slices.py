@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kd.analysis.statistics import PairedDifference, paired_difference
+from kd.analysis.statistics import PairedDifference, paired_difference, seed_means
 
 MIN_EXAMPLES = 30
 """Fewest examples of a slice that is looked at: fewer say little."""
@@ -17,7 +18,6 @@ QUANTILES = 4
 """Slices of equal size that a column of numbers is cut into."""
 
 Quality = Callable[[pd.DataFrame], float]
-Rows = npt.NDArray[np.int64]
 Curve = tuple[tuple[int, float], ...]
 
 
@@ -60,22 +60,16 @@ class Details:
         churn: shares of examples with another answer than that of what the arm is compared with, mean of pairs.
         tests: one a seed.
         curves: by seed and run, (step, validation metric) points.
-        notes: what could not be read, in words.
     """
 
     slices: Mapping[str, tuple[Slice, ...]] = field(default_factory=dict)
     tests: Mapping[str, tuple[SeedTest, ...]] = field(default_factory=dict)
     curves: Mapping[str, tuple[Curve, ...]] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
     churn: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
-def slices_of(predictions: pd.DataFrame, column: str) -> dict[str, Rows]:
+def slices_of(predictions: pd.DataFrame, column: str) -> dict[str, npt.NDArray[np.int64]]:
     """Cut a test set by a column: numbers into quartiles, anything else by value.
-
-    Args:
-        predictions: one line an example.
-        column: one of its columns.
 
     Returns:
         Positions of the rows of each slice of at least `MIN_EXAMPLES` examples, by value. Missing values and
@@ -119,28 +113,9 @@ def slice_differences(
         if column not in first.columns:
             continue
         for value, rows in slices_of(first, column).items():
-            ours: dict[int, list[float]] = {}
-            theirs: dict[int, list[float]] = {}
-            for seed, arm, other in pairs:
-                ours.setdefault(seed, []).append(quality(arm.iloc[rows]))
-                theirs.setdefault(seed, []).append(quality(other.iloc[rows]))
-            mine = {seed: float(np.mean(values)) for seed, values in ours.items()}
-            rival = {seed: float(np.mean(values)) for seed, values in theirs.items()}
-            found.append(
-                Slice(
-                    column=column,
-                    value=value,
-                    examples=len(rows),
-                    arm=float(np.mean(list(mine.values()))),
-                    against=float(np.mean(list(rival.values()))),
-                    difference=paired_difference(mine, rival),
-                )
-            )
+            ours = seed_means((seed, quality(arm.iloc[rows])) for seed, arm, _ in pairs)
+            theirs = seed_means((seed, quality(other.iloc[rows])) for seed, _, other in pairs)
+            means = fmean(ours.values()), fmean(theirs.values())
+            found.append(Slice(column, value, len(rows), *means, paired_difference(ours, theirs)))
     sign = 1 if higher_is_better else -1
-    return sorted(found, key=lambda one: (sign * (one.difference.mean or 0.0), one.column, one.value))
-
-
-def losing(slices: Sequence[Slice], higher_is_better: bool) -> list[Slice]:
-    """Return the slices on which the arm's mean is worse than what it is compared with, the worst first."""
-    sign = 1 if higher_is_better else -1
-    return [one for one in slices if one.difference.mean is not None and sign * one.difference.mean < 0]
+    return sorted(found, key=lambda one: (sign * one.difference.mean, one.column, one.value))

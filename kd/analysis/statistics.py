@@ -1,8 +1,10 @@
 """Intervals, paired tests, corrections and power over a handful of seeds. Pure: numbers in, numbers out."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -13,6 +15,7 @@ Verdict = Literal["better", "worse", "no difference shown", "too few seeds"]
 
 MIN_SEEDS = 3
 LEVEL = 0.05
+POWER = 0.8
 MOST_DF = 1e6
 """Degrees of freedom past which Student's t is the normal; scipy has no non-central t of infinitely many."""
 # metrics may come as float32: differences that agree to this share of the metric differ by rounding alone
@@ -31,27 +34,29 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Arm minus control over their common seeds, in the metric's unit; None is what `n` pairs cannot give."""
+    """Arm minus control over their common seeds, in the metric's unit; None is what `n` pairs cannot give.
 
-    mean: float | None
-    """Mean difference; None without a common seed."""
-    low: float | None
-    """Lower end of the 95 % t interval; None under two pairs, or where all differences are one non-zero number."""
-    high: float | None
-    """Upper end."""
-    p: float | None
-    """Two-sided p value, 0 to 1; None under two pairs."""
-    n: int
-    """Common seeds."""
-    examples: int = 0
-    """Examples, or blocks of them, that the interval and p generalise from; 0 where they take the test set for given.
+    Attributes:
+        mean: of the differences.
+        low: end of the 95 % t interval; None under two pairs, or where all differences are one non-zero number.
+        high: its other end.
+        p: two-sided, 0 to 1; None under two pairs.
+        n: common seeds.
+        examples: or blocks of them, that interval and p generalise from; 0 where they take the test set for given.
+        groups: independent ones, of these examples.
+        se: standard error of the mean; None where the differences have no spread.
+        seed_share: share of its variance that is tested as that between seeds, 0 to 1; the rest is between examples.
     """
+
+    mean: float
+    low: float | None
+    high: float | None
+    p: float | None
+    n: int
+    examples: int = 0
     groups: int = 0
-    """Independent groups of these examples."""
     se: float | None = None
-    """Standard error of the mean; None where the differences have no spread."""
     seed_share: float = 1.0
-    """Share of its variance that is tested as that between seeds, 0 to 1; the rest is between examples."""
 
     @property
     def spread(self) -> "Spread":
@@ -59,25 +64,27 @@ class PairedDifference:
         return Spread(self.n - 1, self.groups - 1 if self.groups else MOST_DF, self.seed_share)
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Return the mean and its t interval (Student 1908).
+def seed_means(values: Iterable[tuple[int, float]]) -> dict[int, float]:
+    """Return the mean of each seed's values, by seed."""
+    found: dict[int, list[float]] = defaultdict(list)
+    for seed, value in values:
+        found[seed].append(value)
+    return {seed: fmean(some) for seed, some in sorted(found.items())}
 
-    Args:
-        values: one value a seed, finite.
-        confidence: coverage, between 0 and 1.
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """Return the mean of one value a seed and its 95 % t interval (Student 1908).
 
     Raises:
-        ValueError: no values, a value that is not finite, or a confidence outside (0, 1).
+        ValueError: no values, or a value that is not finite.
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence={confidence}: must lie between 0 and 1")
     array = np.asarray(values, dtype=float)
     if array.size == 0 or not np.isfinite(array).all():
         raise ValueError(f"values={list(values)}: one finite value a seed is needed")
     mean, n = float(array.mean()), array.size
     if n == 1:
         return Interval(mean, None, None, 1)
-    half = float(special.stdtrit(n - 1, 0.5 + confidence / 2) * array.std(ddof=1) / math.sqrt(n))
+    half = float(special.stdtrit(n - 1, 1 - LEVEL / 2) * array.std(ddof=1) / math.sqrt(n))
     return Interval(mean, mean - half, mean + half, n)
 
 
@@ -94,18 +101,15 @@ def paired_difference(arm: Mapping[int, float], control: Mapping[int, float]) ->
         control: the same metric of the control by seed.
 
     Raises:
-        ValueError: a value of a common seed is not finite.
+        ValueError: no seed in common, or a value of one that is not finite.
     """
     seeds = sorted(arm.keys() & control.keys())
-    n = len(seeds)
-    if n == 0:
-        return PairedDifference(None, None, None, None, 0)
-    values = np.array([[arm[seed] for seed in seeds], [control[seed] for seed in seeds]], dtype=float)
-    differences = values[0] - values[1]
+    ours, theirs = (np.array([side[seed] for seed in seeds], dtype=float) for side in (arm, control))
+    differences, n = ours - theirs, len(seeds)
     interval = mean_interval(differences.tolist())
-    if interval.low is None:
+    if n == 1:
         return PairedDifference(interval.mean, None, None, None, n)
-    tolerance = ROUNDING * np.abs(values).max()
+    tolerance = ROUNDING * np.abs([ours, theirs]).max()
     if np.abs(differences).max() <= tolerance:
         return PairedDifference(0.0, 0.0, 0.0, 1.0, n)
     if np.ptp(differences) <= tolerance:
@@ -204,7 +208,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     order = np.argsort(p)
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
-    return [float(value) for value in adjusted]
+    return list(map(float, adjusted))
 
 
 def verdict(difference: PairedDifference, adjusted_p: float | None, higher_is_better: bool) -> Verdict:
@@ -218,7 +222,7 @@ def verdict(difference: PairedDifference, adjusted_p: float | None, higher_is_be
     Raises:
         ValueError: three seeds or more, but no p value.
     """
-    if difference.n < MIN_SEEDS or difference.mean is None:
+    if difference.n < MIN_SEEDS:
         return "too few seeds"
     if adjusted_p is None:
         raise ValueError(f"adjusted_p=None for a difference over {difference.n} seeds")
@@ -227,43 +231,27 @@ def verdict(difference: PairedDifference, adjusted_p: float | None, higher_is_be
     return "better" if (difference.mean > 0) == higher_is_better else "worse"
 
 
-def minimum_detectable_difference(se: float, spread: Spread, power: float = 0.8, alpha: float = LEVEL) -> float:
-    """Return the smallest true mean difference that a two-sided test finds with this power.
+def minimum_detectable_difference(se: float, spread: Spread, alpha: float = LEVEL) -> float:
+    """Return the smallest true mean difference that a two-sided test finds with a power of 80 %.
 
     Found from the non-central t distribution (Cohen 1988), in the unit of `se`. What was seen but not shown is smaller.
 
     Args:
         se: standard error of the mean difference, >= 0; over n seeds the standard deviation by sqrt(n).
         spread: how well it is known.
-        power: probability of finding it, between alpha and 1.
-        alpha: level of the test, between 0 and 1; divide it by the comparisons in the table for Holm's worst case.
-
-    Raises:
-        ValueError: an argument outside its range.
+        alpha: level of the test, between 0 and 0.8; divide it by the comparisons in the table for Holm's worst case.
     """
-    known = spread.seed_df >= 1 and spread.group_df >= 1 and 0 <= spread.seed_share <= 1
-    if not (known and 0 < alpha < power < 1 and 0 <= se < math.inf):
-        raise ValueError(f"{se=} {spread=} {power=} {alpha=}: outside their ranges")
     critical = spread.critical(alpha)
-
-    def excess_power(shift: float) -> float:
-        # a claim in the wrong direction finds nothing
-        return float(1 - special.nctdtr(spread.df, shift, critical) - power)
-
-    high = 1.0
-    while excess_power(high) < 0:
-        high *= 2
-    return float(optimize.brentq(excess_power, 0.0, high)) * se
+    # a claim in the wrong direction finds nothing; at the upper end the power is over 80 % for any degrees of freedom
+    found = optimize.brentq(lambda shift: special.nctdtr(spread.df, shift, critical) + POWER - 1, 0, 2 * critical + 2)
+    return float(found) * se
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
     """Return the two-sided p of McNemar's exact test (McNemar 1947): are two classifiers right equally often?
 
-    It is the value of `scipy.stats.binomtest`, without half a second for the import of `scipy.stats`.
-
-    Args:
-        only_first: examples that the first alone got right, >= 0.
-        only_second: examples that the second alone got right, >= 0.
+    Given are the examples that one of them alone got right. It is the value of `scipy.stats.binomtest`, without half a
+    second for the import of `scipy.stats`.
     """
     discordant = only_first + only_second
     return min(1.0, 2 * float(special.bdtr(min(only_first, only_second), discordant, 0.5))) if discordant else 1.0
@@ -297,4 +285,4 @@ def resampled(
     for _ in range(resamples):
         drawn = draws.integers(len(members), size=len(members))
         figures.append(figure(order[drawn] if whole else np.concatenate([members[i] for i in drawn])))
-    return np.sort(np.asarray(figures, dtype=float))
+    return np.sort(figures)

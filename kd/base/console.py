@@ -15,16 +15,15 @@ console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty
 _HUSHED = ContextVar("hushed", default=False)
 
 
-def say(text: str) -> None:
-    """Print one line for the user."""
-    if is_main() and not _HUSHED.get():
-        console.print(text, soft_wrap=True)
+def one_line(error: BaseException) -> str:
+    """Return an error's text, or where it has none its kind, on one line that is not too long."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def lay(table: Table) -> None:
-    """Print a table for the user."""
+def say(what: str | Table) -> None:
+    """Print a line or a table for the user."""
     if is_main() and not _HUSHED.get():
-        console.print(table)
+        console.print(what, soft_wrap=isinstance(what, str))
 
 
 @contextmanager

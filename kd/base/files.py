@@ -28,9 +28,7 @@ SEAL = "CHECKSUM"
 def locked(path: Path, wait: bool = True) -> Iterator[None]:
     """Keep other processes out by a lock file, which stays. The system takes the lock back however its owner ends.
 
-    Raises:
-        filelock.Timeout: another process has it and `wait` is false.
-        OSError: there can be no lock here.
+    Raises filelock.Timeout where another process has it and `wait` is false, OSError where there can be no lock.
     """
     lock = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a killed writer
     with lock.acquire(timeout=-1 if wait else 0, poll_interval=0.1):
@@ -40,14 +38,8 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
 def write(folder: Path, label: str, suffix: str, fill: Callable[[Path], object]) -> Path:
     """Write a kept file in one step, or not at all, in place of all others of this label; no other process writes it.
 
-    Args:
-        folder: where; it exists.
-        label: without `*`, `?` and `[`.
-        suffix: with its dot.
-        fill: writes the content to the path that it is given.
-
-    Raises:
-        OSError: the disk is full, a quota is reached, or the folder cannot be written.
+    The folder exists, the label is without `*`, `?` and `[`, the suffix with its dot; `fill` writes the content to the
+    path that it is given. Raises OSError where the disk is full, a quota is reached, or the folder cannot be written.
     """
     for former in _of_label(folder, label, suffix):
         former.unlink(missing_ok=True)
@@ -110,11 +102,9 @@ def stays_whole(path: Path) -> bool:
         state = _state(path)
     except OSError:
         return False
-    if _found_whole.get(path) != state:
-        if not is_whole(path):
-            return False
+    if _found_whole.get(path) != state and is_whole(path):
         _found_whole[path] = state
-    return True
+    return _found_whole.get(path) == state
 
 
 @contextmanager
@@ -128,22 +118,17 @@ def publish(target: Path) -> Iterator[Path]:
     try:
         yield scratch
         (scratch / SEAL).write_text(_seal(scratch, target.name), encoding="ascii")
-        if not _renamed(scratch, target) and not is_whole(target):
-            shutil.rmtree(target, ignore_errors=True)
-            _renamed(scratch, target)
+        while not is_whole(target):
+            try:
+                scratch.rename(target)
+                break
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+                with suppress(FileNotFoundError):  # another process may delete it too
+                    shutil.rmtree(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _renamed(scratch: Path, target: Path) -> bool:
-    """Give a folder its name, unless there is one of that name."""
-    try:
-        scratch.rename(target)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-            raise
-        return False
-    return True
 
 
 @cache
@@ -167,5 +152,5 @@ def _seal(folder: Path, name: str) -> str:
 
 
 def _state(path: Path) -> tuple[tuple[int, ...], ...]:
-    found = [each.stat() for each in (path, *sorted(path.rglob("*")))] if path.is_dir() else [path.stat()]
+    found = [each.stat() for each in (path, *sorted(path.rglob("*")))]
     return tuple((one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in found)

@@ -17,24 +17,19 @@ FigureGroup = Literal["quality", "fidelity", "explanation", "cost"]
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric that a report shows beside the one that arms are compared by, as the mean over an arm's runs.
-
-    Attributes:
-        key: name of the metric; a task's begin with `fidelity/` or `calibration/`.
-        heading: of its column.
-        form: how a value is written, as in `format`; `count` is a mean of counts, without decimals where it is whole,
-            and `millions` are these.
-        group: the table it belongs to: beside the quality; fidelity and diagnostics; explanations; cost at inference.
-        higher_is_better: shown as an arrow; None shows none.
-        about: what a reader must know of it, in a few words below the table.
-    """
+    """A metric that a report shows beside the one that arms are compared by, as the mean over an arm's runs."""
 
     key: str
+    """Name of the metric; a task's begin with `fidelity/` or `calibration/`."""
     heading: str
     form: str = ".3f"
+    """How a value is written: as in `format`; `count` has no decimals where it is whole; or `millions`."""
     group: FigureGroup = "fidelity"
+    """The table it belongs to: beside the quality; fidelity and diagnostics; explanations; cost at inference."""
     higher_is_better: bool | None = None
+    """Shown as an arrow; None shows none."""
     about: str = ""
+    """What a reader must know of it, in a few words below the table."""
 
     @property
     def title(self) -> str:
@@ -43,13 +38,9 @@ class Figure:
 
     def write(self, value: float) -> str:
         """Write a value."""
-        match self.form:
-            case "count":
-                return f"{value:,.1f}".removesuffix(".0")
-            case "millions":
-                return f"{value / 1e6:.1f}"
-            case form:
-                return format(value, form)
+        if self.form == "count":
+            return f"{value:,.1f}".removesuffix(".0")
+        return f"{value / 1e6:.1f}" if self.form == "millions" else format(value, self.form)
 
 
 class Judge(Protocol):
@@ -68,9 +59,9 @@ class Judge(Protocol):
     outcomes: ClassVar[tuple[str, ...]]
     """Columns of the predictions that nothing is sliced by, because they follow from the answers."""
     wide: ClassVar[str]
-    """How the names of the columns begin that `fidelity` and `diagnostics` alone read, one a class, say.
+    """How the names begin of columns, one a class, say, that `fidelity` and `diagnostics` alone read; empty for none.
 
-    They are most of a file, and a comparison leaves them out. Empty where there are none.
+    They are most of a file, and a comparison leaves them out.
     """
     objectives: ClassVar[tuple[ObjectiveName, ...]]
     """Ways of comparing a student with its teacher that this task can use; the first is the default."""
@@ -82,42 +73,33 @@ class Judge(Protocol):
     @staticmethod
     def quality(predictions: pd.DataFrame) -> dict[str, float]:
         """Metrics of predictions against the truth, named as in `directions`."""
-        ...
 
     @staticmethod
     def diagnostics(validation: pd.DataFrame | None, test: pd.DataFrame) -> dict[str, float]:
-        """Figures `calibration/...` of the predictions on test; may be empty. What is fitted, is fitted on validation.
+        """Figures `calibration/...` of a model's predictions on test; may be empty.
 
-        Args:
-            validation: predictions of the same model; None leaves out what must be fitted.
-            test: predictions.
+        What is fitted, is fitted on `validation`, and left out where that is None.
         """
-        ...
 
     @staticmethod
     def fidelity(student: pd.DataFrame, teacher: pd.DataFrame) -> dict[str, float]:
         """Figures `fidelity/...`: how far the student does as its teacher does on the same examples."""
-        ...
 
     @staticmethod
     def churn(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
         """Shares of all examples with another answer than before, and which way, in words; the first is all of them."""
-        ...
 
     @staticmethod
     def example_values(predictions: pd.DataFrame, metric: str) -> np.ndarray | None:
         """Values `(examples,)` whose mean is the metric; None for a metric that is no such mean."""
-        ...
 
     @staticmethod
     def paired_test(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[str, float]:
         """Name of the field's paired test over examples, and its two-sided p, for predictions of the same examples."""
-        ...
 
 
-CKA = Figure(
-    "fidelity/cka", "CKA", higher_is_better=True, about="CKA is of layers at the same depth, on validation rows"
-)
+CKA_ABOUT = "CKA is of layers at the same depth, on validation rows"
+CKA = Figure("fidelity/cka", "CKA", higher_is_better=True, about=CKA_ABOUT)
 ATTRIBUTION = (
     "Integrated gradients of the input embeddings for what the teacher decides, over content tokens of validation "
     "rows; random: the same student with random weights"
@@ -125,11 +107,9 @@ ATTRIBUTION = (
 EXPLANATIONS = (
     Figure("fidelity/attribution_pearson", "Pearson", ".3f", "explanation", True, ATTRIBUTION),
     Figure("fidelity/attribution_pearson_floor", "Pearson, random", ".3f", "explanation"),
-    Figure("fidelity/attribution_top20", "top fifth", ".3f", "explanation", higher_is_better=True),
+    Figure("fidelity/attribution_top20", "top fifth", ".3f", "explanation", True),
     Figure("fidelity/attribution_top20_floor", "top fifth, random", ".3f", "explanation"),
-    Figure(
-        "fidelity/attribution_completeness_error", "completeness error", ".1%", "explanation", higher_is_better=False
-    ),
+    Figure("fidelity/attribution_completeness_error", "completeness error", ".1%", "explanation", False),
     Figure("fidelity/attribution_examples", "examples", ".0f", "explanation"),
 )
 """Figures of tasks whose models can be explained."""

@@ -14,8 +14,6 @@ from kd.base.types import Lost
 
 T = TypeVar("T")
 P = ParamSpec("P")
-
-
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "ROLE_WORLD_SIZE")
 """What tells a process that it has peers."""
 _making: list[bool] = []
@@ -57,14 +55,10 @@ def leave() -> None:
 
 
 def from_main(make: Callable[[], T]) -> T:
-    """Have the main process make a value, and return it in all; what it raises is raised in all.
-
-    Raises:
-        Lost: another process has ended.
-    """
+    """Have the main process make a value, and return it in all; what it raises is raised in all. Raises Lost."""
     if world() == 1 or _making:
         return make()
-    box: list[Any] = [None, None]
+    box: list[Any] = [None, None]  # broadcast, so that the main process waits for none that a signal has ended
     if is_main():
         _making.append(True)
         try:
@@ -73,7 +67,7 @@ def from_main(make: Callable[[], T]) -> T:
             box[1] = error
         finally:
             _making.clear()
-    with_peers(lambda torch: torch.distributed.broadcast_object_list(box, src=0))
+    _with_peers(lambda torch: torch.distributed.broadcast_object_list(box, src=0))
     if box[1] is not None:
         raise box[1]
     return box[0]  # type: ignore[no-any-return]
@@ -83,10 +77,10 @@ def shared(function: Callable[P, T]) -> Callable[P, T]:
     """Make a function one that the main process alone carries out, for all."""
 
     @wraps(function)
-    def from_all(*args: P.args, **kwargs: P.kwargs) -> T:
+    def once(*args: P.args, **kwargs: P.kwargs) -> T:
         return from_main(lambda: function(*args, **kwargs))
 
-    return from_all
+    return once
 
 
 def from_all(value: T) -> list[T]:
@@ -94,12 +88,11 @@ def from_all(value: T) -> list[T]:
     if world() == 1:
         return [value]
     found: list[Any] = [None] * world()
-    with_peers(lambda torch: torch.distributed.all_gather_object(found, value))
+    _with_peers(lambda torch: torch.distributed.all_gather_object(found, value))
     return found
 
 
-def with_peers(act: Callable[[Any], object]) -> None:
-    """Do what needs all processes; `act` is given torch. Raises Lost where one has ended."""
+def _with_peers(act: Callable[[Any], object]) -> None:
     import torch
 
     try:
@@ -115,7 +108,4 @@ def lost(error: RuntimeError) -> Lost:
     known = isinstance(error, torch.distributed.DistError)
     if world() == 1 or not (known or any(word in str(error).lower() for word in ("gloo", "nccl", "by peer"))):
         raise error
-    return Lost(
-        "another process of this training has ended; all end, and the same command continues from the last checkpoint, "
-        "if there is one"
-    )
+    return Lost("another process of this training has ended: the same command continues from a checkpoint, if any")

@@ -3,9 +3,9 @@
 Nothing heavy is imported here, because options are parsed with these words before torch or MLflow is loaded.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast, get_args
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,10 +47,7 @@ Term: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"
 
 
 class UserError(Exception):
-    """A mistake the user can mend. Its text is one line: the option, the value got, what is allowed, what to do.
-
-    An entry point prints it on stderr without a stack trace and exits with 2.
-    """
+    """A mistake the user can mend. Its text is one line: the option, the value got, what is allowed. Exit code 2."""
 
 
 class Refused(Exception):
@@ -58,7 +55,7 @@ class Refused(Exception):
 
 
 class Stopped(BaseException):
-    """SIGTERM or Ctrl-C arrived and a checkpoint was saved; the same command goes on from there. Exit code 143.
+    """SIGTERM or Ctrl-C arrived, and the same command continues from the last checkpoint. Exit code 143.
 
     No Exception, as KeyboardInterrupt is none: it may come within a library that makes its own error of any.
     """
@@ -78,19 +75,15 @@ class Pruned(Exception):
 
 @dataclass(frozen=True)
 class Splits:
-    """The three splits, each with the original columns, `example_id` and `group` (both strings).
-
-    Attributes:
-        train: learned from.
-        validation: chosen and tuned on.
-        test: scored once, at the end.
-        notes: sentences for the user: what was cut from what, what was refused as a test and why, what leaks.
-    """
+    """The three splits, each with the original columns, `example_id` and `group` (both strings)."""
 
     train: "Dataset"
     validation: "Dataset"
+    """Chosen and tuned on."""
     test: "Dataset"
+    """Scored once, at the end."""
     notes: tuple[str, ...] = ()
+    """Sentences for the user: what was cut from what, what was refused as a test and why, what leaks."""
 
 
 class Features(Protocol):
@@ -104,43 +97,35 @@ class Features(Protocol):
 
     def __getitem__(self, column: str) -> Any:
         """Return a column of numbers."""
-        ...
 
     def __getitems__(self, features: Sequence[int]) -> list[dict[str, Any]]:
         """Return the features at these positions: a number or a list of numbers by column."""
-        ...
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Features padded together.
-
-    Attributes:
-        inputs: what the model is fed, by the names of its `forward`; each `(batch, ...)`.
-        truth: what the task compares with; the model does not see it.
-        features: `(batch,)`, the features' numbers, always on the CPU: reading them elsewhere waits for the device.
-    """
+    """Features padded together."""
 
     inputs: "Mapping[str, torch.Tensor]"
+    """What the model is fed, by the names of its `forward`; each `(batch, ...)`."""
     truth: "Mapping[str, torch.Tensor]"
+    """What the task compares with; the model does not see it."""
     features: "np.ndarray"
+    """`(batch,)`, the features' numbers, always on the CPU: reading them elsewhere waits for the device."""
 
     def __len__(self) -> int:  # noqa: D105
         return len(self.features)
 
     def to(self, device: Any, non_blocking: bool = False) -> "Batch":
         """Return the same batch on a device; `accelerate` calls it."""
-        inputs, truth = (
-            {name: value.to(device, non_blocking=non_blocking) for name, value in part.items()}
-            for part in (self.inputs, self.truth)
-        )
-        return Batch(inputs, truth, self.features)
+        return self._with(lambda value: value.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Batch":
         """Return the same batch in memory that a GPU reads quickly; torch's DataLoader calls it."""
-        inputs, truth = (
-            {name: value.pin_memory() for name, value in part.items()} for part in (self.inputs, self.truth)
-        )
+        return self._with(lambda value: value.pin_memory())
+
+    def _with(self, moved: "Callable[[torch.Tensor], torch.Tensor]") -> "Batch":
+        inputs, truth = ({name: moved(value) for name, value in part.items()} for part in (self.inputs, self.truth))
         return Batch(inputs, truth, self.features)
 
 
@@ -153,18 +138,13 @@ class LayerContent:
 
     @classmethod
     def parse(cls, text: str) -> "LayerContent | None":
-        """Return what a text names; None where that is no layer's, as `logits` or `logits.tail`.
-
-        Raises:
-            ValueError: a layer's content, but not of a layer counted from 0.
-        """
+        """Return what a text names; None where that is no layer's, as `logits`. Raises ValueError for `hidden.x`."""
         word, _, layer = text.partition(".")
-        for kind in get_args(LayerKind):
-            if kind == word:
-                if not (layer.isascii() and layer.isdecimal()):
-                    raise ValueError(f"{text!r} names no layer: write {kind}.0 for the first")
-                return cls(kind, int(layer))
-        return None
+        if word not in get_args(LayerKind):
+            return None
+        if not (layer.isascii() and layer.isdecimal()):
+            raise ValueError(f"{text!r} names no layer: write {word}.0 for the first")
+        return cls(cast(LayerKind, word), int(layer))
 
     def __str__(self) -> str:
         """Return the text form."""
@@ -173,38 +153,33 @@ class LayerContent:
 
 @dataclass(frozen=True)
 class TopLogProbs:
-    """A distribution over many options, of which the most probable are kept one by one and the rest as a whole.
-
-    Attributes:
-        values: `(..., k)`, float32: log-probabilities in nats at temperature 1, the greatest first.
-        indices: `(..., k)`, int64: their options.
-        tail: `(..., 8)`, float32: at i the logarithm of the sum of p^((i + 1) / 8) over the options that are left out;
-            the last is their mass at temperature 1. At temperature T the sum of p^(1 / T) is what is needed.
-    """
+    """A distribution over many options, of which the most probable are kept one by one and the rest as a whole."""
 
     values: "torch.Tensor"
+    """`(..., k)`, float32: log-probabilities in nats at temperature 1, the greatest first."""
     indices: "torch.Tensor"
+    """`(..., k)`, int64: their options."""
     tail: "torch.Tensor"
+    """`(..., 8)`, float32: at i the logarithm of the sum of p^((i + 1) / 8) over the options that are left out; the
+    last is their mass at temperature 1. At temperature T the sum of p^(1 / T) is what is needed."""
 
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """What the teacher says about one batch, in the batch's order; float32, no gradient.
+    """What the teacher says about one batch, in the batch's order; float32, no gradient. Layers are counted from 0.
 
-    Layers are counted from 0. Layers shorter than the batch's longest are filled with 0, on the processor's side.
-
-    Attributes:
-        outputs: what the task compares, by name: `(positions, ...)`, the valid positions of all features one after the
-            other; of 30,000 options or more the most probable.
-        hidden: output of each layer that is compared, `(batch, length, width)`.
-        attention: attention maps of each such layer, `(batch, heads, length, length)`; a row sums to 1.
-        relation: queries, keys and values of each such layer, `(batch, 3, length, width)`, heads side by side.
+    Layers shorter than the batch's longest are filled with 0, on the processor's side.
     """
 
     outputs: "Mapping[str, torch.Tensor | TopLogProbs]" = field(default_factory=dict)
+    """What the task compares, by name: `(positions, ...)`, the valid positions of all features one after the other; of
+    30,000 options or more the most probable."""
     hidden: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
+    """Output of each layer that is compared, `(batch, length, width)`."""
     attention: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
+    """Attention maps of each such layer, `(batch, heads, length, length)`; a row sums to 1."""
     relation: "Mapping[int, torch.Tensor]" = field(default_factory=dict)
+    """Queries, keys and values of each such layer, `(batch, 3, length, width)`, heads side by side."""
 
 
 @dataclass(frozen=True)
@@ -219,18 +194,13 @@ class StudentOutputs:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a term compares instead of the task's outputs.
-
-    Attributes:
-        student: such as `hidden.0`, the output of layer 0 (0-based).
-        teacher: likewise, of the teacher.
-        widths: of the student's and the teacher's hidden states, where a projection that is trained along joins them;
-            the term is given the student's hidden states projected. None where there is nothing to join.
-    """
+    """What a term compares instead of the task's outputs, such as `hidden.0`, the output of layer 0."""
 
     student: tuple[str, ...] = ()
     teacher: tuple[str, ...] = ()
     widths: tuple[int, int] | None = None
+    """Of the student's and the teacher's hidden states, where a projection that is trained along joins them: the term
+    is given the student's hidden states projected. None where there is nothing to join."""
 
 
 OUTPUTS_ALONE = Needs()
@@ -247,31 +217,25 @@ class Shape:
 
 @dataclass(frozen=True)
 class Setting:
-    """What the terms of an objective are built from.
-
-    Attributes:
-        temperature: T > 0 of the soft targets.
-        beta: from 0, forward KL, to 1, reverse KL, for `jsd`.
-        student: its shape.
-        teacher: its shape.
-        pairs: layers to compare.
-        inner: the same for terms that leave the last layer to the logits.
-    """
+    """What the terms of an objective are built from."""
 
     temperature: float
     beta: float
+    """From 0, forward KL, to 1, reverse KL, for `jsd`."""
     student: Shape
     teacher: Shape
     pairs: LayerPairs
+    """Layers to compare."""
     inner: LayerPairs
+    """The same for terms that leave the last layer to the logits."""
 
-    def needs(self, kind: LayerKind, pairs: LayerPairs, joined: bool = False) -> Needs:
-        """Return what is compared: `kind` of these layers; `joined`: by a projection where widths differ."""
+    def needs(self, kind: LayerKind, pairs: LayerPairs) -> Needs:
+        """Return what is compared: `kind` of these layers; a projection joins hidden states of different widths."""
         student, teacher = (
             tuple(dict.fromkeys(str(LayerContent(kind, pair[side])) for pair in pairs)) for side in (0, 1)
         )
         widths = (self.student.width, self.teacher.width)
-        return Needs(student, teacher, widths if joined and widths[0] != widths[1] else None)
+        return Needs(student, teacher, widths if kind == "hidden" and widths[0] != widths[1] else None)
 
 
 class ObjectiveTerm(Protocol):
@@ -280,36 +244,28 @@ class ObjectiveTerm(Protocol):
     @property
     def name(self) -> str:
         """Short name; the term is logged as `train/loss_<name>`."""
-        ...
 
     @property
     def mask(self) -> MaskName:
         """Which of the task's masks says where the term is computed; its sum is the term's count."""
-        ...
 
     @property
     def needs(self) -> Needs:
         """Which layers it compares; none where it compares the task's outputs."""
-        ...
 
     def __call__(self, student: StudentOutputs, teacher: TeacherOutputs, mask: "torch.Tensor") -> Term:
         """Compare what the student says with what the teacher says; no gradient reaches the teacher."""
-        ...
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What a distilled student minimises beside its own loss; without terms the student learns from the truth alone.
-
-    Attributes:
-        terms: comparisons with the teacher.
-        weights: of each term among them, by its name; 1 where not named.
-        alpha: weight of the terms, 0 to 1; the task's loss has 1 - alpha.
-    """
+    """What a distilled student minimises beside its own loss; without terms the student learns from the truth alone."""
 
     terms: tuple[ObjectiveTerm, ...] = ()
     weights: Mapping[str, float] = field(default_factory=dict)
+    """Of each term among them, by its name; 1 where not named."""
     alpha: float = 0.0
+    """Weight of the terms, 0 to 1; the task's loss has 1 - alpha."""
 
     @property
     def contents(self) -> tuple[str, ...]:
@@ -319,17 +275,14 @@ class Objective:
 
 @dataclass(frozen=True)
 class Content:
-    """The tokens of a batch that an explanation speaks of.
-
-    Attributes:
-        key: which of the model's inputs holds tokens, `(batch, length)`.
-        mask: `(batch, length)`: true at tokens that say something, false at padding and special tokens.
-        blank: the token that stands for nothing.
-    """
+    """The tokens of a batch that an explanation speaks of."""
 
     key: str
+    """Which of the model's inputs holds tokens, `(batch, length)`."""
     mask: "torch.Tensor"
+    """`(batch, length)`: true at tokens that say something, false at padding and special tokens."""
     blank: int
+    """The token that stands for nothing."""
 
 
 @dataclass(frozen=True)
@@ -345,8 +298,5 @@ class RunRecord:
 
     @property
     def label(self) -> str:
-        """What a table calls the run's arm: tag `kd.label`.
-
-        Runs of a store older than that tag have none; their label is the name without ` · seed N` at its end.
-        """
+        """What a table calls the run's arm: tag `kd.label`, or in an older store the name without ` · seed N`."""
         return self.tags.get("kd.label") or self.name.rpartition(" · seed ")[0] or self.name

@@ -1,4 +1,4 @@
-"""The commands, one a file; COMMANDS lists them all."""
+"""The commands, a file each, listed by COMMANDS."""
 
 import errno
 import importlib
@@ -8,42 +8,28 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from kd import config
 from kd.base.console import log_plainly
 from kd.base.ranks import is_main, join, world
 from kd.base.types import Followed, Lost, Refused, Stopped, UserError
-from kd.config import (
-    CacheConfig,
-    CascadeConfig,
-    CompareConfig,
-    DistillConfig,
-    ExportConfig,
-    HpoConfig,
-    MainConfig,
-    MeasureConfig,
-    Options,
-    PromoteConfig,
-    StudentConfig,
-    StudyConfig,
-    TeacherConfig,
-)
 from kd.config.commandline import parse
 from kd.tasks import TASKS, options_of
 
-COMMANDS: dict[str, type[Options]] = {
-    "main": MainConfig,
-    "teacher": TeacherConfig,
-    "student": StudentConfig,
-    "distill": DistillConfig,
-    "hpo": HpoConfig,
-    "study": StudyConfig,
-    "cascade": CascadeConfig,
-    "measure": MeasureConfig,
-    "compare": CompareConfig,
-    "promote": PromoteConfig,
-    "export": ExportConfig,
-    "cache": CacheConfig,
+COMMANDS: dict[str, type[config.Options]] = {
+    "main": config.MainConfig,
+    "teacher": config.TeacherConfig,
+    "student": config.StudentConfig,
+    "distill": config.DistillConfig,
+    "hpo": config.HpoConfig,
+    "study": config.StudyConfig,
+    "cascade": config.CascadeConfig,
+    "measure": config.MeasureConfig,
+    "compare": config.CompareConfig,
+    "promote": config.PromoteConfig,
+    "export": config.ExportConfig,
+    "cache": config.CacheConfig,
 }
-"""Options of each command; a command is a module of this folder with a function `run`."""
+"""Options of each command, which is the function `run` of the module of its name."""
 
 QUIET = {
     # Busy-waiting OpenMP threads were measured to make two processes on two cores five times slower.
@@ -63,13 +49,13 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 
-SHARED = ("teacher", "student", "distill")
+TRAINING = ("teacher", "student", "distill")
 """Commands that torchrun may start as several processes of one training."""
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG)
 """Errors of a file system that the user can fix."""
 
 
-def read(command: str, arguments: Sequence[str] | None = None) -> Options:
+def read(command: str, arguments: Sequence[str] | None = None) -> config.Options:
     """Return the options of a command from `arguments`, by default this process's own. Raises UserError."""
     return parse(COMMANDS[command], {name: options_of(name) for name in TASKS}, arguments)
 
@@ -88,7 +74,12 @@ def start(command: str, arguments: Sequence[str] | None = None) -> None:
             os.environ.setdefault("TQDM_MININTERVAL", "30")  # a log file needs no moving bar
         signal.signal(signal.SIGTERM, _stop)
         log_plainly()
-        _join(command)
+        if world() > 1 and command not in TRAINING:
+            raise UserError(
+                f"{command} runs in one process, and {world()} were started: start it without torchrun, which is for "
+                f"{', '.join(TRAINING)}"
+            )
+        join()
         importlib.import_module(f"kd.commands.{command}").run(options)
     except Followed:
         sys.exit(0)
@@ -107,16 +98,6 @@ def start(command: str, arguments: Sequence[str] | None = None) -> None:
         _leave(f"error: {error.filename or 'a file'} cannot be written ({error.strerror}); free or grant the space", 2)
     except KeyboardInterrupt:
         _leave("stopped: interrupted", 130)
-
-
-def _join(command: str) -> None:
-    """Join the other processes of the training, where there are any."""
-    if world() > 1 and command not in SHARED:
-        raise UserError(
-            f"{command} runs in one process, and {world()} were started: start it without torchrun, which is for "
-            f"{', '.join(SHARED)}"
-        )
-    join()
 
 
 def _leave(message: str, code: int) -> NoReturn:

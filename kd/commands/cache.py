@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from filelock import Timeout
-from rich.table import Table
+from rich.table import Column, Table
 
 from kd.base import files
 from kd.base.console import console, say
@@ -34,13 +34,13 @@ def run(config: CacheConfig) -> None:
 
 def table(found: Sequence[Entry], now: float) -> Table:
     """Return a line for each cache; `now` in s since 1970."""
-    result = Table()
-    for heading in ("teacher", "data", "split", "precision", "rows", "contents", "MiB", "last used", "state"):
-        result.add_column(heading, justify="right" if heading in ("rows", "MiB") else "left")
+    names = ("teacher", "data", "split", "precision")
+    rows, mib = (Column(name, justify="right") for name in ("rows", "MiB"))
+    result = Table(*names, rows, "contents", mib, "last used", "state")
     for entry in found:
-        named = [entry.about.get(name, "?") for name in ("teacher", "data", "split", "precision")]
-        rows = "?" if entry.rows is None else str(entry.rows)
-        result.add_row(*named, rows, _contents(entry), _mib([entry]), _ago(now - entry.used), entry.state)
+        named = [entry.about.get(name, "?") for name in names]
+        count = "?" if entry.rows is None else str(entry.rows)
+        result.add_row(*named, count, _contents(entry), _mib([entry]), _ago(now - entry.used), entry.state)
     return result
 
 
@@ -54,10 +54,8 @@ def _mib(found: Sequence[Entry]) -> str:
 
 
 def _ago(seconds: float) -> str:
-    if seconds < DAY_S:
-        return "today"
     days = int(seconds // DAY_S)
-    return f"{days} day{'s' if days > 1 else ''} ago"
+    return "today" if days < 1 else f"{days} day{'s' if days > 1 else ''} ago"
 
 
 def _prune(chosen: Sequence[Entry], found: Sequence[Entry]) -> None:

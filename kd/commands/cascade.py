@@ -5,10 +5,8 @@ from kd.base.console import say
 from kd.config import CascadeConfig, TeachingOptions, as_params, narrowed
 from kd.run import teacher
 from kd.run.data import describe, load_rows, short_name
-from kd.run.execute import Where
-from kd.sweep.cascade_plan import chain_in_words, links_of, require_chain
-from kd.sweep.cascade_result import conclude
-from kd.sweep.cascade_run import StepTeacher, carry_out
+from kd.run.execute import Outcome, Where
+from kd.sweep.cascade import carry_out, chain_in_words, conclude, links_of, require_chain
 
 
 def run(config: CascadeConfig) -> None:
@@ -25,11 +23,9 @@ def run(config: CascadeConfig) -> None:
         tags = {"kd.stage": "cascade", "kd.task": config.task, "kd.dataset": config.dataset}
         with tracking.run(f"cascade {short_name(config.dataset)} {chain_in_words(config)}", tags) as parent:
             parent.log_params(as_params(config))
-            first = links_of(config)[0].options(config, config.teacher, config.seed)
-            start = {name: getattr(first, name) for name in ("student", "student_layers", "initialisation")}
-            teaching = narrowed(TeachingOptions, config, **start)
+            teaching = narrowed(TeachingOptions, config, **links_of(config)[0].start)
             finished = teacher.finished(teaching, rows, Where(experiment, parent, reuse=True))
-            source = StepTeacher(finished, tracking.maker(finished, "teacher"))
+            source = Outcome(tracking.maker(finished, "teacher"), finished, reused=True)
             routes = carry_out(config, source, Where(experiment, parent, reuse=True, profile=False))
             conclude(routes, config, parent, experiment, rows)
     say("Look at the runs: make ui, or: mlflow ui")

@@ -1,8 +1,7 @@
 """Compare finished runs and answer whether distillation helped."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 
 from kd import tracking
 from kd.base.console import say
@@ -22,8 +21,10 @@ def run(config: CompareConfig) -> None:
     Raises:
         UserError: nothing matches, or a run or model that was named does not exist.
     """
+    named = config.runs or config.models
+    store = tracking.session("") if named else tracking.reading(next(iter(listed(config.experiments)), ""))
     # MLflow prints the address of a run to stdout, which would break JSON
-    with nullcontext() if config.output == "table" else redirect_stdout(sys.stderr), _store(config) as experiment:
+    with nullcontext() if config.output == "table" else redirect_stdout(sys.stderr), store as experiment:
         findings, notes = find(_records(config, experiment), config)
         with tracking.run(f"compare {experiment}", {"kd.stage": "compare"}) as run:
             run.log_params(as_params(config))
@@ -38,17 +39,6 @@ def run(config: CompareConfig) -> None:
         case _:
             show(findings, notes)
             say(where(run))
-
-
-@contextmanager
-def _store(config: CompareConfig) -> Iterator[str]:
-    if config.runs or config.models:
-        with tracking.session("") as experiment:
-            yield experiment
-    else:
-        first = next(iter(listed(config.experiments)), "")
-        with tracking.reading(first) as experiment:
-            yield experiment
 
 
 def _records(config: CompareConfig, experiment: str) -> list[RunRecord]:

@@ -27,17 +27,13 @@ def run(config: ExportConfig) -> None:
     """
     with tracking.session(config.experiment):
         source = find(config.model)
-        _require_free(config.output)
+        folder = Path(config.output).expanduser()
+        if config.output and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"output={config.output!r} is not empty: give a new or an empty folder")
         if config.format == "safetensors":
             _write_plain(config, source)
         else:
             _export(config, source)
-
-
-def _require_free(output: str) -> None:
-    folder = Path(output).expanduser()
-    if output and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"output={output!r} is not empty: give a new or an empty folder")
 
 
 def _export(config: ExportConfig, source: Version) -> None:

@@ -18,7 +18,12 @@ def run(config: HpoConfig) -> None:
         Stopped: a signal arrived; the same command continues.
     """
     with tracking.session(config.experiment) as experiment:
-        _require_no_password(config)
+        shown = tracking.without_password(config.storage)
+        if tracking.under_mlflow_run() and shown != config.storage:
+            raise UserError(
+                f"storage={shown!r} has a password, which MLflow has written into this run: delete the run, and leave "
+                "the password to PGPASSWORD or ~/.pgpass"
+            )
         plan = prepare(config, experiment)
         with unbroken(plan.place):
             arms = plan.arms()
@@ -26,12 +31,3 @@ def run(config: HpoConfig) -> None:
             say(f"Study {plan.name} in {tracking.without_password(plan.place)}")
             require_runs(plan, leads)
             take_part(plan, arms, leads)
-
-
-def _require_no_password(config: HpoConfig) -> None:
-    """Refuse a password that `mlflow run` has made public."""
-    if tracking.under_mlflow_run() and tracking.without_password(config.storage) != config.storage:
-        raise UserError(
-            f"storage={tracking.without_password(config.storage)!r} has a password, which MLflow has "
-            "written into this run: delete the run, and leave the password to PGPASSWORD or ~/.pgpass"
-        )

@@ -5,8 +5,9 @@ from kd.base.console import say
 from kd.config import CompareConfig, DistillConfig, MainConfig, StudentConfig, as_params, narrowed
 from kd.report.findings import find
 from kd.report.publish import publish, show, where
-from kd.run import distill, student, teacher
+from kd.run import teacher
 from kd.run.data import Rows, describe, load_rows, short_name
+from kd.run.distill import planned
 from kd.run.execute import Outcome, Where, train
 from kd.run.register import register_best
 
@@ -16,9 +17,8 @@ def run(config: MainConfig) -> None:
     with tracking.session(config.experiment) as experiment:
         rows = load_rows(config, config.seed)
         describe(config, rows)
-        with tracking.run(
-            f"main {short_name(config.dataset)}", {"kd.stage": "main", "kd.dataset": config.dataset}
-        ) as parent:
+        tags = {"kd.stage": "main", "kd.dataset": config.dataset}
+        with tracking.run(f"main {short_name(config.dataset)}", tags) as parent:
             parent.log_params(as_params(config))
             where = Where(experiment, parent, reuse=True)
             guide = teacher.finished(config, rows, where)
@@ -32,10 +32,9 @@ def _students(config: MainConfig, guide: str, where: Where) -> list[Outcome]:
     outcomes = []
     for seed in config.seed_list:
         rows = load_rows(config, seed)
-        control = narrowed(StudentConfig, config, teacher=guide, seed=seed)
-        outcomes.append(train(student.plan(control, rows), control, where))
-        distilled = narrowed(DistillConfig, config, teacher=guide, seed=seed)
-        outcomes.append(train(distill.plan(distilled, rows), distilled, where))
+        for kind in (StudentConfig, DistillConfig):
+            options = narrowed(kind, config, teacher=guide, seed=seed)
+            outcomes.append(train(planned(options, rows), options, where))
     if reused := sum(outcome.reused for outcome in outcomes):
         say(f"{reused} of {len(outcomes)} students reused: they were trained before with these options")
     return outcomes

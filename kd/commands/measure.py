@@ -14,11 +14,11 @@ import pandas as pd
 from kd import tracking
 from kd.base.budgets import budgets_of, fits
 from kd.base.console import say
+from kd.base.memory import ram_mib
 from kd.base.types import UserError
 from kd.config import MeasureConfig
 from kd.serving import package
-from kd.serving import profile as profiling
-from kd.serving.profile import machine, profile_callable, resident_mib
+from kd.serving.profile import feasibility, folder_size_mib, machine, profile_callable
 from kd.serving.work import COUNTED, counted
 
 NOISY = 1.25
@@ -42,7 +42,7 @@ def _measure(config: MeasureConfig, run: tracking.Run) -> None:
     settings = package.read_settings(stored.folder)
     trained = settings["format"] == "safetensors"
     _import_libraries(stored.folder, trained)
-    before = resident_mib()
+    before = ram_mib()
     served = tracking.load_served(stored.uri)
 
     def call(batch: list[pd.DataFrame]) -> Any:
@@ -50,35 +50,32 @@ def _measure(config: MeasureConfig, run: tracking.Run) -> None:
 
     profile = profile_callable(call, requests, before_mib=before)
     model = served.unwrap_python_model()
-    threads = profile.threads if trained else model.threads
-    size = profiling.folder_size_mib(stored.folder)
-    metrics = {**profile.metrics(), "model/size_mib": size}
+    hardware = machine() if trained else machine() | {"hw.threads": str(model.threads)}
+    metrics = {**profile.metrics, "model/size_mib": folder_size_mib(stored.folder)}
     if trained:
         metrics |= counted(model.model, [partial(call, [request]) for request in requests[:COUNTED]])
     else:
         metrics["model/parameters"] = float(settings["parameters"])  # counted before export
-    verdicts = {f"kd.fits_{name}": str(fit).lower() for name, fit in fits(metrics, budgets_of(config)).items()}
-    feasibility = profiling.feasibility(profile.latency_ms_p95)
-    spread = max(profile.latency_ms_p50_rounds) / min(profile.latency_ms_p50_rounds)
+    verdicts = fits(metrics, budgets_of(config))
+    p50, p95, speed = (metrics[f"profile/{name}"] for name in ("latency_ms_p50", "latency_ms_p95", "throughput_per_s"))
+    spread = max(profile.rounds_ms) / min(profile.rounds_ms)
+    tags = {
+        **hardware,
+        **{f"kd.fits_{name}": str(fit).lower() for name, fit in verdicts.items()},
+        "kd.feasibility": feasibility(p95),
+        "kd.measured": stored.uri,
+        "kd.quiet": str(spread <= NOISY).lower(),
+    }
     run.log_metrics(metrics)
-    run.set_tags(
-        {
-            **machine(),
-            "hw.threads": str(threads),
-            "kd.feasibility": feasibility,
-            **verdicts,
-            "kd.measured": stored.uri,
-            "kd.quiet": str(spread <= NOISY).lower(),
-        }
-    )
+    run.set_tags(tags)
     say(
-        f"{stored.uri}: p50 {profile.latency_ms_p50:.2f} ms, p95 {profile.latency_ms_p95:.2f} ms ({feasibility}), "
-        f"{profile.throughput_per_s:.0f} requests/s at batch {profile.throughput_batch}, {threads} threads"
+        f"{stored.uri}: p50 {p50:.2f} ms, p95 {p95:.2f} ms ({tags['kd.feasibility']}), "
+        f"{speed:.0f} requests/s at batch {profile.batch}, {hardware['hw.threads']} threads"
     )
     if spread > NOISY:
         say(f"Warning: the machine was not quiet (medians of the rounds differ {spread:.1f} times over); measure again")
     for budget, fit in verdicts.items():
-        say(f"{budget.removeprefix('kd.fits_')} budget: {'fits' if fit == 'true' else 'does not fit'}")
+        say(f"{budget} budget: {'fits' if fit else 'does not fit'}")
 
 
 def _import_libraries(folder: Path, trained: bool) -> None:

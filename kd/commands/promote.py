@@ -2,7 +2,7 @@
 
 import shlex
 
-from rich.table import Table as RichTable
+from rich.table import Column, Table
 
 from kd import tracking
 from kd.analysis.gates import Decision, decide
@@ -55,9 +55,7 @@ def _promote(config: PromoteConfig, target: str) -> None:
         if config.dry_run:
             say(f"{title}: would pass. This was a dry run: nothing was moved.")
             return
-        number = candidate.number
-        if config.to_model:
-            number = copied(candidate, config.to_model, ruling, text)
+        number = copied(candidate, target, ruling, text) if config.to_model else candidate.number
         move(target, number, before)
     say(f"{target} version {number} is champion" + (f"; version {before} is previous" if before else ""))
     say(f"Serve it: mlflow models serve -m {shlex.quote(f'models:/{target}@champion')} --env-manager local --port 5001")
@@ -66,11 +64,7 @@ def _promote(config: PromoteConfig, target: str) -> None:
 def _decided(
     config: PromoteConfig, gates: GateOptions, candidate: Version, champion: Version | None, run: tracking.Run
 ) -> tuple[dict[str, str], str]:
-    """Gather the evidence, decide, and write decision and card into the run and, unless it is a dry run, the version.
-
-    Returns:
-        The decision as tags, and the model card.
-    """
+    """Gather the evidence, decide, write it into the run and, unless dry, the version; returns tags and model card."""
     metric = candidates.metric_of(gates, candidate)
     wanted = {name: getattr(gates, name) for name in candidates.GATES}
     run.log_params({**as_params(config), **wanted, "metric": metric})
@@ -95,14 +89,13 @@ def _decided(
 
 
 def _show(decision: Decision, champion: Version | None, gates: GateOptions) -> None:
-    table = RichTable(title="gates", title_justify="left")
-    for name in ("gate", "figure", "required", "result", "what"):
-        table.add_column(name, justify="right" if name in ("figure", "required") else "left")
+    figure, required = (Column(name, justify="right") for name in ("figure", "required"))
+    table = Table("gate", figure, required, "result", "what", title="gates", title_justify="left")
     for gate in decision.gates:
-        figure = "–" if gate.figure is None else f"{gate.figure:.4g}"
-        required = f"{'≥' if gate.at_least else '≤'} {gate.threshold:g}"
+        found = "–" if gate.figure is None else f"{gate.figure:.4g}"
+        least = f"{'≥' if gate.at_least else '≤'} {gate.threshold:g}"
         result = "–" if gate.passes and gate.figure is None else "pass" if gate.passes else "FAIL"
-        table.add_row(gate.name, figure, required, result, gate.about)
+        table.add_row(gate.name, found, least, result, gate.about)
     if decision.gates:
         console.print(table)
     if len(decision.gates) <= 1:

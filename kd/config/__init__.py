@@ -4,9 +4,7 @@ Nothing heavy is imported here, so that `--help` and a mistyped option answer at
 """
 
 from kd.config.base import FitOptions, Options, RowOptions, TaskOptions, listed
-from kd.config.cache import CacheConfig
-from kd.config.cascade import CascadeConfig
-from kd.config.finished import CompareConfig, ExportConfig, GateOptions, MeasureConfig, PromoteConfig
+from kd.config.finished import CacheConfig, CompareConfig, ExportConfig, GateOptions, MeasureConfig, PromoteConfig
 from kd.config.hpo import HpoConfig
 from kd.config.options import (
     as_params,
@@ -17,7 +15,7 @@ from kd.config.options import (
     value_of,
     with_options,
 )
-from kd.config.study import StudyConfig
+from kd.config.sweep import CascadeConfig, StudyConfig
 from kd.config.training import DistillConfig, MainConfig, StudentConfig, TeacherConfig, TeachingOptions
 
 __all__ = [

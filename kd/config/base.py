@@ -1,16 +1,37 @@
 """What the options of several entry points share."""
 
-from dataclasses import dataclass
-from typing import ClassVar, get_args
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Annotated, Any, ClassVar, NamedTuple, get_args, get_type_hints
 
-from kd.base.budgets import BUDGETS
 from kd.base.types import ObjectiveName, PrecisionName, ResumeName, TaskName, UserError
 
 
-def require(allows: bool, option: str, value: object, allowed: str) -> None:
-    """Raise the user's mistake that an option is out of range, unless it `allows`."""
-    if not allows:
-        raise UserError(f"{option}={value!r} is out of range: give {allowed}")
+class Range(NamedTuple):
+    """What an option may be, stated with its type: `Annotated[int, Range(...)]`; None is always in range."""
+
+    allows: Callable[[Any], object]
+    words: str
+
+
+NonNegativeInt = Annotated[int, Range(lambda value: value >= 0, "a number >= 0")]
+PositiveInt = Annotated[int, Range(lambda value: value >= 1, "a number >= 1")]
+NonNegativeFloat = Annotated[float, Range(lambda value: value >= 0, "a number >= 0")]
+PositiveFloat = Annotated[float, Range(lambda value: value > 0, "a number > 0")]
+Share = Annotated[float, Range(lambda value: 0 <= value <= 1, "a number from 0 to 1")]
+DatasetName = Annotated[str, Range(bool, "builtin:apidocs, a hub id, a file or a folder")]
+
+
+def seed_range(least: int) -> Range:
+    """Return the range of a comma-separated option that takes so many different seeds or more."""
+
+    def allows(text: str) -> bool:
+        parts = [part.strip() for part in text.split(",")]
+        different = {int(part) for part in parts if part.isdecimal() and int(part) < 2**32}
+        return len(different) == len(parts) >= least
+
+    return Range(allows, f"{least} or more different numbers from 0 to below 2**32, comma-separated")
 
 
 def listed(names: str) -> tuple[str, ...]:
@@ -23,10 +44,32 @@ class Options:
     """Options: each field is one, with its meaning, unit and range said below it."""
 
     heading: ClassVar[str] = "this command"
-    """What `--help` calls the fields of a class."""
+    """What `--help` calls the fields that a class introduces."""
 
     def __post_init__(self) -> None:
         """Refuse what is out of range, by UserError."""
+        for option, allowed in _ranges(type(self)).items():  # type: ignore[arg-type]  # a class has a hash
+            value = getattr(self, option)
+            if value is not None and not allowed.allows(value):
+                raise UserError(f"{option}={value!r} is out of range: give {allowed.words}")
+
+    def _refuse_beside(self, option: str, *others: str, why: str) -> None:
+        """Refuse each of `others` that is given, that is, differs from its default."""
+        for other in others:
+            if (value := getattr(self, other)) != getattr(type(self), other):
+                both = f"{other}={value!r} beside {option}={getattr(self, option)!r}"
+                raise UserError(f"{both}: {why}; leave {other} out")
+
+
+@cache
+def _ranges(kind: type[Options]) -> dict[str, Range]:
+    hints = get_type_hints(kind, include_extras=True)
+    return {
+        field.name: allowed
+        for field in fields(kind)
+        for hint in (hints[field.name], *get_args(hints[field.name]))
+        for allowed in getattr(hint, "__metadata__", ())
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,18 +86,12 @@ class BudgetOptions(Options):
     """What a served model may cost."""
 
     heading: ClassVar[str] = "budgets"
-    latency_budget_ms: float = 0.0
+    latency_budget_ms: NonNegativeFloat = 0.0
     """Highest p95 latency of a request in ms; 0 sets no budget."""
-    ram_budget_mib: float = 0.0
+    ram_budget_mib: NonNegativeFloat = 0.0
     """Highest peak RAM of the serving process in MiB; 0 sets no budget."""
-    size_budget_mib: float = 0.0
+    size_budget_mib: NonNegativeFloat = 0.0
     """Largest model on disk in MiB; 0 sets no budget."""
-
-    def __post_init__(self) -> None:
-        """Refuse what is out of range."""
-        super().__post_init__()
-        for option in BUDGETS:
-            require(getattr(self, option) >= 0, option, getattr(self, option), "a number >= 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +103,8 @@ class RunOptions(Options):
     """MLflow experiment; default `kd`; under `mlflow run` the one that its --experiment-name chose."""
     resume: ResumeName = "auto"
     """auto continues an interrupted training of the same options; never starts anew."""
-    checkpoint_every_s: float = 30.0
+    checkpoint_every_s: NonNegativeFloat = 30.0
     """Least seconds between two checkpoints, >= 0; a killed training loses these and an epoch at most."""
-
-    def __post_init__(self) -> None:
-        """Refuse what is out of range."""
-        super().__post_init__()
-        require(self.checkpoint_every_s >= 0, "checkpoint_every_s", self.checkpoint_every_s, "a number >= 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +112,7 @@ class RowOptions(Options):
     """Which rows, and what is learned from them."""
 
     heading: ClassVar[str] = "rows"
-    dataset: str
+    dataset: DatasetName
     """builtin:apidocs; a hub id with config (nyu-mll/glue:mnli); a CSV, TSV, JSONL or Parquet file; or a folder."""
     task: TaskName = "classification"
     """What is learned."""
@@ -94,22 +126,14 @@ class RowOptions(Options):
     """File of the validation rows."""
     test_file: str = ""
     """File of the test rows."""
-    split_seed: int = 0
+    split_seed: NonNegativeInt = 0
     """Seed of the splits that are cut from train, >= 0."""
-    max_train: int = 0
+    max_train: NonNegativeInt = 0
     """Use this many training rows, class-balanced and chosen by seed; 0 uses all."""
-    labelled: int = 0
+    labelled: NonNegativeInt = 0
     """Use the labels of this many training rows alone, class-balanced and chosen by split_seed; 0 uses all."""
     slice_columns: str = ""
     """Further columns kept beside each prediction, comma-separated, for `compare` to slice by."""
-
-    def __post_init__(self) -> None:
-        """Refuse what is out of range."""
-        super().__post_init__()
-        require(bool(self.dataset), "dataset", self.dataset, "builtin:apidocs, a hub id, a file or a folder")
-        require(self.split_seed >= 0, "split_seed", self.split_seed, "a number >= 0")
-        for option in ("max_train", "labelled"):
-            require(getattr(self, option) >= 0, option, getattr(self, option), "a number of rows, or 0 for all")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,35 +141,23 @@ class FitOptions(RowOptions, BudgetOptions, RunOptions):
     """Which rows, and how to train, profile and log."""
 
     heading: ClassVar[str] = "training"
-    seed: int = 0
+    seed: Annotated[int, Range(lambda value: 0 <= value < 2**32, "a number >= 0 and below 2**32")] = 0
     """Seed of initialisation, order, dropout and subset, >= 0."""
-    epochs: int = 3
+    epochs: PositiveInt = 3
     """Passes over the training rows, >= 1."""
-    epoch_rows: int = 0
+    epoch_rows: NonNegativeInt = 0
     """Rows of an epoch: fewer are repeated, of more a part is drawn anew each time; 0 takes all once."""
-    batch_size: int = 32
+    batch_size: PositiveInt = 32
     """Rows a device and micro-step, >= 1."""
-    gradient_accumulation: int = 1
+    gradient_accumulation: PositiveInt = 1
     """Micro-steps a weight update, >= 1."""
-    learning_rate: float = 1.5e-4
+    learning_rate: PositiveFloat = 1.5e-4
     """Peak learning rate, > 0, after warm-up; then linear decay to 0."""
-    warmup_ratio: float = 0.1
+    warmup_ratio: Annotated[float, Range(lambda value: 0 <= value < 1, "a share from 0 to under 1")] = 0.1
     """Share of the updates spent warming up, from 0 to under 1."""
-    weight_decay: float = 0.01
+    weight_decay: NonNegativeFloat = 0.01
     """AdamW's weight decay, >= 0."""
-    patience: int = 3
+    patience: NonNegativeInt = 3
     """Stop after this many epochs without a better validation metric; 0 never stops early."""
     precision: PrecisionName = "auto"
     """Precision of training; auto is bf16 where the hardware computes it."""
-
-    def __post_init__(self) -> None:
-        """Refuse what is out of range."""
-        super().__post_init__()
-        for option, least in (("seed", 0), ("epochs", 1), ("batch_size", 1), ("gradient_accumulation", 1)):
-            value = getattr(self, option)
-            require(value >= least, option, value, f"a number >= {least}")
-        require(self.seed < 2**32, "seed", self.seed, "a number below 2**32")
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number > 0")
-        require(0 <= self.warmup_ratio < 1, "warmup_ratio", self.warmup_ratio, "a share from 0 to under 1")
-        for option in ("weight_decay", "patience", "epoch_rows"):
-            require(getattr(self, option) >= 0, option, getattr(self, option), "a number >= 0")

@@ -6,26 +6,19 @@ from argparse import ArgumentParser
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING
 from itertools import pairwise
-from typing import TypeVar
 
 from kd.base.types import UserError
 from kd.config.base import Options, TaskOptions
-from kd.config.options import ABSENT, Option, options_from, options_in
+from kd.config.options import ABSENT, Kind, Option, options_from, options_in
 
-Config = TypeVar("Config", bound=Options)
 LAST = ("training", "budgets", "where")
 """Groups of `--help` that come after all others: a newcomer needs them least."""
 
 
-def parse(kind: type[Config], tasks: Mapping[str, type[TaskOptions]], arguments: Sequence[str] | None = None) -> Config:
-    """Read the command line into options of this kind.
+def parse(kind: type[Kind], tasks: Mapping[str, type[TaskOptions]], arguments: Sequence[str] | None = None) -> Kind:
+    """Read the command line into options of this kind; `tasks` are what `task` may be, and the options that each adds.
 
-    Arguments that are empty or `None` count as not given: that is how `mlflow run` passes an optional parameter.
-
-    Args:
-        kind: the dataclass of the entry point.
-        tasks: what `task` may be, and the options that each adds.
-        arguments: the words after the command's name; those of this process where not given.
+    `arguments` are the words after the command's name; those of this process where not given.
 
     Raises:
         UserError: an unknown option, a value of the wrong type or out of range, a missing option.
@@ -59,30 +52,21 @@ def _named_task(words: Sequence[str]) -> str:
 
 
 def _texts(words: Sequence[str], known: Mapping[str, Option]) -> dict[str, str]:
-    """Return what is given for each option, by its name; of two the last. A switch without a value is on.
-
-    Raises:
-        UserError: a word that belongs to no option, or an option without a value.
-    """
-
-    def is_option(word: str) -> bool:
-        return word.startswith("--") and word[2:].partition("=")[0] in {*known, "help"}
-
+    """Return what is given for each option, by its name; of two the last. A switch without a value is on."""
     found: dict[str, str] = {}
     rest = list(reversed(words))
     while rest:
-        word = rest.pop()
+        word = "--help" if (word := rest.pop()) == "-h" else word
         name, equals, text = word.removeprefix("--").partition("=")
-        if word in ("--help", "-h"):
-            found["help"] = ""
-            continue
         if not word.startswith("--") or not name:
             raise UserError(f"{word!r} belongs to no option: give --NAME VALUE, and quote a value that has blanks")
-        if equals:
+        after = rest[-1] if rest else "--help"  # the end is no value, as an option is none
+        switch = name in known and known[name].kind is bool
+        if equals or name == "help":
             found[name] = text
-        elif name in known and known[name].kind is bool and (not rest or rest[-1].startswith("--")):
+        elif switch and after.startswith("--"):
             found[name] = "true"
-        elif rest and not is_option(rest[-1]):
+        elif not (after.startswith("--") and after[2:].partition("=")[0] in {*known, "help"}):
             found[name] = rest.pop()
         elif name in known:
             raise UserError(f"{name} has no value: give {known[name].allowed}, as --{name} VALUE")
@@ -96,8 +80,8 @@ def _help(kind: type[Options], known: Mapping[str, Option], tasks: Collection[st
     required = " ".join(f"--{one.name} {one.name.upper()}" for one in known.values() if one.default is MISSING)
     usage = " ".join(f"python -m entrypoints.{name} {required} [--OPTION VALUE ...]".split())
     parser = ArgumentParser(usage=usage, description=kind.__doc__, allow_abbrev=False, add_help=False)
-    headings = list(dict.fromkeys(one.heading for one in known.values()))
-    for heading in sorted(headings, key=lambda one: LAST.index(one) if one in LAST else -1):
+    headings = dict.fromkeys(one.heading for one in known.values())
+    for heading in (*(one for one in headings if one not in LAST), *(one for one in LAST if one in headings)):
         group = parser.add_argument_group(heading)
         for one in (one for one in known.values() if one.heading == heading):
             choices = tuple(tasks) if one.name == "task" else ("true", "false") if one.kind is bool else one.words

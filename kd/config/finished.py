@@ -1,29 +1,26 @@
-"""Options of the entry points that work on finished runs and registered versions."""
+"""Options of the entry points that train nothing: they work on finished runs, registered versions and caches."""
 
+import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from kd.base.budgets import BUDGETS
-from kd.base.types import FormatName, OutputName, UserError
-from kd.config.base import BudgetOptions, Options, require
+from kd.base.types import CacheActionName, FormatName, OutputName, UserError
+from kd.config.base import BudgetOptions, NonNegativeFloat, Options, PositiveFloat, Range, Share
+
+A_NAME = "the name of a registered model, without / : @ and double quotes"
+A_CANDIDATE = "a version number, an alias such as @challenger, or best"
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureConfig(BudgetOptions):
     """Profile a logged model in a fresh process, loaded the way it is served."""
 
-    heading: ClassVar[str] = "this command"
-    model: str
+    model: Annotated[str, Range(lambda uri: uri.startswith(("models:/", "runs:/")), "models:/... or runs:/...")]
     """models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID/model."""
     experiment: str = ""
     """MLflow experiment of the measurement's own run; default `kd`."""
     into_run: str = ""
     """Log into this run instead of a new one; the training stages use it for their own model."""
-
-    def __post_init__(self) -> None:
-        """Refuse what is out of range."""
-        super().__post_init__()
-        require(self.model.startswith(("models:/", "runs:/")), "model", self.model, "models:/... or runs:/...")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +48,10 @@ class CompareConfig(Options):
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
-        if (self.runs or self.models) and (self.experiments or self.filter):
-            raise UserError(
-                "runs and models name what is compared, experiments and filter search for it: give one or the other"
-            )
+        super().__post_init__()
+        for named in ("runs", "models"):
+            if getattr(self, named):
+                self._refuse_beside(named, "experiments", "filter", why="that is compared, and nothing searched for")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,50 +63,37 @@ class GateOptions(Options):
     """Test metric the gates read; default the task's first."""
     min_metric: float | None = None
     """Worst value that passes: a least value, or for metrics that fall a greatest."""
-    allowed_drop: float | None = None
+    allowed_drop: NonNegativeFloat | None = None
     """Most that the test metric may be worse than the champion's, >= 0, in its unit, at 95 % confidence."""
-    min_teacher_share: float | None = None
+    min_teacher_share: NonNegativeFloat | None = None
     """Least share of its teacher's test metric that is kept, 0.95 for 95 %."""
-    min_agreement: float | None = None
+    min_agreement: Share | None = None
     """Least share of test examples answered as the teacher does, 0 to 1."""
-    max_ece: float | None = None
+    max_ece: Share | None = None
     """Greatest expected calibration error on test, 0 to 1."""
-    max_slice_drop: float | None = None
+    max_slice_drop: NonNegativeFloat | None = None
     """Most that the test metric may be worse than the champion's on any slice of 30 examples or more."""
-    min_parity: float | None = None
+    min_parity: Share | None = None
     """For an exported version: least share of test examples answered as before export, 0 to 1."""
-    latency_budget_ms: float | None = None
+    latency_budget_ms: PositiveFloat | None = None
     """Highest p95 latency of a request in ms, measured on this machine."""
-    ram_budget_mib: float | None = None
+    ram_budget_mib: PositiveFloat | None = None
     """Highest peak RAM of the serving process in MiB, measured on this machine."""
-    size_budget_mib: float | None = None
+    size_budget_mib: PositiveFloat | None = None
     """Largest model on disk in MiB."""
-
-    def __post_init__(self) -> None:
-        """Refuse what is out of range."""
-        for option in ("min_agreement", "max_ece", "min_parity"):
-            value = getattr(self, option)
-            require(value is None or 0 <= value <= 1, option, value, "a share from 0 to 1")
-        for option in ("allowed_drop", "max_slice_drop", "min_teacher_share"):
-            value = getattr(self, option)
-            require(value is None or value >= 0, option, value, "a number >= 0")
-        for option in BUDGETS:
-            value = getattr(self, option)
-            require(value is None or value > 0, option, value, "a number > 0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromoteConfig(GateOptions):
     """Give a registered version the alias champion, if it passes the gates."""
 
-    heading: ClassVar[str] = "this command"
-    model: str
+    model: Annotated[str, Range(re.compile(r'[^/:@"]+').fullmatch, A_NAME)]
     """Name of the registered model."""
-    candidate: str = "@challenger"
+    candidate: Annotated[str, Range(re.compile(r"@.+|best|\d+", re.DOTALL).fullmatch, A_CANDIDATE)] = "@challenger"
     """A version number, an alias as @NAME, or best: the version with the best validation metric."""
     gates: str = ""
     """YAML file of gates, by the names of these options; an option given here outranks it."""
-    to_model: str = ""
+    to_model: Annotated[str, Range(re.compile(r'[^/:@"]*').fullmatch, A_NAME)] = ""
     """Copy the version to this registered model and make it champion there: development, staging, production."""
     rollback: bool = False
     """Put the alias champion back on the version that has the alias previous; no gate is checked."""
@@ -119,40 +103,53 @@ class PromoteConfig(GateOptions):
     """MLflow experiment of the promotion's own run; default `kd`."""
 
     def __post_init__(self) -> None:
-        """Refuse what is out of range."""
+        """Refuse what contradicts itself."""
         super().__post_init__()
-        for option in ("model", "to_model"):
-            name = getattr(self, option)
-            good = (bool(name) or option == "to_model") and not set(name) & set('/:@"')
-            require(good, option, name, "the name of a registered model, without / : @ and double quotes")
-        alias = self.candidate.startswith("@") and len(self.candidate) > 1
-        good = alias or self.candidate == "best" or self.candidate.isdecimal()
-        require(good, "candidate", self.candidate, "a version number, an alias such as @challenger, or best")
-        if self.to_model and (self.rollback or self.to_model == self.model):
-            raise UserError(
-                f"to_model={self.to_model!r} names another registered model to copy to"
-                + (" and does not go with rollback: roll that model back by its own name" if self.rollback else "")
-            )
+        if self.rollback:
+            self._refuse_beside("rollback", "to_model", why="roll that model back by its own name")
+        if self.to_model == self.model:
+            raise UserError(f"to_model={self.to_model!r} is the same model: give another one to copy to")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(Options):
     """Turn a registered version into another format, and register the result beside it."""
 
-    model: str
+    model: Annotated[str, Range(lambda uri: uri.startswith("models:/"), "models:/NAME@ALIAS or models:/NAME/VERSION")]
     """models:/NAME@ALIAS or models:/NAME/VERSION, as trained."""
     format: FormatName = "onnx"
     """onnx (float32), onnx-int8 (dynamic quantisation), or safetensors: the plain folder, to use without MLflow."""
     output: str = ""
     """Folder, new or empty, to write the exported files to as well; safetensors needs it."""
-    allowed_drop: float = 0.01
+    allowed_drop: NonNegativeFloat = 0.01
     """Most that export may worsen the first test metric, >= 0, in its unit; past it the version says so in its tags."""
     experiment: str = ""
     """MLflow experiment of the export's own run; default `kd`."""
 
     def __post_init__(self) -> None:
-        """Refuse what is out of range."""
-        require(self.model.startswith("models:/"), "model", self.model, "models:/NAME@ALIAS or models:/NAME/VERSION")
-        require(self.allowed_drop >= 0, "allowed_drop", self.allowed_drop, "a number >= 0")
+        """Refuse what contradicts itself."""
+        super().__post_init__()
         if self.format == "safetensors" and not self.output:
             raise UserError("output is missing: format='safetensors' writes a folder and registers nothing; name one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheConfig(Options):
+    """Show, check or remove what is kept of teachers' outputs and predictions and encoded features, below KD_HOME."""
+
+    action: CacheActionName = "list"
+    """list shows a table, verify reads every byte first, prune removes what the options below name."""
+    older_than_days: NonNegativeFloat | None = None
+    """For prune: remove what was last used longer ago than this, >= 0."""
+    keep_gib: NonNegativeFloat | None = None
+    """For prune: remove what was used least recently until this many GiB are left, >= 0."""
+    all: bool = False
+    """For prune: remove everything that is not being written."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself, and pruning without saying what."""
+        super().__post_init__()
+        if self.action != "prune":
+            self._refuse_beside("action", "older_than_days", "keep_gib", "all", why="prune alone removes something")
+        elif self.all == (self.older_than_days is not None or self.keep_gib is not None):
+            raise UserError("action='prune' needs to know what: give older_than_days, keep_gib or both, or all alone")

@@ -1,25 +1,24 @@
 """Options of the search."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
 from kd.base.types import PrunerName, SamplerName, SearchedArmName, UserError
-from kd.config.base import listed, require
+from kd.config.base import NonNegativeFloat, PositiveInt, Range, listed, seed_range
+from kd.config.objective import positive
 from kd.config.training import DistillConfig
 
 LIMITED = ("size_mib", "gflops", "parameters")
 """What a trial can be limited by, or optimised for, beside the task's metrics: known without timing it."""
 STANDS_FOR = {"latency": "gflops", "size": "size_mib"}
 """Words a user may say, and what a trial takes for them: a time would be disturbed by the other trials."""
-SIGN = "<="
 
 
 @dataclass(frozen=True, kw_only=True)
 class HpoConfig(DistillConfig):
     """Search hyper-parameters with Optuna, retrain the best on fresh seeds, and score the winner once on test."""
 
-    heading: ClassVar[str] = "this command"
-    n_trials: int = 20
+    n_trials: PositiveInt = 20
     """Trials an arm, complete or pruned, >= 1; a larger number continues the same study."""
     arm: SearchedArmName = "distill"
     """What is tuned: the distilled student, its control (same space and budget), or both, with their verdict."""
@@ -34,56 +33,37 @@ class HpoConfig(DistillConfig):
     the task's first metric. Two or three give a Pareto front."""
     constraints: str = ""
     """What a trial should keep, comma-separated, such as size_mib<=40,gflops<=1; size_budget_mib is one too."""
-    workers: int = 1
+    workers: PositiveInt = 1
     """Processes that run trials on this machine, >= 1; CPU threads and GPUs are shared out among them."""
-    study_name: str = ""
+    study_name: Annotated[str, Range(lambda name: "/" not in name, "a name without a slash")] = ""
     """Name of the study: a command that gives it again joins it or continues it; default by its contents."""
     storage: str = ""
     """Where the study is kept: a file (Optuna's journal) or a database as postgresql://...; default below KD_HOME."""
     warm_start: str = ""
     """Try first what did best elsewhere: the name of another study in the same storage, or models:/NAME/VERSION."""
-    timeout_minutes: float = 0.0
+    timeout_minutes: NonNegativeFloat = 0.0
     """No trial is begun after so many minutes; those that are done are concluded. 0 sets no limit."""
-    top_k: int = 3
+    top_k: PositiveInt = 3
     """Trials retrained on fresh seeds, of which the winner is picked by its mean on validation, >= 1."""
-    final_seeds: str = "1,2,3"
+    final_seeds: Annotated[str, seed_range(least=3)] = "1,2,3"
     """The fresh seeds, comma-separated: three or more, without the seed of the search."""
 
     def __post_init__(self) -> None:
-        """Refuse what is out of range or contradicts itself."""
+        """Refuse what contradicts itself."""
         super().__post_init__()
-        for option in ("n_trials", "workers", "top_k"):
-            require(getattr(self, option) >= 1, option, getattr(self, option), "a number >= 1")
-        require(self.timeout_minutes >= 0, "timeout_minutes", self.timeout_minutes, "a number >= 0")
-        seeds = [part.strip() for part in self.final_seeds.split(",")]
-        numbers = {int(part) for part in seeds if part.isdecimal() and int(part) < 2**32}
-        good = len(numbers) == len(seeds) >= 3
-        require(good, "final_seeds", self.final_seeds, "three or more different numbers below 2**32, such as 1,2,3")
         if self.seed in self.seed_list:
-            raise UserError(
-                f"final_seeds={self.final_seeds!r} has seed={self.seed}, on which the trials are chosen: give others"
-            )
-        if "/" in self.study_name:
-            raise UserError(f"study_name={self.study_name!r} has a slash: give a plain name")
-        self._check_directions()
-        _ = self.limits
-
-    def _check_directions(self) -> None:
+            raise UserError(f"final_seeds={self.final_seeds!r} has seed={self.seed} of the search: give fresh ones")
+        if self.sampler == "grid":
+            self._refuse_beside("sampler", "warm_start", why="a grid has points of its own and takes no others")
+            if self.space in ("default", "shape"):
+                raise UserError(f"sampler='grid' needs choices or steps: give a YAML file as space, not {self.space!r}")
         wanted = self.directed
-        known = f"{', '.join(STANDS_FOR)}, parameters, or metrics of the task"
         if len(set(wanted)) < len(wanted) or len(wanted) > 3:
+            known = f"{', '.join(STANDS_FOR)}, parameters, or metrics of the task"
             raise UserError(f"directions={self.directions!r}: give one to three different ones of {known}")
         if wanted and all(name in LIMITED for name in wanted):
-            raise UserError(
-                f"directions={self.directions!r} names no quality, and none would be kept: add accuracy, say"
-            )
-        if self.sampler == "grid" and self.warm_start:
-            raise UserError(
-                f"warm_start={self.warm_start!r}: sampler='grid' takes the points of the grid and no others: leave "
-                "warm_start out, or give another sampler"
-            )
-        if self.sampler == "grid" and self.space in ("default", "shape"):
-            raise UserError(f"sampler='grid' needs a space of choices or steps: give a YAML file, not {self.space!r}")
+            raise UserError(f"directions={self.directions!r} names no quality, so none is kept: add accuracy, say")
+        _ = self.limits
 
     @property
     def seed_list(self) -> tuple[int, ...]:
@@ -97,22 +77,14 @@ class HpoConfig(DistillConfig):
 
     @property
     def limits(self) -> dict[str, float]:
-        """The greatest values a trial should have, by name.
-
-        Raises:
-            UserError: a constraint that is not understood.
-        """
+        """The greatest values a trial should have, by name. Raises UserError for what is not understood."""
         found = {"size_mib": self.size_budget_mib} if self.size_budget_mib else {}
         for text in listed(self.constraints):
-            word, _, limit = (part.strip() for part in text.partition(SIGN))
-            name = STANDS_FOR.get(word, word)
-            try:
-                value = float(limit)
-            except ValueError:
-                value = -1.0
-            if name not in LIMITED or not 0 < value < float("inf"):
+            word, _, limit = (part.strip() for part in text.partition("<="))
+            name, value = STANDS_FOR.get(word, word), positive(limit)
+            if name not in LIMITED or value is None:
                 raise UserError(
-                    f"constraints={self.constraints!r}: {text!r} is not understood: give NAME{SIGN}NUMBER with a name "
+                    f"constraints={self.constraints!r}: {text!r} is not understood: give NAME<=NUMBER with a name "
                     f"of {', '.join(LIMITED)}; latency_budget_ms and ram_budget_mib apply to the retrained models"
                 )
             found[name] = min(value, found.get(name, value))

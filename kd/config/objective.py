@@ -1,7 +1,8 @@
 """The texts of `objective` and `match`: read without torch, and spelt in one way, so that equal options look equal."""
 
+import re
 from collections.abc import Mapping
-from typing import get_args
+from typing import cast, get_args
 
 from kd.base.types import MatchName, ObjectiveName, UserError
 
@@ -16,29 +17,34 @@ USED_BY: dict[str, tuple[ObjectiveName, ...]] = {
 """Options that play a part in some objectives alone."""
 
 
+def positive(text: str) -> float | None:
+    """Return the finite number > 0 that a text means; None where it means none."""
+    try:
+        return value if 0 < (value := float(text)) < float("inf") else None
+    except ValueError:
+        return None
+
+
 def parse_objective(text: str) -> dict[ObjectiveName, float]:
-    """Read a weighted sum such as `soft:0.5,hidden:0.1`; a weight that is left out is 1.
+    """Read a weighted sum such as `soft:0.5,hidden:0.1` into weights by name, in the order of `ObjectiveName`.
 
-    Returns:
-        name -> weight, in the order of `ObjectiveName`.
-
-    Raises:
-        UserError: an unknown or repeated name, a weight that is not finite and > 0, or `none` beside others.
+    A weight that is left out is 1. Raises UserError for an unknown or repeated name, a weight that is not finite and
+    > 0, or `none` beside others.
     """
     weights: dict[str, float] = {}
     for part in PRESETS.get(text.strip(), text).split(","):
         name, colon, number = (word.strip() for word in part.partition(":"))
-        wrong = "" if name in OBJECTIVE_NAMES else f"{name!r} is no objective"
-        wrong = wrong or (f"{name} is given twice" if name in weights else "")
-        try:
-            weights[name] = float(number) if colon else 1.0
-        except ValueError:
-            weights[name] = -1.0
-        if not wrong and not 0 < weights[name] < float("inf"):
+        if name not in OBJECTIVE_NAMES:
+            wrong = f"{name!r} is no objective"
+        elif name in weights:
+            wrong = f"{name} is given twice"
+        elif (weight := positive(number) if colon else 1.0) is None:
             wrong = f"the weight {number!r} of {name} is no finite number > 0"
-        if wrong:
-            raise UserError(f"objective={text!r} is not understood, {wrong}: give {allowed_objectives()}")
-    if "none" in weights and (len(weights) > 1 or weights["none"] != 1):
+        else:
+            weights[name] = weight
+            continue
+        raise UserError(f"objective={text!r} is not understood, {wrong}: give {allowed_objectives()}")
+    if "none" in weights and weights != {"none": 1}:
         raise UserError(f"objective={text!r}: none goes with no other: give {allowed_objectives()}")
     return {name: weights[name] for name in OBJECTIVE_NAMES if name in weights}
 
@@ -65,25 +71,20 @@ def _number(value: float) -> str:
 
 
 def parse_match(text: str) -> MatchName | tuple[tuple[int, int], ...]:
-    """Read a map's name, or pairs of 0-based layers such as `0:2,1:5` (student:teacher).
+    """Read a map's name, or pairs of 0-based layers such as `0:2,1:5` (student:teacher), returned in rising order.
 
-    Returns:
-        The name, or the pairs in rising order.
-
-    Raises:
-        UserError: neither, or a pair that is given twice.
+    Raises UserError for neither, or for a pair that is given twice.
     """
-    for word in get_args(MatchName):
-        if text.strip() == word:
-            return word  # type: ignore[no-any-return]
-    allowed = f"{', '.join(get_args(MatchName))}, or pairs of 0-based layers, student:teacher, such as 0:2,1:5"
-    parts = [tuple(number.strip() for number in part.split(":")) for part in text.split(",")]
-    if not all(len(part) == 2 and all(number.isdecimal() for number in part) for part in parts):
+    names = get_args(MatchName)
+    if text.strip() in names:
+        return cast(MatchName, text.strip())
+    allowed = f"{', '.join(names)}, or pairs of 0-based layers, student:teacher, such as 0:2,1:5"
+    if not all(re.fullmatch(r"\s*\d+\s*:\s*\d+\s*", part) for part in text.split(",")):
         raise UserError(f"match={text!r} is not understood: give {allowed}")
-    pairs = sorted((int(mine), int(its)) for mine, its in parts)
+    pairs = [(int(mine), int(its)) for mine, _, its in (part.partition(":") for part in text.split(","))]
     if len(set(pairs)) < len(pairs):
         raise UserError(f"match={text!r} has a pair twice: give {allowed}")
-    return tuple(pairs)
+    return tuple(sorted(pairs))
 
 
 def spelt_match(text: str) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache
 from itertools import pairwise
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from kd.base.types import UserError
 from kd.config.base import Options, TaskOptions
@@ -22,50 +23,37 @@ ABSENT = ("", "None")
 
 @dataclass(frozen=True)
 class Option:
-    """One option.
-
-    Attributes:
-        name: as in `--name`.
-        kind: its type: int, float, str, bool, a Literal, or one of them or None.
-        default: its value where it is not given; MISSING where it must be.
-        help: its meaning, unit and range.
-        heading: what `--help` groups it under.
-    """
+    """One option, as in `--name`."""
 
     name: str
     kind: Any
+    """Its type, beside None: int, float, str, bool or a Literal."""
     default: Any
+    """Its value where it is not given; MISSING where it must be."""
     help: str
+    """Its meaning, unit and range."""
     heading: str
+    """What `--help` groups it under."""
 
     @property
     def words(self) -> tuple[str, ...]:
         """The words it takes; empty where it is a number, a switch or free text."""
-        kinds = (self.kind, *get_args(self.kind))
-        return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
+        return get_args(self.kind)
 
     @property
     def allowed(self) -> str:
         """What it takes, in words."""
-        plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-        if self.words:
-            return f"one of {', '.join(self.words)}"
-        return next(plain[kind] for kind in (self.kind, *get_args(self.kind)) if kind in plain)
+        plain = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
+        return f"one of {', '.join(self.words)}" if self.words else plain[self.kind]
 
     def read(self, text: str) -> Any:
-        """Return the value that a text means.
-
-        Raises:
-            UserError: it means none.
-        """
-        kind = next((kind for kind in (self.kind, *get_args(self.kind)) if kind in (int, float, bool)), str)
+        """Return the value that a text means. Raises UserError where it means none."""
+        switch = {"true": True, "false": False}
         try:
             if self.words:
-                return {word: word for word in self.words}[text]
-            if kind is bool:
-                return {"true": True, "false": False}[text.lower()]
-            value: int | float | str = kind(text)
-            if isinstance(value, float) and not math.isfinite(value):
+                return self.words[self.words.index(text)]
+            value = switch[text.lower()] if self.kind is bool else self.kind(text)
+            if self.kind is float and not math.isfinite(value):
                 raise ValueError
         except (KeyError, ValueError):
             raise UserError(f"{self.name}={text!r} is not understood: give {self.allowed}") from None
@@ -73,13 +61,9 @@ class Option:
 
 
 def options_in(kind: type[Options], task: type[TaskOptions] = TaskOptions) -> Mapping[str, Option]:
-    """Return the options of an entry point by name, those of the task among them, in the order of their fields.
-
-    The default of `objective` is the task's first.
-    """
-    found: dict[str, Option] = {}
-    for one in _fields_of(kind):
-        found |= {each.name: each for each in (_fields_of(task) if one.name == NESTED else (one,))}
+    """Return the options of an entry point by name, its task's among them, in the order of their fields."""
+    listed = [each for one in _fields_of(kind) for each in (_fields_of(task) if one.name == NESTED else [one])]
+    found = {one.name: one for one in listed}
     if NESTED in _names(kind) and (twice := {*_names(task)} & {*_names(kind)}):
         raise TypeError(f"{task.__name__} and {kind.__name__} both have an option {min(twice)}")
     if "task" in found:  # tasks may be registered while this runs: `parse` is given them
@@ -89,15 +73,16 @@ def options_in(kind: type[Options], task: type[TaskOptions] = TaskOptions) -> Ma
     return found
 
 
-def _fields_of(kind: type[Options]) -> tuple[Option, ...]:
+def _fields_of(kind: type[Options]) -> list[Option]:
     hints, found = get_type_hints(kind), []
     for field in fields(kind):
-        bases = [base for base in kind.__mro__ if issubclass(base, Options)]
-        declaring = [base for base in bases if field.name in inspect.get_annotations(base)]
-        first, last = declaring[0], declaring[-1]  # the one says it anew, the other has introduced it
-        text = _texts(first.__module__).get(first.__name__, {}).get(field.name, "")
-        found.append(Option(field.name, hints[field.name], field.default, text, last.heading))
-    return tuple(found)
+        hint = hints[field.name]
+        plain = get_args(hint)[0] if NoneType in get_args(hint) else hint
+        declaring = [base for base in kind.__mro__ if field.name in inspect.get_annotations(base)]
+        texts = (_texts(base.__module__).get(base.__name__, {}).get(field.name) for base in declaring)
+        heading = vars(declaring[-1]).get("heading", Options.heading)  # of the class that introduced it
+        found.append(Option(field.name, plain, field.default, next(filter(None, texts), ""), heading))
+    return found
 
 
 @cache
@@ -116,9 +101,8 @@ def _texts(module: str) -> dict[str, dict[str, str]]:
 
 
 def value_of(config: Options, name: str) -> Any:
-    """Return the value of an option; AttributeError where neither the entry point nor its task has it."""
-    nested = getattr(config, NESTED, None)
-    return getattr(config if name in _names(type(config)) else nested, name)
+    """Return the value of an option; KeyError where neither the entry point nor its task has it."""
+    return as_params(config)[name]
 
 
 def default_of(config: Options, name: str) -> Any:
@@ -129,19 +113,16 @@ def default_of(config: Options, name: str) -> Any:
 
 def as_params(config: Options) -> dict[str, Any]:
     """Return all options by name, the task's among them: what is logged."""
-    found: dict[str, Any] = {}
-    for name in _names(type(config)):
-        value = getattr(config, name)
-        found |= as_params(value) if name == NESTED else {name: value}
-    return found
+    found = {name: getattr(config, name) for name in _names(type(config))}
+    return found | as_params(found.pop(NESTED)) if NESTED in found else found
 
 
 def narrowed(kind: type[Kind], config: Options, **changes: Any) -> Kind:
     """Return the options that `kind` shares with `config`, with these changes; the task's may be among them."""
-    known = _names(kind)
-    values = {name: getattr(config, name) for name in known} | {name: changes[name] for name in changes.keys() & known}
-    if foreign := {name: value for name, value in changes.items() if name not in known}:
-        values[NESTED] = replace(values[NESTED], **foreign)
+    values = {name: getattr(config, name) for name in _names(kind)}
+    values |= {name: changes.pop(name) for name in values.keys() & changes}
+    if changes:
+        values[NESTED] = replace(values[NESTED], **changes)
     return kind(**values)
 
 
@@ -153,10 +134,8 @@ def with_options(config: Kind, **changes: Any) -> Kind:
 def options_from(kind: type[Kind], task: type[TaskOptions], texts: Mapping[str, str]) -> Kind:
     """Make options of their texts by name: of a command line, or what a run has logged, an old one too.
 
-    What is absent, empty or `None` has its default; names that are no options are passed over.
-
-    Raises:
-        UserError: a text that is not understood, a value out of range, or an option that must be given and is not.
+    What is absent, empty or `None` has its default; names that are no options are passed over. Raises UserError for
+    a text that is not understood, a value out of range, or an option that must be given and is not.
     """
     known = options_in(kind, task)
     values = {name: known[name].read(text) for name, text in texts.items() if name in known and text not in ABSENT}

@@ -15,13 +15,7 @@ def row_keys(rows: Dataset, columns: Sequence[str]) -> Iterator[str]:
     """Yield one canonical JSON text a row; two rows have the same text exactly where `columns` hold the same values.
 
     Stored values are used, so a class label counts by its integer and an image or a sound by its bytes and path.
-
-    Args:
-        rows: Any data set.
-        columns: Columns that count, in the order in which they are written.
-
-    Yields:
-        As many texts as there are rows, in their order. ASCII only, so that they are equal across Python versions.
+    ASCII only, so that texts are equal across Python versions.
     """
     names = list(dict.fromkeys(columns))
     for batch in rows.select_columns(names).with_format("arrow").iter(batch_size=1000):
@@ -30,17 +24,10 @@ def row_keys(rows: Dataset, columns: Sequence[str]) -> Iterator[str]:
 
 
 def digest(rows: Dataset, columns: Sequence[str]) -> str:
-    """Return the digest of all rows: their `example_id` and `columns`, in order.
+    """Return 32 hexadecimal digits of all rows of a split: their `example_id` and `columns`; both orders matter.
 
     A class label counts by its integer and by the column's list of names. MLflow's own data set digest reads the first
     10,000 rows only; this one reads every row.
-
-    Args:
-        rows: A split returned by `kd.data.sources.load`, or a subset of one.
-        columns: Columns that the model sees or is scored on. Their order matters, and so does the rows'.
-
-    Returns:
-        The first 32 hexadecimal digits of a SHA-256.
     """
     names = list(dict.fromkeys(["example_id", *columns]))
     classes = {name: rows.features[name].names for name in names if isinstance(rows.features[name], ClassLabel)}

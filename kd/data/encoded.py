@@ -7,6 +7,7 @@ the rows depend on, so another key is another file.
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,5 @@ def _stream(sink: pa.NativeFile, chunks: Iterator[pa.Table], about: Mapping[str,
     first = next(chunks)
     schema = first.schema.with_metadata({ABOUT: json.dumps(dict(about)).encode()})
     with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_table(first.cast(schema))
-        for chunk in chunks:
+        for chunk in chain([first], chunks):
             writer.write_table(chunk.cast(schema))

@@ -7,7 +7,9 @@ they count rows, where a user looks for lines.
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +17,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, load_from_disk
 
+from kd.base.console import one_line
 from kd.base.types import SplitName, UserError
-from kd.data.splits import SPLIT_ALIASES, Source, named_splits
+from kd.data.splits import SPLIT_ALIASES, Source
 
 MAX_FIELD = 2**31 - 1
 """Longest CSV field in characters; the csv module's own limit of 131,072 is under the length of a long document."""
-CHUNK = 10_000
-"""Rows of a CSV or TSV file that are read at a time."""
+CHUNK = 2_000
+"""Rows of a CSV or TSV file that are read at a time: as text in Python they take several times the table's room."""
 
 
-def read(path: Path, named: dict[SplitName, str]) -> tuple[dict[SplitName, Source], list[str]]:
-    """Read a file (all train), a folder of files, or a folder saved by `datasets.save_to_disk`.
-
-    Args:
-        path: An existing file or folder.
-        named: Files the user named for some splits: absolute, or relative to the folder (of the file).
-
-    Returns:
-        The sources found, train among them, and notes for the user.
+def read(path: Path, named: dict[SplitName, str]) -> dict[SplitName, Source]:
+    """Read a file (all train) or a folder of files; `named` are absolute, or relative to the folder (of the file).
 
     Raises:
         UserError: No train file, two files for one split, or a file that cannot be read.
     """
-    if _is_saved(path):
-        if named:
-            raise UserError(
-                f"--{next(iter(named))}_file: --dataset={path} was saved by save_to_disk and has its own splits"
-            )
-        return _read_saved(path)
     folder = path if path.is_dir() else path.parent
     chosen: dict[SplitName, Path] = _files_by_name(path) if path.is_dir() else {"train": path}
     if path.is_file() and "train" in named:
@@ -52,8 +42,26 @@ def read(path: Path, named: dict[SplitName, str]) -> tuple[dict[SplitName, Sourc
     by_user: dict[SplitName, Path] = {split: folder / Path(name).expanduser() for split, name in named.items()}
     taken = {file.resolve() for file in by_user.values()}  # `--test_file dev.tsv` makes dev the test, and it alone
     chosen = {split: file for split, file in chosen.items() if file.resolve() not in taken} | by_user
-    _check_files(path, chosen, named)
-    return {split: Source(_source_name(file, folder), read_file(file)) for split, file in chosen.items()}, []
+    if "train" not in chosen:
+        there = sorted(file.name for file in path.iterdir())
+        shown = ", ".join(there[:10]) + (f" and {len(there) - 10} more" if len(there) > 10 else "")
+        raise UserError(
+            f"--dataset={path}: has no train file ({', '.join('train' + suffix for suffix in READERS)}); there: "
+            f"{shown or 'nothing'}: name the file with --train_file"
+        )
+    names: dict[str, SplitName] = {}
+    for split, file in chosen.items():
+        if split in named and not file.is_file():
+            raise UserError(
+                f"--{split}_file={named[split]}: no file {file}: give a path that is absolute or within the folder"
+            )
+        name = _source_name(file, folder)
+        if name in names:  # ids would not be unique; the same file twice would be scored on what it was trained on
+            raise UserError(
+                f"--{split}_file={file}: {names[name]} is a file '{name}' too: give another file or rename it"
+            )
+        names[name] = split
+    return {split: Source(name, read_file(chosen[split])) for name, split in names.items()}
 
 
 def read_file(path: Path) -> Dataset:
@@ -68,23 +76,20 @@ def read_file(path: Path) -> Dataset:
     return reader(path)
 
 
-def _is_saved(path: Path) -> bool:
+def is_saved(path: Path) -> bool:
+    """Whether this is a folder that `datasets.save_to_disk` made."""
     return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
 
 
-def _read_saved(path: Path) -> tuple[dict[SplitName, Source], list[str]]:
+def read_saved(path: Path) -> DatasetDict:
+    """Read such a folder; one without splits is all train. Raises UserError where it is damaged."""
     try:
         data = load_from_disk(str(path))
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise UserError(
-            f"--dataset={path}: not readable as saved by save_to_disk ({_line(error)}): save it again"
+            f"--dataset={path}: not readable as saved by save_to_disk ({one_line(error)}): save it again"
         ) from error
-    if isinstance(data, Dataset):
-        data = DatasetDict(train=data)
-    found, notes = named_splits(data)
-    if "train" not in found:
-        raise UserError(f"--dataset={path}: has no split 'train', only {', '.join(map(str, data))}")
-    return found, notes
+    return DatasetDict(train=data) if isinstance(data, Dataset) else data
 
 
 def _files_by_name(folder: Path) -> dict[SplitName, Path]:
@@ -101,36 +106,10 @@ def _files_by_name(folder: Path) -> dict[SplitName, Path]:
     return found
 
 
-def _check_files(path: Path, chosen: dict[SplitName, Path], named: dict[SplitName, str]) -> None:
-    if "train" not in chosen:
-        there = sorted(file.name for file in path.iterdir())
-        shown = ", ".join(there[:10]) + (f" and {len(there) - 10} more" if len(there) > 10 else "")
-        raise UserError(
-            f"--dataset={path}: has no train file ({', '.join('train' + suffix for suffix in READERS)}); there: "
-            f"{shown or 'nothing'}: name the file with --train_file"
-        )
-    names: dict[str, SplitName] = {}
-    for split, file in chosen.items():
-        if split in named and not file.is_file():
-            raise UserError(
-                f"--{split}_file={named[split]}: no file {file}: give a path that is absolute or within the folder"
-            )
-        name = _source_name(file, path if path.is_dir() else path.parent)
-        if name in names:  # ids would not be unique; the same file twice would be scored on what it was trained on
-            raise UserError(
-                f"--{split}_file={file}: {names[name]} is a file '{name}' too: give another file or rename it"
-            )
-        names[name] = split
-
-
 def _source_name(file: Path, folder: Path) -> str:
     """Name a file within the folder by its path there, so that ids do not depend on where the folder lies."""
     file, folder = file.resolve(), folder.resolve()
     return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def _text(path: Path) -> str:
@@ -144,62 +123,45 @@ def _text(path: Path) -> str:
         raise UserError(f"{path}: byte {error.start} (line {line}) is not UTF-8: save the file as UTF-8") from error
 
 
-def _delimited(path: Path, **dialect: Any) -> Dataset:
+def _read_delimited(path: Path, **dialect: Any) -> Dataset:
     """Read text with a header line; an empty field is missing, `NA`, `null` and `None` are text."""
     csv.field_size_limit(MAX_FIELD)
+    batches = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return Dataset(_table(path, file, dialect))
+            rows = _fields(path, file, dialect)
+            header = next(rows, [])
+            if not header:
+                raise UserError(f"{path}: the file is empty: it needs a header line and rows")
+            if twice := sorted({name for name in header if header.count(name) > 1}):
+                raise UserError(f"{path}: the header names column '{twice[0]}' twice: rename one")
+            schema = pa.schema([(name, pa.string()) for name in header])
+            while chunk := list(islice(rows, CHUNK)):
+                columns = ([field or None for field in column] for column in zip(*chunk, strict=True))
+                batches.append(pa.record_batch([pa.array(column, pa.string()) for column in columns], schema))
     except (OSError, UnicodeDecodeError):
         _text(path)  # says where
         raise
+    return Dataset(pa.Table.from_batches(batches, schema))
 
 
-def _table(path: Path, lines: Iterable[str], dialect: Mapping[str, Any]) -> pa.Table:
-    """Read some rows at a time: as text in Python they take several times the room of the table."""
+def _fields(path: Path, lines: Iterable[str], dialect: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yield the header, and the rows that are not blank, each with as many fields as the header."""
     reader = csv.reader(lines, strict=True, **dialect)
     start = 1
     try:
-        header = next(reader, [])
-        _check_header(path, header)
-        schema = pa.schema([(name, pa.string()) for name in header])
-        columns: list[list[str | None]] = [[] for _ in header]
-        batches: list[pa.RecordBatch] = []
+        yield (header := next(reader, []))
         start = reader.line_num + 1
         for fields in reader:
             if fields and len(fields) != len(header):
                 raise UserError(
                     f"{path}: line {start} has {len(fields)} fields, the header has {len(header)}: mend the line"
                 )
-            for column, field in zip(columns, fields, strict=False):  # a blank line has no fields
-                column.append(field or None)
-            if len(columns[0]) == CHUNK:
-                batches.append(_batch(columns, schema))
-                columns = [[] for _ in header]
+            if fields:
+                yield fields
             start = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{path}: the row that starts on line {start} is malformed ({error}): mend it") from error
-    return pa.Table.from_batches([*batches, _batch(columns, schema)], schema)
-
-
-def _batch(columns: list[list[str | None]], schema: pa.Schema) -> pa.RecordBatch:
-    return pa.record_batch([pa.array(column, pa.string()) for column in columns], schema=schema)
-
-
-def _check_header(path: Path, header: list[str]) -> None:
-    if not header:
-        raise UserError(f"{path}: the file is empty: it needs a header line and rows")
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise UserError(f"{path}: the header names column '{twice[0]}' twice: rename one")
-
-
-def _read_csv(path: Path) -> Dataset:
-    return _delimited(path)
-
-
-def _read_tsv(path: Path) -> Dataset:
-    return _delimited(path, delimiter="\t", quoting=csv.QUOTE_NONE)
 
 
 def _read_jsonl(path: Path) -> Dataset:
@@ -216,27 +178,25 @@ def _read_jsonl(path: Path) -> Dataset:
         if not isinstance(value, dict):
             raise UserError(f"{path}: line {number} is not a JSON object: write one object a line")
         objects.append(value)
-    names = list(dict.fromkeys(name for value in objects for name in value))
-    return Dataset(pa.table({name: _array(path, name, [value.get(name) for value in objects]) for name in names}))
-
-
-def _array(path: Path, name: str, values: list[Any]) -> pa.Array:
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
-        raise UserError(f"{path}: column '{name}' mixes types ({_line(error)}): write one type") from error
+    columns = {}
+    for name in dict.fromkeys(name for value in objects for name in value):
+        try:
+            columns[name] = pa.array([value.get(name) for value in objects])
+        except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
+            raise UserError(f"{path}: column '{name}' mixes types ({one_line(error)}): write one type") from error
+    return Dataset(pa.table(columns))
 
 
 def _read_parquet(path: Path) -> Dataset:
     try:
         return Dataset(pq.read_table(path))
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: not readable as Parquet ({_line(error)}): write it again") from error
+        raise UserError(f"{path}: not readable as Parquet ({one_line(error)}): write it again") from error
 
 
 READERS: dict[str, Callable[[Path], Dataset]] = {
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
+    ".csv": _read_delimited,
+    ".tsv": partial(_read_delimited, delimiter="\t", quoting=csv.QUOTE_NONE),
     ".jsonl": _read_jsonl,
     ".json": _read_jsonl,
     ".parquet": _read_parquet,

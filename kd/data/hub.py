@@ -3,12 +3,9 @@
 import datasets
 from datasets import DatasetDict, load_dataset
 from huggingface_hub import HfApi
-from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is its client's, whichever that is
-    GatedRepoError,
-    HTTPError,
-    RepositoryNotFoundError,
-)
+from huggingface_hub.errors import GatedRepoError, HTTPError, RepositoryNotFoundError  # type: ignore[attr-defined]
 
+from kd.base.console import one_line
 from kd.base.types import UserError
 
 PROBE_TIMEOUT_S = 8.0
@@ -17,13 +14,9 @@ INSTEAD = "a local file or folder works in its place"
 
 
 def load(identifier: str) -> DatasetDict:
-    """Load all splits of a hub data set. Code that a data set brings is never run.
+    """Load all splits of `owner/name[:config]`, or `name[:config]`, under their own names, class names kept.
 
-    Args:
-        identifier: `owner/name[:config]`, or `name[:config]`.
-
-    Returns:
-        The splits under their own names, class names kept.
+    Code that a data set brings is never run.
 
     Raises:
         UserError: Unknown id or config, hub out of reach and nothing cached, or a data set that needs its own code.
@@ -36,7 +29,7 @@ def load(identifier: str) -> DatasetDict:
     try:
         data = load_dataset(name, config or None)
     except (OSError, ValueError, RuntimeError, HTTPError, datasets.exceptions.DatasetsError) as error:
-        raise _explained(identifier, unreachable, error) from error
+        raise UserError(f"--dataset={identifier}: {_explained(unreachable, error)}") from error
     finally:
         datasets.config.HF_HUB_OFFLINE = offline
     if not isinstance(data, DatasetDict):
@@ -58,22 +51,16 @@ def _probe(identifier: str, name: str) -> str | None:
             f"(or it is private): check the id; {INSTEAD}"
         ) from error
     except (OSError, HTTPError) as error:
-        return _line(error)
+        return one_line(error)
     return None
 
 
-def _explained(identifier: str, unreachable: str | None, error: Exception) -> UserError:
+def _explained(unreachable: str | None, error: Exception) -> str:
     if "scripts are no longer supported" in str(error):
-        return UserError(f"--dataset={identifier}: needs code of its own, which is not run: {INSTEAD}")
+        return f"needs code of its own, which is not run: {INSTEAD}"
     if unreachable is not None:
-        return UserError(
-            f"--dataset={identifier}: no such file or folder here, the hub cannot be reached ({unreachable}) and its "
-            f"cache does not have it: {INSTEAD}"
-        )
+        said = f"the hub cannot be reached ({unreachable}) and its cache does not have it"
+        return f"no such file or folder here, {said}: {INSTEAD}"
     if isinstance(error, ValueError) and "config" in str(error).lower():  # its text lists the configs there are
-        return UserError(f"--dataset={identifier}: {_line(error)}: name one as owner/name:config")
-    return UserError(f"--dataset={identifier}: could not be loaded ({type(error).__name__}: {_line(error)}): {INSTEAD}")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+        return f"{one_line(error)}: name one as owner/name:config"
+    return f"could not be loaded ({type(error).__name__}: {one_line(error)}): {INSTEAD}"

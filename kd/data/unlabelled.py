@@ -4,9 +4,9 @@ import json
 from collections.abc import Sequence
 
 import pyarrow as pa
-from datasets import Dataset, DatasetInfo, Features
+from datasets import Dataset, DatasetInfo
 
-from kd.base.types import UserError
+from kd.base.types import STANDARD_COLUMNS, UserError
 from kd.data.digests import row_keys
 from kd.data.sources import kind
 
@@ -14,12 +14,8 @@ from kd.data.sources import kind
 def without_shared(rows: Dataset, others: Sequence[Dataset], inputs: Sequence[str]) -> Dataset:
     """Leave out the rows that have the inputs, or the group, of a row of `others`.
 
-    Texts that differ in case or white space alone are the same: many tokenizers read them alike.
-
-    Args:
-        rows: with the columns of `inputs`, `example_id` and `group`; where the two are equal, there are no groups.
-        others: the same, such as validation and test.
-        inputs: columns that the model sees.
+    Texts that differ in case or white space alone are the same: many tokenizers read them alike. All have the columns
+    of `inputs`, `example_id` and `group`; where the two are equal, there are no groups.
     """
     keys = {_plain(key) for other in others for key in row_keys(other, inputs)}
     groups = {group for other in others for group in _groups(other) if group is not None}
@@ -28,7 +24,6 @@ def without_shared(rows: Dataset, others: Sequence[Dataset], inputs: Sequence[st
 
 
 def _plain(key: str) -> str:
-    """Return the key of the same inputs without differences in case and white space."""
     values = json.loads(key)
     return json.dumps([" ".join(value.casefold().split()) if isinstance(value, str) else value for value in values])
 
@@ -45,15 +40,14 @@ def joined(rows: Dataset, more: Dataset, inputs: Sequence[str], target: str) -> 
     Raises:
         UserError: an input is of another type.
     """
-    names = [*inputs, target, "example_id", "group"]
-    features = Features({name: rows.features[name] for name in names})
-    schema = features.arrow_schema
-    table = more.with_format("arrow")[:]
     for name in inputs:
         here, there = kind(rows, name), kind(more, name)
         if here != there:
             raise UserError(f"column '{name}' is {there} there but {here} in the data set: write it alike in both")
+    names = [*inputs, target, *STANDARD_COLUMNS]
+    known = rows.select_columns(names)
+    schema = known.features.arrow_schema
     blank = pa.nulls(len(more), schema.field(target).type)
-    parts = {name: blank if name == target else table.column(name).cast(schema.field(name).type) for name in names}
-    whole = pa.concat_tables([rows.select_columns(names).with_format("arrow")[:].cast(schema), pa.table(parts, schema)])
-    return Dataset(whole, info=DatasetInfo(features=features))
+    tables = known.with_format("arrow")[:], more.with_format("arrow")[:].append_column(target, blank).select(names)
+    whole = pa.concat_tables([table.cast(schema) for table in tables])
+    return Dataset(whole, info=DatasetInfo(features=known.features))

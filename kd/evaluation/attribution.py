@@ -20,25 +20,18 @@ Evidence = Callable[[Any, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Explanation:
-    """The contribution of each content token of one example to the evidence for a decision.
-
-    Attributes:
-        values: `(content tokens,)`.
-        change: evidence in the example minus that in the blank one.
-        error: distance of the sum over all tokens from `change`, >= 0.
-    """
+    """The contribution of each content token of one example to the evidence for a decision."""
 
     values: np.ndarray
+    """`(content tokens,)`."""
     change: float
+    """Evidence in the example minus that in the blank one."""
     error: float
+    """Distance of the sum over all tokens from `change`, >= 0."""
 
 
 def explain(
-    model: PreTrainedModel,
-    batch: Batch,
-    content: Content,
-    decided: torch.Tensor,
-    evidence: Evidence,
+    model: PreTrainedModel, batch: Batch, content: Content, decided: torch.Tensor, evidence: Evidence
 ) -> Explanation:
     """Attribute the evidence for a decision to the tokens of one example.
 
@@ -48,27 +41,22 @@ def explain(
 
     Args:
         model: on the device to be used, in evaluation mode.
-        batch: one feature.
-        content: its content tokens.
+        batch: one feature, of which `content` are the content tokens.
         decided: `(1,)`, the decision to explain.
         evidence: function whose value is attributed.
     """
     from captum.attr import LayerIntegratedGradients  # takes 2 s to import
 
-    device = model.device
-    inputs = dict(batch.to(device).inputs)
-    tokens, mask = inputs.pop(content.key), content.mask.to(device)
-    blank = torch.where(mask, torch.full_like(tokens, content.blank), tokens)
-    others = tuple(inputs)
+    inputs = dict(batch.to(model.device).inputs)
+    tokens, mask = inputs.pop(content.key), content.mask.to(model.device)
+    blank = tokens.masked_fill(mask, content.blank)
 
     def said(given: torch.Tensor, chosen: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-        return evidence(model(**{content.key: given}, **dict(zip(others, rest, strict=True))), chosen)
+        return evidence(model(**{content.key: given}, **dict(zip(inputs, rest, strict=True))), chosen)
 
-    more = (decided.to(device), *inputs.values())
+    more = (decided.to(model.device), *inputs.values())
     method = LayerIntegratedGradients(said, model.get_input_embeddings())
-    found = method.attribute(
-        tokens, baselines=blank, additional_forward_args=more, n_steps=STEPS, internal_batch_size=STEPS
-    )
+    found = method.attribute(tokens, blank, additional_forward_args=more, n_steps=STEPS, internal_batch_size=STEPS)
     with torch.no_grad():
         change = float(said(tokens, *more) - said(blank, *more))
     values = found.detach().double().sum(dim=-1)

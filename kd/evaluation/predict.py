@@ -8,21 +8,21 @@ import numpy as np
 import torch
 
 from kd.base.ranks import from_all, rank, world
-from kd.base.task import Record
+from kd.base.task import Collate, Record
 from kd.base.types import Batch, Features
-
-Answer = Callable[[Any, Batch], list[Record]]
 
 
 def answers(
     model: torch.nn.Module,
     features: Features,
-    collate: Callable[[list[dict[str, Any]]], Batch],
-    answer: Answer,
+    collate: Collate,
+    answer: Callable[[Any, Batch], list[Record]],
     batch_size: int,
     autocast: torch.dtype | None = None,
 ) -> list[list[Record]]:
     """Let `model` answer all features once, the longest first, without gradient and without dropout.
+
+    The examples are divided among the processes of a training; each returns all answers.
 
     Args:
         model: on the device to be used; its mode is restored afterwards.
@@ -31,8 +31,6 @@ def answers(
         answer: returns a record for each feature of a batch.
         batch_size: features in a forward.
         autocast: bfloat16 or float16; None computes in the model's own precision.
-
-    The examples are divided among the processes of a training; each returns all answers.
 
     Returns:
         For each example the records of its features, in their order.
@@ -49,16 +47,15 @@ def answers(
         for start in range(0, len(order), batch_size):
             taken = order[start : start + batch_size].tolist()
             batch = collate(features.__getitems__(taken)).to(device)
-            for place, record in zip(taken, answer(model, batch), strict=True):
-                found[place] = record
+            found |= zip(taken, answer(model, batch), strict=True)
     model.train(was_training)
     every = {place: record for part in from_all(found) for place, record in part.items()}
     return by_example([every[place] for place in range(len(examples))], examples)
 
 
-def by_example(records: Sequence[Any], examples: np.ndarray) -> list[list[Record]]:
+def by_example(records: Sequence[Record], examples: np.ndarray) -> list[list[Record]]:
     """Group the records of each example's features; the last example has at least one."""
-    grouped: list[list[Record]] = [[] for _ in range(int(np.max(examples)) + 1)]
-    for record, example in zip(records, np.asarray(examples).tolist(), strict=True):
+    grouped: list[list[Record]] = [[] for _ in range(int(examples.max()) + 1)]
+    for record, example in zip(records, examples.tolist(), strict=True):
         grouped[example].append(record)
     return grouped

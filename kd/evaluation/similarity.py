@@ -1,29 +1,26 @@
 """Similarity of two models' layers: linear centred kernel alignment (CKA) of their mean states."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 
+from kd.base.task import Collate
 from kd.base.types import Batch, Features, MaskName
-
-LEAST_ROWS = 4
-"""Fewest rows for which the unbiased estimate is defined."""
 
 
 def mean_states(
     model: torch.nn.Module,
     features: Features,
     positions: Sequence[int],
-    collate: Callable[[list[dict[str, Any]]], Batch],
+    collate: Collate,
     masks: Callable[[Batch], Mapping[MaskName, torch.Tensor]],
     batch_size: int,
 ) -> np.ndarray | None:
     """Run `model` once, and average each layer's output over the valid tokens of each feature.
 
     Args:
-        model: on the device to be used; its mode is restored afterwards.
+        model: on the device to be used, in evaluation mode.
         features: with a column `length`.
         positions: of the features to use.
         collate: pads a list of features.
@@ -34,10 +31,7 @@ def mean_states(
         `(layers, positions, width)` float32, without the embeddings; None where the model gives no hidden states.
     """
     device = next(model.parameters()).device
-    lengths = np.asarray(features["length"])[np.asarray(positions)]
-    order = np.argsort(-lengths, kind="stable")
-    was_training = model.training
-    model.eval()
+    order = np.argsort(-np.asarray(features["length"])[np.asarray(positions)], kind="stable")
     parts = []
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
@@ -50,20 +44,16 @@ def mean_states(
             count = valid.sum(dim=1).clamp(min=1)
             means = [(layer.float() * valid).sum(dim=1) / count for layer in states[1:]]
             parts.append(torch.stack(means).cpu().numpy())
-    model.train(was_training)
     if not parts:
         return None
-    found = np.concatenate(parts, axis=1)
-    result = np.empty_like(found)
-    result[:, order] = found
-    return result
+    return np.concatenate(parts, axis=1)[:, np.argsort(order)]
 
 
 def same_depth(layers: int, of: int) -> tuple[int, ...]:
     """Return for each of a student's layers the teacher's (0-based) at the same share of the depth, last with last.
 
-    This is the uniform map of TinyBERT (Jiao et al. 2020, https://arxiv.org/abs/1909.10351). It does not depend on the
-    layers a student starts from, so that all students of a depth are compared alike.
+    This is the uniform map of TinyBERT (Jiao et al. 2020, https://arxiv.org/abs/1909.10351), whatever layers a student
+    starts from, so that all students of a depth are compared alike.
     """
     return tuple(max((2 * (i + 1) * of + layers) // (2 * layers) - 1, 0) for i in range(layers))
 
@@ -73,16 +63,10 @@ def cka(ours: np.ndarray, theirs: np.ndarray) -> float | None:
 
     Kornblith et al. 2019 (https://arxiv.org/abs/1905.00414), over all rows at once, with the unbiased estimate of HSIC
     (Song et al. 2012), as in Nguyen et al. 2021 (https://arxiv.org/abs/2010.15327): the biased estimate is high for
-    unrelated states where there are hardly more rows than dimensions.
-
-    Args:
-        ours: `(rows, width)`.
-        theirs: `(rows, another width)`, of the same rows.
-
-    Returns:
-        None for fewer than four rows, or where one model's states are the same in all rows.
+    unrelated states where there are hardly more rows than dimensions. None for fewer than four rows, or where one
+    model's states, `(rows, width)`, are the same in all rows.
     """
-    if len(ours) < LEAST_ROWS:
+    if len(ours) < 4:  # the unbiased estimate is not defined
         return None
     mine, other = _centred(ours), _centred(theirs)
     size = float(np.sqrt((mine * mine).sum() * (other * other).sum()))

@@ -1,11 +1,9 @@
 """Attention maps: the student attends to the same tokens as the teacher."""
 
-from dataclasses import dataclass
-
 import torch
 
-from kd.base.types import LayerPairs, MaskName, Needs, Setting, StudentOutputs, TeacherOutputs, Term
-from kd.objectives.base import masked_sum, mean_term
+from kd.base.types import Term
+from kd.objectives.base import masked_sum
 
 LEAST = 1e-8
 """Lower bound of probabilities, so that the logarithm of one that is rounded to 0 is finite."""
@@ -34,24 +32,3 @@ def attention_kl(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tenso
     ours, theirs = (each / each.sum(dim=-1, keepdim=True).clamp(min=LEAST) for each in (ours, theirs))
     logarithms = theirs.clamp(min=LEAST).log() - ours.clamp(min=LEAST).log()
     return masked_sum((theirs * logarithms).sum(dim=-1).mean(dim=1), valid)
-
-
-@dataclass(frozen=True)
-class Attention:
-    """`attention`: divergence of the attention maps of mapped layers; the mean over pairs."""
-
-    pairs: LayerPairs
-    needs: Needs
-    name: str = "attention"
-    mask: MaskName = "tokens"
-
-    def __call__(self, student: StudentOutputs, teacher: TeacherOutputs, mask: torch.Tensor) -> Term:
-        """Compare attention maps; see `attention_kl`."""
-        return mean_term(
-            attention_kl(student.attention[mine], teacher.attention[its], mask) for mine, its in self.pairs
-        )
-
-
-def attention(setting: Setting) -> Attention:
-    """Build the term."""
-    return Attention(setting.pairs, setting.needs("attention", setting.pairs))

@@ -1,12 +1,10 @@
 """Hard targets: the student learns the teacher's decision as if it were the label."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 
-from kd.base.types import OUTPUTS_ALONE, MaskName, Needs, StudentOutputs, TeacherOutputs, Term, TopLogProbs
-from kd.objectives.base import at_valid, masked_sum, mean_term, paired
+from kd.base.types import Term, TopLogProbs
+from kd.objectives.base import at_valid, masked_sum
 
 
 def hard_cross_entropy(
@@ -32,16 +30,3 @@ def hard_cross_entropy(
     mask, student, choice = at_valid(mask, student_logits, choice)
     log_probabilities = F.log_softmax(student.float(), dim=-1)
     return masked_sum(-log_probabilities.gather(-1, choice).squeeze(-1), mask)
-
-
-@dataclass(frozen=True)
-class Hard:
-    """`hard`: the teacher's decision taken as the label."""
-
-    name: str = "hard"
-    mask: MaskName = "positions"
-    needs: Needs = OUTPUTS_ALONE
-
-    def __call__(self, student: StudentOutputs, teacher: TeacherOutputs, mask: torch.Tensor) -> Term:
-        """Compare each output `(positions, options)`; see `hard_cross_entropy`."""
-        return mean_term(hard_cross_entropy(*each, mask) for each in paired(student, teacher))

@@ -1,11 +1,9 @@
 """Squared error: the student predicts the teacher's numbers."""
 
-from dataclasses import dataclass
-
 import torch
 
-from kd.base.types import OUTPUTS_ALONE, MaskName, Needs, StudentOutputs, TeacherOutputs, Term, TopLogProbs
-from kd.objectives.base import masked_sum, mean_term, paired
+from kd.base.types import Term, TopLogProbs
+from kd.objectives.base import masked_sum
 
 
 def squared_error(student: torch.Tensor, teacher: torch.Tensor | TopLogProbs, mask: torch.Tensor) -> Term:
@@ -26,16 +24,3 @@ def squared_error(student: torch.Tensor, teacher: torch.Tensor | TopLogProbs, ma
     masked = (~mask.bool()).reshape(*mask.shape, *[1] * (student.dim() - mask.dim()))
     difference = (student.float() - teacher.detach().float()).masked_fill(masked, 0.0)
     return masked_sum(difference.square().unsqueeze(-1).flatten(mask.dim()).mean(dim=-1), mask)
-
-
-@dataclass(frozen=True)
-class Mse:
-    """`mse`: squared error of the task's outputs."""
-
-    name: str = "mse"
-    mask: MaskName = "positions"
-    needs: Needs = OUTPUTS_ALONE
-
-    def __call__(self, student: StudentOutputs, teacher: TeacherOutputs, mask: torch.Tensor) -> Term:
-        """Compare each output `(positions, ...)`; see `squared_error`."""
-        return mean_term(squared_error(*each, mask) for each in paired(student, teacher))

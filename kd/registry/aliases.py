@@ -44,10 +44,8 @@ def move(model: str, number: str, before: str) -> None:
     try:
         tracking.set_alias(model, "champion", number)
     except BaseException:
-        if former:
+        if before:
             tracking.set_alias(model, "previous", former)
-        elif before:
-            tracking.drop_alias(model, "previous")
         raise
     if before:
         tracking.annotate(model, number, {SUCCEEDS: before})
@@ -82,7 +80,7 @@ def roll_back(config: PromoteConfig) -> None:
             say(f"{title}: would be done. This was a dry run: nothing was moved.")
             return
         tracking.set_alias(model, "champion", back)
-        tracking.drop_alias(model, "previous")
+        tracking.set_alias(model, "previous", "")
         if now:
             card = tracking.model_version(f"models:/{model}/{now}", "model").description
             note = f"**Rolled back** to version {back} by run `{run.run_id}`.\n\n"

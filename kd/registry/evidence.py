@@ -20,7 +20,7 @@ from kd.config import GateOptions, RowOptions, options_from
 from kd.run.data import Rows, load_rows, predictions
 from kd.serving import package
 from kd.serving.measure import measure_apart
-from kd.tasks import TASKS, judge_of, options_of
+from kd.tasks import TASKS, options_of, task_named
 
 LOGGED = {"min_agreement": "fidelity/agreement", "max_ece": "calibration/ece", "min_parity": "export/agreement"}
 """Gates on what the run behind a version logged; `export/` is a task's `fidelity/` to the version before export."""
@@ -64,7 +64,7 @@ class Version:
     @property
     def judge(self) -> type[Judge]:
         """What its task says of predictions."""
-        return judge_of(self.record.tags["kd.task"])
+        return task_named(self.record.tags["kd.task"])
 
 
 def version_at(uri: str, option: str) -> Version:

@@ -9,23 +9,24 @@ from typing import Any
 
 from kd.analysis.comparison import Arm, Table
 from kd.analysis.slices import Details
-from kd.report.words import answer
-
-Findings = Sequence[tuple[Table, Details]]
+from kd.report.tables import Finding, answer
 
 
-def as_json(findings: Findings, notes: Sequence[str], inputs: Mapping[str, str]) -> str:
+def as_json(findings: Sequence[Finding], notes: Sequence[str], inputs: Mapping[str, str]) -> str:
     """Write tables, slices, tests, notes and inputs as JSON; what was not measured is null or absent."""
     tables = [
-        {**_plain(table), "arms": [_arm(arm, details) for arm in table.arms], "answer": answer(table).splitlines()}
+        {
+            **{name: value for name, value in vars(table).items() if name != "figures"},
+            "arms": [_arm(arm, details) for arm in table.arms],
+            "answer": answer(table).splitlines(),
+        }
         for table, details in findings
     ]
-    said = [*notes, *(note for _, details in findings for note in details.notes)]
-    whole = {"inputs": dict(inputs), "tables": tables, "notes": said}
+    whole = {"inputs": dict(inputs), "tables": tables, "notes": list(notes)}
     return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def as_csv(findings: Findings) -> str:
+def as_csv(findings: Sequence[Finding]) -> str:
     """Write one line an arm; a cell that was not measured is empty."""
     lines = [_flat(table, arm) for table, _ in findings for arm in table.arms]
     names = list(dict.fromkeys(name for line in lines for name in line))
@@ -35,10 +36,6 @@ def as_csv(findings: Findings) -> str:
     writer.writeheader()
     writer.writerows(lines)
     return out.getvalue()
-
-
-def _plain(table: Table) -> dict[str, Any]:
-    return {name: value for name, value in asdict(table).items() if name not in ("arms", "figures")}
 
 
 def _arm(arm: Arm, details: Details) -> dict[str, Any]:
@@ -53,11 +50,7 @@ def _arm(arm: Arm, details: Details) -> dict[str, Any]:
 def _flat(table: Table, arm: Arm) -> dict[str, Any]:
     gap = arm.difference
     return {
-        "task": table.task,
-        "dataset": table.dataset,
-        "split": table.split,
-        "digest": table.digest,
-        "metric": table.metric,
+        **{name: getattr(table, name) for name in ("task", "dataset", "split", "digest", "metric")},
         "arm": arm.label,
         "key": arm.key,
         "role": arm.role,

@@ -2,24 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
-import numpy as np
 import pandas as pd
 
 from kd import tracking
-from kd.analysis.comparison import Arm, Pair, Question, Table, compare
-from kd.analysis.effort import uneven_steps
-from kd.analysis.slices import Curve, Details, SeedTest, Slice, slice_differences
+from kd.analysis.comparison import Pair, Table, compare, split_of, uneven_steps
+from kd.analysis.slices import Details, SeedTest, Slice, slice_differences
 from kd.analysis.verdicts import Values, differences, over_examples, values_of
 from kd.base.judge import Judge
 from kd.base.types import STANDARD_COLUMNS, RunRecord, UserError
 from kd.config import CompareConfig, listed
-from kd.tasks import TASKS, judge_of
+from kd.report.tables import Finding
+from kd.tasks import TASKS, task_named
 
 VALUE = "kd.value"
 """Column of what an example adds to the metric; most of the time of slicing went into computing whole metrics."""
-Finding = tuple[Table, Details]
 Compared = tuple[int, pd.DataFrame, pd.DataFrame]
 """Seed, an arm's predictions, and those they are compared with."""
 
@@ -30,20 +28,20 @@ def find(records: list[RunRecord], config: CompareConfig) -> tuple[list[Finding]
     Raises:
         UserError: no run has a score, or something that was named is not there.
     """
-    directions = {str(name): judge_of(name).directions for name in TASKS}
-    question = Question(config.metric, config.baseline, listed(config.group_by))
-    tables, notes = compare(records, directions, question)
+    directions = {str(name): task_named(name).directions for name in TASKS}
+    tables, notes = compare(records, directions, config)
     if not tables:
         said = "".join(f"; {note}" for note in notes)
-        raise UserError(f"{_given(config)}: no finished run with a {question.split} score matches{said}")
+        raise UserError(f"{_given(config)}: no finished run with a {split_of(config.metric)} score matches{said}")
     steps = {record.run_id: int(record.params["steps"]) for record in records if "steps" in record.params}
     findings = []
     for table in tables:
-        judge = judge_of(table.task)
+        judge = task_named(table.task)
         scored = tracking.times_scored(table.digest) if table.split == "test" else None
         table = replace(table, times_scored=scored, figures=judge.figures)
-        details, examples = _details(Stored(table, judge), listed(config.slice_by))
-        details = replace(details, notes=(*details.notes, *uneven_steps(table, steps)))
+        stored = Stored(table, judge)
+        details, examples = _details(stored, listed(config.slice_by))
+        notes += [*stored.notes, *uneven_steps(table, steps)]
         findings.append((over_examples(table, examples), details))
     return findings, notes
 
@@ -66,7 +64,7 @@ class Stored:
         self.values = cache(self._values)
 
     def _predictions(self, run_id: str) -> pd.DataFrame | None:
-        name = f"predictions_{'validation' if self.table.split == 'val' else self.table.split}.parquet"
+        name = f"predictions_{'validation' if self.table.split == 'val' else 'test'}.parquet"
         try:
             return tracking.table(run_id, name, without=self.judge.wide)
         except tracking.Gone:
@@ -85,7 +83,11 @@ class Stored:
         """
         both = [(pair.seed, self.predictions(pair.run_id), self.predictions(pair.against)) for pair in pairs]
         found = [(seed, ours, theirs) for seed, ours, theirs in both if ours is not None and theirs is not None]
-        _require_same_examples(found)
+        for seed, ours, theirs in found:
+            if not ours["example_id"].equals(theirs["example_id"]):
+                raise UserError(
+                    f"two runs of seed {seed} share a test digest, but their predictions are of other examples"
+                )
         return found
 
     def differences(self, pairs: Sequence[Pair]) -> Values | None:
@@ -112,30 +114,22 @@ def _details(stored: Stored, wanted: tuple[str, ...]) -> tuple[Details, dict[str
     _require_columns(wanted, [ours for found in pairs.values() for _, ours, _ in found[:1]], judge)
     single = {arm.key: stored.differences(arm.pairs) for arm in table.arms}
     examples = {key: values for key, values in single.items() if values is not None}
-    notes = list(stored.notes)
     if alone := [arm.label for arm in table.arms if arm.pairs and arm.key not in examples]:
-        notes.append(f"the verdict is for new seeds, but for this test set alone: {', '.join(alone)}")
+        stored.notes.append(f"the verdict is for new seeds, but for this test set alone: {', '.join(alone)}")
+    curve_of = partial(tracking.curve, metric=f"val/{table.metric}")
     details = Details(
         slices={key: tuple(_slices(found, table, judge, wanted)) for key, found in pairs.items()},
         tests={
             key: tuple(SeedTest(seed, *judge.paired_test(ours, theirs)) for seed, ours, theirs in found)
             for key, found in pairs.items()
         },
-        curves={arm.key: _curves(arm, table.metric) for arm in table.arms},
-        notes=tuple(notes),
-        churn={key: _churn(found, judge) for key, found in pairs.items()},
+        curves={arm.key: tuple(curve for curve in map(curve_of, arm.run_ids) if len(curve) > 1) for arm in table.arms},
+        churn={
+            key: pd.DataFrame([judge.churn(theirs, ours) for _, ours, theirs in found]).mean().to_dict()
+            for key, found in pairs.items()
+        },
     )
     return details, examples
-
-
-def _curves(arm: Arm, metric: str) -> tuple[Curve, ...]:
-    found = (tracking.curve(run_id, f"val/{metric}") for run_id in arm.run_ids)
-    return tuple(points for points in found if len(points) > 1)
-
-
-def _churn(pairs: list[Compared], judge: type[Judge]) -> dict[str, float]:
-    found = [judge.churn(theirs, ours) for _, ours, theirs in pairs]
-    return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
 
 
 def _require_columns(wanted: tuple[str, ...], tables: list[pd.DataFrame], judge: type[Judge]) -> None:
@@ -146,13 +140,6 @@ def _require_columns(wanted: tuple[str, ...], tables: list[pd.DataFrame], judge:
             f"slice_by={unknown[0]!r} is no column of the predictions: give some of {', '.join(known)}; "
             "slice_columns keeps further columns when a model is trained"
         )
-
-
-def _require_same_examples(pairs: list[Compared]) -> None:
-    """Check that predictions laid side by side are of the same examples in the same order. Raises UserError."""
-    for seed, ours, theirs in pairs:
-        if not ours["example_id"].equals(theirs["example_id"]):
-            raise UserError(f"two runs of seed {seed} share a test digest, but their predictions are of other examples")
 
 
 def _slices(pairs: list[Compared], table: Table, judge: type[Judge], wanted: tuple[str, ...]) -> list[Slice]:

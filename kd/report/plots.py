@@ -3,14 +3,16 @@
 import io
 import itertools
 import re
+import textwrap
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -20,7 +22,6 @@ from matplotlib.transforms import ScaledTranslation
 from kd.analysis.comparison import Arm, Table, pareto_front
 from kd.analysis.slices import Details
 from kd.analysis.statistics import Interval, PairedDifference
-from kd.report.labels import Point, label_points, wrapped
 from kd.report.tables import title
 
 Dash = Literal["-", "--", ":", "-."]
@@ -29,31 +30,35 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY = "#8A8F98"
 INK = "#1f2429"
 """Text, axes and rules; a page may put its own text colour in its place."""
-MARKERS = "osD^vP"
+MARKERS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "P": "✚"}
+"""Each with the letter that a page shows for it."""
 DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.")
 GROUND = 'style="background: white"'
 """Of a picture by itself; a page takes it away."""
-MOST_NAMES = 8
-"""Where there are more arms than these, only the front, teachers and controls are named beside their points."""
 MOST_SLICES = 25
 BARE = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 """No metadata in an SVG: the same figure gives the same bytes."""
 STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # names are the user's, and a $ in one of them is a $
     "font.size": 9.0,
-    "axes.titlesize": 10.0,
+    "axes.titlesize": 8.5,
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
+    **{f"{part}color": INK for part in ("text.", "axes.edge", "axes.label", "axes.title", "xtick.", "ytick.")},
     "svg.fonttype": "path",
-    "svg.hashsalt": "kd",
 }
+
+
+def wrapped(text: str, width: int) -> str:
+    """Break a name into lines of at most `width` letters, at its middle dots where it can be."""
+    lines: list[str] = []
+    for part in " ".join(text.split()).split(" · "):
+        if lines and len(lines[-1]) + 3 + len(part) <= width:
+            lines[-1] += f" · {part}"
+        else:
+            lines += textwrap.wrap(part, width, break_on_hyphens=False) or [""]
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,8 @@ def looks(table: Table) -> dict[str, Look]:
     """Return how each arm is drawn, by its key: one look an arm, colours first used up, then markers and dashes."""
     trained = [arm.key for arm in table.arms if arm.role != "trivial"]
     trivial = [arm.key for arm in table.arms if arm.role == "trivial"]
-    ways = [Look(colour, MARKERS[i], DASHES[i % 4]) for i in range(len(MARKERS)) for colour in PALETTE]
+    dashes = zip(MARKERS, itertools.cycle(DASHES), strict=False)
+    ways = [Look(colour, marker, dash) for marker, dash in dashes for colour in PALETTE]
     greys = [Look(GREY, marker, "-") for marker in reversed(MARKERS)]
     return {**dict(zip(trained, itertools.cycle(ways), strict=False)), **dict(zip(trivial, itertools.cycle(greys)))}
 
@@ -126,12 +132,26 @@ def _sheet(size: tuple[float, float], heading: str, table: Table, note: str = ""
     return figure, figure.add_subplot()
 
 
+def _keyed(split: str, against: str, table: Table, arms: Sequence[Arm], lines: bool) -> tuple[Figure, Axes]:
+    """Return a sheet for the metric, arms named below the axes, each beside its mark and, where there are, its line."""
+    names, look = [wrapped(arm.label, 46) for arm in arms], looks(table)
+    columns = min(len(arms), 2)
+    size = 7.2, 4.3 + sum(0.06 + 0.145 * _height(name) for name in names) / columns
+    figure, axes = _sheet(size, f"{split} {table.metric} {against}", table)
+    keys = [
+        Line2D([], [], color=way.colour, linestyle=way.dash if lines else "none", marker=way.marker, markersize=5)
+        for way in (look[arm.key] for arm in arms)
+    ]
+    below = axes.transAxes + ScaledTranslation(-0.5, -0.5, figure.dpi_scale_trans)
+    axes.legend(keys, names, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, ncols=columns,
+                frameon=False, fontsize=8.5, borderaxespad=0)  # fmt: skip
+    axes.set_ylabel(f"{split} {table.metric} ({'higher' if table.higher_is_better else 'lower'} is better)")
+    axes.grid(alpha=0.25, linewidth=0.6)
+    return figure, axes
+
+
 def _height(name: str) -> int:
     return 1 + name.count("\n")
-
-
-def _width(name: str) -> int:
-    return max(map(len, name.split("\n")))
 
 
 def _range(ends: Iterable[float | None]) -> tuple[float, float]:
@@ -141,16 +161,12 @@ def _range(ends: Iterable[float | None]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _wanted(table: Table) -> str:
-    return f"{'higher' if table.higher_is_better else 'lower'} is better"
-
-
 def _quality_cost(table: Table, cost: str, words: str) -> Figure | None:
     """Quality against a cost, with intervals and the Pareto front."""
     arms = [arm for arm in table.arms if cost in arm.figures]
     if not arms:
         return None
-    figure, axes = _sheet((7.2, 4.8), f"{table.split} {table.metric} against {words}", table)
+    figure, axes = _keyed(table.split, f"against {words}", table, arms, lines=False)
     widest = 1.12 * max(arm.figures[cost] for arm in arms) or 1.0
     place = dict(zip((arm.key for arm in arms), _apart([arm.figures[cost] for arm in arms], widest), strict=True))
     look, front = looks(table), pareto_front(table, cost)
@@ -162,39 +178,26 @@ def _quality_cost(table: Table, cost: str, words: str) -> Figure | None:
         axes.plot(at, interval.mean, way.marker, color=way.colour, markersize=8, markeredgecolor="white", zorder=above)
     if len(front) > 1:
         corners = [(place[arm.key], arm.quality.mean) for arm in front]
-        stairs = [corners[0], *(end for (_, y), (x, top) in itertools.pairwise(corners) for end in ((x, y), (x, top)))]
-        axes.plot(*zip(*stairs, strict=True), color=INK, linewidth=1, linestyle=(0, (4, 3)), alpha=0.6, zorder=1)
+        dashes: Any = {"color": INK, "linewidth": 1, "linestyle": (0, (4, 3)), "alpha": 0.6, "zorder": 1}
+        axes.step(*zip(*corners, strict=True), where="post", **dashes)
     axes.set_xlim(0, widest)
     axes.set_ylim(_range(end for arm in arms for end in (arm.quality.mean, *_ends(arm.quality))))
     axes.set_xlabel(f"{words} (lower is better)")
-    axes.set_ylabel(f"{table.split} {table.metric} ({_wanted(table)})")
-    axes.grid(alpha=0.25, linewidth=0.6)
     hints = ["↖ better" if table.higher_is_better else "↙ better"]
     hints += ["dashes: Pareto front"] * (len(front) > 1)
     hints += ["bars: 95 % intervals"] * any(arm.quality.low is not None for arm in arms)
-    note = axes.set_title(" · ".join(hints), fontsize=8.5)
-    unnamed = _name(axes, arms, front, place)
-    if unnamed:
-        note.set_text(f"{note.get_text()} · {unnamed} arms are not named here")
+    axes.set_title(" · ".join(hints))
     return figure
 
 
-def _apart(values: list[float], widest: float) -> list[float]:
+def _apart(values: Sequence[float], widest: float) -> list[float]:
     """Move values that would cover one another a little apart, by at most 1 % of the axis."""
-    moved = list(values)
-    order = sorted(range(len(values)), key=lambda place: values[place])
-    groups: list[list[int]] = []
-    for place in order:
-        if groups and values[place] - values[groups[-1][-1]] < 0.006 * widest:
-            groups[-1].append(place)
-        else:
-            groups.append([place])
-    for group in (group for group in groups if len(group) > 1):
-        middle = (values[group[0]] + values[group[-1]]) / 2
+    moved, order = np.array(values), np.argsort(values, kind="stable")
+    far = np.diff(moved[order]) >= 0.006 * widest
+    for group in np.split(order, np.flatnonzero(far) + 1):
         spread = widest * min(0.006 * (len(group) - 1), 0.02)
-        for rank, place in enumerate(group):
-            moved[place] = middle + spread * (rank / (len(group) - 1) - 0.5)
-    return moved
+        moved[group] = moved[group[[0, -1]]].mean() + np.linspace(-spread / 2, spread / 2, len(group))
+    return list(map(float, moved))
 
 
 def _ends(interval: Interval | PairedDifference) -> tuple[float | None, ...]:
@@ -202,33 +205,20 @@ def _ends(interval: Interval | PairedDifference) -> tuple[float | None, ...]:
     return (interval.low, interval.high) if interval.n > 2 else ()
 
 
-def _name(axes: Axes, arms: list[Arm], front: list[Arm], place: Mapping[str, float]) -> int:
-    """Name the points; returns how many arms have no name."""
-    first = [*front, *(arm for arm in arms if arm not in front and arm.role != "distilled")]
-    rest = [arm for arm in arms if arm not in first]
-    points = [Point(place[arm.key], arm.quality.mean, arm.label) for arm in (*first, *rest)]
-    named = len(arms) if len(arms) <= MOST_NAMES else min(len(first), MOST_NAMES)
-    lines = [line.get_path() for line in axes.lines if line.get_linestyle() != "None"]
-    return len(arms) - named + label_points(axes, points[:named], points[named:], lines)
-
-
-def _gain(table: Table) -> Figure | None:
-    """Each arm's difference as a forest plot, its verdict beside it."""
-    rows = [(arm, gap, gap.mean) for arm in table.arms if (gap := arm.difference) and gap.mean is not None]
-    if not rows:
-        return None
+def _forest(
+    heading: str, table: Table, rows: Sequence[tuple[Arm, Interval | PairedDifference, str]], more: Iterable[float] = ()
+) -> tuple[Figure, Axes]:
+    """Draw an arm a row: its mean and interval, and words beside them; 0 and `more` are inside the axes."""
     names = [wrapped(arm.label, 34) for arm, _, _ in rows]
-    heading = f"{table.split} {table.metric}: difference to {table.against}"
     figure, axes = _sheet((8.6, 1.5 + sum(0.14 + 0.15 * max(2, _height(name)) for name in names)), heading, table)
     look = looks(table)
-    for place, (arm, gap, mean) in enumerate(rows):
+    for place, (arm, found, words) in enumerate(rows):
         way = look[arm.key]
-        if gap.low is not None and gap.high is not None:
-            axes.plot([gap.low, gap.high], [place, place], color=way.colour, linewidth=2, solid_capstyle="butt")
-        axes.plot(mean, place, way.marker, color=way.colour, markersize=8, markeredgecolor="white", zorder=3)
-        words = f"{arm.verdict}\n{mean:+.3f}, {gap.n} seed{'s' * (gap.n != 1)}"
+        if found.low is not None and found.high is not None:
+            axes.plot([found.low, found.high], [place, place], color=way.colour, linewidth=2, solid_capstyle="butt")
+        axes.plot(found.mean, place, way.marker, color=way.colour, markersize=8, markeredgecolor="white", zorder=3)
         axes.text(1.02, place, words, transform=axes.get_yaxis_transform(), va="center", linespacing=1.15)
-    axes.set_xlim(_range([0.0, *(end for _, gap, mean in rows for end in (mean, *_ends(gap)))]))
+    axes.set_xlim(_range([0.0, *more, *(end for _, found, _ in rows for end in (found.mean, *_ends(found)))]))
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.axvline(0, color=INK, linewidth=1, zorder=0)
     axes.set_yticks(range(len(rows)), names)
@@ -236,40 +226,39 @@ def _gain(table: Table) -> Figure | None:
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.grid(axis="x", alpha=0.25, linewidth=0.6)
+    return figure, axes
+
+
+def _gain(table: Table) -> Figure | None:
+    """Each arm's difference as a forest plot, its verdict beside it."""
+    rows = [
+        (arm, gap, f"{arm.verdict}\n{gap.mean:+.3f}, {gap.n} seed{'s' * (gap.n != 1)}")
+        for arm in table.arms
+        if (gap := arm.difference)
+    ]
+    if not rows:
+        return None
+    figure, axes = _forest(f"{table.split} {table.metric}: difference to {table.against}", table, rows)
     axes.set_xlabel("← worse · better →" if table.higher_is_better else "← better · worse →")
-    if any(gap.low is not None for _, gap, _ in rows):
-        cut = "; one of two seeds may run out of the picture" * any(
-            gap.low is not None and gap.n == 2 for _, gap, _ in rows
-        )
-        axes.set_title(f"bars: 95 % intervals{cut}", fontsize=8.5)
+    if bars := [gap.n for _, gap, _ in rows if gap.low is not None]:
+        axes.set_title("bars: 95 % intervals" + "; one of two seeds may run out of the picture" * (2 in bars))
     return figure
 
 
 def _attribution(table: Table) -> Figure | None:
     """How like the teacher's each arm's attributions are, and a random model's in grey."""
     key, floor = "fidelity/attribution_pearson", "fidelity/attribution_pearson_floor"
-    arms = [arm for arm in table.arms if key in arm.figures]
-    if not arms:
+    found = [(arm, arm.figures[key]) for arm in table.arms if key in arm.figures]
+    if not found:
         return None
-    names = [wrapped(arm.label, 34) for arm in arms]
+    floors = {place: arm.figures[floor] for place, (arm, _) in enumerate(found) if floor in arm.figures}
     heading = "Attributions: correlation with the teacher's, for what the teacher predicts"
-    figure, axes = _sheet((8.6, 1.5 + sum(0.14 + 0.15 * max(2, _height(name)) for name in names)), heading, table)
-    look = looks(table)
-    for place, arm in enumerate(arms):
-        value, way = arm.figures[key], look[arm.key]
-        if floor in arm.figures:
-            axes.plot(arm.figures[floor], place, "|", color=GREY, markersize=14, markeredgewidth=2)
-        axes.plot(value, place, way.marker, color=way.colour, markersize=8, markeredgecolor="white", zorder=3)
-        axes.text(1.02, place, f"{value:.3f}", transform=axes.get_yaxis_transform(), va="center")
-    axes.set_xlim(_range([0.0, *(arm.figures[one] for arm in arms for one in (key, floor) if one in arm.figures)]))
-    axes.set_ylim(len(arms) - 0.5, -0.5)
-    axes.axvline(0, color=INK, linewidth=1, zorder=0)
-    axes.set_yticks(range(len(arms)), names)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x", alpha=0.25, linewidth=0.6)
+    rows = [(arm, Interval(value, None, None, 1), f"{value:.3f}") for arm, value in found]
+    figure, axes = _forest(heading, table, rows, floors.values())
+    for place, value in floors.items():
+        axes.plot(value, place, "|", color=GREY, markersize=14, markeredgewidth=2)
     axes.set_xlabel("Pearson r, mean over examples (higher is better)")
-    axes.set_title("grey: a model of random weights" * any(floor in arm.figures for arm in arms), fontsize=8.5)
+    axes.set_title("grey: a model of random weights" * bool(floors))
     return figure
 
 
@@ -278,57 +267,40 @@ def _curves(table: Table, details: Details) -> Figure | None:
     arms = [arm for arm in table.arms if details.curves.get(arm.key)]
     if not arms:
         return None
+    figure, axes = _keyed("val", "by step", table, arms, lines=True)
     look = looks(table)
-    names = [wrapped(arm.label, 46) for arm in arms]
-    several = 2 if len(arms) > 1 else 1
-    size = 7.2, 4.3 + sum(0.06 + 0.145 * _height(name) for name in names) / several
-    figure, axes = _sheet(size, f"val {table.metric} by step", table)
     for arm in arms:
         way = look[arm.key]
         for curve in details.curves[arm.key]:
-            steps, values = zip(*curve, strict=True)
-            axes.plot(steps, values, color=way.colour, linestyle=way.dash, linewidth=1.1, alpha=0.85)
-            axes.plot(steps[-1], values[-1], way.marker, color=way.colour, markersize=4)
+            axes.plot(*zip(*curve, strict=True), color=way.colour, linestyle=way.dash, linewidth=1.1, alpha=0.85,
+                      marker=way.marker, markevery=[-1], markersize=4)  # fmt: skip
     axes.set_xlabel("optimiser step")
-    axes.set_ylabel(f"val {table.metric} ({_wanted(table)})")
-    axes.set_title("a line a seed; the mark at its end is the checkpoint that was kept", fontsize=8.5)
-    axes.grid(alpha=0.25, linewidth=0.6)
-    ways = [look[arm.key] for arm in arms]
-    keys = [
-        Line2D([], [], color=way.colour, linestyle=way.dash, marker=way.marker, markersize=4, linewidth=1.3)
-        for way in ways
-    ]
-    below = axes.transAxes + ScaledTranslation(-0.5, -0.5, figure.dpi_scale_trans)
-    axes.legend(keys, names, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, ncols=several,
-                frameon=False, fontsize=8.5, borderaxespad=0)  # fmt: skip
+    axes.set_title("a line a seed; the mark at its end is the checkpoint that was kept")
     return figure
 
 
 def _slices(table: Table, details: Details) -> Figure | None:
     """Arm by slice: blue where the arm is better, red where it is worse, the slices with the greatest losses."""
     arms = [arm for arm in table.arms if details.slices.get(arm.key)]
-    sign = 1 if table.higher_is_better else -1
-    gaps: dict[tuple[str, str], dict[str, float]] = {}
-    examples: dict[tuple[str, str], int] = {}
-    for arm in arms:
-        for one in details.slices[arm.key]:
-            if one.difference.mean is not None:
-                gaps.setdefault((one.column, one.value), {})[arm.key] = one.difference.mean
-                examples[one.column, one.value] = one.examples
-    if not gaps:
+    if not arms:
         return None
-    worst = sorted(gaps, key=lambda name: (min(sign * gap for gap in gaps[name].values()), name))
-    shown = worst[:MOST_SLICES]
-    rows = [wrapped(f"{column} {value} ({examples[column, value]})", 44) for column, value in shown]
+    cells = [(one.column, one.value, one.examples, arm.key, one.difference.mean)
+             for arm in arms for one in details.slices[arm.key]]  # fmt: skip
+    *name, key, gap = columns = ["column", "value", "examples", "arm", "gap"]
+    gaps = pd.DataFrame(cells, columns=columns).pivot_table(gap, name, key, "first")[[arm.key for arm in arms]]
+    losses = (gaps if table.higher_is_better else -gaps).min(axis=1).sort_values(kind="stable")
+    shown = gaps.loc[losses.index[:MOST_SLICES]]
+    rows = [wrapped(f"{column} {value} ({examples})", 44) for column, value, examples in shown.index]
     names = [wrapped(arm.label, 36) for arm in arms]
     upright = len(arms) > 3
     wide = max(0.6, 0.17 * max(map(_height, names))) if upright else 2.3
-    tall = 0.25 * sum(map(_height, rows)) + (1.6 + 0.075 * max(map(_width, names)) if upright else 2.0)
-    left = f" {len(worst) - len(shown)} slices with smaller losses are left out." * (len(worst) > len(shown))
-    note = f"In brackets: examples.{left}"
+    letters = max(len(line) for name in names for line in name.split("\n"))
+    tall = 0.25 * sum(map(_height, rows)) + (1.6 + 0.075 * letters if upright else 2.0)
+    hidden = len(gaps) - len(shown)
+    note = "In brackets: examples." + f" {hidden} slices with smaller losses are left out." * (hidden > 0)
     heading = f"{table.split} {table.metric} by slice: difference to {table.against}"
     figure, axes = _sheet((4.6 + wide * len(arms), tall), heading, table, note)
-    _heat(axes, np.array([[gaps[name].get(arm.key, np.nan) for arm in arms] for name in shown]), table)
+    _heat(axes, shown.to_numpy(), table)
     axes.set_yticks(range(len(rows)), rows, fontsize=8.5)
     axes.set_xticks(range(len(arms)), names, fontsize=8.5, rotation=90 if upright else 0)
     axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)

@@ -8,11 +8,9 @@ from kd import tracking
 from kd.base.console import console, say
 from kd.config import CompareConfig, as_params
 from kd.report.data import as_csv, as_json
-from kd.report.findings import Finding
 from kd.report.page import page
 from kd.report.plots import as_png, as_svg, plots
-from kd.report.tables import Section, caption, markdown, markdown_section, rich_tables, title
-from kd.report.words import answer
+from kd.report.tables import Finding, Section, answer, caption, markdown, markdown_section, rich_tables, title
 
 REPORT = "report.html"
 
@@ -23,8 +21,6 @@ def show(findings: list[Finding], notes: list[str]) -> None:
         console.print(*rich_tables(table, details), sep="\n")
         say(caption(table))
         say(f"Did distillation help?\n{answer(table)}")
-        for note in details.notes:
-            say(f"Note: {note}")
     for note in notes:
         say(f"Note: {note}")
 
@@ -38,12 +34,7 @@ def publish(
 ) -> str:
     """Keep the comparison with its pictures and exact inputs as artifacts of a run; returns the HTML report.
 
-    Args:
-        findings: tables, and what artifacts add to them.
-        notes: what was left out.
-        config: options of the comparison.
-        run: takes the artifacts.
-        sections: what is said first.
+    Its `sections` come before the findings.
     """
     pages = [*map(markdown_section, sections)]
     pages += [f"{markdown(table, details)}\n{answer(table)}\n" for table, details in findings]

@@ -1,20 +1,31 @@
-"""A comparison as a terminal table and as Markdown, from the same cells. What was not measured is shown as –."""
+"""A comparison in tables, for the terminal and as Markdown, and in sentences. What was not measured is shown as –."""
 
 from dataclasses import dataclass
 
-from rich.console import JustifyMethod
 from rich.table import Table as RichTable
 
-from kd.analysis.comparison import Arm, Table
-from kd.analysis.slices import Details, Slice, losing
+from kd.analysis.comparison import SAME_STUDENT, TUNED, Arm, Table
+from kd.analysis.slices import Details
 from kd.analysis.statistics import Interval, PairedDifference
 from kd.base.judge import Figure, FigureGroup
 
+Cells = list[list[str]]
+Finding = tuple[Table, Details]
+"""A table, and what artifacts add to it."""
+Titled = tuple[str, Cells, str]
+"""A heading, its table as header and rows, and what a reader must know of it."""
 MISSING = "–"
+MEANS = "Means over an arm's runs."
 WORST = 5
 """Losing slices shown of an arm."""
 WEAK = 3
 """Arms named that are no better than a trivial baseline."""
+ANSWERS = {
+    "better": ("yes, distillation helped", "better"),
+    "worse": ("no, distillation hurt", "worse"),
+    "no difference shown": ("no gain shown", "no difference shown"),
+}
+"""What a verdict says of distillation, where the difference is from the control, and else."""
 
 COST = (
     Figure("profile/latency_ms_p50", "p50 ms", ".1f", "cost"),
@@ -30,95 +41,92 @@ COST = (
 
 @dataclass(frozen=True)
 class Section:
-    """What is said before the tables of a comparison: a heading, sentences, and tables as (heading, rows, about)."""
+    """What is said before the tables of a comparison."""
 
     heading: str
     lines: tuple[str, ...]
-    tables: tuple[tuple[str, list[list[str]], str], ...]
+    tables: tuple[Titled, ...]
 
 
-def quality_cells(table: Table) -> list[list[str]]:
+def titled_tables(table: Table, details: Details) -> list[Titled]:
+    """Return a comparison's tables: quality, fidelity, cost, and where a better mean hides a loss."""
+    calibrated = any(figure.key.startswith("calibration/") for figure in _measured(table, "fidelity"))
+    fidelity = "Fidelity to the teacher" + ", and calibration" * calibrated
+    return [
+        ("Quality", quality_cells(table), ""),
+        (fidelity, figure_cells(table, "fidelity"), _about(table, "fidelity")),
+        ("Attributions like the teacher's", figure_cells(table, "explanation"), _about(table, "explanation")),
+        (f"Answers changed from {table.against}", churn_cells(table, details), "Shares of examples; for information."),
+        ("Cost at inference", figure_cells(table, "cost"), f"{MEANS} Latency is of one request."),
+        ("Slices that lose although the mean wins (for information)", slice_cells(table, details), "Not corrected."),
+    ]
+
+
+def quality_cells(table: Table) -> Cells:
     """Return header and rows: quality with its interval, the difference to the control, its verdict, fidelity."""
-    shown = measured(table, "quality")
+    shown = _measured(table, "quality")
     arrow = "↑" if table.higher_is_better else "↓"
     header = ["arm", "verdict", "seeds", f"{table.split} {table.metric} {arrow} [95 %]", "difference [95 %]"]
     rows = [header + [figure.title for figure in shown]]
     for arm in table.arms:
-        own = [arm.label, arm.verdict or MISSING, str(arm.quality.n), _interval(arm.quality), _gap(arm)]
-        rows.append(own + _figures(arm, shown))
+        own = [arm.label, arm.verdict or MISSING, str(arm.quality.n), mean_cell(arm.quality, ".3f")]
+        rows.append([*own, mean_cell(arm.difference), *_figures(arm, shown)])
     return rows
 
 
-def cost_cells(table: Table) -> list[list[str]]:
-    """Return header and rows: latency of a request, RAM, size, training time, of every arm that was trained."""
-    shown = measured(table, "cost")
-    rows = [["arm", *(figure.title for figure in shown)]]
-    return rows + [[arm.label, *_figures(arm, shown)] for arm in table.arms if arm.role != "trivial"]
-
-
-def figure_cells(table: Table, group: FigureGroup) -> list[list[str]]:
-    """Return header and rows: a group of figures, one line for each trained arm that has any of them."""
-    shown = measured(table, group)
-    having = [arm for arm in table.arms if arm.role != "trivial" and any(one.key in arm.figures for one in shown)]
+def figure_cells(table: Table, group: FigureGroup) -> Cells:
+    """Return header and rows of a group of figures, for the trained arms that have any; those of cost for all."""
+    shown = _measured(table, group)
+    trained = [arm for arm in table.arms if arm.role != "trivial"]
+    having = [arm for arm in trained if group == "cost" or any(one.key in arm.figures for one in shown)]
     return [["arm", *(figure.title for figure in shown)], *([arm.label, *_figures(arm, shown)] for arm in having)]
 
 
-def measured(table: Table, group: FigureGroup) -> list[Figure]:
+def _measured(table: Table, group: FigureGroup) -> list[Figure]:
     """Return the figures of a group that an arm has; the others get no column."""
     known = COST if group == "cost" else table.figures
     return [one for one in known if one.group == group and any(one.key in arm.figures for arm in table.arms)]
 
 
-def fidelity_heading(table: Table) -> str:
-    """Name the table of fidelity by what it shows."""
-    calibrated = any(figure.key.startswith("calibration/") for figure in measured(table, "fidelity"))
-    return "fidelity to the teacher" + (", and calibration" if calibrated else "")
+def _about(table: Table, group: FigureGroup) -> str:
+    """Say what a reader must know of a group's figures."""
+    said = [figure.about for figure in _measured(table, group) if figure.about]
+    return "".join(f"{about[0].upper()}{about[1:]}. " for about in said) + MEANS
 
 
-def churn_cells(table: Table, details: Details) -> list[list[str]]:
+def churn_cells(table: Table, details: Details) -> Cells:
     """Return header and rows: shares of test examples that an arm answers otherwise than what it is compared with."""
-    names = list(dict.fromkeys(name for shares in details.churn.values() for name in shares))
-    rows = [["arm", *names]]
-    for arm in table.arms:
-        if shares := details.churn.get(arm.key):
-            rows.append([arm.label, *(f"{shares[name]:.1%}" if name in shares else MISSING for name in names)])
-    return rows
+    names = next(iter(details.churn.values()), {})
+    having = [(arm.label, details.churn[arm.key]) for arm in table.arms if arm.key in details.churn]
+    return [["arm", *names], *([label, *(f"{shares[name]:.1%}" for name in names)] for label, shares in having)]
 
 
-def slice_cells(table: Table, details: Details) -> list[list[str]]:
+def slice_cells(table: Table, details: Details) -> Cells:
     """Return header and rows: the worst slices of each arm whose mean is better than what it is compared with."""
     rows = [["arm", "slice", "examples", "arm's", "against", "difference [95 %]"]]
     sign = 1 if table.higher_is_better else -1
     for arm in table.arms:
-        if arm.difference and sign * (arm.difference.mean or 0.0) > 0:
-            for one in losing(details.slices.get(arm.key, ()), table.higher_is_better)[:WORST]:
-                rows.append([arm.label, *_slice(one)])
+        if arm.difference and sign * arm.difference.mean > 0:
+            losing = [one for one in details.slices.get(arm.key, ()) if sign * one.difference.mean < 0]
+            for one in losing[:WORST]:
+                sides = [f"{mean:.3f}" for mean in (one.arm, one.against)]
+                name = f"{one.column} {one.value}"
+                rows.append([arm.label, name, str(one.examples), *sides, mean_cell(one.difference)])
     return rows
 
 
 def rich_tables(table: Table, details: Details) -> list[RichTable]:
-    """Lay a comparison out for the terminal."""
-    return [rich_table(heading, rows) for heading, rows in _parts(table, details).items() if len(rows) > 1]
+    """Lay a comparison out for the terminal, its title above the first table."""
+    (_, first, _), *others = titled_tables(table, details)
+    shown = [(title(table), first), *((heading, rows) for heading, rows, _ in others)]
+    return [rich_table(heading, rows) for heading, rows in shown if len(rows) > 1]
 
 
-def _parts(table: Table, details: Details) -> dict[str, list[list[str]]]:
-    """Return rows by heading: quality, fidelity, cost, and where a better mean hides a loss."""
-    return {
-        title(table): quality_cells(table),
-        fidelity_heading(table): figure_cells(table, "fidelity"),
-        "attributions like the teacher's": figure_cells(table, "explanation"),
-        f"answers changed from {table.against}": churn_cells(table, details),
-        "cost at inference": cost_cells(table),
-        "slices that lose although the mean wins (for information)": slice_cells(table, details),
-    }
-
-
-def rich_table(heading: str, rows: list[list[str]]) -> RichTable:
+def rich_table(heading: str, rows: Cells) -> RichTable:
     """Lay out header and rows for the terminal, numbers to the right."""
     one = RichTable(title=heading, title_justify="left")
     for position, name in enumerate(rows[0]):
-        justify: JustifyMethod = "right" if _numbers(rows, position) else "left"
-        one.add_column(name, justify=justify, no_wrap=position == 0)
+        one.add_column(name, justify="right" if _numbers(rows, position) else "left", no_wrap=position == 0)
     for row in rows[1:]:
         one.add_row(*row)
     return one
@@ -127,7 +135,7 @@ def rich_table(heading: str, rows: list[list[str]]) -> RichTable:
 def markdown(table: Table, details: Details) -> str:
     """Write a comparison as Markdown tables with title and caption."""
     lines = [f"### {title(table)}", ""]
-    for rows in _parts(table, details).values():
+    for _, rows, _ in titled_tables(table, details):
         lines += markdown_table(rows)
     return "\n".join([*lines, caption(table), ""])
 
@@ -140,32 +148,19 @@ def markdown_section(section: Section) -> str:
     return "\n".join(lines)
 
 
-def markdown_table(rows: list[list[str]]) -> list[str]:
+def markdown_table(rows: Cells) -> list[str]:
     """Return the lines of a Markdown table and an empty one, numbers to the right; none where there is but a header."""
     if not rows[1:]:
         return []
     rule = ["--:" if _numbers(rows, position) else ":--" for position in range(len(rows[0]))]
-    return [f"| {' | '.join(map(_cell, row))} |" for row in (rows[0], rule, *rows[1:])] + [""]
+    lines = ([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (rows[0], rule, *rows[1:]))
+    return [*(f"| {' | '.join(line)} |" for line in lines), ""]
 
 
-def _numbers(rows: list[list[str]], position: int) -> bool:
+def _numbers(rows: Cells, position: int) -> bool:
     """Return whether a column contains figures; the first one names its row."""
     cells = [row[position] for row in rows[1:] if row[position] != MISSING]
     return position > 0 and bool(cells) and all(cell.lstrip("<+- ")[:1].isdecimal() for cell in cells)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _slice(one: Slice) -> list[str]:
-    return [
-        f"{one.column} {one.value}",
-        str(one.examples),
-        f"{one.arm:.3f}",
-        f"{one.against:.3f}",
-        difference_cell(one.difference),
-    ]
 
 
 def _figures(arm: Arm, shown: list[Figure]) -> list[str]:
@@ -181,10 +176,10 @@ def title(table: Table) -> str:
 def caption(table: Table) -> str:
     """Say what intervals and differences are, how often the test set was scored, and who is below a baseline."""
     scored = table.times_scored
-    held = any(arm.difference is not None and arm.difference.examples for arm in table.arms)
+    over_examples = any(arm.difference and arm.difference.examples for arm in table.arms)
     return (
         f"Means over seeds with 95 % t intervals; differences are from {table.against}, paired by seed"
-        + (", with 95 % intervals over seeds and test examples" if held else "")
+        + ", with 95 % intervals over seeds and test examples" * over_examples
         + "; the verdicts are Holm-corrected."
         + (f" {scored} runs have scored this test set." if scored is not None else "")
         + _weak(table)
@@ -211,18 +206,34 @@ def _reached(arm: Arm) -> str:
     return f"{arm.label} ({arm.quality.mean:.3f})"
 
 
-def _interval(interval: Interval) -> str:
-    if interval.low is None:
-        return f"{interval.mean:.3f}"
-    return f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+def answer(table: Table) -> str:
+    """Answer "did distillation help?", or how it does against the baseline, in a plain sentence an arm."""
+    distilled = [arm for arm in table.arms if arm.role == "distilled" and arm.label != table.against]
+    if not distilled:
+        return "There is no distilled student to judge among these runs."
+    return "\n".join(f"{arm.label}: {_answer(table, arm)}." for arm in distilled)
 
 
-def _gap(arm: Arm) -> str:
-    return difference_cell(arm.difference) if arm.difference else MISSING
+def _answer(table: Table, arm: Arm) -> str:
+    if (gap := arm.difference) is None:
+        return f"cannot be said: {table.against}, trained on the same seed, is not among these runs"
+    interval = f", 95 % interval {gap.low:+.3f} to {gap.high:+.3f}" if gap.low is not None else ""
+    seeds = f"{gap.n} seed" + "s" * (gap.n != 1)
+    figure = f"{table.split} {table.metric} {gap.mean:+.3f} against {table.against}{interval}, {seeds}"
+    if arm.verdict not in ANSWERS:
+        return f"too few seeds to say: {figure}; a claim needs at least three"
+    of_distillation, of_arm = ANSWERS[arm.verdict]
+    unseen = f"; a true difference under {arm.detectable:.3f} could go unseen" if arm.detectable else ""
+    return f"{of_distillation if table.against in (SAME_STUDENT, TUNED) else of_arm}: {figure}{unseen}"
 
 
-def difference_cell(gap: PairedDifference) -> str:
-    """Write a mean difference with its interval, where there are such."""
-    if gap.mean is None:
+def mean_cell(found: Interval | PairedDifference | None, form: str = "+.3f") -> str:
+    """Write a mean with its interval, where there are such; `form` is as in `format`."""
+    if found is None:
         return MISSING
-    return f"{gap.mean:+.3f}" + (f" [{gap.low:+.3f}, {gap.high:+.3f}]" if gap.low is not None else "")
+    return f"{found.mean:{form}}" + (f" [{found.low:{form}}, {found.high:{form}}]" if found.low is not None else "")
+
+
+def p_cell(value: float | None) -> str:
+    """Write a p value; one that is tiny is no zero."""
+    return MISSING if value is None else f"{value:.3f}" if value >= 0.001 else "< 0.001"

@@ -9,33 +9,13 @@ from datasets import Dataset
 
 from kd.base.console import say
 from kd.base.task import Record, Task
-from kd.base.types import STANDARD_COLUMNS, SplitName, Splits, UserError
-from kd.config import RowOptions, listed
+from kd.base.types import REST, STANDARD_COLUMNS, SplitName, Splits, UserError
+from kd.config import DistillConfig, RowOptions, listed
 from kd.data.digests import digest
-from kd.data.sources import DataRequest, load
+from kd.data.sources import load, load_inputs
 from kd.data.splits import subset
+from kd.data.unlabelled import joined, without_shared
 from kd.tasks import options_of, task_named
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """Examples without a target, on which a student learns from its teacher alone.
-
-    Attributes:
-        rows: the training examples after selection, and behind them those without a target.
-        digest: of all of them.
-        count: how many have no target.
-        own: digest of those without a target.
-        confidence: least probability, by the teacher, of the most probable outcome of those that are kept.
-        balanced: whether each outcome that the teacher predicts keeps the same number of them.
-    """
-
-    rows: Dataset
-    digest: str
-    count: int
-    own: str
-    confidence: float
-    balanced: bool
 
 
 @dataclass(frozen=True)
@@ -51,7 +31,10 @@ class Rows:
         validation_digest: of the validation examples.
         test_digest: of the test examples and ids; tables are keyed by it.
         rest: inputs of the training examples whose targets `labelled` leaves out; None where it leaves out none.
-        transfer: examples without a target that are trained on beside `train`.
+        whole: `train` and, behind it, transfer rows: examples without a target, on which a student learns from its
+            teacher alone; None where there are none.
+        whole_digest: of `whole`.
+        transfer_digest: of the transfer rows; empty where there are none.
     """
 
     task: Task
@@ -62,18 +45,19 @@ class Rows:
     validation_digest: str
     test_digest: str
     rest: Dataset | None = None
-    transfer: Transfer | None = None
+    whole: Dataset | None = None
+    whole_digest: str = ""
+    transfer_digest: str = ""
 
     def split(self, name: SplitName) -> Dataset:
         """Return the examples of a split; of train those that are trained on, transfer rows last."""
         if name == "train":
-            return self.transfer.rows if self.transfer else self.train
+            return self.train if self.whole is None else self.whole
         return getattr(self.splits, name)
 
     def digest(self, name: SplitName) -> str:
         """Return the digest of `split(name)`."""
-        digests = {"train": self.train_digest, "validation": self.validation_digest, "test": self.test_digest}
-        return self.transfer.digest if self.transfer and name == "train" else digests[name]
+        return (name == "train" and self.whole_digest) or getattr(self, f"{name}_digest")
 
 
 def load_rows(config: RowOptions, seed: int) -> Rows:
@@ -87,18 +71,7 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
     """
     given, kind = config.task_options, options_of(config.task)
     task = task_named(config.task).from_options(given if isinstance(given, kind) else kind())
-    splits = load(
-        DataRequest(
-            dataset=config.dataset,
-            inputs=task.inputs,
-            target=task.target,
-            group=config.group_column,
-            train_file=config.train_file,
-            validation_file=config.validation_file,
-            test_file=config.test_file,
-            split_seed=config.split_seed,
-        )
-    )
+    splits = load(config, task.inputs, task.target)
     task = task.fitted(splits)
     splits = task.examples(splits)
     _require_columns(config.slice_columns, splits, task)
@@ -144,6 +117,57 @@ def _with_labels(config: RowOptions, task: Task, splits: Splits, seed: int) -> t
         room = config.max_train - len(chosen)
         rest = subset(rest, room, seed, "") if room else rest.select([])
     return chosen, rest if len(rest) else None
+
+
+def with_transfer(config: DistillConfig, rows: Rows) -> Rows:
+    """Return the data with the rows that `transfer` names added; of these only the inputs are read.
+
+    Raises:
+        UserError: they cannot be read, or all of them are in validation or test.
+    """
+    if not config.transfer:
+        return rows
+    if not rows.task.target:
+        raise UserError(
+            f"transfer={config.transfer!r} means nothing for task={config.task!r}, which has no column of labels that "
+            "could be left out: leave it out"
+        )
+    if (config.transfer_confidence or config.transfer_balance) and not hasattr(rows.task, "trusted"):
+        option = "transfer_confidence" if config.transfer_confidence else "transfer_balance"
+        raise UserError(f"{option} means nothing for task={config.task!r}, which has no classes: leave it out")
+    named, inputs = f"transfer={config.transfer!r}", rows.task.inputs
+    rest = rows.rest if config.transfer == REST else None
+    if config.transfer == REST and rest is None:
+        raise UserError(f"{named}: labelled={config.labelled} is all training rows, and leaves none")
+    try:
+        wanted = RowOptions(dataset=config.transfer, group_column=config.group_column)
+        found = load_inputs(wanted, inputs) if rest is None else rest
+        kept = without_shared(found, (rows.splits.validation, rows.splits.test), inputs)
+        whole = joined(rows.train, kept, inputs, rows.task.target)
+    except UserError as error:
+        text = str(error)
+        told = text.replace("--dataset=", "transfer=", 1) if text.startswith("--dataset=") else f"{named}: {text}"
+        raise UserError(told) from error
+    if not len(kept):
+        raise UserError(
+            f"{named}: all {len(found)} rows have the text or the group of a validation or test row, so no score would "
+            "be honest: give other text"
+        )
+    if config.group_column and rest is None and found["group"][:] == found["example_id"][:]:
+        say(
+            f"{named} has no column '{config.group_column}': rows with the text of a validation or test row are left "
+            "out, but rows of their groups cannot be recognised"
+        )
+    dropped = len(found) - len(kept)
+    said = f"; {dropped} that are in validation or test were left out" if dropped else ""
+    say(f"{named}: {len(kept)} rows without labels{said}")
+    if not config.epoch_rows:
+        say(
+            f"Its control has {len(rows.train)} rows an epoch, this student {len(whole)}: for equally many steps give "
+            "both the same epoch_rows"
+        )
+    whole_digest = digest(whole, [*inputs, rows.task.target])
+    return replace(rows, whole=whole, whole_digest=whole_digest, transfer_digest=digest(kept, inputs))
 
 
 def _require_columns(names: str, splits: Splits, task: Task) -> None:

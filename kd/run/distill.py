@@ -1,17 +1,26 @@
-"""The plan of a distilled student: trained on the labels and on the teacher's outputs."""
+"""The plan of a distilled student: its control's plan, with the terms that compare it with its teacher."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
+
+from transformers import PreTrainedModel
 
 from kd import tracking
+from kd.base.types import Objective, ObjectiveTerm, Setting, Shape, UserError
 from kd.config import DistillConfig, StudentConfig
+from kd.config.objective import parse_match, plays_a_part
+from kd.models.activations import check
+from kd.models.layers import layer_pairs, without_last
+from kd.models.load import same_tokens
+from kd.models.students import SIZES
+from kd.objectives import OBJECTIVES
 from kd.run import student
-from kd.run.data import Rows
+from kd.run.data import Rows, short_name, with_transfer
 from kd.run.encode import encoder
-from kd.run.locate import Located
-from kd.run.objective import objective_of
+from kd.run.locate import Loaded, Located
 from kd.run.plan import Plan
 from kd.run.signals import TeacherSignals
-from kd.run.transfer import identity_of, in_words, with_transfer
 
 
 def planned(config: StudentConfig, rows: Rows) -> Plan:
@@ -20,30 +29,59 @@ def planned(config: StudentConfig, rows: Rows) -> Plan:
 
 
 def plan(config: DistillConfig, rows: Rows) -> Plan:
-    """Plan the training of a distilled student: its control's plan, with the teacher's terms added.
+    """Plan the training of a distilled student.
 
     Raises:
-        UserError: as for a control, or the objective does not suit task, student and teacher.
+        UserError: as for a control; or the task cannot use the objective, layers cannot be mapped, processors differ
+            where tokens are compared, or a model does not give what is compared.
     """
-    teacher = student.find_teacher(config, rows)
-    control = student.plan(config, rows, teacher)
-    built = objective_of(config, control, teacher)
-    if not built.objective.terms:
+    control = student.plan(config, rows)
+    teacher = control.teacher
+    assert teacher is not None
+    if strange := [name for name in config.weights if name not in ("none", *rows.task.objectives)]:
+        raise UserError(
+            f"objective={config.objective!r}: {strange[0]} means nothing for task={config.task!r}: give some of "
+            f"{', '.join(rows.task.objectives)}"
+        )
+    terms = terms_between(config, shape(control.model), shape(teacher.model))
+    if not terms:
         return replace(control, stage="distill")
-    role, taught_as = _taught_as(teacher.located, config.seed)
+    require_comparable(config, rows, terms, control, teacher)
+    identity, words = _described(config, terms)
+    origin, taught_as = _taught_as(teacher.located, config.seed)
+    identity |= {"teacher": teacher.located.digest, **taught_as}
     more = with_transfer(config, rows)
-    if more.transfer:
+    if more.transfer_digest:
         features, signals = encoder(config, more, control.processor), TeacherSignals(config, more, teacher)
         control = replace(control, rows=more, features=features, signals=signals)
+        filters = {"confidence": config.transfer_confidence, "balanced": config.transfer_balance}
+        identity |= {"transfer": more.transfer_digest, **filters}
+        sure = f" p>={config.transfer_confidence:.3g}" if config.transfer_confidence else ""
+        origin += f" + {short_name(config.transfer)}{sure}{' balanced' if config.transfer_balance else ''}"
     return replace(
         control,
         stage="distill",
         role="distilled",
-        method=f"distill {built.words}{role}{in_words(config)}",
-        identity={**control.identity, **built.identity, **taught_as, **identity_of(more)},
+        method=f"distill {words}{origin}",
+        identity={**control.identity, **identity},
         control=control.identity,
-        objective=built.objective,
+        objective=Objective(terms, {str(name): weight for name, weight in config.weights.items()}, config.alpha),
     )
+
+
+def _described(config: DistillConfig, terms: Sequence[ObjectiveTerm]) -> tuple[dict[str, Any], str]:
+    """Return what of an objective decides the learned weights, and the same in short, for a title."""
+    identity: dict[str, Any] = {"objective": config.objective, "alpha": config.alpha}
+    words = config.objective
+    for option, short in (("temperature", "T"), ("beta", "beta")):
+        if plays_a_part(option, config.weights):
+            identity[option] = getattr(config, option)
+            words += f" {short}={identity[option]:.3g}"
+    if plays_a_part("match", config.weights) and config.match != "spaced":
+        words += f" match={config.match}"
+    if compared := {term.name: [term.needs.student, term.needs.teacher] for term in _deep(terms)}:
+        identity["layers compared"] = compared  # by layers: two maps of the same pairs are the same
+    return identity, f"{words} a={config.alpha:.3g}"
 
 
 def _taught_as(teacher: Located, seed: int) -> tuple[str, dict[str, str]]:
@@ -55,3 +93,57 @@ def _taught_as(teacher: Located, seed: int) -> tuple[str, dict[str, str]]:
     if tags.get("kd.role") not in ("student", "distilled"):
         return "", {}
     return f" from a {tags['kd.role']}", {"teacher": tags["kd.arm"]} if tags["kd.seed"] == str(seed) else {}
+
+
+def shape(model: PreTrainedModel) -> Shape:
+    """Return the sizes of a model that terms need; 0 where it has no such number."""
+    return Shape(*(getattr(model.config, name, 0) for name in SIZES))
+
+
+def terms_between(config: DistillConfig, ours: Shape, theirs: Shape) -> tuple[ObjectiveTerm, ...]:
+    """Build the terms of an objective between a student and a teacher of these shapes.
+
+    Raises:
+        UserError: layers that cannot be mapped.
+    """
+    match = parse_match(config.match)
+    matched = plays_a_part("match", config.weights)
+    pairs = layer_pairs(match, ours.layers, theirs.layers) if matched else ()
+    inner = without_last(pairs, ours.layers, theirs.layers) if isinstance(match, str) else pairs
+    setting = Setting(config.temperature, config.beta, ours, theirs, pairs, inner)
+    built = (OBJECTIVES[name](setting) for name in config.weights)
+    return tuple(term for term in built if term is not None)
+
+
+def _deep(terms: Sequence[ObjectiveTerm]) -> list[ObjectiveTerm]:
+    """Return the terms that compare layers."""
+    return [term for term in terms if term.needs.teacher]
+
+
+def require_comparable(
+    config: DistillConfig, rows: Rows, terms: Sequence[ObjectiveTerm], ours: Plan | Loaded, theirs: Loaded
+) -> None:
+    """Check that student and teacher read the same tokens where tokens are compared, and give the layers compared.
+
+    Raises:
+        UserError: they do not.
+    """
+    deep = _deep(terms)
+    words, others = ours.processor, theirs.processor
+    compared = terms if rows.task.per_token else deep
+    if compared and None not in (words, others) and not same_tokens(words, others):
+        advice = "" if rows.task.per_token else " give an objective that compares answers, such as soft, or"
+        raise UserError(
+            f"objective={config.objective!r}: {','.join(term.name for term in compared)} compares token by token, but "
+            f"the student's tokenizer ({_named(words)}, of {config.student!r}) is not the teacher's "
+            f"({_named(others)}, of {theirs.located.uri!r}):{advice} give a student with that tokenizer"
+        )
+    if deep:
+        features = rows.task.encode(rows.splits.validation.select([0]), words)
+        inputs = rows.task.collate(words)([{**features[0], "feature": 0}]).inputs
+        check(ours.model, inputs, [name for term in deep for name in term.needs.student], "student")
+        check(theirs.model, inputs, [name for term in deep for name in term.needs.teacher], "teacher")
+
+
+def _named(tokenizer: Any) -> str:
+    return f"{type(tokenizer).__name__}, {len(tokenizer)} entries, padding {tokenizer.padding_side}"

@@ -38,19 +38,15 @@ def encoder(config: RowOptions, rows: Rows, processor: Processor) -> FeaturesOf:
     def features(name: SplitName) -> ArrowRows:
         parts, about = {**shared, "rows": rows.digest(name)}, {"data": config.dataset, "split": name}
         found = encoded(rows.split(name), lambda part: task.encode(part, processor), parts, about)
-        _require_content(name, found)
+        empty = np.flatnonzero(np.asarray(found["length"]) == 0)
+        if len(empty):
+            raise UserError(
+                f"{name} row {found['example'][empty[0]]} and {len(empty) - 1} others have no token: "
+                "the tokenizer knows no word of their text and adds none; remove these rows or use another model"
+            )
         return found
 
     return features
-
-
-def _require_content(name: SplitName, found: ArrowRows) -> None:
-    empty = np.flatnonzero(np.asarray(found["length"]) == 0)
-    if len(empty):
-        raise UserError(
-            f"{name} row {found['example'][empty[0]]} and {len(empty) - 1} others have no token: "
-            "the tokenizer knows no word of their text and adds none; remove these rows or use another model"
-        )
 
 
 def sample(count: int, most: int, seed: int) -> Sequence[int]:

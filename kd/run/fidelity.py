@@ -46,10 +46,8 @@ def inside(plan: Plan, config: FitOptions) -> dict[str, float]:
     student = Reader(plan.model, plan.processor, plan.features("validation"), task.collate(plan.processor))
     features = encoder(config, plan.rows, theirs.processor)("validation")
     teacher = Reader(theirs.model, theirs.processor, features, task.collate(theirs.processor))
-    return {
-        **_alike(plan, config, student, teacher),
-        **(_explained(plan, config, student, teacher) if plan.explained else {}),
-    }
+    figures = _alike(plan, config, student, teacher)
+    return figures | (_explained(plan, config, student, teacher) if plan.explained else {})
 
 
 def _alike(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> dict[str, float]:
@@ -66,58 +64,47 @@ def _alike(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> 
     )
     if ours is None or theirs is None:
         return {}
-    pairs = enumerate(same_depth(len(ours), len(theirs)))
-    found = [cka(ours[layer], theirs[other]) for layer, other in pairs]
+    found = [cka(ours[layer], theirs[other]) for layer, other in enumerate(same_depth(len(ours), len(theirs)))]
     known = [value for value in found if value is not None]
     return {"fidelity/cka": float(np.mean(known))} if len(known) == len(found) else {}
 
 
 def _explained(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> dict[str, float]:
-    """Return figures `fidelity/attribution_...`, each also for a student with random weights (`..._floor`)."""
-    task = cast(Explainable, plan.rows.task)
+    """Return figures `fidelity/attribution_...`, each also for a student with random weights (`..._floor`).
+
+    They are of examples with enough content tokens that `split_seed` chooses; absent where the models' tokens differ.
+    """
+    task, device = cast(Explainable, plan.rows.task), student.model.device
+    floor = random_like(student.model, config.seed).to(device).eval()
+    order = np.random.default_rng(config.split_seed).permutation(len(student.features)).tolist()
     same = student.processor.get_vocab() == teacher.processor.get_vocab()
-    examples = _examples(plan, config, student, teacher) if same else None
-    if examples is None:
-        say("Attributions are not compared: student and teacher do not read the same tokens")
-        return {}
-    if not examples:
-        say(f"Attributions are not compared: no validation row has {LEAST_TOKENS} tokens besides special ones")
-        return {}
-    floor = random_like(student.model, config.seed).to(student.model.device).eval()
     explanations: list[list[Explanation]] = [[], [], []]
-    for position in examples:
-        ours, theirs = (one.batch(position).to(student.model.device) for one in (student, teacher))
+    for position in order if same else ():
+        ours, theirs = (one.batch(position).to(device) for one in (student, teacher))
+        content = task.explained(ours, student.processor)
+        same = torch.equal(ours.inputs[content.key], theirs.inputs[content.key])
+        if not same:
+            break
+        if int(content.mask.sum()) < LEAST_TOKENS:
+            continue
         with torch.inference_mode():
             decided = task.decided(teacher.model(**theirs.inputs))
         decided = decided.clone()  # autograd refuses a tensor of inference mode
-        for kept, model, batch in zip(
-            explanations, (student.model, teacher.model, floor), (ours, theirs, ours), strict=True
-        ):
-            kept.append(explain(model, batch, task.explained(batch, student.processor), decided, task.evidence))
-    return _figures(*explanations)
-
-
-def _figures(student: list[Explanation], teacher: list[Explanation], floor: list[Explanation]) -> dict[str, float]:
-    found = agreement(student, teacher)
-    found |= {f"{name}_floor": value for name, value in agreement(floor, teacher).items()}
-    errors = [completeness_error(each) for each in (student, teacher)]
+        sides = ((student.model, ours), (teacher.model, theirs), (floor, ours))
+        for kept, (model, batch) in zip(explanations, sides, strict=True):
+            kept.append(explain(model, batch, content, decided, task.evidence))
+        if len(explanations[0]) == plan.explained:
+            break
+    if not same:
+        say("Attributions are not compared: student and teacher do not read the same tokens")
+        return {}
+    of_student, of_teacher, of_floor = explanations
+    if not of_student:
+        say(f"Attributions are not compared: no validation row has {LEAST_TOKENS} tokens besides special ones")
+        return {}
+    found = {**agreement(of_student, of_teacher), "examples": float(len(of_student))}
+    found |= {f"{name}_floor": value for name, value in agreement(of_floor, of_teacher).items()}
+    errors = map(completeness_error, (of_student, of_teacher))
     if known := [error for error in errors if error is not None]:
         found["completeness_error"] = max(known)
-    found["examples"] = float(len(student))
     return {f"fidelity/attribution_{name}": value for name, value in found.items()}
-
-
-def _examples(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> list[int] | None:
-    """Return features with enough content tokens, chosen by `split_seed`; None where the models' tokens differ."""
-    task = cast(Explainable, plan.rows.task)
-    chosen: list[int] = []
-    for position in np.random.default_rng(config.split_seed).permutation(len(student.features)).tolist():
-        ours, theirs = (one.batch(position) for one in (student, teacher))
-        content, other = task.explained(ours, student.processor), task.explained(theirs, teacher.processor)
-        if not torch.equal(ours.inputs[content.key], theirs.inputs[other.key]):
-            return None
-        if int(content.mask.sum()) >= LEAST_TOKENS:
-            chosen.append(position)
-        if len(chosen) == plan.explained:
-            break
-    return chosen

@@ -3,7 +3,7 @@
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -11,15 +11,15 @@ import pandas as pd
 from kd import tracking
 from kd.base.console import say
 from kd.base.ranks import is_main, leave
-from kd.base.types import Features, Followed, SplitName
-from kd.config import FitOptions
+from kd.base.task import Filters
+from kd.base.types import Features, Followed, SplitName, UserError
+from kd.config import DistillConfig, FitOptions
 from kd.data.encoded import ChosenRows
 from kd.evaluation.predict import answers
 from kd.models.precision import autocast_dtype, resolve_precision
 from kd.run.data import predictions
 from kd.run.fidelity import inside
 from kd.run.plan import Plan
-from kd.run.transfer import trusted_features
 from kd.serving import package
 from kd.serving.measure import log_served
 from kd.training.loop import Fitted, Job, Watch, fit
@@ -30,17 +30,10 @@ VALIDATED = "predictions_validation.parquet"
 def learn(
     plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch: Watch | None = None
 ) -> dict[str, float]:
-    """Train `plan.model`, and score its best checkpoint on validation in float32, as it is served.
+    """Train `plan.model`, and score its best checkpoint on validation in float32, as it is served; returns the metrics.
 
-    Args:
-        plan: the training.
-        config: its options.
-        run: receives curves, cost and predictions.
-        folder: for checkpoints.
-        watch: called with each validation during the training, which it ends by raising; there is no progress bar then.
-
-    Returns:
-        The task's metrics on validation, by their own names.
+    `run` receives curves, cost and predictions; `folder` is for checkpoints. `watch` is called with each validation
+    during the training, which it ends by raising; there is no progress bar then.
 
     Raises:
         Followed: this is not the main process, which alone continues after the training.
@@ -80,8 +73,8 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
             run.log_metrics({"cost/teacher_s": time.perf_counter() - start})
     features: Features = plan.features("train")
     used = {"labelled_rows": len(plan.rows.train)}
-    if plan.rows.transfer is not None:
-        features = ChosenRows(features, trusted_features(plan, config.seed))
+    if plan.rows.transfer_digest:
+        features = ChosenRows(features, trusted_features(plan, cast(DistillConfig, config)))
         used["transfer_rows"] = len(np.unique(features["example"])) - len(plan.rows.train)
     run.log_params(used)
     job = Job(
@@ -97,13 +90,38 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
         watch=watch,
         folder=folder,
         title="" if watch else plan.title,
-        transfer=plan.rows.transfer is not None,
+        transfer=bool(plan.rows.transfer_digest),
     )
     fitted = fit(job, config)
     run.log_params({"steps": fitted.steps})
     for warning in fitted.warnings:
         say(f"Warning: {warning}")
     return fitted
+
+
+def trusted_features(plan: Plan, config: DistillConfig) -> np.ndarray:
+    """Return the positions of the features to train on: all with labels, and the others that the filters keep.
+
+    The teacher runs over all of them once, so that other thresholds reuse its outputs.
+
+    Raises:
+        UserError: the filters leave no transfer row.
+    """
+    assert plan.signals is not None
+    least, balanced = config.transfer_confidence, config.transfer_balance
+    of_example, labelled = plan.features("train")["example"], len(plan.rows.train)
+    if not (least or balanced):
+        return np.arange(len(of_example))
+    first = int(np.count_nonzero(of_example < labelled))
+    outputs = {name: values[first:] for name, values in plan.signals.train().all_outputs().items()}
+    kept = first + np.flatnonzero(cast(Filters, plan.rows.task).trusted(outputs, least, balanced, config.seed))
+    count, rows = len(plan.rows.split("train")) - labelled, len(np.unique(of_example[kept]))
+    if not rows:
+        raise UserError(
+            f"transfer_confidence={least}: the teacher is that sure of none of the {count} transfer rows: lower it"
+        )
+    say(f"{rows} of {count} transfer rows are kept by the teacher's answers")
+    return np.concatenate([np.arange(first), kept])
 
 
 def score_test(plan: Plan, config: FitOptions, run: tracking.Run) -> dict[str, float]:
@@ -134,11 +152,10 @@ def _scored(plan: Plan, config: FitOptions, name: SplitName) -> pd.DataFrame:
 
 def log_model(plan: Plan, run: tracking.Run) -> str:
     """Log the trained model as it is served; returns its URI."""
-    task = plan.rows.task
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "weights"
         save(plan, folder)
-        return log_served(run, task, plan.rows.splits.validation, folder)
+        return log_served(run, plan.rows.task, plan.rows.splits.validation, folder)
 
 
 def save(plan: Plan, folder: Path) -> None:

@@ -20,19 +20,13 @@ TEACHING_LIBRARIES = ("torch", "transformers", "tokenizers")
 def shared_identity(config: FitOptions, rows: Rows) -> dict[str, Any]:
     """Return the options that change what is learned and that an arm shares with its control."""
     names = (
-        "epochs",
-        "batch_size",
-        "gradient_accumulation",
-        "learning_rate",
-        "warmup_ratio",
-        "weight_decay",
-        "patience",
+        *("max_train", "epochs", "batch_size", "gradient_accumulation"),
+        *("learning_rate", "warmup_ratio", "weight_decay", "patience"),
     )
     return {
         **rows.task.identity(),
         "data": rows.full_digest,
         "validation": rows.validation_digest,
-        "max_train": config.max_train,
         "precision": resolve_precision(config.precision),
         **{name: getattr(config, name) for name in names},
         **({"labelled": rows.train_digest} if config.labelled else {}),

@@ -1,10 +1,14 @@
-"""Find the folder of a model that an option names, and the digest of its weights."""
+"""Find the model that an option names, digest its weights, and load it."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from transformers import PreTrainedModel
+
 from kd import tracking
 from kd.base.hashing import digest_of_files
+from kd.base.task import Processor, Task
 from kd.base.types import UserError
 from kd.models.load import fetch_weights
 
@@ -22,6 +26,20 @@ class Located:
     run_id: str = ""
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A model with a task's head, and the processor beside it."""
+
+    located: Located
+    model: PreTrainedModel
+    processor: Processor
+
+    def on_device(self) -> PreTrainedModel:
+        """Return the model on the GPU, where there is one."""
+        model: PreTrainedModel = self.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        return model
+
+
 def locate(name: str, option: str) -> Located:
     """Find `models:/...`, `runs:/...`, `builtin:...`, a folder or a hub id.
 
@@ -37,3 +55,9 @@ def locate(name: str, option: str) -> Located:
         folder, uri, run_id = fetch_weights(name, option), name, ""
     files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".txt", ".model"))
     return Located(folder, uri, digest_of_files(files), run_id)
+
+
+def load(task: Task, name: str, option: str, *, finished: bool) -> Loaded:
+    """Find a model and load it; a `finished` one knows the task's outcomes. Raises UserError."""
+    located = locate(name, option)
+    return Loaded(located, *task.load(located.folder, f"{option}={name!r}", finished=finished))

@@ -2,44 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import pandas as pd
 from transformers import PreTrainedModel
 
 from kd.base.task import Processor
-from kd.base.types import OUTPUTS, Objective, Role, SplitName
+from kd.base.types import Objective, Role
 from kd.run.data import Rows
 from kd.run.encode import FeaturesOf
-from kd.run.locate import Located
-from kd.teacher.signal import TeacherSignal
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """A finished teacher, loaded.
-
-    Attributes:
-        located: its files, URI and run.
-        model: with this task's head.
-        processor: beside it.
-    """
-
-    located: Located
-    model: PreTrainedModel
-    processor: Processor
-
-
-class Signals(Protocol):
-    """A teacher's outputs on a training's splits, computed where they are first needed and kept on disk."""
-
-    def train(self, contents: tuple[str, ...] = (OUTPUTS,)) -> TeacherSignal:
-        """Return its outputs over the training features."""
-        ...
-
-    def predictions(self, name: SplitName) -> pd.DataFrame:
-        """Return its predictions on validation or test, as it is served."""
-        ...
+from kd.run.locate import Loaded
+from kd.run.signals import TeacherSignals
 
 
 @dataclass(frozen=True)
@@ -50,7 +22,7 @@ class Plan:
         stage: entry point's name.
         role: teacher, student or distilled.
         method: how it is trained, in words, such as `distill soft T=2`.
-        start: what it starts from, and how many labels it sees, in words.
+        start: what it starts from, in words.
         seed: of initialisation, order and dropout.
         model: as initialised.
         processor: the model's.
@@ -77,15 +49,16 @@ class Plan:
     identity: Mapping[str, Any]
     control: Mapping[str, Any] | None = None
     objective: Objective = Objective()  # noqa: RUF009
-    teacher: Teacher | None = None
-    signals: Signals | None = None
+    teacher: Loaded | None = None
+    signals: TeacherSignals | None = None
     explained: int = 0
     teacher_labels: str = ""
 
     @property
     def label(self) -> str:
         """Name of the arm in tables; tag `kd.label`."""
-        return f"{self.method} · {self.start}"
+        labels = f" · {len(self.rows.train)} labels" if "labelled" in self.identity else ""
+        return f"{self.method} · {self.start}{labels}"
 
     @property
     def title(self) -> str:

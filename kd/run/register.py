@@ -10,20 +10,10 @@ from kd.run.data import Rows, model_name
 from kd.run.execute import Outcome
 
 LINEAGE = (
-    "kd.role",
-    "kd.task",
-    "kd.metric",
-    "kd.dataset",
-    "kd.dataset_digest",
-    "kd.test_digest",
-    "kd.teacher",
-    "kd.seed",
-    "kd.arm",
-    "kd.git_commit",
-    "kd.git_dirty",
-    "kd.format",
-    "kd.exported_from",
+    *("kd.role", "kd.task", "kd.metric", "kd.dataset", "kd.dataset_digest", "kd.test_digest", "kd.teacher"),
+    *("kd.seed", "kd.arm", "kd.git_commit", "kd.git_dirty", "kd.format", "kd.exported_from"),
 )
+"""Tags that a version has from its run."""
 
 
 def register(outcome: Outcome, config: RowOptions, rows: Rows) -> tuple[str, str]:
@@ -32,25 +22,21 @@ def register(outcome: Outcome, config: RowOptions, rows: Rows) -> tuple[str, str
     Teachers have a name of their own; students and distilled students compete under one.
     """
     record = tracking.record(outcome.run_id)
-    name = model_name(config, rows.test_digest)
+    name, kind = model_name(config, rows.test_digest), "Students, with and without distillation,"
     if record.tags["kd.role"] == "teacher":
-        name += "-teacher"
+        name, kind = f"{name}-teacher", "Teachers"
     if already := tracking.version_of(outcome.run_id, name):
         return name, already
     tags = {"kd.format": "safetensors", **{key: record.tags[key] for key in LINEAGE if key in record.tags}}
-    about = (_about_model(config, record), about_version(record))
-    return name, tracking.register(outcome.model, outcome.run_id, name, tags, about)
+    about = f"{kind} for {config.task.replace('_', ' ')} on `{config.dataset}`. `champion` is the version to serve."
+    return name, tracking.register(outcome.model, outcome.run_id, name, tags, (about, about_version(record)))
 
 
 def best_on_validation(outcomes: Iterable[Outcome], rows: Rows) -> Outcome:
     """Return the training that is best on validation by the task's first metric."""
     metric, higher = next(iter(rows.task.directions.items()))
-
-    def quality(outcome: Outcome) -> float:
-        value = tracking.record(outcome.run_id).metrics[f"val/{metric}"]
-        return value if higher else -value
-
-    return max(outcomes, key=quality)
+    best = max if higher else min
+    return best(outcomes, key=lambda outcome: tracking.record(outcome.run_id).metrics[f"val/{metric}"])
 
 
 def register_best(outcomes: Iterable[Outcome], config: RowOptions, rows: Rows) -> None:
@@ -65,11 +51,6 @@ def register_best(outcomes: Iterable[Outcome], config: RowOptions, rows: Rows) -
     say(f"Promote it: python -m entrypoints.promote --model {name} --min_metric VALUE, see --help for more gates")
 
 
-def _about_model(config: RowOptions, record: RunRecord) -> str:
-    kind = "Teachers" if record.tags["kd.role"] == "teacher" else "Students, with and without distillation,"
-    return f"{kind} for {config.task.replace('_', ' ')} on `{config.dataset}`. `champion` is the version to serve."
-
-
 def about_version(record: RunRecord) -> str:
     """Describe a version in Markdown: what it is, how it scores and what it costs."""
     lines = [f"**{record.name}**", ""]
@@ -81,9 +62,6 @@ def about_version(record: RunRecord) -> str:
     wanted = ("test/", "val/", "fidelity/", "calibration/", "export/", "profile/", "model/")
     figures = [(key, value) for part in wanted for key, value in sorted(record.metrics.items()) if key.startswith(part)]
     rows = [f"| {key} | {f'{value:.4g}' if value < 1e4 else f'{value:,.0f}'} |" for key, value in figures]
-    lines += ["| figure | value |", "| --- | ---: |", *rows]
-    lines += [
-        "",
-        f"Measured on {record.tags.get('hw.cpu', 'an unnamed processor')}, one seed ({record.tags['kd.seed']}).",
-    ]
-    return "\n".join(lines)
+    machine = record.tags.get("hw.cpu", "an unnamed processor")
+    lines += ["| figure | value |", "| --- | ---: |", *rows, ""]
+    return "\n".join([*lines, f"Measured on {machine}, one seed ({record.tags['kd.seed']})."])

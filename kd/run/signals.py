@@ -1,11 +1,10 @@
-"""A finished teacher's outputs on the splits of a training: computed once, kept on disk, shared by every student."""
+"""A finished teacher's outputs, shared by every student."""
 
 from dataclasses import dataclass
 from functools import cache, cached_property
 
 import pandas as pd
 import torch
-from transformers import PreTrainedModel
 
 from kd.base.hashing import fingerprint
 from kd.base.home import home
@@ -16,7 +15,7 @@ from kd.models.precision import autocast_dtype, resolve_precision
 from kd.run.data import Rows
 from kd.run.encode import FeaturesOf, encoder
 from kd.run.identity import teaching_code
-from kd.run.plan import Teacher
+from kd.run.locate import Loaded
 from kd.teacher.run import TeacherPass
 from kd.teacher.signal import TeacherSignal, Wanted, teacher_signal
 from kd.teacher.tables import kept_table
@@ -30,28 +29,24 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class TeacherSignals:
-    """See `Signals`. Outputs for training have the training's precision; predictions are float32, as is served."""
+    """A teacher's outputs on a training's splits, computed where they are first needed and kept on disk.
+
+    Outputs for training have the training's precision; predictions are float32, as is served.
+    """
 
     config: StudentConfig
     rows: Rows
-    teacher: Teacher
+    teacher: Loaded
 
     def train(self, contents: tuple[str, ...] = (OUTPUTS,)) -> TeacherSignal:
         """Return the teacher's outputs over the training features, from disk or by running it over them once."""
         precision = resolve_precision(self.config.precision)
-        features = self._features("train")
+        autocast, features, task = autocast_dtype(precision), self._features("train"), self.rows.task
+        collate, tokens = task.collate(self.teacher.processor), TOKENS_CUDA if torch.cuda.is_available() else TOKENS_CPU
 
         @cache
         def reading() -> TeacherPass:
-            return TeacherPass(
-                self._model(),
-                features,
-                self.rows.task.collate(self.teacher.processor),
-                self.rows.task,
-                contents,
-                autocast=autocast_dtype(precision),
-                tokens=TOKENS_CUDA if torch.cuda.is_available() else TOKENS_CPU,
-            )
+            return TeacherPass(self.teacher.on_device(), features, collate, task, contents, autocast, tokens)
 
         left = getattr(self.teacher.processor, "padding_side", "right") == "left"
         about = self._about("train", precision)
@@ -64,7 +59,7 @@ class TeacherSignals:
         def made() -> pd.DataFrame:
             task = self.rows.task
             collate = task.collate(self.teacher.processor)
-            found = answers(self._model(), self._features(name), collate, task.answer, BATCH)
+            found = answers(self.teacher.on_device(), self._features(name), collate, task.answer, BATCH)
             return task.predictions(self.rows.split(name), found)
 
         if self.config.cache == "off":
@@ -74,10 +69,6 @@ class TeacherSignals:
     @cached_property
     def _features(self) -> FeaturesOf:
         return encoder(self.config, self.rows, self.teacher.processor)
-
-    def _model(self) -> PreTrainedModel:
-        model: PreTrainedModel = self.teacher.model.to("cuda" if torch.cuda.is_available() else "cpu")
-        return model
 
     def _about(self, name: SplitName, precision: str) -> dict[str, str]:
         uri, data = self.teacher.located.uri, self.config.dataset

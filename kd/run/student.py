@@ -7,24 +7,29 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from rich.table import Column, Table
 from transformers import PreTrainedModel, set_seed
 
 from kd import tracking
 from kd.base.console import say
+from kd.base.hashing import fingerprint
 from kd.base.task import Processor
 from kd.base.types import UserError
 from kd.config import StudentConfig
-from kd.models.layers import layer_map, parse_layers
+from kd.models.importance import Importance, measure, remembered
+from kd.models.layers import LayerMap, Moved, layer_map, parse_layers
 from kd.models.students import build_student, configured_student
 from kd.run.data import Rows, model_name
-from kd.run.encode import encoder
-from kd.run.identity import shared_identity
-from kd.run.layer_ranking import moved
-from kd.run.locate import Located, locate
-from kd.run.plan import Plan, Teacher
+from kd.run.encode import encoder, sample
+from kd.run.identity import code_digest, library_versions, shared_identity
+from kd.run.locate import Loaded, Located, load
+from kd.run.plan import Plan
 from kd.run.signals import TeacherSignals
 
 DEFAULT_LAYERS = "2"
+RANKED_ON = 1024
+"""Most validation features on which the teacher's layers are ranked."""
+RANKING_CODE = ("data", "models")
 
 
 @dataclass(frozen=True)
@@ -37,21 +42,24 @@ class Start:
     identity: Mapping[str, Any]
 
 
-def plan(config: StudentConfig, rows: Rows, teacher: Teacher | None = None) -> Plan:
-    """Plan the training of a control; `teacher` is given where it is loaded already.
+def plan(config: StudentConfig, rows: Rows) -> Plan:
+    """Plan the training of a control.
 
     Raises:
         UserError: teacher or student do not exist, know other labels, or have too few layers.
     """
-    teacher = teacher or find_teacher(config, rows)
-    _require_explainable(config, rows)
+    teacher = find_teacher(config, rows)
+    if config.attribution_examples and not hasattr(rows.task, "evidence"):
+        raise UserError(
+            f"attribution_examples={config.attribution_examples}: task={config.task!r} has no decisions that could be "
+            "attributed to tokens: leave it out"
+        )
     start = initialise(config, rows, teacher)
-    labels = f" · {len(rows.train)} labels" if config.labelled else ""
     return Plan(
         stage="student",
         role="student",
         method="student",
-        start=f"{start.words}{labels}",
+        start=start.words,
         seed=config.seed,
         model=start.model,
         processor=start.processor,
@@ -65,37 +73,25 @@ def plan(config: StudentConfig, rows: Rows, teacher: Teacher | None = None) -> P
     )
 
 
-def _require_explainable(config: StudentConfig, rows: Rows) -> None:
-    if config.attribution_examples and not hasattr(rows.task, "evidence"):
-        raise UserError(
-            f"attribution_examples={config.attribution_examples}: task={config.task!r} has no decisions that could be "
-            "attributed to tokens: leave it out"
-        )
+def find_teacher(config: StudentConfig, rows: Rows) -> Loaded:
+    """Load the finished teacher: the one named, or the newest registered that has seen exactly these labels.
 
-
-def find_teacher(config: StudentConfig, rows: Rows) -> Teacher:
-    """Load the finished teacher: the one named, or the newest registered for this data."""
-    name = config.teacher or _newest(config, rows)
-    if not name:
-        whose = f"these labels (labelled={config.labelled})" if config.labelled else "this data"
-        raise UserError(f"teacher is missing, and none is registered for {whose}: run the entry point teacher first")
-    located = locate(name, "teacher")
-    return Teacher(located, *rows.task.load(located.folder, f"teacher={name!r}", finished=True))
-
-
-def _newest(config: StudentConfig, rows: Rows) -> str:
-    """Return the URI of the newest teacher that has seen exactly these labels, else all of them, else any.
-
-    Where `labelled` restricts the labels, only the first counts. Exported versions are left out: they cannot be loaded.
+    Where `labelled` restricts no labels, one that has seen all of them comes next, then any. Exported versions are left
+    out: they cannot be loaded.
     """
-    name = f"{model_name(config, rows.test_digest)}-teacher"
-    trained = [one for one in tracking.versions(name) if "kd.exported_from" not in one.tags]
-    for digest_of in (rows.train_digest, rows.full_digest):
-        if same := [one for one in trained if one.tags.get("kd.dataset_digest") == digest_of]:
-            return f"models:/{name}/{same[-1].version}"
-        if config.labelled:
-            return ""
-    return f"models:/{name}/{trained[-1].version}" if trained else ""
+    name = config.teacher
+    if not name:
+        model = f"{model_name(config, rows.test_digest)}-teacher"
+        trained = [one for one in tracking.versions(model)[::-1] if "kd.exported_from" not in one.tags]
+        seen = (rows.train_digest,) if config.labelled else (rows.train_digest, rows.full_digest, None)
+        found = [one for digest in seen for one in trained if digest in (None, one.tags.get("kd.dataset_digest"))]
+        if not found:
+            whose = f"these labels (labelled={config.labelled})" if config.labelled else "this data"
+            raise UserError(
+                f"teacher is missing, and none is registered for {whose}: run the entry point teacher first"
+            )
+        name = f"models:/{model}/{found[0].version}"
+    return load(rows.task, name, "teacher", finished=True)
 
 
 def further_labels(config: StudentConfig, rows: Rows, teacher: Located) -> str:
@@ -128,36 +124,69 @@ def _warn_of_labels(teacher: str, seen: str, count: int) -> None:
     )
 
 
-def initialise(config: StudentConfig, rows: Rows, teacher: Teacher) -> Start:
+def initialise(config: StudentConfig, rows: Rows, teacher: Loaded) -> Start:
     """Build the student from layers of the teacher or of another model; arm and control start the same."""
     set_seed(config.seed)
     if config.student_config:
         return _configured(config, rows, teacher)
-    if not config.student:
-        return _cut(config, rows, teacher, teacher, config.student_layers or DEFAULT_LAYERS)
-    located = locate(config.student, "student")
-    source = Teacher(located, *rows.task.load(located.folder, "student", finished=False))
-    if config.student_layers:
-        return _cut(config, rows, teacher, source, config.student_layers)
+    source = load(rows.task, config.student, "student", finished=False) if config.student else teacher
+    if config.student_layers or not config.student:
+        return _cut(config, rows, teacher, source)
     words = f"{source.model.config.num_hidden_layers} layers {called(config.student)}"
-    return Start(source.model, source.processor, words, {"source": located.digest, "layers": "all"})
+    return Start(source.model, source.processor, words, {"source": source.located.digest, "layers": "all"})
 
 
-def _cut(config: StudentConfig, rows: Rows, teacher: Teacher, source: Teacher, wanted: str) -> Start:
+def _cut(config: StudentConfig, rows: Rows, teacher: Loaded, source: Loaded) -> Start:
     """Build a student from some layers of `source`: the teacher, or another model."""
-    whose = f" {called(config.student)}" if config.student else ""
-    depth, initialisation = source.model.config.num_hidden_layers, config.initialisation or "spaced"
-    layers = parse_layers(wanted)
-    ranking = partial(moved, config, rows, teacher)
-    indices = layer_map(layers, initialisation, depth, "student" if config.student else "teacher", ranking)
+    wanted, depth = config.student_layers or DEFAULT_LAYERS, source.model.config.num_hidden_layers
+    indices = _indices(config, depth, partial(_moved, config, rows, teacher))
     count = len(indices) or int(wanted)
     student = build_student(source.model, count, indices, config.seed)
     origin = f"layers {', '.join(map(str, indices))} of {depth} (0-based)" if indices else "random layers"
     say(f"Student: {origin}, {student.num_parameters() / 1e6:.1f} M parameters")
-    explicit = f" ({wanted})" if isinstance(layers, tuple) else ""
-    described = f"{count} layers{whose}{explicit}" + (f" {initialisation}" if config.initialisation else "")
+    words = f"{count} layers" + (f" {called(config.student)}" if config.student else "")
+    words += f" ({wanted})" if "," in wanted else ""
+    words += f" {config.initialisation}" if config.initialisation else ""
     identity = {"source": source.located.digest, "layers": list(indices) or f"random {count}"}
-    return Start(student, source.processor, described, identity)
+    return Start(student, source.processor, words, identity)
+
+
+def _indices(config: StudentConfig, depth: int, moved: Moved) -> LayerMap:
+    """Return the layers of a source of `depth` layers that the student starts from; empty: random layers."""
+    layers, source = parse_layers(config.student_layers or DEFAULT_LAYERS), "student" if config.student else "teacher"
+    return layer_map(layers, config.initialisation or "spaced", depth, source, moved)
+
+
+def _moved(config: StudentConfig, rows: Rows, teacher: Loaded) -> tuple[float, ...]:
+    """Return how far the teacher's validation loss moves without each layer; measured once, then kept on disk.
+
+    It is measured in float32 on all validation features, or on 1,024 of them that `split_seed` chooses, so that
+    students of all seeds start from the same layers.
+    """
+    task, features = rows.task, encoder(config, rows, teacher.processor)("validation")
+    chosen = sample(len(features), RANKED_ON, config.split_seed)
+    parts = {
+        "teacher": teacher.located.digest,
+        "rows": rows.validation_digest,
+        "chosen": fingerprint({"features": chosen}),
+        "task": fingerprint(task.identity()),
+        "code": code_digest(task, RANKING_CODE),
+        "libraries": fingerprint({"libraries": library_versions()}),
+    }
+    collate = task.collate(teacher.processor)
+    found = remembered(parts, lambda: measure(teacher.on_device(), features, chosen, collate, task.loss))
+    _show(found, teacher.located.uri)
+    return found.moved
+
+
+@cache
+def _show(found: Importance, teacher: str) -> None:
+    """Show the ranking, once a process: all seeds and arms use it."""
+    say(f"Validation loss of {teacher} without each layer in turn ({found.loss:.4f} with all; {found.rows} features):")
+    table = Table(*(Column(name, justify="right") for name in ("layer (0-based)", "loss without it", "moved by")))
+    for layer, without in enumerate(found.without):
+        table.add_row(str(layer), f"{without:.4f}", f"{without - found.loss:+.4f}")
+    say(table)
 
 
 def called(source: str) -> str:
@@ -166,18 +195,18 @@ def called(source: str) -> str:
     return f"{name.rpartition('-')[2]} {last}" if name and source.startswith("models:/") else last
 
 
-def _configured(config: StudentConfig, rows: Rows, teacher: Teacher) -> Start:
+def _configured(config: StudentConfig, rows: Rows, teacher: Loaded) -> Start:
     student = configured_student(teacher.model, config.student_settings, config.seed)
     rows.task.require_fit(student, teacher.processor, "student_config")
     shape = student.config
+    size = f"{shape.num_hidden_layers} layers x {shape.hidden_size}"
     say(
-        f"Student: random weights, {shape.num_hidden_layers} layers x {shape.hidden_size}, {shape.num_attention_heads} "
-        f"heads, {student.num_parameters() / 1e6:.1f} M parameters"
+        f"Student: random weights, {size}, {shape.num_attention_heads} heads, "
+        f"{student.num_parameters() / 1e6:.1f} M parameters"
     )
     settings = {**json.loads(shape.to_json_string(use_diff=False)), "transformers_version": None}
     identity = {"source": teacher.located.digest, "layers": f"random {shape.num_hidden_layers}", "config": settings}
-    described = f"{shape.num_hidden_layers} layers x {shape.hidden_size} ({Path(config.student_config).name})"
-    return Start(student, teacher.processor, described, identity)
+    return Start(student, teacher.processor, f"{size} ({Path(config.student_config).name})", identity)
 
 
 def require_shape(config: StudentConfig, teacher: PreTrainedModel) -> None:
@@ -189,5 +218,5 @@ def require_shape(config: StudentConfig, teacher: PreTrainedModel) -> None:
     if config.student_config:
         configured_student(teacher, config.student_settings, config.seed)
     elif not config.student:
-        layers, depth = parse_layers(config.student_layers or DEFAULT_LAYERS), teacher.config.num_hidden_layers
-        layer_map(layers, config.initialisation or "spaced", depth, moved=lambda: (0.0,) * depth)
+        depth = teacher.config.num_hidden_layers
+        _indices(config, depth, lambda: (0.0,) * depth)

@@ -10,7 +10,7 @@ from kd.run.data import Rows
 from kd.run.encode import encoder
 from kd.run.execute import Where, train
 from kd.run.identity import shared_identity
-from kd.run.locate import locate
+from kd.run.locate import load
 from kd.run.plan import Plan
 from kd.run.register import register
 
@@ -29,10 +29,8 @@ def finished(config: TeachingOptions, rows: Rows, where: Where) -> str:
     student.require_shape(config, decided.model)
     outcome = train(decided, options, where)
     name, version = register(outcome, options, rows)
-    say(
-        f"Teacher: {name} version {version}"
-        + (", reused: it was trained before with these options" if outcome.reused else "")
-    )
+    reused = ", reused: it was trained before with these options" if outcome.reused else ""
+    say(f"Teacher: {name} version {version}{reused}")
     return f"models:/{name}/{version}"
 
 
@@ -42,20 +40,18 @@ def plan(config: TeacherConfig, rows: Rows) -> Plan:
     Raises:
         UserError: the weights do not exist or are not safe to load.
     """
-    source = locate(config.teacher, "teacher")
     set_seed(config.seed)
-    model, processor = rows.task.load(source.folder, "teacher", finished=False)
-    labels = f" · {len(rows.train)} labels" if config.labelled else ""
-    short = source.uri.removeprefix("builtin:").rstrip("/").rpartition("/")[2]
+    source = load(rows.task, config.teacher, "teacher", finished=False)
+    short = source.located.uri.removeprefix("builtin:").rstrip("/").rpartition("/")[2]
     return Plan(
         stage="teacher",
         role="teacher",
         method=f"teacher {short}",
-        start=f"{model.config.num_hidden_layers} layers{labels}",
+        start=f"{source.model.config.num_hidden_layers} layers",
         seed=config.seed,
-        model=model,
-        processor=processor,
+        model=source.model,
+        processor=source.processor,
         rows=rows,
-        features=encoder(config, rows, processor),
-        identity={**shared_identity(config, rows), "role": "teacher", "source": source.digest},
+        features=encoder(config, rows, source.processor),
+        identity={**shared_identity(config, rows), "role": "teacher", "source": source.located.digest},
     )

@@ -10,6 +10,6 @@ Words of this folder, each with one meaning:
   for each lead, so that of several processes one gets it.
 
 Order of reading: `prepare` (what the search is), `leading` (who leads, and the round it makes), `schedule` (what is
-queued and retrained), `pool` and `trial` (running one), `result` (the winner). Below them: `optuna_study`, `lease`,
-`retries`, `storage` and `process_identity`. `progress`, `page` and `result_tables` are what a person sees.
+queued and retrained), `trial` (running one), `result` (the winner). Below them: `optuna_study`, `lease`, `retries` and
+`storage`. `progress` and `page` are what a person sees.
 """

@@ -3,23 +3,21 @@
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from kd import tracking
 from kd.base.console import say
 from kd.base.types import Stopped, UserError
-from kd.config import HpoConfig
-from kd.search.lease import TEXT, WORKER, RunningTrial, Superseded
-from kd.search.optuna_study import Study, Trial
+from kd.config import HpoConfig, as_params
+from kd.search.lease import WORKER, RunningTrial, Superseded, host
+from kd.search.optuna_study import Study
 from kd.search.page import page
-from kd.search.pool import run_one, trial_workers
-from kd.search.prepare import SearchPlan, at_work, context_of, first_tries, teach
-from kd.search.process_identity import host
-from kd.search.progress import Follower
+from kd.search.prepare import Arm, SearchPlan, first_tries, teach
+from kd.search.progress import following
 from kd.search.result import conclude
-from kd.search.retries import Slot, again, outstanding
+from kd.search.retries import Attempt, Slot, outstanding
 from kd.search.schedule import Goal, advance, reconcile, search_slots, tally
-from kd.search.trial import Arm, Context
+from kd.search.trial import run_one, trial_workers
 
 POLL_S = 1.0
 LATE = "the time was up"
@@ -34,49 +32,35 @@ def wanted_of(config: HpoConfig) -> str:
 
 def require_runs(plan: SearchPlan, leads: Study) -> None:
     """Refuse a study whose runs are elsewhere: what its trials left behind would not be found."""
-    for trial in leads.trials():
-        run_id = str(trial.notes.get("run_id", ""))
-        if run_id and not tracking.status(run_id):
-            raise UserError(
-                f"study_name={plan.name!r} exists, but its runs (such as {run_id}) are not in "
-                f"{tracking.tracking_uri()}: set MLFLOW_TRACKING_URI to the store it was begun with, or give another "
-                "study_name"
-            )
+    for one in leads.attempts():
+        if one.run_id and not tracking.status(one.run_id):
+            what = f"study_name={plan.name!r} exists, but its runs (such as {one.run_id}) are not in "
+            mend = "set MLFLOW_TRACKING_URI to the store it was begun with, or give another study_name"
+            raise UserError(f"{what}{tracking.tracking_uri()}: {mend}")
 
 
 def elected(leads: Study) -> RunningTrial | None:
     """Take the lead, unless another process has it: leads come one after the other, each a slot of its own."""
     leads.reclaim()
     attempts = leads.attempts()
-    turn = Slot(f"lead {sum(one.state == 'complete' for one in attempts)}")
-    for slot in again([turn], attempts):
-        leads.add(slot)
-    leads.want([turn.name])
+    leads.queue([Slot(f"lead {sum(one.state == 'complete' for one in attempts)}")], attempts)
     return leads.claim()
 
 
-def finished(leads: Study, label: str) -> Trial | None:
+def finished(leads: Study, label: str) -> Attempt | None:
     """Return the lead that did what is wanted, if there is one."""
-    done = [one for one in leads.trials() if one.attempt.state == "complete" and one.notes.get("asked") == label]
+    done = [one for one in leads.attempts() if one.state == "complete" and one.notes.get("asked") == label]
     return done[-1] if done else None
 
 
-def _leading(leads: Study) -> Trial | None:
+def _leading(leads: Study) -> Attempt | None:
     """Return the lead that is under way."""
-    return next((trial for trial in leads.trials() if trial.attempt.state == "running"), None)
-
-
-def report_finished(done: Trial) -> None:
-    """Say that nothing is left to do, and what was found."""
-    run_id = str(done.notes["run_id"])
-    say(f"This search is finished (run {run_id}); a larger n_trials continues it, another study_name begins anew.")
-    say(tracking.record(run_id).tags.get("mlflow.note.content", ""))
+    return next((one for one in leads.attempts() if one.state == "running"), None)
 
 
 def take_part(plan: SearchPlan, arms: list[Arm], leads: Study) -> None:
     """Lead the search, or join the process that leads it, until what is wanted is done or the time is up."""
-    label = wanted_of(plan.config)
-    while (done := finished(leads, label)) is None:
+    while (done := finished(leads, wanted_of(plan.config))) is None:
         if (claim := elected(leads)) is not None:
             try:
                 lead(plan, arms, leads, claim)
@@ -86,32 +70,25 @@ def take_part(plan: SearchPlan, arms: list[Arm], leads: Study) -> None:
         if join(plan, arms, leads):
             say("The time of this search was up; the same command continues with the trials that are missing")
             return
-    report_finished(done)
+    run = tracking.record(done.run_id)
+    say(f"This search is finished (run {run.run_id}); a larger n_trials continues it, another study_name begins anew.")
+    say(run.tags.get("mlflow.note.content", ""))
 
 
 def lead(plan: SearchPlan, arms: list[Arm], leads: Study, claim: RunningTrial) -> None:
     """Lead the search: open its run, have all trials run, and conclude."""
-    earlier = next((str(one.notes["run_id"]) for one in reversed(leads.trials()) if "run_id" in one.notes), "")
-    label = wanted_of(plan.config)
-    tags = {
-        "kd.stage": "hpo",
-        "kd.asked": label,
-        "kd.study": plan.name,
-        "kd.storage": tracking.without_password(plan.place),
-        "kd.task": plan.config.task,
-        "kd.dataset": plan.config.dataset,
-    }
+    earlier = next((one.run_id for one in reversed(leads.attempts()) if one.run_id), "")
+    asked, place = wanted_of(plan.config), tracking.without_password(plan.place)
+    tags = {"kd.stage": "hpo", "kd.asked": asked, "kd.study": plan.name, "kd.storage": place,
+            "kd.task": plan.config.task, "kd.dataset": plan.config.dataset}  # fmt: skip
     try:
         goal = _goal(plan, arms)
-        with (
-            claim.alive(),
-            tracking.run(f"hpo {plan.name}", tags, continued=earlier) as parent,
-        ):
-            claim.note(run_id=parent.run_id, experiment=plan.experiment, asked=label)
-            parent.log_params({**asdict(plan.config), "storage": tracking.without_password(plan.config.storage)})
-            context = context_of(plan, parent)
-            left = _search(plan, context, arms, goal, claim)
-            conclude(context, arms)
+        with claim.alive(), tracking.run(f"hpo {plan.name}", tags, continued=earlier) as parent:
+            claim.note(experiment=plan.experiment, asked=asked, run_id=parent.run_id)  # for which those who join wait
+            parent.log_params({**as_params(plan.config), "storage": tracking.without_password(plan.config.storage)})
+            plan = replace(plan, parent=parent)
+            left = _search(plan, arms, goal, claim)
+            conclude(plan, arms)
     except BaseException as error:
         claim.fail("stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "error", str(error))
         raise
@@ -124,101 +101,79 @@ def lead(plan: SearchPlan, arms: list[Arm], leads: Study, claim: RunningTrial) -
 
 
 def _goal(plan: SearchPlan, arms: list[Arm]) -> Goal:
-    config = plan.config
-    deadline = time.monotonic() + 60 * config.timeout_minutes if config.timeout_minutes else float("inf")
-    return Goal({arm.name: search_slots(config, arm, first_tries(plan, arm)) for arm in arms}, deadline)
+    minutes = plan.config.timeout_minutes
+    deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
+    return Goal({arm.name: search_slots(plan.config, arm, first_tries(plan, arm)) for arm in arms}, deadline)
 
 
-def _search(plan: SearchPlan, context: Context, arms: list[Arm], goal: Goal, claim: RunningTrial) -> int:
-    """Have all trials and retrainings run; returns how many trials are missing because the time was up.
-
-    Raises:
-        Superseded: another process has taken the lead.
-    """
+def _search(plan: SearchPlan, arms: list[Arm], goal: Goal, claim: RunningTrial) -> int:
+    """Have all trials and retrainings run; returns how many trials are missing because the time was up."""
 
     def to_do() -> bool:
-        claim.require()  # a machine that slept must not conclude what others still run
-        return not advance(context, arms, goal)
+        claim.require()  # or Superseded: a machine that slept must not conclude what others still run
+        return not advance(plan, arms, goal)
 
-    for study in _studies(arms):
+    studies = [study for arm in arms for study in (arm.search, arm.finals)]
+    for study in studies:
         study.reclaim()
-        reconcile(context, study)
-    if plan.config.arm != "control" and plan.config.cache != "off":
-        _teach(context)
-    with Follower(arms, goal, list(plan.directions), plan.config.workers, context.parent) as follower:
-        _run_while(to_do, plan, context, arms, follower)
-        follower.update()
-    _count_passes(context, arms)
-    for study in _studies(arms):
-        reconcile(context, study)  # a worker may have been killed between ending the trial and closing its run
+        reconcile(plan, study)
+    if _is_taught(plan):
+        known = tracking.record(plan.parent.run_id).metrics  # of a process that was killed
+        figures = dict(zip(("hpo/teacher_passes", "hpo/teacher_rows"), teach(plan.config), strict=True))
+        plan.parent.log_metrics({name: known.get(name, 0) + value for name, value in figures.items()})
+    _run_while(to_do, plan, arms, goal, leads=True)
+    names = {study.name for study in studies}
+    trials = tracking.runs([plan.experiment], "tags.`kd.stage` = 'trial'")
+    passes = sum("cost/teacher_s" in one.metrics for one in trials if one.tags["kd.study"] in names)
+    plan.parent.log_metrics({"hpo/teacher_passes_in_trials": passes})  # elsewhere, or for a cache that was gone
+    for study in studies:
+        reconcile(plan, study)  # a worker may have been killed between ending the trial and closing its run
     for arm in arms:
         counts = tally(arm.search, goal.slots[arm.name])
         say(f"{arm.name}: {', '.join(f'{count} {state}' for state, count in counts.items())}")
-        context.parent.log_metrics({f"hpo/{arm.name}/{state}": count for state, count in counts.items()})
-    context.parent.log_text(page({arm.name: arm.search for arm in arms}, list(plan.directions)), "search.html")
+        plan.parent.log_metrics({f"hpo/{arm.name}/{state}": count for state, count in counts.items()})
+    plan.parent.log_text(page({arm.name: arm.search for arm in arms}, list(plan.directions)), "search.html")
     return sum(len(outstanding(goal.slots[arm.name], arm.search.attempts())) for arm in arms)
 
 
-def _teach(context: Context) -> None:
-    """Have the teacher read the rows, and add to the figures of a process that was killed."""
-    known = tracking.record(context.parent.run_id).metrics
-    passes, read = teach(context)
-    figures = {"hpo/teacher_passes": passes, "hpo/teacher_rows": read}
-    context.parent.log_metrics({name: known.get(name, 0) + value for name, value in figures.items()})
+def _is_taught(plan: SearchPlan) -> bool:
+    """Whether the teacher reads the rows before any trial."""
+    return plan.config.arm != "control" and plan.config.cache != "off"
 
 
-def _run_while(
-    to_do: Callable[[], bool], plan: SearchPlan, context: Context, arms: list[Arm], follower: Follower
-) -> None:
-    """Run trials while there is something to do: in this process, or in several beside it."""
-    if plan.config.workers == 1:
+def _run_while(to_do: Callable[[], bool], plan: SearchPlan, arms: list[Arm], goal: Goal, leads: bool) -> None:
+    """Run trials while there is something to do: in processes beside this one, or, where one leads alone, here."""
+    apart = trial_workers(plan) if plan.config.workers > 1 or not leads else nullcontext()
+    with apart as check, following(plan, arms, goal, leads) as follower:
         while to_do():
             follower.update()
-            if not run_one(context, arms, follower.step):
-                time.sleep(POLL_S)
-        return
-    with trial_workers(plan.config.workers, at_work, (plan, context.parent.run_id)) as check:
-        while to_do():
-            follower.update()
-            check()
+            if check is not None:
+                check()
+            elif run_one(plan, arms, follower.step):
+                continue
             time.sleep(POLL_S)
-
-
-def _count_passes(context: Context, arms: list[Arm]) -> None:
-    """Count the trials in which the teacher had to read rows: elsewhere, or for a cache that was gone."""
-    names = {study.name for study in _studies(arms)}
-    records = tracking.runs([context.experiment], "tags.`kd.stage` = 'trial'")
-    within = sum("cost/teacher_s" in one.metrics for one in records if one.tags["kd.study"] in names)
-    context.parent.log_metrics({"hpo/teacher_passes_in_trials": within})
-
-
-def _studies(arms: list[Arm]) -> list[Study]:
-    return [study for arm in arms for study in (arm.search, arm.finals)]
+        follower.update()
 
 
 def join(plan: SearchPlan, arms: list[Arm], leads: Study) -> bool:
     """Run trials for the process that leads, until that one is done or gone; returns whether its time was up."""
-    label, config = wanted_of(plan.config), plan.config
-    while (lead := _leading(leads)) is None or "run_id" not in lead.notes:
+    while (lead := _leading(leads)) is None or not lead.run_id:
         time.sleep(POLL_S)
         if lead is None or leads.reclaim():
             return False
-    parent, plan = str(lead.notes["run_id"]), replace(plan, experiment=str(lead.notes["experiment"]))
-    say(f"Joining: the search is led on {host(lead.notes[WORKER])} (run {parent}); with {config.workers} workers here")
+    plan = replace(plan, experiment=str(lead.notes["experiment"]), parent=tracking.Run(lead.run_id))
+    led = f"led on {host(lead.notes[WORKER])} (run {lead.run_id})"
+    say(f"Joining: the search is {led}; with {plan.config.workers} workers here")
     goal = _goal(plan, arms)
-    if config.arm != "control":
-        teach(context_of(plan, tracking.Run(parent)))
-    tags = {"kd.stage": "hpo", "kd.study": plan.name, "kd.joined": parent}
-    with (
-        tracking.run(f"hpo {plan.name}, joined", tags) if tracking.under_mlflow_run() else nullcontext(),
-        trial_workers(config.workers, at_work, (plan, parent)) as check,
-        Follower(arms, goal, list(plan.directions), config.workers, None) as follower,
-    ):
-        while _leading(leads) is not None:
-            leads.reclaim()
-            follower.update()
-            check()
-            time.sleep(POLL_S)
-        follower.update()
-    last = next(trial for trial in leads.trials() if trial.attempt.number == lead.attempt.number)
-    return lead.notes["asked"] == label and last.notes.get(TEXT) == LATE  # or it would be searched for as long again
+    if _is_taught(plan):
+        teach(plan.config)
+
+    def to_do() -> bool:
+        leads.reclaim()
+        return _leading(leads) is not None
+
+    tags = {"kd.stage": "hpo", "kd.study": plan.name, "kd.joined": lead.run_id}
+    with tracking.run(f"hpo {plan.name}, joined", tags) if tracking.under_mlflow_run() else nullcontext():
+        _run_while(to_do, plan, arms, goal, leads=False)
+    last = next(one for one in leads.attempts() if one.number == lead.number)
+    return last.why == LATE and last.notes["asked"] == wanted_of(plan.config)  # or it would search as long again

@@ -1,14 +1,18 @@
-"""A trial that one process runs: signs of life, reports, and its one end."""
+"""A trial that one process runs: which process that is, its signs of life and reports, and its one end."""
 
 import contextlib
+import os
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import optuna
+import psutil
 from optuna.storages import BaseStorage
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import TrialState
@@ -17,12 +21,11 @@ from kd.base.console import say
 from kd.base.types import Pruned
 from kd.search.retries import Reason
 
-if TYPE_CHECKING:
-    from kd.search.optuna_study import Study
-
 HEARTBEAT_S = 10
 GRACE_S = 60
 """Without a sign of life for so long a trial is taken for dead; on the same machine its process is looked for."""
+SAME_S = 2
+"""Seconds by which the start of one process may seem to move: the system rounds when it booted to whole ones."""
 SLOT, WORKER, LEASE, REASON, TEXT = (f"kd.{name}" for name in ("slot", "worker", "lease", "reason", "error"))
 
 
@@ -32,9 +35,8 @@ class Superseded(Exception):
 
 @dataclass(frozen=True)
 class RunningTrial:
-    """A trial that this process runs."""
+    """A trial that this process runs; what changes it raises Superseded where it is not this process's own any more."""
 
-    study: "Study"
     inner: optuna.trial.Trial
     slot: str
 
@@ -46,7 +48,7 @@ class RunningTrial:
     @contextmanager
     def alive(self) -> Iterator[None]:
         """Give signs of life meanwhile."""
-        self._beat()
+        beat(self.inner.storage, self.inner._trial_id)
         over = threading.Event()
         thread = threading.Thread(target=self._beat_until, args=(over,), daemon=True)
         thread.start()
@@ -59,13 +61,9 @@ class RunningTrial:
     def _beat_until(self, over: threading.Event) -> None:
         while not over.wait(HEARTBEAT_S):
             try:
-                self._beat()
+                beat(self.inner.storage, self.inner._trial_id)
             except Exception as error:  # it tries again; the trial itself reports what is wrong with the storage
                 say(f"Warning: no sign of life written for trial {self.number}: {error}")
-
-    def _beat(self) -> None:
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # reported when it ends
-            beat(self.study.storage, self.inner._trial_id)
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -76,32 +74,21 @@ class RunningTrial:
             raise Superseded(f"trial {self.number} was taken for dead and is run again elsewhere") from error
 
     def require(self) -> None:
-        """Make sure that the trial is still this process's own.
-
-        Raises:
-            Superseded: it is not.
-        """
-        if self.study.storage.get_trial(self.inner._trial_id).state != TrialState.RUNNING:
-            raise Superseded(f"trial {self.number} was taken for dead and is run again elsewhere")
+        """Make sure that the trial is still this process's own."""
+        storage, trial_id = self.inner.storage, self.inner._trial_id
+        with self._held():
+            storage.check_trial_is_updatable(trial_id, storage.get_trial(trial_id).state)
 
     def note(self, **what: Any) -> None:
-        """Keep something with the trial.
-
-        Raises:
-            Superseded: as do all ways to change a trial.
-        """
+        """Keep something with the trial."""
         with self._held():
             for name, value in what.items():
                 self.inner.set_user_attr(name, value)
 
     def report(self, value: float, step: int, last: bool) -> None:
-        """Report a validation.
-
-        Raises:
-            Pruned: the trial is not worth continuing, and has been ended so. The last step prunes nothing.
-        """
-        if len(self.study.inner.directions) > 1:
-            return  # Optuna prunes with one direction only
+        """Report a validation; raises Pruned where others had done better, but never at the last step."""
+        if len(self.inner.study.directions) > 1:
+            return  # Optuna has no pruning there
         with self._held():
             self.inner.report(value, step)
         if not last and self.inner.should_prune():
@@ -128,14 +115,48 @@ class RunningTrial:
                 raise optuna.exceptions.UpdateFinishedTrialError
 
 
-def pulse(storage: BaseStorage) -> BaseHeartbeat | None:
-    """Return the storage if it is a database, which stamps signs of life with its own clock; a file has no clock."""
-    return storage if isinstance(storage, BaseHeartbeat) and storage.get_heartbeat_interval() else None
-
-
 def beat(storage: BaseStorage, trial_id: int) -> None:
-    """Give a sign of life of a trial."""
-    if (database := pulse(storage)) is not None:
-        database.record_heartbeat(trial_id)
-    else:
-        storage.set_trial_user_attr(trial_id, LEASE, time.time() + GRACE_S)
+    """Give a sign of life of a trial; a database stamps it with its own clock, a file has none."""
+    with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # it says so when it ends the trial
+        if isinstance(storage, BaseHeartbeat):
+            storage.record_heartbeat(trial_id)
+        else:
+            storage.set_trial_user_attr(trial_id, LEASE, time.time() + GRACE_S)
+
+
+def _place() -> str:
+    """Name the machine and, in containers, the processes that see one another by number."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:  # elsewhere than on Linux
+        boot = space = ""
+    return f"{socket.gethostname()} {boot} {space}"
+
+
+def _since_boot(process: psutil.Process) -> float:
+    """Return when a process started, in seconds since the machine did: the clock may be set meanwhile."""
+    return float(process.create_time() - psutil.boot_time())
+
+
+def myself() -> str:
+    """Sign this process: machine, number, start."""
+    return f"{_place()}|{os.getpid()}|{_since_boot(psutil.Process())}"
+
+
+def host(signature: str) -> str:
+    """Return the machine's name in a signature."""
+    return signature.split(" ")[0]
+
+
+def vanished(signature: str) -> bool | None:
+    """Say whether a process is gone; None where that cannot be seen from here, as on another machine."""
+    place, number, started = signature.rsplit("|", 2)
+    if place != _place():
+        return None
+    try:
+        process = psutil.Process(int(number))
+        other = abs(_since_boot(process) - float(started)) > SAME_S
+        return other or bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True

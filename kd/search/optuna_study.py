@@ -4,20 +4,21 @@ import contextlib
 import copy
 import time
 import warnings
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState
+from optuna.storages._heartbeat import BaseHeartbeat
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 
 from kd.base.hashing import text_digest
 from kd.base.types import PrunerName, SamplerName
-from kd.search.lease import GRACE_S, LEASE, REASON, SLOT, TEXT, WORKER, RunningTrial, beat, pulse
-from kd.search.process_identity import myself, vanished
-from kd.search.retries import Attempt, Reason, Slot, State, again, due, failures, first_numbers
+from kd.search.lease import GRACE_S, LEASE, REASON, SLOT, TEXT, WORKER, RunningTrial, beat, myself, vanished
+from kd.search.retries import Attempt, Reason, Slot, State, again, due, failures, first
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -35,37 +36,13 @@ STATES: dict[TrialState, State] = {
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What a trial came to.
-
-    Attributes:
-        attempt: its number, slot, state and parameters.
-        values: one a direction, where it is complete.
-        feasible: whether it kept every constraint.
-        notes: what was noted on it.
-        seconds: how long it took, where it has ended.
-    """
-
-    attempt: Attempt
-    values: tuple[float, ...]
-    feasible: bool
-    notes: Mapping[str, Any]
-    seconds: float | None
-
-    @property
-    def why(self) -> str:
-        """In one line, why it failed."""
-        return str(self.notes.get(TEXT, "")).strip().partition("\n")[0] or "its process is gone"
-
-
-@dataclass(frozen=True)
 class Sampling:
     """How parameters are sampled and trials pruned; the most epochs a trial may have."""
 
-    sampler: SamplerName
-    pruner: PrunerName
-    most_epochs: int
-    seed: int
+    sampler: SamplerName = "random"
+    pruner: PrunerName = "none"
+    most_epochs: int = 1
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,58 +58,44 @@ class Study:
         """The study's name."""
         return self.inner.study_name
 
-    def trials(self) -> list[Trial]:
+    def attempts(self) -> list[Attempt]:
         """Return every attempt of ours so far, in order of number."""
-        return [_trial(frozen) for frozen in self._ours()]
+        return [_attempt(frozen) for frozen in self._ours()]
 
-    def _ours(self) -> list[optuna.trial.FrozenTrial]:
+    def _ours(self) -> list[FrozenTrial]:
         return [frozen for frozen in self.inner.get_trials(deepcopy=False) if SLOT in frozen.user_attrs]
 
-    def attempts(self) -> list[Attempt]:
-        """Return every attempt so far, in order of number."""
-        return [trial.attempt for trial in self.trials()]
+    def best(self) -> list[Attempt]:
+        """Return the Pareto front of the attempts that keep the constraints; with one direction the best."""
+        return [_attempt(frozen) for frozen in self.inner.best_trials if SLOT in frozen.user_attrs]
 
-    def best(self) -> list[Trial]:
-        """Return the Pareto front of the trials that keep the constraints; with one direction the best, if any."""
-        if len(self.inner.directions) > 1:
-            return [_trial(frozen) for frozen in self.inner.best_trials if SLOT in frozen.user_attrs]
-        return self.ranked()[:1]
+    def ranked(self) -> list[Attempt]:
+        """Return the complete attempts that keep the constraints, best first; of equal ones the slot queued first."""
+        sign = -1 if self.inner.directions[0] == StudyDirection.MAXIMIZE else 1
+        attempts = self.attempts()
+        queued = first(attempts)
+        done = [one for one in attempts if one.state == "complete" and one.feasible]
+        return sorted(done, key=lambda one: (sign * one.values[0], queued[one.slot].number))
 
-    def ranked(self) -> list[Trial]:
-        """Return the complete trials that keep the constraints, best first by the first direction.
-
-        Of equal ones that whose slot was queued first.
-        """
-        sign = -1 if self.inner.directions[0] == optuna.study.StudyDirection.MAXIMIZE else 1
-        trials = self.trials()
-        queued = first_numbers([trial.attempt for trial in trials])
-        done = [trial for trial in trials if trial.attempt.state == "complete" and trial.feasible]
-        return sorted(done, key=lambda trial: (sign * trial.values[0], queued[trial.attempt.slot]))
-
-    def want(self, slots: Collection[str]) -> None:
-        """Say which slots are to be run; none closes the study for now."""
-        if self.inner.user_attrs.get(WANTED) != sorted(slots):
-            self.inner.set_user_attr(WANTED, sorted(slots))
-
-    def add(self, slot: Slot) -> None:
-        """Queue an attempt at a slot."""
-        self.inner.enqueue_trial(dict(slot.fixed or {}), user_attrs={SLOT: slot.name})
+    def queue(self, slots: Sequence[Slot], attempts: Sequence[Attempt]) -> None:
+        """Queue what is missing, by the attempts so far, and have nothing else run; no slots close the study."""
+        for slot in again(slots, attempts):
+            self.inner.enqueue_trial(dict(slot.fixed or {}), user_attrs={SLOT: slot.name})
+        wanted = sorted(slot.name for slot in slots)
+        if self.inner.user_attrs.get(WANTED) != wanted:
+            self.inner.set_user_attr(WANTED, wanted)
 
     def claim(self) -> RunningTrial | None:
         """Take the first attempt that waits, if there is one; no other process can take it too."""
-        wanted = self.inner.user_attrs.get(WANTED, ())
         known = {frozen.number: frozen for frozen in self._ours()}
-        attempts = [_trial(frozen).attempt for frozen in known.values()]
-        for number in due(wanted, attempts):
-            try:
-                mine = self.storage.set_trial_state_values(known[number]._trial_id, TrialState.RUNNING)
-            except optuna.exceptions.UpdateFinishedTrialError:
-                mine = False
-            if mine:
-                return self._signed(known[number], [one for one in attempts if one.number < number])
+        attempts = [_attempt(frozen) for frozen in known.values()]
+        for number in due(self.inner.user_attrs.get(WANTED, ()), attempts):
+            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # another process was quicker
+                if self.storage.set_trial_state_values(known[number]._trial_id, TrialState.RUNNING):
+                    return self._signed(known[number], [one for one in attempts if one.number < number])
         return None
 
-    def _signed(self, frozen: optuna.trial.FrozenTrial, earlier: Sequence[Attempt]) -> RunningTrial:
+    def _signed(self, frozen: FrozenTrial, earlier: Sequence[Attempt]) -> RunningTrial:
         """Return the claim on a trial that has been taken, when others can see by whom, and that he is alive."""
         trial_id, slot = frozen._trial_id, frozen.user_attrs[SLOT]
         beat(self.storage, trial_id)
@@ -143,7 +106,7 @@ class Study:
         discarded = len(failures([Slot(slot)], earlier))
         # its own, because Optuna keeps in it what a sampler has seen
         own = _Ordered(self.name, self.storage, self._sampler(f"{slot}/{discarded}"), self.inner.pruner)
-        return RunningTrial(self, optuna.trial.Trial(own, trial_id), slot)
+        return RunningTrial(optuna.trial.Trial(own, trial_id), slot)
 
     def _sampler(self, place: str) -> optuna.samplers.BaseSampler:
         """Return a sampler that draws by the search's seed, the slot, and how many parameters it has given up.
@@ -158,13 +121,10 @@ class Study:
 
     def reclaim(self) -> list[int]:
         """Fail the trials whose process is gone; returns their numbers."""
-        database = pulse(self.storage)
-        silent = database._get_stale_trial_ids(self.inner._study_id) if database is not None else []
-        dead = [
-            frozen
-            for frozen in self._ours()
-            if frozen.state == TrialState.RUNNING and _dead(frozen, silent=frozen._trial_id in silent)
-        ]
+        storage, study_id = self.storage, self.inner._study_id
+        silent = storage._get_stale_trial_ids(study_id) if isinstance(storage, BaseHeartbeat) else []
+        running = [frozen for frozen in self._ours() if frozen.state == TrialState.RUNNING]
+        dead = [frozen for frozen in running if _dead(frozen, silent=frozen._trial_id in silent)]
         for frozen in dead:
             with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # another process was quicker
                 self.storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)
@@ -174,37 +134,44 @@ class Study:
 class _Ordered(optuna.Study):
     """A study as samplers see it: each slot has the number it was first queued with, also where it was run again.
 
-    TPE draws from a mixture of earlier trials in the order of their numbers. (Under Hyperband it
-    reads them by itself.)
+    TPE draws from a mixture of earlier trials in the order of their numbers. (Under Hyperband it reads them itself.)
     """
 
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
-    ) -> list[optuna.trial.FrozenTrial]:
-        first: dict[Any, int] = {}
+    ) -> list[FrozenTrial]:
+        queued: dict[Any, int] = {}
         found = []
         for frozen in super()._get_trials(deepcopy, None, use_cache):
-            number = first.setdefault(frozen.user_attrs.get(SLOT, frozen.number), frozen.number)
+            number = queued.setdefault(frozen.user_attrs.get(SLOT, frozen.number), frozen.number)
             if states is None or frozen.state in states:
                 found.append(copy.copy(frozen))
                 found[-1].number = number
         return sorted(found, key=lambda frozen: frozen.number)
 
 
-def _fixed(frozen: optuna.trial.FrozenTrial) -> dict[str, Any]:
+def _fixed(frozen: FrozenTrial) -> dict[str, Any]:
     return dict(frozen.system_attrs.get(FIXED, {}))
 
 
-def _trial(frozen: optuna.trial.FrozenTrial) -> Trial:
-    state = STATES[frozen.state]
-    reason: Reason = frozen.user_attrs.get(REASON, "lost") if state == "failed" else ""
-    attempt = Attempt(frozen.number, frozen.user_attrs[SLOT], state, reason, {**_fixed(frozen), **frozen.params})
-    values = tuple(frozen.values) if state == "complete" else ()
-    kept = all(excess <= 0 for excess in frozen.constraints.values())
-    return Trial(attempt, values, kept, frozen.user_attrs, frozen.duration.total_seconds() if frozen.duration else None)
+def _attempt(frozen: FrozenTrial) -> Attempt:
+    state, notes = STATES[frozen.state], frozen.user_attrs
+    reason: Reason = notes.get(REASON, "lost") if state == "failed" else ""
+    return Attempt(
+        frozen.number,
+        notes[SLOT],
+        state,
+        reason,
+        params={**_fixed(frozen), **frozen.params},
+        values=tuple(frozen.values) if state == "complete" else (),
+        feasible=all(excess <= 0 for excess in frozen.constraints.values()),
+        notes=notes,
+        why=str(notes.get(TEXT, "")).strip().partition("\n")[0] or "its process is gone",
+        seconds=frozen.duration.total_seconds() if frozen.duration else None,
+    )
 
 
-def _dead(frozen: optuna.trial.FrozenTrial, silent: bool) -> bool:
+def _dead(frozen: FrozenTrial, silent: bool) -> bool:
     worker = frozen.user_attrs.get(WORKER)
     if worker is None:  # killed between taking the trial and signing it
         started = frozen.datetime_start

@@ -10,17 +10,9 @@ from optuna.visualization import plot_optimization_history, plot_param_importanc
 
 from kd.search.optuna_study import Study
 
-FEWEST = 2
-"""Complete trials, and values of a parameter, that a picture of parameters needs."""
-
 
 def page(studies: Mapping[str, Study], names: Sequence[str]) -> str:
-    """Return HTML with each study's history, importances, slices and, for several directions, Pareto front.
-
-    Args:
-        studies: to be drawn, by what is searched.
-        names: of what was optimised, one a direction.
-    """
+    """Return HTML with each study's history, importances, slices and Pareto front; `names` are of the directions."""
     parts: list[str] = []
     drawn = False
     for title, study in studies.items():
@@ -39,18 +31,15 @@ def _figures(study: optuna.Study, names: Sequence[str]) -> Iterator[Any]:
     several = len(names) > 1
     if several:
         yield plot_pareto_front(study, target_names=list(names))
-    varied = len({str(trial.params) for trial in complete}) >= FEWEST
+    varied = len({str(trial.params) for trial in complete}) > 1
     for place, name in enumerate(names):
         target = _value(place) if several else None
         yield plot_optimization_history(study, target=target, target_name=name)
         if varied:
             yield plot_slice(study, target=target, target_name=name)
-            if len({_value(place)(trial) for trial in complete}) >= FEWEST:
+            if len({trial.values[place] for trial in complete}) > 1:
                 yield plot_param_importances(study, target=target, target_name=name)
 
 
 def _value(place: int) -> Callable[[FrozenTrial], float]:
-    def value(trial: FrozenTrial) -> float:
-        return float(trial.values[place])
-
-    return value
+    return lambda trial: float(trial.values[place])

@@ -1,8 +1,8 @@
 """What a search is, worked out and checked before anything is trained."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,37 @@ from kd.base.console import hushed, say
 from kd.base.hashing import fingerprint
 from kd.base.task import Task
 from kd.base.types import UserError
-from kd.config import HpoConfig, default_of
+from kd.config import DistillConfig, HpoConfig, StudentConfig, default_of, narrowed
 from kd.config.hpo import LIMITED
 from kd.models.precision import resolve_precision
 from kd.run import student
 from kd.run.data import Rows, describe, short_name
 from kd.run.distill import planned
-from kd.run.locate import Located
-from kd.run.plan import Teacher
+from kd.run.locate import Loaded, Located
 from kd.search.optuna_study import Sampling, Study
-from kd.search.storage import existing, open_storage, open_study, place_of, unbroken
-from kd.search.trial import Arm, Context, options
-from kd.space import OF_TEACHER, SEARCHABLE, Space, as_json, check_space, for_control, load_space, within
-from kd.space.parameters import combinations, ends, with_conditions
+from kd.search.storage import existing, open_storage, open_study, place_of
+from kd.space.parameters import OF_TEACHER, Space, as_json, check_space, extremes, for_control, within
+from kd.space.reading import load_space
+from kd.space.values import SEARCHABLE
 from kd.sweep.cells import rows_of
 from kd.tasks import task_named
 
 ARMS = {"distill": ("distill",), "control": ("control",), "both": ("control", "distill")}
+ROWS = {
+    "control": ("labelled", "epoch_rows"),
+    "distill": ("labelled", "epoch_rows", "transfer", "transfer_confidence", "transfer_balance"),
+}
+"""Options that say on what an arm is trained, where they are given."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What is tuned: the distilled student or its control, in a study of its own."""
+
+    name: str
+    space: Space
+    search: Study
+    finals: Study
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,7 @@ class SearchPlan:
         directions: what is optimised, and whether higher is better.
         spaces: by arm.
         identities: what each arm's search is, in JSON's types; commands that differ in it cannot share a study.
+        parent: run the trials are nested in, once a process leads.
     """
 
     config: HpoConfig
@@ -53,61 +68,33 @@ class SearchPlan:
     directions: Mapping[str, bool]
     spaces: Mapping[str, Space]
     identities: Mapping[str, Mapping[str, Any]]
-
-    @property
-    def sampling(self) -> Sampling:
-        """How it samples and prunes."""
-        epochs = [one for space in self.spaces.values() for one in space if one.name == "epochs"]
-        most = max((int(one.high or max(map(float, one.choices))) for one in epochs), default=self.config.epochs)
-        return Sampling(self.config.sampler, self.config.pruner, most, self.config.seed)
+    parent: tracking.Run = tracking.Run("")  # noqa: RUF009
 
     def arms(self) -> list[Arm]:
-        """Open the studies of every arm.
-
-        Raises:
-            UserError: the storage cannot be used, or a study of that name is another search.
-        """
-        storage = open_storage(self.place)
+        """Open the studies of every arm; UserError where the storage cannot be used, or has another search's."""
+        storage, config = open_storage(self.place), self.config
+        points = [point for space in self.spaces.values() for point in extremes(space, {"epochs"})]
+        most = max(point.get("epochs", config.epochs) for point in points)
+        how = Sampling(config.sampler, config.pruner, most, config.seed)
         found = []
         for arm, space in self.spaces.items():
             name = self.name if arm == "distill" else f"{self.name}-control"
-            search, finals = (
-                open_study(storage, each, self.directions, self.identities[arm], self.sampling)
-                for each in (name, f"{name}-finals")
-            )
-            found.append(Arm(arm, space, search, finals))
+            opened = partial(open_study, storage, directions=self.directions, identity=self.identities[arm], how=how)
+            found.append(Arm(arm, space, opened(name), opened(f"{name}-finals")))
         return found
 
     def leads(self, storage: BaseStorage) -> Study:
         """Open the study of who leads: each lead is a slot of its own."""
-        return open_study(storage, f"{self.name}-lead", {"done": True}, {}, Sampling("random", "none", 1, 0))
+        return open_study(storage, f"{self.name}-lead", {"done": True}, {}, Sampling())
 
 
-@contextmanager
-def at_work(plan: SearchPlan, parent: str) -> Iterator[tuple[Context, list[Arm]]]:
-    """Open everything that a process needs to run trials; `parent` is the id of the run they are nested in."""
-    with tracking.session(plan.experiment), unbroken(plan.place):
-        yield context_of(plan, tracking.Run(parent)), plan.arms()
-
-
-def context_of(plan: SearchPlan, parent: tracking.Run) -> Context:
-    """Return where trials of this search are run."""
-    return Context(plan.config, plan.directions, plan.experiment, parent)
-
-
-_ROWS = {
-    "control": ("labelled", "epoch_rows"),
-    "distill": ("labelled", "epoch_rows", "transfer", "transfer_confidence", "transfer_balance"),
-}
-"""Options that say on what an arm is trained, where they are given."""
+def options(config: HpoConfig, arm: str, params: Mapping[str, Any], seed: int) -> StudentConfig:
+    """Return what `distill` or `student` would be given for these parameters."""
+    return narrowed(DistillConfig if arm == "distill" else StudentConfig, config, **{**params, "seed": seed})
 
 
 def prepare(config: HpoConfig, experiment: str) -> SearchPlan:
-    """Read the rows, find the teacher, and check the space.
-
-    Raises:
-        UserError: one of them is wrong; nothing has been trained.
-    """
+    """Read the rows, find the teacher, and check the space; UserError where one is wrong, before any training."""
     named = f"space={config.space!r}"
     space = _space(config, named)
     spaces = {arm: space if arm == "distill" else for_control(space) for arm in ARMS[config.arm]}
@@ -128,9 +115,9 @@ def prepare(config: HpoConfig, experiment: str) -> SearchPlan:
 
 def _space(config: HpoConfig, named: str) -> Space:
     """Return the space of the distilled student, read and checked."""
-    task = task_named(config.task)
-    space = load_space(config.space, task.spaces)
-    if config.space in task.spaces:
+    builtin = task_named(config.task).spaces
+    space = load_space(config.space, builtin)
+    if config.space in builtin:
         space = _without_given(space, config)
     check_space(space, config, named)
     if config.arm == "both" and any(one.name == "student_layers" for one in space):
@@ -161,19 +148,17 @@ def _directions(config: HpoConfig, task: type[Task]) -> dict[str, bool]:
             f"directions={config.directions!r}: {unknown[0]!r} is not known: give some of "
             f"{', '.join(task.directions)}, size, latency, parameters"
         )
-    return dict(sorted(((name, known[name]) for name in wanted), key=lambda pair: pair[0] in LIMITED))
+    return {name: known[name] for name in sorted(wanted, key=lambda name: name in LIMITED)}
 
 
-def _check_layers(config: HpoConfig, space: Space, rows: Rows, teacher: Teacher, named: str) -> None:
+def _check_layers(config: HpoConfig, space: Space, rows: Rows, teacher: Loaded, named: str) -> None:
     """Build a student of every shape that the space may draw."""
     names = ("student_layers", "initialisation")
-    points = combinations(with_conditions(space, names), ends)
-    shapes = {tuple((name, str(point[name])) for name in names if name in point) for point in points}
-    for shape in sorted(shapes):
-        params = dict(shape)
+    points = extremes(space, names)
+    for shape in sorted({tuple((name, str(point[name])) for name in names if name in point) for point in points}):
         try:
             with hushed():
-                student.initialise(options(config, "control", params, config.seed), rows, teacher)
+                student.initialise(options(config, "control", dict(shape), config.seed), rows, teacher)
         except UserError as error:
             raise UserError(f"{named}: {error}" if shape else str(error)) from error
 
@@ -191,26 +176,21 @@ def _identity(config: HpoConfig, arm: str, space: Space, rows: Rows, teacher: Lo
         "test": rows.test_digest,
         "teacher": teacher.digest,
         "precision": resolve_precision(config.precision),
-        **{name: getattr(config, name) for name in ("seed", "max_train", "student")},
         **rows.task.identity(),
         **({"student_config": config.student_settings} if config.student_config else {}),
-        **{name: getattr(config, name) for name in left},
-        **{name: value for name in _ROWS[arm] if (value := getattr(config, name))},
+        **{name: getattr(config, name) for name in ("seed", "max_train", "student", *left)},
+        **{name: value for name in ROWS[arm] if (value := getattr(config, name))},
     }
 
 
-def teach(context: Context) -> tuple[int, int]:
+def teach(config: HpoConfig) -> tuple[int, int]:
     """Have the teacher read the training rows, once for all trials here; returns (times it read, rows it read)."""
-    seeds = (
-        context.config.seed,
-        *(context.config.seed_list if context.config.max_train else ()),
-    )  # each has its own subset
-    arm = "control" if context.config.arm == "control" else "distill"
+    seeds = (config.seed, *config.seed_list) if config.max_train else (config.seed,)  # each has its own subset
     passes = read = 0
     for seed in seeds:
-        rows = rows_of(context.config, seed)
+        rows = rows_of(config, seed)
         with hushed():
-            plan = planned(options(context.config, arm, {}, seed), rows)
+            plan = planned(options(config, "distill", {}, seed), rows)
         if plan.signals is not None and (computed := plan.signals.train(plan.objective.contents).computed):
             passes, read = passes + 1, read + computed
     return passes, read
@@ -219,8 +199,7 @@ def teach(context: Context) -> tuple[int, int]:
 def first_tries(plan: SearchPlan, arm: Arm) -> list[dict[str, Any]]:
     """Return the parameters that `warm_start` names, as far as the space has them, best first.
 
-    Raises:
-        UserError: there is no such study or version, or nothing of it fits.
+    UserError where there is no such study or version, or nothing of it fits.
     """
     source = plan.config.warm_start
     if not source:
@@ -232,7 +211,7 @@ def first_tries(plan: SearchPlan, arm: Arm) -> list[dict[str, Any]]:
         elsewhere = place_of("", source)  # without `storage` each study is a file of its own
         apart = not plan.config.storage and Path(elsewhere).exists()
         found = existing(open_storage(elsewhere) if apart else arm.search.storage, names)
-        given = [trial.attempt.params for trial in found[: plan.config.top_k]]
+        given = [one.params for one in found[: plan.config.top_k]]
     fitting = [within(arm.space, params) for params in given]
     for left_out in sorted({word for _, words in fitting for word in words}):
         say(f"Note: warm_start={source!r}: {left_out}")

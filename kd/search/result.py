@@ -1,6 +1,6 @@
 """The end of a search: the winner by fresh seeds on validation, scored once on test, compared and registered."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -11,21 +11,22 @@ from kd.base.types import Refused, RunRecord, UserError
 from kd.config import CompareConfig
 from kd.report.findings import find
 from kd.report.publish import publish, show, where
-from kd.report.words import answer
-from kd.run.baselines import log_baselines
+from kd.report.tables import answer, markdown_table, rich_table
 from kd.run.distill import planned
-from kd.run.execute import Outcome, Where
+from kd.run.execute import Outcome, Where, log_baselines
 from kd.run.fit import score_test
 from kd.run.plan import titled
 from kd.run.register import register
-from kd.search.optuna_study import Trial
-from kd.search.result_tables import finalist_tables, winner_lines
-from kd.search.retries import counting
+from kd.search.optuna_study import Study
+from kd.search.prepare import Arm, SearchPlan, options
+from kd.search.progress import in_words
+from kd.search.retries import Attempt, counting
 from kd.search.schedule import finalists
-from kd.search.trial import Arm, Context, options
 from kd.serving.measure import is_profiled, measure_apart
 from kd.sweep.cells import rows_of
-from kd.sweep.costs import beside
+from kd.sweep.compared import beside
+
+COSTS = {"p95 ms": "profile/latency_ms_p95", "RAM MiB": "profile/ram_peak_mib", "disk MiB": "model/size_mib"}
 
 
 @dataclass(frozen=True)
@@ -36,144 +37,163 @@ class Finalist:
         arm: its arm's name.
         trial: as the search saw it.
         anew: its retrainings, one a fresh seed.
-        values: their first direction on validation.
         record: the run of the first of them, with its profile.
     """
 
     arm: str
-    trial: Trial
-    anew: tuple[Trial, ...]
-    values: tuple[float, ...]
+    trial: Attempt
+    anew: tuple[Attempt, ...]
     record: RunRecord
 
     @property
     def mean(self) -> float:
-        """Mean over the fresh seeds."""
-        return fmean(self.values)
+        """Mean of the first direction on validation over the fresh seeds."""
+        return fmean(one.values[0] for one in self.anew)
 
     @property
     def fits(self) -> bool:
         """Whether it kept every budget it was measured against."""
         return "false" not in [value for tag, value in self.record.tags.items() if tag.startswith("kd.fits_")]
 
+    def optimism(self, higher: bool) -> float:
+        """Return how much better the trial looked in the search than it is on fresh seeds; over 0 is too good."""
+        return (self.trial.values[0] - self.mean) * (1 if higher else -1)
 
-def conclude(context: Context, arms: Sequence[Arm]) -> None:
+
+def conclude(plan: SearchPlan, arms: Sequence[Arm]) -> None:
     """Pick the winners, score them on test, compare them, register the best on validation, and say it all.
 
-    Raises:
-        UserError: no trial could be retrained on every fresh seed.
-        Refused: none of those retrained keeps the budgets.
+    UserError where no trial could be retrained on every fresh seed; Refused where none of those keeps the budgets.
     """
-    sign = 1 if next(iter(context.directions.values())) else -1
+    higher = next(iter(plan.directions.values()))
     winners, texts = [], []
     for arm in arms:
-        field = _retrained(context, arm)
-        fitting = [one for one in field if one.fits]
-        winner = max(fitting, key=lambda one: sign * one.mean) if fitting else None
-        table, markdown = finalist_tables(context.directions, field, winner)
-        console.print(table)
+        field = _retrained(plan, arm)
+        fitting = sorted((one for one in field if one.fits), key=lambda one: one.mean, reverse=higher)
+        winner = next(iter(fitting), None)
+        rows = finalist_cells(plan.directions, field, winner)
+        console.print(rich_table(f"{arm.name}: the best trials, retrained on fresh seeds", rows))
         if winner is None:
             raise Refused(f"none of the {len(field)} trials that were retrained keeps the budgets; nothing was scored")
-        lines = winner_lines(context.directions, arm.search, winner)
+        lines = winner_lines(plan.directions, arm.search, winner)
         for line in lines:
             say(line)
-        context.parent.log_metrics(_optimism(arm, winner, sign))
+        figures = {"first_estimate": winner.trial.values[0], "fresh_mean": winner.mean}
+        figures["optimism"] = winner.optimism(higher)
+        plan.parent.log_metrics({f"hpo/{arm.name}/{name}": value for name, value in figures.items()})
         winners.append(winner)
-        texts += [f"**{arm.name}**", markdown, *lines]
-    for winner in winners:
-        _score(context, winner, next((one for one in winners if one.arm == "control"), winner))
-    texts += _verdict(context, winners)
-    texts.append(_register(context, winners, sign))
-    context.parent.describe("\n\n".join([*texts, "Pictures: Artifacts, search.html and report.html."]))
+        texts += [f"**{arm.name}**", "\n".join(markdown_table(rows)), *lines]
+    for one in winners:
+        _score(plan, one, winners[0])
+    texts += _verdict(plan, winners)
+    texts.append(_register(plan, winners, higher))
+    plan.parent.describe("\n\n".join([*texts, "Pictures: Artifacts, search.html and report.html."]))
 
 
-def _retrained(context: Context, arm: Arm) -> list[Finalist]:
+def _retrained(plan: SearchPlan, arm: Arm) -> list[Finalist]:
     """Return the best trials that have a model for every fresh seed; the first model of each is profiled, alone."""
-    alive = counting(arm.finals.attempts())
-    ended = {trial.attempt.number: trial for trial in arm.finals.trials()}
+    complete = {slot: one for slot, one in counting(arm.finals.attempts()).items() if one.state == "complete"}
     found = []
-    for trial in finalists(arm.search, context.config.top_k):
-        names = [f"{trial.attempt.number}/{seed}" for seed in context.config.seed_list]
-        anew = [ended[alive[name].number] for name in names if name in alive and alive[name].state == "complete"]
-        if len(anew) < len(names):
-            say(f"Note: trial {trial.attempt.number} failed on a fresh seed, and is left out")
+    for trial in finalists(arm.search, plan.config.top_k):
+        names = [f"{trial.number}/{seed}" for seed in plan.config.seed_list]
+        if not complete.keys() >= {*names}:
+            say(f"Note: trial {trial.number} failed on a fresh seed, and is left out")
             continue
-        run_id = str(anew[0].notes["run_id"])
-        if not is_profiled(tracking.record(run_id).metrics) or budgets_of(context.config):
-            say(f"Measuring trial {trial.attempt.number}, retrained, in a fresh process")
-            measure_apart(str(anew[0].notes["model"]), run_id, context.config)
-        values = tuple(one.values[0] for one in anew)
-        found.append(Finalist(arm.name, trial, tuple(anew), values, tracking.record(run_id)))
+        anew = tuple(complete[name] for name in names)
+        run_id = anew[0].run_id
+        if not is_profiled(tracking.record(run_id).metrics) or budgets_of(plan.config):
+            say(f"Measuring trial {trial.number}, retrained, in a fresh process")
+            measure_apart(str(anew[0].notes["model"]), run_id, plan.config)
+        found.append(Finalist(arm.name, trial, anew, tracking.record(run_id)))
     if not found:
         raise UserError(f"study {arm.finals.name!r}: no trial could be retrained on every fresh seed; see its runs")
     return found
 
 
-def _optimism(arm: Arm, winner: Finalist, sign: int) -> dict[str, float]:
-    """Return how much better the winner looked in the search than it is on fresh seeds; over 0 is too good."""
-    first = winner.trial.values[0]
-    return {
-        f"hpo/{arm.name}/first_estimate": first,
-        f"hpo/{arm.name}/fresh_mean": winner.mean,
-        f"hpo/{arm.name}/optimism": sign * (first - winner.mean),
-    }
+def finalist_cells(
+    directions: Mapping[str, bool], field: Sequence[Finalist], winner: Finalist | None
+) -> list[list[str]]:
+    """Return header and rows: the finalists of an arm, in the search's order."""
+    names = list(directions)
+    rows = [["trial", *(f"{name} then" for name in names), f"{names[0]} anew", *COSTS, "parameters"]]
+    for one in field:
+        mark = " (winner)" if one is winner else "" if one.fits else " (over budget)"
+        then = [f"{value:.4g}" for value in one.trial.values]
+        anew = f"{one.mean:.4g} ({', '.join(f'{each.values[0]:.4g}' for each in one.anew)})"
+        costs = [f"{one.record.metrics[key]:.1f}" if key in one.record.metrics else "" for key in COSTS.values()]
+        rows.append([f"{one.trial.number}{mark}", *then, anew, *costs, in_words(one.trial.params)])
+    return rows
 
 
-def _score(context: Context, winner: Finalist, control: Finalist) -> None:
+def winner_lines(directions: Mapping[str, bool], search: Study, winner: Finalist) -> list[str]:
+    """Say who won, and how far the search's own estimate was from what fresh seeds gave."""
+    name, higher = next(iter(directions.items()))
+    first, excess = winner.trial.values[0], winner.optimism(higher)
+    how = f"was too good by {excess:.3g}" if excess > 0 else "was kept"
+    top = search.ranked()[0]
+    lines = [
+        f"Winner of {winner.arm}: trial {winner.trial.number} ({in_words(winner.trial.params)}), "
+        f"by its mean on validation over {len(winner.anew)} fresh seeds",
+        f"Its first estimate {how}: {name} {first:.4g} in the search, {winner.mean:.4g} on fresh seeds",
+    ]
+    if top.values[0] != first:
+        lines.append(
+            f"The best of the search, trial {top.number}, at {top.values[0]:.4g}, did worse on fresh seeds, or keeps "
+            "no budget, or was not retrained"
+        )
+    return lines
+
+
+def _score(plan: SearchPlan, winner: Finalist, control: Finalist) -> None:
     """Score each fresh-seed model of a winner on test, once; its runs now count as results."""
-    stage = "distill" if winner.arm == "distill" else "student"
     for one in winner.anew:
-        run = tracking.Run(str(one.notes["run_id"]))
+        run = tracking.Run(one.run_id)
         record = tracking.record(run.run_id)
-        tags = {"kd.stage": stage}
+        tags = {"kd.stage": "distill" if winner.arm == "distill" else "student"}
         if record.tags["kd.stage"] == "trial":  # else it has been scored before
             label = f"tuned {record.label}"
             tags |= {"kd.label": label, "mlflow.runName": titled(label, record.tags["kd.seed"])}
         if winner is not control:
             tags |= {"kd.control_arm": control.record.tags["kd.arm"], "kd.tuned": "true"}  # as its control is
         if record.tags.get("kd.test_scored") != "true":
-            seed = int(one.attempt.params["seed"])
-            given = options(context.config, winner.arm, winner.trial.attempt.params, seed)
-            rows = rows_of(context.config, seed)
+            seed = int(one.params["seed"])
+            given = options(plan.config, winner.arm, winner.trial.params, seed)
+            rows = rows_of(plan.config, seed)
             stored = tracking.stored_model(str(one.notes["model"]), "model")
             trained, _ = rows.task.load(stored.folder, "model", finished=True)
             with hushed():
-                plan = planned(given, rows)
-            run.set_tags({"mlflow.runName": f"tuned {plan.title}"})
-            score_test(replace(plan, model=trained), given, run)
-            log_baselines(rows, given, Where(context.experiment, context.parent))
+                training = planned(given, rows)
+            run.set_tags({"mlflow.runName": f"tuned {training.title}"})
+            score_test(replace(training, model=trained), given, run)
+            log_baselines(rows, given, Where(plan.experiment, plan.parent))
         run.set_tags(tags)
 
 
-def _verdict(context: Context, winners: Sequence[Finalist]) -> list[str]:
+def _verdict(plan: SearchPlan, winners: Sequence[Finalist]) -> list[str]:
     """Compare the winners' fresh seeds, with their teacher and the trivial baselines; returns the answers."""
-    ids = [str(one.notes["run_id"]) for winner in winners for one in winner.anew]
-    records = {run_id: tracking.record(run_id) for run_id in ids}
-    metric = next(iter(context.directions))
-    compared = CompareConfig(runs=",".join([*records, *beside(records, context.experiment)]), metric=metric)
-    findings, notes = find([*map(tracking.record, compared.runs.split(","))], compared)
+    records = {one.run_id: tracking.record(one.run_id) for winner in winners for one in winner.anew}
+    runs = [*records, *beside(records, plan.experiment)]
+    compared = CompareConfig(runs=",".join(runs), metric=next(iter(plan.directions)))
+    findings, notes = find([*map(tracking.record, runs)], compared)
     show(findings, notes)
-    publish(findings, notes, compared, context.parent)
-    say(where(context.parent))
+    publish(findings, notes, compared, plan.parent)
+    say(where(plan.parent))
     if [winner.arm for winner in winners] == ["distill"]:
         say("Whether distillation helps is for a tuned control to say: the same command with --arm both adds it")
     return [answer(table) for table, _ in findings]
 
 
-def _register(context: Context, winners: Sequence[Finalist], sign: int) -> str:
+def _register(plan: SearchPlan, winners: Sequence[Finalist], higher: bool) -> str:
     """Register the model that is best on validation, and point the alias challenger at it."""
-    scored = [(value, one) for winner in winners for value, one in zip(winner.values, winner.anew, strict=True)]
-    _, best = max(scored, key=lambda pair: sign * pair[0])
-    rows = rows_of(context.config, context.config.seed)
-    outcome = Outcome(str(best.notes["run_id"]), str(best.notes["model"]), reused=True)
+    anew = [one for winner in winners for one in winner.anew]
+    best = sorted(anew, key=lambda one: one.values[0], reverse=higher)[0]
+    outcome = Outcome(best.run_id, str(best.notes["model"]), reused=True)
     if not is_profiled(tracking.record(outcome.run_id).metrics):  # it is not the first of its finalist
-        measure_apart(outcome.model, outcome.run_id, context.config)
-    name, version = register(outcome, context.config, rows)
+        measure_apart(outcome.model, outcome.run_id, plan.config)
+    name, version = register(outcome, plan.config, rows_of(plan.config, plan.config.seed))
     tracking.set_alias(name, "challenger", version)
-    record = tracking.record(outcome.run_id)
-    text = (
-        f"Registered {name} version {version}, alias challenger: {record.name}, the best winner's model on validation"
-    )
+    run = tracking.record(outcome.run_id).name
+    text = f"Registered {name} version {version}, alias challenger: {run}, the best winner's model on validation"
     say(text)
     say(f"Promote it: python -m entrypoints.promote --model {name} --min_metric VALUE, see --help for more gates")
     return text

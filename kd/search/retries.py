@@ -6,7 +6,7 @@ lowest-numbered that did not fail counts, and the others are never run: states n
 agrees on it without asking.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt at a slot.
+    """One attempt at a slot, and what it came to.
 
     Attributes:
         number: in the order of being added.
@@ -37,6 +37,11 @@ class Attempt:
         state: how far it is.
         reason: why it failed: an error of its own, a process that died, or one that was stopped by a signal.
         params: what it was given; empty where it has not been sampled yet.
+        values: one a direction, where it is complete.
+        feasible: whether it kept every constraint.
+        notes: what was noted on it.
+        why: it failed, in one line.
+        seconds: how long it took, where it has ended.
     """
 
     number: int
@@ -44,15 +49,31 @@ class Attempt:
     state: State
     reason: Reason = ""
     params: Mapping[str, Any] = field(default_factory=dict)
+    values: tuple[float, ...] = ()
+    feasible: bool = True
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    why: str = ""
+    seconds: float | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended or failed."""
+        return self.state not in ("waiting", "running")
+
+    @property
+    def run_id(self) -> str:
+        """Its run; empty where it had none yet."""
+        return str(self.notes.get("run_id", ""))
 
 
-def counting(attempts: Sequence[Attempt]) -> dict[str, Attempt]:
+def first(attempts: Iterable[Attempt]) -> dict[str, Attempt]:
+    """Return by slot the first of its attempts."""
+    return {one.slot: one for one in sorted(attempts, key=lambda one: one.number, reverse=True)}
+
+
+def counting(attempts: Iterable[Attempt]) -> dict[str, Attempt]:
     """Return by slot the attempt that counts: the first that did not fail."""
-    alive: dict[str, Attempt] = {}
-    for attempt in sorted(attempts, key=lambda one: one.number):
-        if attempt.state != "failed":
-            alive.setdefault(attempt.slot, attempt)
-    return alive
+    return first(one for one in attempts if one.state != "failed")
 
 
 def due(wanted: Collection[str], attempts: Sequence[Attempt]) -> list[int]:
@@ -61,15 +82,9 @@ def due(wanted: Collection[str], attempts: Sequence[Attempt]) -> list[int]:
     The slot that was queued first comes first: another attempt at it is not put behind all that was queued meanwhile,
     so a search that was interrupted continues in the order of one that was not.
     """
-    alive = counting(attempts)
-    queued = first_numbers(attempts)
-    waiting = [one for name, one in alive.items() if name in wanted and one.state == "waiting"]
-    return [one.number for one in sorted(waiting, key=lambda one: queued[one.slot])]
-
-
-def first_numbers(attempts: Sequence[Attempt]) -> dict[str, int]:
-    """Return by slot the number of its first attempt."""
-    return {one.slot: one.number for one in sorted(attempts, key=lambda one: one.number, reverse=True)}
+    queued = first(attempts)
+    waiting = [one for name, one in counting(attempts).items() if name in wanted and one.state == "waiting"]
+    return [one.number for one in sorted(waiting, key=lambda one: queued[one.slot].number)]
 
 
 def ended(slots: Sequence[Slot], attempts: Sequence[Attempt]) -> list[Attempt]:
@@ -88,21 +103,16 @@ def again(slots: Sequence[Slot], attempts: Sequence[Attempt]) -> list[Slot]:
     alive = counting(attempts)
     wanted = []
     for slot in slots:
-        tried = _tried(slot, attempts)
-        blamed = _blamed(tried)
-        if slot.name in alive or _given_up(slot, blamed):
-            continue
-        since = tried[tried.index(blamed[-1]) + 1 :] if blamed else tried
-        given = next((one.params for one in reversed(since) if one.params), slot.fixed)
-        wanted.append(Slot(slot.name, given))
+        blamed, params = _blamed(slot, attempts)
+        if slot.name not in alive and not _given_up(slot, blamed):
+            wanted.append(Slot(slot.name, params))
     return wanted
 
 
 def outstanding(slots: Sequence[Slot], attempts: Sequence[Attempt]) -> list[Slot]:
     """Return the slots that have neither ended nor been given up."""
-    alive = counting(attempts)
-    begun = [slot for slot in slots if slot.name in alive and alive[slot.name].state not in ENDED]
-    return [*begun, *again(slots, attempts)]
+    begun = {name for name, one in counting(attempts).items() if one.state not in ENDED}
+    return [*(slot for slot in slots if slot.name in begun), *again(slots, attempts)]
 
 
 def failures(slots: Sequence[Slot], attempts: Sequence[Attempt]) -> list[Attempt]:
@@ -113,7 +123,7 @@ def failures(slots: Sequence[Slot], attempts: Sequence[Attempt]) -> list[Attempt
     """
     found = []
     for slot in slots:
-        blamed = _blamed(_tried(slot, attempts))
+        blamed, _ = _blamed(slot, attempts)
         if slot.fixed is None:
             found += blamed
         elif _given_up(slot, blamed):
@@ -121,23 +131,22 @@ def failures(slots: Sequence[Slot], attempts: Sequence[Attempt]) -> list[Attempt
     return sorted(found, key=lambda one: one.number)
 
 
-def _tried(slot: Slot, attempts: Sequence[Attempt]) -> list[Attempt]:
-    failed = [one for one in attempts if one.slot == slot.name and one.state == "failed"]
-    return sorted(failed, key=lambda one: one.number)
-
-
 def _given_up(slot: Slot, blamed: Sequence[Attempt]) -> bool:
     return slot.fixed is not None and len(blamed) >= TRIED_AT_MOST
 
 
-def _blamed(tried: Sequence[Attempt]) -> list[Attempt]:
-    """Of failed attempts at a slot, by number, return those whose parameters are to blame."""
+def _blamed(slot: Slot, attempts: Sequence[Attempt]) -> tuple[list[Attempt], Mapping[str, Any] | None]:
+    """Return the failed attempts at a slot whose parameters are to blame, and what the next attempt is given."""
     blamed: list[Attempt] = []
     deaths: list[Mapping[str, Any]] = []
-    for attempt in tried:
+    params = slot.fixed
+    failed = [one for one in attempts if one.slot == slot.name and one.state == "failed"]
+    for attempt in sorted(failed, key=lambda one: one.number):
+        params = attempt.params or params
         if attempt.reason == "lost" and attempt.params:  # none are to blame where none were sampled
             deaths.append(attempt.params)
         if attempt.reason == "error" or deaths.count(attempt.params) >= LOST_TWICE:
             blamed.append(attempt)
             deaths.clear()
-    return blamed
+            params = slot.fixed
+    return blamed, params

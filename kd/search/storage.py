@@ -7,24 +7,25 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._rdb.models import BaseModel
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import get_lock_file
+from optuna.study import StudyDirection
 from sqlalchemy import Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from kd.base.home import home
 from kd.base.types import PrunerName, UserError
 from kd.search.lease import GRACE_S, HEARTBEAT_S
-from kd.search.optuna_study import IDENTITY, Sampling, Study, Trial
-from kd.tracking import without_password
+from kd.search.optuna_study import IDENTITY, Sampling, Study
+from kd.search.retries import Attempt
+from kd.tracking.store import first_line, without_password
 
-JOURNALS = "studies"
-"""Folder below KD_HOME."""
 RECORD = b'{"op_code":'
 """How each line of a journal begins."""
 SQLITE_WAIT_S = 60
@@ -33,15 +34,11 @@ SQLITE_WAIT_S = 60
 
 def place_of(option: str, name: str) -> str:
     """Return where a study is kept: what the option says, or a file below KD_HOME."""
-    return option or str(home() / JOURNALS / f"{name}.journal")
+    return option or str(home() / "studies" / f"{name}.journal")
 
 
 def open_storage(place: str) -> BaseStorage:
-    """Open a database by its URL, or Optuna's journal by its path.
-
-    Raises:
-        UserError: it cannot be reached or written, or contains something else.
-    """
+    """Open a database by its URL, or Optuna's journal by its path; UserError where it is neither, or out of reach."""
     if "://" in place:
         return _database(place)
     path = Path(place).expanduser().absolute()  # of a relative one, the lock would point nowhere, and never grow old
@@ -55,10 +52,9 @@ def open_storage(place: str) -> BaseStorage:
             raise UserError(foreign)
         return optuna.storages.JournalStorage(_Journal(str(path)))
     except OSError as error:
-        raise UserError(
-            f"storage={place!r} cannot be used ({error.strerror}): name a file that can be written"
-        ) from error
-    except (optuna.exceptions.StorageInternalError, KeyError, TypeError, AttributeError) as error:
+        what = f"storage={place!r} cannot be used ({error.strerror}): name a file that can be written"
+        raise UserError(what) from error
+    except (StorageInternalError, KeyError, TypeError, AttributeError) as error:
         raise UserError(foreign) from error
 
 
@@ -92,38 +88,34 @@ def _as_storage() -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:  # the last: the lock was taken from a process that slept
-        raise optuna.exceptions.StorageInternalError("the journal cannot be read or written") from error
+        raise StorageInternalError("the journal cannot be read or written") from error
 
 
 def _database(url: str) -> BaseStorage:
+    named = f"storage={without_password(url)!r}"
     try:
         sqlite = make_url(url).get_backend_name() == "sqlite"
         if sqlite and make_url(url).database in (None, "", ":memory:"):
-            raise UserError(f"storage={url!r} is lost when the process ends: give sqlite:///FILE, or a journal's path")
+            raise UserError(f"{named} is lost when the process ends: give sqlite:///FILE, or a journal's path")
         engine = create_engine(url)
         tables = inspect(engine).get_table_names()
         engine.dispose()
-        others = set(tables) - set(BaseModel.metadata.tables)
-        if others and not {"studies", "version_info"} <= set(tables):
-            raise UserError(
-                f"storage={without_password(url)!r} has tables of another program "
-                f"({', '.join(sorted(others)[:3])}, ...): give a database of its own"
-            )
+        others = sorted({*tables} - {*BaseModel.metadata.tables})
+        if others and not {"studies", "version_info"} <= {*tables}:
+            some = f"{', '.join(others[:3])}, ..."
+            raise UserError(f"{named} has tables of another program ({some}): give a database of its own")
         database = _entered(url, {"connect_args": {"timeout": SQLITE_WAIT_S}} if sqlite else {})
         if sqlite:
             _exclude_each_other(database.engine)
         return optuna.storages.get_storage(database)
-    except (SQLAlchemyError, ImportError, ValueError, optuna.exceptions.StorageInternalError) as error:
-        reason = without_password(str(getattr(error, "orig", None) or error)).strip().splitlines()[0]
-        mend = (
-            "install its driver" if isinstance(error, ImportError) else "give a database that can be reached, or a file"
-        )
-        form = "postgresql+psycopg2://USER@HOST/NAME or sqlite:///FILE"
-        raise UserError(
-            f"storage={without_password(url)!r} cannot be used ({reason}): {mend}; a database is {form}"
-        ) from error
+    except (SQLAlchemyError, ImportError, ValueError, StorageInternalError) as error:
+        reason = first_line(getattr(error, "orig", None) or error)
+        driver = isinstance(error, ImportError)
+        mend = "install its driver" if driver else "give a database that can be reached, or a file"
+        form = "a database is postgresql+psycopg2://USER@HOST/NAME or sqlite:///FILE"
+        raise UserError(f"{named} cannot be used ({reason}): {mend}; {form}") from error
     except RuntimeError as error:  # Optuna's words for another schema
-        raise UserError(f"storage={without_password(url)!r}: {without_password(str(error))}") from error
+        raise UserError(f"{named}: {without_password(str(error))}") from error
 
 
 def _entered(url: str, options: dict[str, Any]) -> RDBStorage:
@@ -132,7 +124,7 @@ def _entered(url: str, options: dict[str, Any]) -> RDBStorage:
     for pause in (0.3, 1, 3):
         try:
             return enter()
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError):
+        except (SQLAlchemyError, StorageInternalError):
             time.sleep(pause)
     return enter()
 
@@ -150,15 +142,11 @@ def _exclude_each_other(engine: Engine) -> None:
 
 @contextmanager
 def unbroken(place: str) -> Iterator[None]:
-    """Report in one line that the storage failed in the middle of something.
-
-    Raises:
-        UserError: it did.
-    """
+    """Report in one line, as a UserError, that the storage failed in the middle of something."""
     try:
         yield
-    except optuna.exceptions.StorageInternalError as error:
-        reason = without_password(str(error.__cause__ or error)).strip().splitlines()[0]
+    except StorageInternalError as error:
+        reason = first_line(error.__cause__ or error)
         raise UserError(
             f"storage={without_password(place)!r} cannot be reached or written any more ({reason}); "
             "trials that ended are kept: give the same command again when it is back"
@@ -168,7 +156,7 @@ def unbroken(place: str) -> Iterator[None]:
 def open_study(
     storage: BaseStorage, name: str, directions: Mapping[str, bool], identity: Mapping[str, Any], how: Sampling
 ) -> Study:
-    """Create a study, or open the one of that name if it is of the same search.
+    """Create a study, or open the one of that name if it is of the same search; UserError where it is of another.
 
     Args:
         storage: where it is kept.
@@ -176,30 +164,25 @@ def open_study(
         directions: what is optimised, and whether higher is better.
         identity: what the search is; JSON.
         how: sampler, pruner, seed.
-
-    Raises:
-        UserError: another search has that name.
     """
-    kinds: tuple[Literal["minimize", "maximize"], ...] = ("minimize", "maximize")
-    wanted = [kinds[higher] for higher in directions.values()]
+    wanted = [StudyDirection.MAXIMIZE if higher else StudyDirection.MINIMIZE for higher in directions.values()]
     pruner = _pruner(how.pruner if len(wanted) == 1 else "none", how.most_epochs)
     study = optuna.create_study(storage=storage, study_name=name, directions=wanted, pruner=pruner, load_if_exists=True)
-    known = [direction.name.lower() for direction in study.directions]
-    if known != wanted:
-        raise UserError(
-            f"study_name={name!r} exists with other directions: {', '.join(known)}, not {', '.join(wanted)}; "
-            "give another study_name, or the directions it was begun with"
-        )
+    exists = f"study_name={name!r} exists"
+    if study.directions != wanted:
+        known, asked = (", ".join(one.name.lower() for one in each) for each in (study.directions, wanted))
+        instead = "give another study_name, or the directions it was begun with"
+        raise UserError(f"{exists} with other directions: {known}, not {asked}; {instead}")
     recorded = study.user_attrs.get(IDENTITY)
     plain = json.loads(json.dumps(dict(identity)))
     if recorded is None and study.get_trials(deepcopy=False):
-        raise UserError(f"study_name={name!r} exists, and was not made by this entry point: give another study_name")
+        raise UserError(f"{exists}, and was not made by this entry point: give another study_name")
     if recorded is None:
         study.set_metric_names(list(directions))
         study.set_user_attr(IDENTITY, plain)
     elif differing := [key for key in {**recorded, **plain} if recorded.get(key) != plain.get(key)]:
         said = "; ".join(f"{key} was {_brief(recorded.get(key))}, is {_brief(plain.get(key))}" for key in differing)
-        raise UserError(f"study_name={name!r} exists and is another search ({said}): give another study_name")
+        raise UserError(f"{exists} and is another search ({said}): give another study_name")
     return Study(study, storage, how)
 
 
@@ -214,17 +197,12 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def existing(storage: BaseStorage, names: Sequence[str]) -> list[Trial]:
-    """Return the complete trials, best first, of the first of these studies that exists.
-
-    Raises:
-        UserError: none of these studies exists.
-    """
+def existing(storage: BaseStorage, names: Sequence[str]) -> list[Attempt]:
+    """Return the complete trials, best first, of the first of these studies that exists; UserError where none does."""
     known = optuna.get_all_study_names(storage)
     for name in names:
         if name in known:
-            study = optuna.load_study(study_name=name, storage=storage)
-            return Study(study, storage, Sampling("random", "none", 1, 0)).ranked()
+            return Study(optuna.load_study(study_name=name, storage=storage), storage, Sampling()).ranked()
     raise UserError(
         f"warm_start={names[-1]!r}: there is no such study; in this storage there are: {', '.join(known) or 'none'}; "
         "or give models:/NAME/VERSION"

@@ -1,12 +1,13 @@
-"""One trial: its options, its training within a child run, and its state in Optuna and MLflow alike."""
+"""Running trials, here or in several processes: each in a child run, its state in Optuna and MLflow alike."""
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import torch
 from optuna.exceptions import StorageInternalError
@@ -15,7 +16,6 @@ from kd import tracking
 from kd.base.console import hushed, say
 from kd.base.hashing import fingerprint
 from kd.base.types import Pruned, Stopped, UserError
-from kd.config import DistillConfig, HpoConfig, StudentConfig, narrowed
 from kd.run.distill import planned
 from kd.run.execute import started
 from kd.run.fit import learn, log_model, save
@@ -23,109 +23,119 @@ from kd.run.identity import code_digest
 from kd.run.plan import Plan
 from kd.search.lease import RunningTrial, Superseded
 from kd.search.optuna_study import Study
+from kd.search.prepare import Arm, SearchPlan, options
+from kd.search.storage import unbroken
 from kd.serving import profile
 from kd.serving.work import COUNTED, counted
-from kd.space import Space, draw
+from kd.space.parameters import draw
 from kd.sweep.cells import rows_of
+from kd.sweep.workers import SAID_WHY, workers
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 """The state in MLflow of a trial's run, by its state in Optuna."""
+POLL_S = 0.5
+DEATHS = 3
+"""How many times a worker that dies is replaced, times the number of workers: the cause may be the machine's."""
+BEGUN = ("running", "complete", "pruned")
 Show = Callable[[RunningTrial, int, float], None]
 """Shows (trial, epochs done, value) of each validation."""
 
 
-@dataclass(frozen=True)
-class Arm:
-    """What is tuned: the distilled student or its control, in a study of its own."""
+@contextmanager
+def trial_workers(plan: SearchPlan) -> Iterator[Callable[[], None]]:
+    """Have processes run trials meanwhile; yields a check that replaces the dead, or raises UserError: all are gone."""
+    deaths, count = 0, plan.config.workers
+    with workers(count, _run_trials, (plan,)) as started:
 
-    name: str
-    space: Space
-    search: Study
-    finals: Study
+        def check() -> None:
+            nonlocal deaths
+            for place, code in started.dead().items():
+                deaths += 1
+                if replaced := code != SAID_WHY and deaths <= DEATHS * count:
+                    started.start(place)
+                else:
+                    del started.at[place]
+                then = "another one takes its place" if replaced else f"{len(started.at)} continue"
+                say(f"Warning: a worker has ended (exit code {code}); {then}")
+            if not started.at:
+                raise UserError(
+                    "all workers have ended, and said above why (exit code -9 may mean too little memory: give fewer "
+                    "workers); what ended is kept, and the same command again continues"
+                )
 
-
-@dataclass(frozen=True)
-class Context:
-    """Where this process runs trials.
-
-    Attributes:
-        config: the search's options, the teacher resolved to a version.
-        directions: what is optimised, and whether higher is better.
-        experiment: its name.
-        parent: run the trials are nested in.
-    """
-
-    config: HpoConfig
-    directions: Mapping[str, bool]
-    experiment: str
-    parent: tracking.Run
+        yield check
 
 
-def options(config: HpoConfig, arm: str, params: Mapping[str, Any], seed: int) -> StudentConfig:
-    """Return what `distill` or `student` would be given for these parameters."""
-    return narrowed(DistillConfig if arm == "distill" else StudentConfig, config, **{**params, "seed": seed})
+def _run_trials(pipe: Connection, plan: SearchPlan) -> None:
+    """Run trials until the pipe closes, through which nothing is sent."""
+    with tracking.session(plan.experiment), unbroken(plan.place):
+        arms = plan.arms()
+        while not pipe.poll():
+            if not run_one(plan, arms, lambda *_: None):
+                pipe.poll(POLL_S)
 
 
-def search_trial(context: Context, arm: Arm, claim: RunningTrial, show: Show) -> None:
-    """Draw parameters, train, and report to the study how good they are on validation."""
-
-    def carry_out() -> None:
-        given = options(context.config, arm.name, draw(arm.space, claim.inner), context.config.seed)
-        _train(context, claim, given, show)
-
-    _contained(claim, carry_out)
-
-
-def final_trial(context: Context, arm: Arm, claim: RunningTrial, show: Show) -> None:
-    """Train the parameters of an earlier trial on a fresh seed, and keep the model."""
-
-    def carry_out() -> None:
-        number, seed = (claim.inner.suggest_int(name, 0, 2**32 - 1) for name in ("trial", "seed"))
-        params = next(one.attempt.params for one in arm.search.trials() if one.attempt.number == number)
-        _train(context, claim, options(context.config, arm.name, params, seed), show, final=True)
-
-    _contained(claim, carry_out)
+def run_one(plan: SearchPlan, arms: Sequence[Arm], show: Show) -> bool:
+    """Run one trial that waits, if there is one: of the arm that has had fewer, so that time is shared by the arms."""
+    for arm in sorted(arms, key=lambda one: sum(each.state in BEGUN for each in one.search.attempts())):
+        for study in (arm.search, arm.finals):
+            if (claim := study.claim()) is not None:
+                _run(plan, arm, study, claim, show)
+                return True
+    return False
 
 
-def _contained(claim: RunningTrial, carry_out: Callable[[], None]) -> None:
+def _run(search: SearchPlan, arm: Arm, study: Study, claim: RunningTrial, show: Show) -> None:
     """Run a trial, so that its failure ends the trial and not the search."""
     try:
         with claim.alive(), hushed():
-            carry_out()
+            _train(search, arm, study, claim, show)
     except Pruned:
         return
     except (tracking.Away, StorageInternalError):  # it stays open, and is taken up again when the store is back
         raise
     except (Stopped, KeyboardInterrupt) as stop:
         claim.fail("stopped", str(stop))
-        _agree(claim, f"stopped: {stop}")
+        _agree(study, claim, f"stopped: {stop}")
         raise
     except Exception as error:
         text = str(error).strip() or type(error).__name__
+        line = text.splitlines()[0]
         claim.fail("error", text if isinstance(error, UserError) else f"{type(error).__name__}: {text}")
-        _agree(claim, f"failed: {text.splitlines()[0]}")
-        say(f"Trial {claim.number} failed: {text.splitlines()[0]}")
+        _agree(study, claim, f"failed: {line}")
+        say(f"Trial {claim.number} failed: {line}")
 
 
-def _agree(claim: RunningTrial, reason: str) -> None:
+def _agree(study: Study, claim: RunningTrial, reason: str) -> None:
     """Give the run of a trial the trial's state: what broke off may have come after it had ended."""
-    trial = next(one for one in claim.study.trials() if one.attempt.number == claim.number)
-    run_id, state = str(trial.notes.get("run_id", "")), trial.attempt.state
+    attempt = next(one for one in study.attempts() if one.number == claim.number)
+    run_id, state = attempt.run_id, attempt.state
     if run_id and state in STATUS and tracking.status(run_id) != STATUS[state]:
         tracking.end(run_id, STATUS[state], reason if state == "failed" else state)
 
 
-def _train(context: Context, claim: RunningTrial, given: StudentConfig, show: Show, final: bool = False) -> None:
-    rows = rows_of(context.config, given.seed)
+def _train(search: SearchPlan, arm: Arm, study: Study, claim: RunningTrial, show: Show) -> None:
+    """Train with what is drawn on the search's seed, or with an earlier trial's parameters on a fresh one.
+
+    The model is kept of the latter alone.
+    """
+    final, seed = study is arm.finals, search.config.seed
+    if final:
+        number, seed = (claim.inner.suggest_int(name, 0, 2**32 - 1) for name in ("trial", "seed"))
+        params = next(one.params for one in arm.search.attempts() if one.number == number)
+    else:
+        number, params = claim.number, draw(arm.space, claim.inner)
+    given = options(search.config, arm.name, params, seed)
+    rows = rows_of(search.config, seed)
     plan = planned(given, rows)
-    name = f"trial {claim.inner.params['trial']} anew" if final else f"trial {claim.number}"
+    name = f"trial {number}{' anew' if final else ''}"
     label, plan = plan.label, replace(plan, method=f"{name} · {plan.method}")
     # of the slot, so that the next attempt goes on from the checkpoint of one that was killed
-    key = fingerprint({**plan.identity, "seed": given.seed, "study": claim.study.name, "slot": claim.slot,
+    key = fingerprint({**plan.identity, "seed": seed, "study": study.name, "slot": claim.slot,
                        "rows": rows.train_digest, "code": code_digest(plan.rows.task)})  # fmt: skip
-    tags = {"kd.stage": "trial", "kd.study": claim.study.name, "kd.trial": str(claim.number)}
+    tags = {"kd.stage": "trial", "kd.study": study.name, "kd.trial": str(claim.number)}
     tags |= {"kd.label": label} if final else {}
-    first = next(iter(context.directions))
+    first = next(iter(search.directions))
 
     def watch(quality: Mapping[str, float], epoch: int) -> None:
         show(claim, epoch, quality[first])
@@ -133,16 +143,16 @@ def _train(context: Context, claim: RunningTrial, given: StudentConfig, show: Sh
 
     folder = None
     try:
-        with started(plan, given, context.parent, key, tags) as (run, folder):
+        with started(plan, given, search.parent, key, tags) as (run, folder):
             claim.note(run_id=run.run_id)
             quality = learn(plan, given, run, folder, watch)
-            cost = _cost(plan, {*context.directions, *context.config.limits})
+            cost = _cost(plan, {*search.directions, *search.config.limits})
             run.log_metrics({f"model/{name}": value for name, value in cost.items()})
             if final:
                 claim.note(model=log_model(plan, run))
             known = {**quality, **cost}
-            excess = {name: known[name] - limit for name, limit in context.config.limits.items()}
-            claim.complete([known[name] for name in context.directions], excess)
+            excess = {name: known[name] - limit for name, limit in search.config.limits.items()}
+            claim.complete([known[name] for name in search.directions], excess)
     except (Stopped, KeyboardInterrupt, Superseded, StorageInternalError, tracking.Away):
         raise
     except Exception:

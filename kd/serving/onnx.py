@@ -1,7 +1,6 @@
 """A PyTorch model as ONNX, in float32 or with int8 weights, in the folder it is served from."""
 
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -66,9 +65,7 @@ def save_onnx(
     with _silent():
         program = _traced(model, inputs)
         if settings["format"] == "onnx-int8":
-            with tempfile.TemporaryDirectory() as scratch:
-                program.save(Path(scratch) / "model.onnx")
-                _quantise(Path(scratch) / "model.onnx", folder / "model.onnx")
+            _quantise(program.model_proto, folder / "model.onnx")
         else:
             program.save(folder / "model.onnx")
 
@@ -96,16 +93,15 @@ def _traced(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor]) -> torch
     return program
 
 
-def _quantise(source: Path, target: Path) -> None:
+def _quantise(model: onnx.ModelProto, target: Path) -> None:
     """Quantise weights to int8, activations at run time: https://onnxruntime.ai/docs/performance/model-optimizations.
 
     Each output channel has a scale: with one scale for a whole matrix, two to three times as many answers changed on
     the demo's models. Seven of the eight bits are used, because with eight, sums overflow on x86 processors without
     VNNI, and answers would depend on the processor.
     """
-    graph = onnx.load(source)
-    del graph.graph.value_info[:]  # shapes recorded by tracing, which quantisation finds contradictory
-    quantize_dynamic(graph, target, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
+    del model.graph.value_info[:]  # shapes recorded by tracing, which quantisation finds contradictory
+    quantize_dynamic(model, target, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
 
 
 def _reader(tokenizer: PreTrainedTokenizerBase, max_length: int) -> Tokenizer:
@@ -126,8 +122,7 @@ def _silent() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logging.disable(before)

@@ -3,8 +3,8 @@
 Torch is not imported here: a process that measures an exported model is without it.
 """
 
-import importlib.util
 import json
+import runpy
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EVERY = ("mlflow", "pandas", "numpy", "tokenizers")
-SERVING_PACKAGES: Mapping[FormatName, tuple[str, ...]] = {
-    "safetensors": (*EVERY, "torch", "transformers", "safetensors"),
-    "onnx": (*EVERY, "onnxruntime"),
-    "onnx-int8": (*EVERY, "onnxruntime"),
-}
 
 
 def save(
@@ -51,15 +46,12 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 def requirements(form: FormatName) -> list[str]:
     """Return exact pip requirements for serving, without build labels such as `+cpu`, which no package index has."""
-    return [f"{name}=={version(name).partition('+')[0]}" for name in SERVING_PACKAGES[form]]
+    engine = ("torch", "transformers", "safetensors") if form == "safetensors" else ("onnxruntime",)
+    return [f"{name}=={version(name).partition('+')[0]}" for name in (*EVERY, *engine)]
 
 
 def answer(served: Path, folder: Path, requests: pd.DataFrame) -> pd.DataFrame:
     """Return the answers of the pyfunc in the file `served`, with the model in `folder`, to `requests`, as a table."""
-    spec = importlib.util.spec_from_file_location("kd_served_model", served)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{served} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.model.load_context(SimpleNamespace(artifacts={"model": str(folder)}))
-    return pd.DataFrame(module.model.predict(None, requests))
+    model = runpy.run_path(str(served))["model"]
+    model.load_context(SimpleNamespace(artifacts={"model": str(folder)}))
+    return pd.DataFrame(model.predict(None, requests))

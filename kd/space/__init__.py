@@ -2,23 +2,3 @@
 
 A trial is anything that suggests values as Optuna's `Trial` does, so nothing here needs Optuna.
 """
-
-from kd.space.parameters import Parameter, Space
-from kd.space.points import OF_TEACHER, as_json, check_space, draw, for_control, grid, within
-from kd.space.reading import load_space, read_space
-from kd.space.values import SEARCHABLE
-
-__all__ = [
-    "OF_TEACHER",
-    "SEARCHABLE",
-    "Parameter",
-    "Space",
-    "as_json",
-    "check_space",
-    "draw",
-    "for_control",
-    "grid",
-    "load_space",
-    "read_space",
-    "within",
-]

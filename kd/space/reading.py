@@ -1,6 +1,5 @@
 """Reads a space from a built-in name or a YAML file; every mistake is reported in one line before any work."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,39 +8,20 @@ from typing import Any
 import yaml
 
 from kd.base.types import UserError
-from kd.space.parameters import Parameter, Space, combinations, ends, last_step, value_at, with_conditions
-from kd.space.values import (
-    HINTS,
-    SEARCHABLE,
-    Value,
-    as_number,
-    as_whole,
-    described,
-    joined,
-    near_or_known,
-    shown,
-    typed,
-)
+from kd.space.parameters import KEYS, Parameter, Space, extremes, steps_to, value_at
+from kd.space.values import OPTIONS, SEARCHABLE, Value, as_number, described, joined, near, near_or_known, shown, typed
 
-RANGE = ("low", "high", "log", "step")
-KEYS = {"float": RANGE, "int": RANGE, "categorical": ("choices",)}
-"""What describes a parameter of each type, beside `type` and `when`."""
+TYPES = {float: ("float", "int", "categorical"), int: ("int", "categorical")}
+"""What a parameter may be, by the type of its option; all others are categorical."""
 
 
 def load_space(option: str, builtin: Mapping[str, Mapping[str, Any]]) -> Space:
-    """Return a built-in space by its name, or read a YAML file.
-
-    Raises:
-        UserError: neither a built-in name nor a readable UTF-8 YAML file, a key that is given twice, or what
-            `read_space` refuses.
-    """
+    """Return a built-in space by its name, or read a YAML file; UserError where it is neither, or no good space."""
     named = f"space={option!r}"
     if option in builtin:
         return read_space(builtin[option], named)
-    near = difflib.get_close_matches(option, builtin, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    text = read_text(option, named, f"{hint}give one of {', '.join(builtin)}, or a YAML file")
-    return read_space(read_yaml(text, named), named)
+    instead = f"{near(option, builtin)} give one of {', '.join(builtin)}, or a YAML file".strip()
+    return read_space(read_yaml(read_text(option, named, instead), named), named)
 
 
 def read_text(path: str, named: str, instead: str) -> str:
@@ -60,45 +40,32 @@ def read_text(path: str, named: str, instead: str) -> str:
 def read_yaml(text: str, named: str) -> Any:
     """Read YAML, an empty text as {}; UserError where it is no YAML, or a key is given twice."""
     try:
-        repeated = _repeated_key(yaml.compose(text, Loader=yaml.SafeLoader))
-        read = yaml.safe_load(text)
+        read = _Loader(text).get_single_data()
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:  # as !!int "" raises
         raise UserError(f"{named} is no YAML: {' '.join(str(error).split())}") from error
-    if repeated:
-        raise UserError(f"{named}: {repeated}: keep one of the two")
     return {} if read is None else read
 
 
-def _repeated_key(root: Any) -> str:
-    """Say which key a mapping has twice, of which PyYAML would silently keep the last; empty where none has."""
-    nodes, seen = [root], set()
-    while nodes:
-        node = nodes.pop()
-        if id(node) in seen:  # an alias
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            keys: set[str] = set()
-            for key, value in node.value:
-                nodes.append(value)
-                if isinstance(key, yaml.ScalarNode):
-                    if key.value in keys:
-                        return f"{shown(key.value)} is given a second time in line {key.start_mark.line + 1}"
-                    keys.add(key.value)
-        elif isinstance(node, yaml.SequenceNode):
-            nodes += node.value
-    return ""
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice, of which PyYAML would silently keep the last."""
+
+    def compose_mapping_node(self, anchor: str | None) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"{shown(key.value)} is given a second time in line {line}: keep one of the two")
+            seen.add(key.value)
+        return node
 
 
 def read_space(given: Mapping[str, Any], named: str) -> Space:
-    """Read parameters from mappings as a YAML file has them.
-
-    Args:
-        given: parameter -> its description: type, low, high, log, step, choices, when.
-        named: where it comes from, as errors say it: `space='my.yaml'`.
+    """Read parameters, each with its type, low, high, log, step, choices and when, from mappings as YAML has them.
 
     Raises:
-        UserError: what is unknown, missing, of the wrong type, out of order or impossible.
+        UserError: what is unknown, missing, of the wrong type, out of order or impossible; it says where the space is
+            from, as in `space='my.yaml'`.
     """
     if not isinstance(given, Mapping):
         raise UserError(f"{named} must have lines such as: alpha: {{type: float, low: 0.1, high: 1}}")
@@ -109,7 +76,7 @@ def read_space(given: Mapping[str, Any], named: str) -> Space:
         if name not in SEARCHABLE:
             raise UserError(f"{named}: unknown parameter {shown(name)}: {near_or_known(name, SEARCHABLE)}")
         space = (*space, _parameter(name, description, space, f"{named}: {name}"))
-        if not any(name in point for point in combinations(with_conditions(space, {name}), ends)):
+        if not any(name in point for point in extremes(space, {name})):
             raise UserError(f"{named}: {name}: its conditions (when) are never met together: change or drop one")
     return space
 
@@ -125,54 +92,49 @@ def _parameter(name: str, given: Any, earlier: Space, where: str) -> Parameter:
     for key in given:
         if key not in known:
             raise UserError(f"{where}: unknown key {shown(key)} for type {kind}: {near_or_known(key, known)}")
+    possible = TYPES.get(OPTIONS[name].kind, ("categorical",))
+    if kind not in possible:
+        instead = f"{', or '.join(possible)} with choices"
+        raise UserError(f"{where}: type={kind!r}, but {name} is {described(name)}: give type {instead}")
+    for key, meaning in (("low", "the least value"), ("high", "the greatest value"), ("choices", "a list of values")):
+        if key in known and key not in given:
+            raise UserError(f"{where}: {key} is missing: give {meaning}")
     when = _conditions(given.get("when", {}), earlier, where)
     if kind == "categorical":
-        return Parameter(name, "categorical", choices=_choices(name, given, where), when=when)
-    if HINTS[name] not in (int, float) or (kind == "float" and HINTS[name] is int):
-        instead = (
-            "type int, or type categorical with choices" if HINTS[name] is int else "type categorical with choices"
-        )
-        raise UserError(f"{where}: type={kind!r}, but {name} is {described(name)}: give {instead}")
-    parameter = Parameter(name, "float" if kind == "float" else "int", when=when)
-    return _with_range(parameter, given, where)
+        return Parameter(name, "categorical", choices=_choices(name, given["choices"], where), when=when)
+    return _with_range(Parameter(name, "float" if kind == "float" else "int", when=when), given, where)
 
 
 def _with_range(parameter: Parameter, given: Mapping[str, Any], where: str) -> Parameter:
-    bounds = {key: _bound(key, given, parameter.kind, where) for key in RANGE if key in given and key != "log"}
-    for key in ("low", "high"):
-        if key not in bounds:
-            raise UserError(f"{where}: {key} is missing: give the {'least' if key == 'low' else 'greatest'} value")
-    low, high, step = bounds["low"], bounds["high"], bounds.get("step")
-    log = given.get("log", False)
-    if not isinstance(log, bool):
-        raise UserError(f"{where}: log={shown(log)} is not understood: give true or false")
-    if low > high:
-        raise UserError(f"{where}: low={low} is above high={high}: give low <= high")
-    if log and low <= 0:
-        raise UserError(f"{where}: low={low} has no logarithm: give low > 0, or leave log out")
-    if log and step is not None:
-        raise UserError(f"{where}: log=True and step={step} contradict each other: leave one out")
-    if step is not None and step <= 0:
-        raise UserError(f"{where}: step={step} is out of range: give a number > 0")
+    bounds = {key: _bound(key, given[key], parameter.kind, where) for key in ("low", "high", "step") if key in given}
+    low, high, step, log = bounds["low"], bounds["high"], bounds.get("step"), given.get("log", False)
+    wrong = {
+        f"log={shown(log)} is not understood: give true or false": not isinstance(log, bool),
+        f"low={low} is above high={high}: give low <= high": low > high,
+        f"low={low} has no logarithm: give low > 0, or leave log out": log and low <= 0,
+        f"log=True and step={step} contradict each other: leave one out": log and step is not None,
+        f"step={step} is out of range: give a number > 0": step is not None and step <= 0,
+    }
+    for what, holds in wrong.items():
+        if holds:
+            raise UserError(f"{where}: {what}")
     read = replace(parameter, low=low, high=high, log=log, step=step)
-    return replace(read, high=value_at(read, last_step(read))) if step is not None else read
+    return replace(read, high=value_at(read, int(steps_to(read, high)))) if step is not None else read
 
 
-def _bound(key: str, given: Mapping[str, Any], kind: str, where: str) -> float:
+def _bound(key: str, given: Any, kind: str, where: str) -> float:
     try:
-        return as_whole(given[key]) if kind == "int" else as_number(given[key])
+        return as_number(given, whole=kind == "int")
     except ValueError:
         allowed = "a whole number" if kind == "int" else "a finite number"
-        raise UserError(f"{where}: {key}={shown(given[key])} is not understood: give {allowed}") from None
+        raise UserError(f"{where}: {key}={shown(given)} is not understood: give {allowed}") from None
 
 
-def _choices(name: str, given: Mapping[str, Any], where: str) -> tuple[Value, ...]:
-    choices = given.get("choices")
-    if not isinstance(choices, list | tuple) or not choices:
-        got = f"choices={shown(choices)}" if "choices" in given else "choices is missing"
-        raise UserError(f"{where}: {got}: give a list of one value or more, each {described(name)}")
+def _choices(name: str, given: Any, where: str) -> tuple[Value, ...]:
+    if not isinstance(given, list | tuple) or not given:
+        raise UserError(f"{where}: choices={shown(given)}: give a list of one value or more, each {described(name)}")
     read: list[Value] = []
-    for choice in choices:
+    for choice in given:
         value = _choice(name, choice, f"{where}: choices has")
         if value in read:
             raise UserError(f"{where}: choices has {shown(choice)} twice: give different values")
@@ -190,20 +152,20 @@ def _choice(name: str, value: Any, where: str) -> Value:
 def _conditions(given: Any, earlier: Space, where: str) -> dict[str, tuple[Value, ...]]:
     if not isinstance(given, Mapping):
         raise UserError(f"{where}: when={shown(given)} is not understood: give a mapping such as {{objective: soft}}")
-    known = {parameter.name: parameter for parameter in earlier}
+    known = {parameter.name: parameter.choices for parameter in earlier}
     read: dict[str, tuple[Value, ...]] = {}
     for name, values in given.items():
         if name not in known:
             raise UserError(f"{where}: when names {shown(name)}, no parameter above it: {near_or_known(name, known)}")
-        choices = known[name].choices
-        if not choices:
+        if not known[name]:
             raise UserError(f"{where}: when names {name}, which is a range: give {name} choices, or drop the condition")
-        listed = list(values) if isinstance(values, list | tuple) else [values]
+        listed = values if isinstance(values, list | tuple) else [values]
         wanted = [_choice(name, value, f"{where}: when has") for value in listed]
+        allowed = joined(known[name])
         for value in wanted:
-            if value not in choices:
-                raise UserError(f"{where}: when has {name}={value!r}, which is never drawn: give of {joined(choices)}")
+            if value not in known[name]:
+                raise UserError(f"{where}: when has {name}={value!r}, which is never drawn: give of {allowed}")
         if not wanted:
-            raise UserError(f"{where}: when has no value of {name}: give one or more of {joined(choices)}")
-        read[name] = tuple(choice for choice in choices if choice in wanted)
+            raise UserError(f"{where}: when has no value of {name}: give one or more of {allowed}")
+        read[name] = tuple(choice for choice in known[name] if choice in wanted)
     return read

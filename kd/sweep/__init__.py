@@ -1,7 +1,6 @@
 """Studies and cascades: many trainings of one comparison, each with its control.
 
 A **study** crosses options: its `design` is read from a file and unfolded into **cells**, each one training (`cells`);
-`study_plan` checks them before long work, `study_run` carries them out, `study_result` compares. A **cascade** distils
-along a chain of models: `cascade_plan`, `cascade_run` and `cascade_result` likewise. `costs` measures each architecture
-once, and `workers` are the processes that share the work, also that of a search.
+`study` checks them before long work, carries them out and reports. So does `cascade`, along a chain of models.
+`compared` compares the trainings of either; `workers` are the processes that share the work, also that of a search.
 """

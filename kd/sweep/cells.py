@@ -1,21 +1,21 @@
 """The cells of a study, each one training: carried out here, or in several processes side by side."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 
 from kd import tracking
 from kd.base.console import hushed
 from kd.base.types import Stopped, UserError
-from kd.config import DistillConfig, RowOptions, StudentConfig, StudyConfig, narrowed, value_of, with_options
+from kd.config import DistillConfig, RowOptions, StudentConfig, StudyConfig, narrowed, with_options
 from kd.run import distill
 from kd.run.data import Rows, load_rows
 from kd.run.execute import Where, train
 from kd.run.student import DEFAULT_LAYERS
 from kd.sweep.design import GUIDE, OF_TRANSFER, Levels, in_words
-from kd.sweep.workers import SAID_WHY, Workers, workers
+from kd.sweep.workers import SAID_WHY, workers
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a cell.
-
-    Attributes:
-        run_id: of its run; empty where it failed.
-        model: URI of its model.
-        reused: it had been trained before.
-        seconds: it took.
-        failure: why it failed, in one line; empty where it did not.
-    """
+    """What became of a cell: its run, its model's URI and whether it was done before, or why it failed, in one line."""
 
     run_id: str = ""
     model: str = ""
@@ -56,11 +48,7 @@ class Result:
 
 
 def cell_of(config: StudyConfig, levels: Levels) -> Cell:
-    """Return the training at these levels.
-
-    Raises:
-        UserError: its options contradict each other.
-    """
+    """Return the training at these levels; raises UserError where its options contradict each other."""
     kind = StudentConfig if levels["objective"] == "none" else DistillConfig
     own = {axis: level for axis, level in levels.items() if axis != GUIDE}
     if levels.get("transfer") == "" and kind is DistillConfig:
@@ -91,7 +79,7 @@ def taught_by(cell: Cell, model: str) -> Cell:
 
 def rows_of(config: RowOptions, seed: int) -> Rows:
     """Return the rows of a training; they are read once a process, unless each seed has its own subset."""
-    wanted = RowOptions(**{field.name: value_of(config, field.name) for field in fields(RowOptions)})
+    wanted = narrowed(RowOptions, config)
     return _rows(wanted, seed if wanted.max_train else 0)
 
 
@@ -121,48 +109,32 @@ def carry_out(cell: Cell, where: Where) -> Result:
 def carry_out_all(cells: Mapping[int, Cell], where: Where, count: int) -> Iterator[tuple[int, Result]]:
     """Yield each cell's number and result, as they end: here, or where `count` is above 1 in so many processes."""
     if count > 1:
-        yield from _side_by_side(list(cells.items()), where, min(count, len(cells)))
+        yield from _side_by_side(cells, where, min(count, len(cells)))
     else:
         yield from ((number, carry_out(cell, where)) for number, cell in cells.items())
 
 
-def _side_by_side(cells: Sequence[tuple[int, Cell]], where: Where, count: int) -> Iterator[tuple[int, Result]]:
-    waiting = list(cells[::-1])
+def _side_by_side(cells: Mapping[int, Cell], where: Where, count: int) -> Iterator[tuple[int, Result]]:
+    waiting = list(cells)[::-1]
     busy: dict[int, int] = {}  # place of a worker -> number of its cell
     with workers(count, _train_cells, (where,)) as started:
         while waiting or busy:
             for place in [place for place in started.at if place not in busy][: len(waiting)]:
-                busy[place], cell = waiting.pop()
-                _send(started, place, cell)
-            pipes = {started.at[place].pipe: place for place in busy}
-            for pipe in wait([*pipes]):
-                place = pipes[pipe]  # type: ignore[index]
+                busy[place] = waiting.pop()
+                started.at[place].pipe.send(cells[busy[place]])
+            ready = wait([started.at[place].pipe for place in busy])
+            for place in [place for place in busy if started.at[place].pipe in ready]:
                 try:
                     result: Result = started.at[place].pipe.recv()
                 except (EOFError, OSError):
-                    result = Result(failure=f"its process ended with exit code {_replace(started, place)}")
+                    code = started.exit_code(place)
+                    if code == SAID_WHY:  # the next would meet it too
+                        raise UserError(
+                            "a worker has ended, and said above why; the same command continues with what is missing"
+                        ) from None
+                    started.start(place)
+                    result = Result(failure=f"its process ended with exit code {code}")
                 yield busy.pop(place), result
-
-
-def _send(started: Workers, place: int, cell: Cell) -> None:
-    try:
-        started.at[place].pipe.send(cell)
-    except OSError:  # it died while it had nothing to do
-        _replace(started, place)
-        started.at[place].pipe.send(cell)
-
-
-def _replace(started: Workers, place: int) -> int | None:
-    """Start another worker where one has died; returns the exit code of that one.
-
-    Raises:
-        UserError: it ended for a reason that it printed, and that the next would meet too.
-    """
-    code = started.exit_code(place)
-    if code == SAID_WHY:
-        raise UserError("a worker has ended, and said above why; the same command continues with what is missing")
-    started.start(place)
-    return code
 
 
 def _train_cells(pipe: Connection, where: Where) -> None:

@@ -1,17 +1,18 @@
 """The design of a study: which options vary, crossed with one another, and the cells that this makes. Pure."""
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
+from kd.base.budgets import BUDGETS
 from kd.base.types import GuideName, UserError
 from kd.config import DistillConfig, RowOptions, StudentConfig, StudyConfig, TaskOptions, options_in
 from kd.config.objective import parse_objective, plays_a_part, spelt_objective
+from kd.config.options import Option
 from kd.space.reading import read_text, read_yaml
-from kd.space.values import Value, described, joined, near_or_known, shown, typed
+from kd.space.values import Value, described, near_or_known, shown, typed
 
 OF_TRANSFER = ("transfer_confidence", "transfer_balance")
 """Options that choose among transfer rows."""
@@ -19,24 +20,25 @@ GUIDE = "guide"
 """An axis that is no option: who teaches, the teacher or, for self-training, the student's own control."""
 GUIDANCE = (GUIDE, *options_in(DistillConfig).keys() - options_in(StudentConfig).keys())
 """What a student without a teacher does not have."""
-SCORED = options_in(RowOptions).keys() - {"max_train", "labelled"}
-"""Options that choose which rows are read and scored."""
-KEPT = (
-    *("experiment", "resume", "checkpoint_every_s", "cache", "cache_budget_gib"),
-    *("latency_budget_ms", "ram_budget_mib", "size_budget_mib"),
-)
-"""Options that say where and how a training is kept, logged and measured."""
-EVALUATED = ("attribution_examples",)
-"""Options of the evaluation alone: they may be in the base."""
+EVALUATED = "attribution_examples"
+"""An option of the evaluation alone: it may be in the base."""
 REFUSED = {
-    **dict.fromkeys(SCORED, "it chooses the rows that are read and scored, which all cells share"),
-    **dict.fromkeys(KEPT, "it changes where or how a training is kept, and no result"),
-    **dict.fromkeys(EVALUATED, "it changes the evaluation, and no training"),
+    **dict.fromkeys(
+        options_in(RowOptions).keys() - {"max_train", "labelled"},
+        "it chooses the rows that are read and scored, which all cells share",
+    ),
+    **dict.fromkeys(
+        ("experiment", "resume", "checkpoint_every_s", "cache", "cache_budget_gib", *BUDGETS),
+        "it changes where or how a training is kept, and no result",
+    ),
+    EVALUATED: "it changes the evaluation, and no training",
 }
 """Options that cannot be an axis, and why."""
 DECIDING = {name: options_in(DistillConfig)[name].default for name in ("objective", "alpha", "transfer")}
 """Options that say whether a cell learns from a teacher, and their defaults."""
 KEYS = ("title", "base", "axes", "exclude")
+Excluded = Mapping[str, frozenset[Value | None]]
+"""A combination that is left out: all cells that have one of the values for each option named."""
 Levels = dict[str, Value | None]
 """A cell: option -> its value there, for the axes that play a part in it."""
 
@@ -50,22 +52,18 @@ class Design:
         title: what a person reads.
         base: options that are the same in all cells.
         axes: options that vary, and their values; every combination is a cell.
-        exclude: combinations that are left out: all cells that have one of the values for each option named.
+        exclude: combinations that are left out.
     """
 
     name: str
     title: str
     base: Mapping[str, Value | None]
     axes: Mapping[str, tuple[Value | None, ...]]
-    exclude: tuple[Mapping[str, Collection[Value | None]], ...]
+    exclude: tuple[Excluded, ...]
 
 
 def load_design(path: str, own: type[TaskOptions] = TaskOptions) -> Design:
-    """Read a design from a YAML file.
-
-    Args:
-        path: of the file.
-        own: the task's own options, a dataclass; they may be axes like those of `distill`.
+    """Read a design from a YAML file; `own` are the task's options, which may be axes like those of `distill`.
 
     Raises:
         UserError: there is no such file, or what `read_design` refuses.
@@ -76,14 +74,10 @@ def load_design(path: str, own: type[TaskOptions] = TaskOptions) -> Design:
 
 
 def read_design(given: Any, named: str, name: str, own: type[TaskOptions] = TaskOptions) -> Design:
-    """Read a design from mappings as a YAML file has them.
+    """Read a design from mappings as a YAML file has them; errors say that it comes from `named`.
 
-    Args:
-        given: title, base (option -> value), axes (option -> list of values), exclude (list of option -> value or
-            list of values).
-        named: where it comes from, for errors.
-        name: of the study, where it has no title.
-        own: the task's own options.
+    They are title, base (option -> value), axes (option -> list of values) and exclude (a list of option -> value or
+    list of values).
 
     Raises:
         UserError: what is unknown, missing, refused as an axis, of the wrong type, given twice or never the case.
@@ -95,7 +89,7 @@ def read_design(given: Any, named: str, name: str, own: type[TaskOptions] = Task
             raise UserError(f"{named}: unknown key {shown(key)}: {near_or_known(key, KEYS)}")
     read = _Reader(named, own)
     base = {key: read.value(key, value, "base") for key, value in read.options(given, "base").items()}
-    axes = {key: read.values(key, value, "axes") for key, value in read.options(given, "axes").items()}
+    axes = {key: read.values(key, value) for key, value in read.options(given, "axes").items()}
     if not axes:
         raise UserError(f"{named}: axes is missing: give options and their values, such as {{objective: [soft, hard]}}")
     for key in base.keys() & axes.keys():
@@ -103,8 +97,7 @@ def read_design(given: Any, named: str, name: str, own: type[TaskOptions] = Task
     left_out = given.get("exclude") or []
     if not isinstance(left_out, list):
         raise UserError(f"{named}: exclude is {shown(left_out)}: give a list of mappings")
-    known = {axis: frozenset(values) for axis, values in axes.items()}
-    exclude = tuple(read.exclusion(one, axes, known) for one in left_out)
+    exclude = tuple(read.exclusion(one, axes) for one in left_out)
     return Design(name, str(given.get("title") or name), base, axes, exclude)
 
 
@@ -117,14 +110,11 @@ def cells(design: Design) -> list[Levels]:
     Raises:
         UserError: everything is excluded.
     """
-    found: dict[tuple[Any, ...], Levels] = {}
-    for point in _combinations(design):
-        control = control_of(point)
-        for levels in (control, _levels(design, point, control)):
-            found.setdefault(tuple(levels.items()), levels)
+    pairs = ((control_of(point), _levels(design, point)) for point in _combinations(design))
+    found = dict.fromkeys(tuple(levels.items()) for pair in pairs for levels in pair)
     if not found:
         raise UserError(f"study {design.title!r}: exclude leaves no cell: leave some of it out")
-    return list(found.values())
+    return [dict(levels) for levels in found]
 
 
 def control_of(levels: Mapping[str, Value | None]) -> Levels:
@@ -151,35 +141,27 @@ def _combinations(design: Design) -> Iterator[Levels]:
             yield point
 
 
-def _levels(design: Design, point: Levels, control: Levels) -> Levels:
+def _levels(design: Design, point: Levels) -> Levels:
     """Return the levels that play a part at a combination; its control's where nothing is learned from a teacher.
 
     That is under the objective none, and where alpha is 0 without transfer rows. The temperature, say, plays no part
     under `hard`, and what chooses among transfer rows none where there are none.
     """
     objective, alpha, transfer = (point.get(name, design.base.get(name, DECIDING[name])) for name in DECIDING)
-    spelt, idle = _objective(str(objective))
-    if spelt == "none" or (alpha == 0 and not transfer):
-        return control
-    left_out = {"objective", *idle, *(() if transfer else OF_TRANSFER)}
-    return {"objective": spelt, **{axis: level for axis, level in point.items() if axis not in left_out}}
-
-
-@lru_cache(maxsize=256)
-def _objective(text: str) -> tuple[str, frozenset[str]]:
-    """Return an objective's one spelling, and the options of the guidance that play no part under it."""
-    weights = parse_objective(text)
-    return spelt_objective(text), frozenset(one for one in GUIDANCE if not plays_a_part(one, weights))
+    weights = parse_objective(str(objective))
+    if "none" in weights or (alpha == 0 and not transfer):
+        return control_of(point)
+    idle = ("objective", *(() if transfer else OF_TRANSFER))
+    parts = {axis: level for axis, level in point.items() if axis not in idle and plays_a_part(axis, weights)}
+    return {"objective": spelt_objective(str(objective)), **parts}
 
 
 class _Reader:
     """Reads the parts of a design; errors say where it comes from."""
 
     def __init__(self, named: str, own: type[TaskOptions]) -> None:
-        known = options_in(StudyConfig, own)
         self.named = named
-        self.kinds = {name: option.kind for name, option in known.items()}
-        self.defaults = {name: option.default for name, option in known.items()}
+        self.known = {**options_in(StudyConfig, own), GUIDE: Option(GUIDE, GuideName, MISSING, "", "")}
         self.axes = (*(one for one in options_in(DistillConfig, own) if one not in REFUSED), GUIDE)
 
     def options(self, given: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -187,7 +169,7 @@ class _Reader:
         found = given.get(key) or {}
         if not isinstance(found, Mapping):
             raise UserError(f"{self.named}: {key} is {shown(found)}: give a mapping of options")
-        known = self.axes if key == "axes" else (*self.axes[:-1], *EVALUATED)
+        known = self.axes if key == "axes" else (*self.axes[:-1], EVALUATED)
         for option in found:
             if option not in known and option in REFUSED:
                 reason = f"{option} cannot be in {key}: {REFUSED[option]}"
@@ -198,37 +180,27 @@ class _Reader:
 
     def value(self, option: str, value: Any, key: str) -> Value | None:
         """Return a value of the option's type; where nothing is given by default, "" or null is a value too."""
-        if option == GUIDE:
-            if value not in get_args(GuideName):
-                allowed = joined(get_args(GuideName))
-                raise UserError(f"{self.named}: {key}: {option}={shown(value)}: give one of {allowed}")
-            return str(value)
-        if value in ("", None) and value == self.defaults[option]:
+        if value in ("", None) and value == self.known[option].default:
             return None if value is None else ""
         try:
-            return typed(option, value, self.kinds)
+            return typed(option, value, self.known)
         except ValueError:
-            allowed = described(option, self.kinds)
+            allowed = described(option, self.known)
             raise UserError(f"{self.named}: {key}: {option}={shown(value)}: give {allowed}") from None
 
-    def values(self, option: str, given: Any, key: str) -> tuple[Value | None, ...]:
+    def values(self, option: str, given: Any) -> tuple[Value | None, ...]:
         """Return the different values of an axis."""
         if not isinstance(given, list) or not given:
-            raise UserError(f"{self.named}: {key}: {option} is {shown(given)}: give a list of one value or more")
+            raise UserError(f"{self.named}: axes: {option} is {shown(given)}: give a list of one value or more")
         found: dict[Value | None, None] = {}
         for one in given:
-            value = self.value(option, one, key)
+            value = self.value(option, one, "axes")
             if value in found:
-                raise UserError(f"{self.named}: {key}: {option} has {shown(value)} twice: give different values")
+                raise UserError(f"{self.named}: axes: {option} has {shown(value)} twice: give different values")
             found[value] = None
         return tuple(found)
 
-    def exclusion(
-        self,
-        given: Any,
-        axes: Mapping[str, tuple[Value | None, ...]],
-        known: Mapping[str, Collection[Value | None]],
-    ) -> Mapping[str, Collection[Value | None]]:
+    def exclusion(self, given: Any, axes: Mapping[str, tuple[Value | None, ...]]) -> Excluded:
         """Return one combination that is left out."""
         where = f"{self.named}: exclude"
         if not isinstance(given, Mapping) or not given:
@@ -238,8 +210,9 @@ class _Reader:
             if axis not in axes:
                 raise UserError(f"{where} names {shown(axis)}, which is no axis: {near_or_known(axis, axes)}")
             wanted = [self.value(axis, one, "exclude") for one in (values if isinstance(values, list) else [values])]
+            known = frozenset(axes[axis])
             for value in wanted:
-                if value not in known[axis]:
+                if value not in known:
                     raise UserError(f"{where} has {axis}={shown(value)}, which is never the case: give of {axes[axis]}")
             found[axis] = frozenset(wanted)
         return found

@@ -46,16 +46,13 @@ class Workers:
 
     def start(self, place: int) -> None:
         """Start a process, in place of the one that was there, with its share of the CPU's threads and of the GPUs."""
+        from accelerate.utils import patch_environment  # not in workers, before their share is known
+
         ours, theirs = multiprocessing.Pipe()
-        kept = dict(os.environ)
-        try:
-            os.environ.update(share(place, self._count))
-            arguments = (self._work, theirs, self._arguments)
-            process = multiprocessing.get_context("spawn").Process(target=_main, args=arguments, daemon=True)
+        arguments = (self._work, theirs, self._arguments)
+        process = multiprocessing.get_context("spawn").Process(target=_main, args=arguments, daemon=True)
+        with patch_environment(**share(place, self._count)):
             process.start()
-        finally:
-            os.environ.clear()
-            os.environ.update(kept)
         theirs.close()  # so that the pipe closes with the process
         self.at[place] = Worker(process, ours)
 
@@ -69,23 +66,8 @@ class Workers:
         self.at[place].process.join(PATIENCE_S)
         return self.at[place].process.exitcode
 
-    def dismiss(self) -> None:
-        """Say that all is done, and wait a little for the processes to end."""
-        for worker in self.at.values():
-            worker.pipe.close()
-        self._join(LAST_S)
-
-    def end(self) -> None:
-        """Have processes write their checkpoints and end, and kill those that do not."""
-        for worker in self.at.values():
-            worker.process.terminate()
-        self._join(PATIENCE_S)
-        for worker in self.at.values():
-            if worker.process.exitcode is None:
-                worker.process.kill()
-                worker.process.join()
-
-    def _join(self, seconds: float) -> None:
+    def join(self, seconds: float) -> None:
+        """Wait for all processes to end, so many seconds in all at most."""
         until = time.monotonic() + seconds
         for worker in self.at.values():
             worker.process.join(max(until - time.monotonic(), 0))
@@ -93,18 +75,20 @@ class Workers:
 
 @contextmanager
 def workers(count: int, work: Work, arguments: tuple[Any, ...]) -> Iterator[Workers]:
-    """Start processes, and end them whether the work is done or broken off."""
+    """Start processes; when the work is done or broken off they end, with a checkpoint, or are killed."""
     started = Workers(count, work, arguments)
     try:
         yield started
-        started.dismiss()
+        for worker in started.at.values():
+            worker.pipe.close()
+        started.join(LAST_S)
     finally:
-        started.end()
-
-
-def all_done(pipe: Connection, seconds: float = 0.0) -> bool:
-    """Whether the pipe of a worker that is sent nothing has closed, after waiting for it at most so many seconds."""
-    return pipe.poll(seconds)
+        for worker in started.at.values():
+            worker.process.terminate()
+        started.join(PATIENCE_S)
+        for worker in started.at.values():
+            worker.process.kill()
+            worker.process.join()
 
 
 def share(place: int, count: int) -> dict[str, str]:

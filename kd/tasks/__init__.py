@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from kd.base.judge import Judge
 from kd.base.types import TaskName
 from kd.config import TaskOptions
 from kd.tasks.classification.options import ClassificationOptions
@@ -20,12 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """A value of the option `task`.
-
-    Attributes:
-        options: the dataclass of its own options.
-        place: `module:class` of the task.
-    """
+    """A value of the option `task`: the dataclass of its own options, and `module:class` of the task."""
 
     options: type[TaskOptions]
     place: str
@@ -40,11 +34,6 @@ def task_named(name: str) -> type[Task]:
     """Return the task of that name; raises KeyError for an unknown name."""
     module, _, kind = TASKS[cast("TaskName", name)].place.partition(":")
     return cast("type[Task]", getattr(import_module(module), kind))
-
-
-def judge_of(name: str) -> type[Judge]:
-    """Return the judge of a task's predictions, by the tag `kd.task` of its runs; KeyError for an unknown name."""
-    return task_named(name)
 
 
 def options_of(name: str) -> type[TaskOptions]:

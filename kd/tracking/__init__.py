@@ -1,89 +1,41 @@
 """The only importer of MLflow (with the served pyfunc): runs, metrics, artifacts, the registry and its aliases."""
 
-from kd.tracking.models import load_served, log_model, maker, model_of, stored_model
-from kd.tracking.registry import (
-    aliased,
-    annotate,
-    copy_version,
-    drop_alias,
-    forget,
-    model_version,
-    register,
-    set_alias,
-    source_deleted,
-    version_of,
-    versions,
-)
-from kd.tracking.runs import (
-    ANSWERS,
-    REQUESTS,
-    Run,
-    abandon,
-    code_version,
-    curve,
-    end,
-    left_running,
-    local_artifact,
-    record,
-    run,
-    runs,
-    table,
-    text,
-    times_scored,
-)
-from kd.tracking.serving import answers_apart
-from kd.tracking.store import (
-    Away,
-    Gone,
-    reading,
-    session,
-    status,
-    tracking_uri,
-    unbroken,
-    under_mlflow_run,
-    without_password,
-)
-
-__all__ = [
-    "ANSWERS",
-    "REQUESTS",
-    "Away",
-    "Gone",
-    "Run",
-    "abandon",
-    "aliased",
-    "annotate",
-    "answers_apart",
-    "code_version",
-    "copy_version",
-    "curve",
-    "drop_alias",
-    "end",
-    "forget",
-    "left_running",
-    "load_served",
-    "local_artifact",
-    "log_model",
-    "maker",
-    "model_of",
-    "model_version",
-    "reading",
-    "record",
-    "register",
-    "run",
-    "runs",
-    "session",
-    "set_alias",
-    "source_deleted",
-    "status",
-    "stored_model",
-    "table",
-    "text",
-    "times_scored",
-    "tracking_uri",
-    "unbroken",
-    "under_mlflow_run",
-    "version_of",
-    "versions",
-    "without_password",
-]
+from kd.tracking.models import answers_apart as answers_apart
+from kd.tracking.models import load_served as load_served
+from kd.tracking.models import log_model as log_model
+from kd.tracking.models import maker as maker
+from kd.tracking.models import model_of as model_of
+from kd.tracking.models import stored_model as stored_model
+from kd.tracking.registry import aliased as aliased
+from kd.tracking.registry import annotate as annotate
+from kd.tracking.registry import copy_version as copy_version
+from kd.tracking.registry import forget as forget
+from kd.tracking.registry import model_version as model_version
+from kd.tracking.registry import register as register
+from kd.tracking.registry import set_alias as set_alias
+from kd.tracking.registry import source_deleted as source_deleted
+from kd.tracking.registry import version_of as version_of
+from kd.tracking.registry import versions as versions
+from kd.tracking.runs import ANSWERS as ANSWERS
+from kd.tracking.runs import REQUESTS as REQUESTS
+from kd.tracking.runs import Run as Run
+from kd.tracking.runs import abandon as abandon
+from kd.tracking.runs import code_version as code_version
+from kd.tracking.runs import curve as curve
+from kd.tracking.runs import local_artifact as local_artifact
+from kd.tracking.runs import record as record
+from kd.tracking.runs import run as run
+from kd.tracking.runs import runs as runs
+from kd.tracking.runs import table as table
+from kd.tracking.runs import text as text
+from kd.tracking.runs import times_scored as times_scored
+from kd.tracking.store import Away as Away
+from kd.tracking.store import Gone as Gone
+from kd.tracking.store import end as end
+from kd.tracking.store import reading as reading
+from kd.tracking.store import session as session
+from kd.tracking.store import status as status
+from kd.tracking.store import tracking_uri as tracking_uri
+from kd.tracking.store import unbroken as unbroken
+from kd.tracking.store import under_mlflow_run as under_mlflow_run
+from kd.tracking.store import without_password as without_password

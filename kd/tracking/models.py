@@ -1,33 +1,34 @@
-"""Logged models: writing, loading and finding them."""
+"""Logged models: writing, finding and loading them, here or in a fresh process."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
 from kd.base.ranks import shared
-from kd.base.types import UserError
+from kd.base.types import Refused, UserError
 from kd.tracking.registry import model_version
-from kd.tracking.store import Gone, client, failed, first_line, tracking_uri
+from kd.tracking.store import absent, failed, first_line, tracking_uri
 
 STORED_NAME = "model"
+EXAMPLE = "serving_input_example.json"
+"""What MLflow keeps with a model: its input example as a request."""
 
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A logged or registered model.
-
-    Attributes:
-        uri: with the alias resolved to a version.
-        run_id: the run that made it.
-        folder: its weights, configuration and tokenizer, as `save_pretrained` wrote them.
-    """
+    """A model: its URI without an alias, the run that made it or "", and the folder that `save_pretrained` wrote."""
 
     uri: str
     run_id: str
@@ -40,10 +41,9 @@ def log_model(served: Path, folder: Path, example: pd.DataFrame, answer: pd.Data
     Args:
         served: file of the pyfunc.
         folder: weights (safetensors), configuration, tokenizer and kd.json.
-        example: rows as the model takes them; one column of text is declared without a name, so that a string, a
-            list and a table are all accepted.
+        example: rows; one column of text is declared without a name, so that string, list and table are all accepted.
         answer: what the model gives for `example`.
-        requirements: exact pip requirements for serving.
+        requirements: exact, of pip, for serving.
     """
     taken = example.iloc[:, 0].tolist() if example.shape[1] == 1 else example
     info = mlflow.pyfunc.log_model(
@@ -90,23 +90,12 @@ def stored_model(uri: str, option: str) -> StoredModel:
 
 @shared
 def maker(uri: str, option: str) -> str:
-    """Return the run that made `models:/...` or `runs:/...`; empty where none did.
-
-    Raises:
-        Gone: no such model, version or alias.
-    """
-    return _resolved(uri, option)[1] or ""
+    """Return the run that made `models:/...` or `runs:/...`, or ""; raises Gone for no such model, version or alias."""
+    return _resolved(uri, option)[1]
 
 
-@contextmanager
-def _there(uri: str, option: str) -> Iterator[None]:
-    """Raise Gone where a model is not there; a store that fails is another error."""
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        if failed(error):
-            raise
-        raise Gone(f"{option}={uri!r}: there is no such model in {tracking_uri()}: {first_line(error)}") from error
+def _there(uri: str, option: str) -> AbstractContextManager[None]:
+    return absent(lambda error: f"{option}={uri!r}: there is no such model in {tracking_uri()}: {first_line(error)}")
 
 
 def _resolved(uri: str, option: str) -> tuple[str, str]:
@@ -115,13 +104,40 @@ def _resolved(uri: str, option: str) -> tuple[str, str]:
         return uri, uri.removeprefix("runs:/").split("/")[0]
     if uri.startswith("models:/m-"):
         with _there(uri, option):
-            return uri, str(mlflow.get_logged_model(uri.removeprefix("models:/")).source_run_id)
+            return uri, mlflow.get_logged_model(uri.removeprefix("models:/")).source_run_id or ""
     version = model_version(uri, option)
-    return f"models:/{version.name}/{version.version}", version.run_id
+    return f"models:/{version.name}/{version.version}", version.run_id or ""
 
 
 @shared
 def model_of(run_id: str) -> str:
     """Return the URI of the model a run logged."""
-    outputs = client().get_run(run_id).outputs.model_outputs
+    outputs = MlflowClient().get_run(run_id).outputs.model_outputs
     return f"models:/{outputs[-1].model_id}"
+
+
+def answers_apart(uri: str) -> Any:
+    """Load a model in a fresh process, pickle refused, and return its answers to its stored input example, as JSON.
+
+    Raises:
+        UserError: it has no input example.
+        Refused: it cannot be loaded, or fails to answer.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            request = mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{EXAMPLE}", dst_path=folder)
+        except (MlflowException, OSError) as error:
+            raise UserError(f"{uri} has no stored input example to check it with: {first_line(error)}") from error
+        out = Path(folder) / "answers.json"
+        words = ["-m", "mlflow", "models", "predict", "-m", uri, "-i", request, "-t", "json", "-o", str(out)]
+        done = subprocess.run(
+            [sys.executable, *words, "--env-manager", "local"],
+            env=os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode or not out.exists():
+            said = [line for line in done.stderr.splitlines() if line.strip()]
+            raise Refused(f"{uri} does not load and answer in a fresh process: {(said or ['no message'])[-1]}")
+        return json.loads(out.read_text(encoding="utf-8"))["predictions"]

@@ -2,37 +2,31 @@
 
 from collections.abc import Mapping
 
+import mlflow
+from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from kd.base.ranks import shared
-from kd.tracking.store import Gone, client, failed
+from kd.tracking.store import absent
 
 
 @shared
 def model_version(uri: str, option: str) -> ModelVersion:
-    """Resolve `models:/NAME/VERSION` or `models:/NAME@ALIAS`.
-
-    Raises:
-        Gone: no such model, version or alias; says what there is.
-    """
+    """Resolve `models:/NAME/VERSION` or `models:/NAME@ALIAS`; raises Gone, which says what there is."""
     name, _, alias = uri.removeprefix("models:/").partition("@")
     name, _, number = name.partition("/") if not alias else (name, "", "")
-    try:
+    with absent(lambda _: f"{option}={uri!r}: {_what_there_is(name)}"):
         if alias:
-            return client().get_model_version_by_alias(name, alias)
-        return client().get_model_version(name, number)
-    except MlflowException as error:
-        if failed(error):
-            raise
-        raise Gone(f"{option}={uri!r}: {_what_there_is(name)}") from error
+            return MlflowClient().get_model_version_by_alias(name, alias)
+        return MlflowClient().get_model_version(name, number)
 
 
 def _what_there_is(name: str) -> str:
     try:
-        model = client().get_registered_model(name)
+        model = MlflowClient().get_registered_model(name)
     except MlflowException:
-        names = [known.name for known in client().search_registered_models(max_results=50)]
+        names = [known.name for known in MlflowClient().search_registered_models(max_results=50)]
         return f"no registered model {name!r}; there are: {', '.join(names) or 'none'}"
     aliases = ", ".join(f"@{alias} (version {number})" for alias, number in sorted(model.aliases.items()))
     numbers = ", ".join(str(version.version) for version in versions(name))
@@ -40,16 +34,11 @@ def _what_there_is(name: str) -> str:
 
 
 def register(uri: str, run_id: str, name: str, tags: Mapping[str, str], about: tuple[str, str]) -> str:
-    """Register a logged model as a new version; returns its number.
+    """Register a logged model of a run as a new version of a model, made where that is new; returns its number.
 
-    Args:
-        uri: of the logged model.
-        run_id: of the run that made it.
-        name: of the registered model; made where it is new.
-        tags: lineage of the version.
-        about: Markdown descriptions of the registered model and of the version.
+    `about` are Markdown descriptions of the registered model and of the version.
     """
-    registry = client()
+    registry = MlflowClient()
     try:
         registry.create_registered_model(name, description=about[0])
     except MlflowException as error:
@@ -67,20 +56,15 @@ def version_of(run_id: str, name: str) -> str:
 
     Copies of it in other registered models name the same run.
     """
-    found = client().search_model_versions(f"run_id='{run_id}' and name={_quoted(name)}", max_results=1)
+    found = MlflowClient().search_model_versions(f"run_id='{run_id}' and name={_quoted(name)}", max_results=1)
     return str(found[0].version) if found else ""
 
 
 @shared
 def versions(name: str) -> list[ModelVersion]:
     """Return all versions of a registered model, oldest first; empty where there is no such model."""
-    found: list[ModelVersion] = []
-    token: str | None = None
-    while True:
-        page = client().search_model_versions(f"name={_quoted(name)}", page_token=token)
-        found += page
-        if not (token := page.token):
-            return sorted(found, key=lambda version: int(version.version))
+    found = mlflow.search_model_versions(filter_string=f"name={_quoted(name)}")
+    return sorted(found, key=lambda version: int(version.version))
 
 
 def _quoted(name: str) -> str:
@@ -90,39 +74,31 @@ def _quoted(name: str) -> str:
 
 def aliased(name: str, alias: str) -> str:
     """Return the version an alias points at; empty where the model or the alias is not there."""
-    try:
-        return str(client().get_registered_model(name).aliases.get(alias, ""))
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return ""
+    found = MlflowClient().search_registered_models(f"name={_quoted(name)}")
+    return str(found[0].aliases.get(alias, "")) if found else ""
 
 
 def set_alias(name: str, alias: str, version: str) -> None:
-    """Point an alias of a registered model at a version."""
-    client().set_registered_model_alias(name, alias, version)
-
-
-def drop_alias(name: str, alias: str) -> None:
-    """Take an alias of a registered model away."""
-    client().delete_registered_model_alias(name, alias)
+    """Point an alias of a registered model at a version; an empty one takes the alias away."""
+    if version:
+        MlflowClient().set_registered_model_alias(name, alias, version)
+    else:
+        MlflowClient().delete_registered_model_alias(name, alias)
 
 
 def annotate(name: str, version: str, tags: Mapping[str, str], description: str = "") -> None:
     """Set tags on a version, and its Markdown description where one is given."""
-    registry = client()
     for key, value in tags.items():
-        registry.set_model_version_tag(name, version, key, value[:5000])
+        MlflowClient().set_model_version_tag(name, version, key, value[:5000])
     if description:
-        registry.update_model_version(name, version, description)
+        MlflowClient().update_model_version(name, version, description)
 
 
 def forget(name: str, version: str, prefixes: tuple[str, ...]) -> None:
     """Delete the tags of a version that begin so: what an earlier decision left."""
-    registry = client()
-    for key in registry.get_model_version(name, version).tags:
+    for key in MlflowClient().get_model_version(name, version).tags:
         if key.startswith(prefixes):
-            registry.delete_model_version_tag(name, version, key)
+            MlflowClient().delete_model_version_tag(name, version, key)
 
 
 def copy_version(uri: str, name: str) -> str:
@@ -130,7 +106,7 @@ def copy_version(uri: str, name: str) -> str:
 
     The copy shares the artifacts of the version it was made from.
     """
-    return str(client().copy_model_version(uri, name).version)
+    return str(MlflowClient().copy_model_version(uri, name).version)
 
 
 def source_deleted(version: ModelVersion) -> bool:
@@ -138,7 +114,7 @@ def source_deleted(version: ModelVersion) -> bool:
     if not version.run_id:
         return False
     try:
-        return bool(client().get_run(version.run_id).info.lifecycle_stage == "deleted")
+        return bool(MlflowClient().get_run(version.run_id).info.lifecycle_stage == "deleted")
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise

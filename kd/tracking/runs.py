@@ -1,20 +1,21 @@
 """Runs: writing one, and reading many."""
 
+import json
 import os
 import shlex
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
 import mlflow
 import pandas as pd
-from mlflow.data.code_dataset_source import CodeDatasetSource
-from mlflow.data.meta_dataset import MetaDataset
+from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
@@ -23,18 +24,7 @@ from pyarrow import parquet
 
 from kd.base.ranks import is_main, shared
 from kd.base.types import RunRecord, UserError
-from kd.tracking.store import (
-    ENDED_EARLY,
-    Gone,
-    client,
-    close,
-    failed,
-    first_line,
-    status,
-    suppressed,
-    tracking_uri,
-    unbroken,
-)
+from kd.tracking import store
 
 P = ParamSpec("P")
 REQUESTS = "requests.parquet"
@@ -66,10 +56,9 @@ class Run:
     @_main_alone
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters that were given; those that `mlflow run` has logged already stay as they are."""
-        known = client().get_run(self.run_id).data.params
-        given = {key: value for key, value in params.items() if value is not None and value != ""}
-        fresh = [Param(key, str(value)) for key, value in given.items() if key not in known]
-        client().log_batch(self.run_id, params=fresh)
+        known = MlflowClient().get_run(self.run_id).data.params
+        given = {key: str(value) for key, value in params.items() if value not in (None, "")}
+        MlflowClient().log_batch(self.run_id, params=[Param(key, given[key]) for key in given.keys() - known.keys()])
 
     @_main_alone
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
@@ -79,19 +68,19 @@ class Run:
     @_main_alone
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, in one request."""
-        client().log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        MlflowClient().log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     @_main_alone
     def log_table(self, frame: pd.DataFrame, name: str) -> None:
         """Keep a table as a Parquet artifact."""
         with tempfile.TemporaryDirectory() as folder:
             frame.to_parquet(Path(folder) / name, index=False)
-            client().log_artifact(self.run_id, str(Path(folder) / name))
+            MlflowClient().log_artifact(self.run_id, str(Path(folder) / name))
 
     @_main_alone
     def log_text(self, text: str, name: str) -> None:
         """Keep a text as an artifact."""
-        client().log_text(self.run_id, text, name)
+        MlflowClient().log_text(self.run_id, text, name)
 
     def describe(self, text: str) -> None:
         """Put the result, in Markdown, at the top of the run's page in the UI."""
@@ -100,30 +89,21 @@ class Run:
     @_main_alone
     def log_folder(self, folder: Path) -> None:
         """Keep all files of a folder as artifacts, under their paths in it."""
-        client().log_artifacts(self.run_id, str(folder))
+        MlflowClient().log_artifacts(self.run_id, str(folder))
 
     @_main_alone
     def log_dataset(self, name: str, digest: str, context: str) -> None:
         """Name a data set as an input of the run, by our digest over all its rows."""
-        dataset = MetaDataset(CodeDatasetSource({"kd.dataset": name}), name=name[:500], digest=digest)
-        entity = dataset._to_mlflow_entity()
-        tagged = DatasetInput(
-            Dataset(entity.name, entity.digest, entity.source_type, entity.source),
-            [InputTag("mlflow.data.context", context)],
-        )
-        client().log_inputs(self.run_id, [tagged])
+        dataset = Dataset(name[:500], digest, "code", json.dumps({"tags": {"kd.dataset": name}}))
+        MlflowClient().log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
 
 @contextmanager
 def run(name: str, tags: Mapping[str, str], parent: Run | None = None, continued: str = "") -> Iterator[Run]:
-    """Start a run, and end it as FINISHED, FAILED or KILLED, with `kd.exit_reason`.
+    """Start a run, nested in `parent`, and end it as FINISHED, FAILED or KILLED, with `kd.exit_reason`.
 
-    Args:
-        name: what a person reads.
-        tags: kd.stage, kd.role and the like.
-        parent: the run this one is nested in.
-        continued: id of the interrupted run of the same training. `python -m` continues it; under `mlflow run` or
-            inside a parent a new run is made and the old one is closed.
+    `continued` is the id of the interrupted run of the same training. `python -m` continues it; under `mlflow run` or
+    inside a parent a new run is made and the old one is closed.
 
     Raises:
         Away: the store failed meanwhile.
@@ -146,102 +126,60 @@ def run(name: str, tags: Mapping[str, str], parent: Run | None = None, continued
     this = Run(active.info.run_id)
     resumed = {"kd.resumed_from": continued} if continued and not reopened else {}
     try:
-        with unbroken(name):
+        with store.unbroken(name):
             this.set_tags({"mlflow.runName": name, **code_version(), **resumed, **tags})
             yield this
             this.set_tags({"kd.exit_reason": "finished", **({"kd.resumable": "false"} if reopened else {})})
             mlflow.end_run("FINISHED")
     except BaseException as error:
-        with suppressed():
+        with store.suppressed():
             if (left := mlflow.active_run()) and left.info.run_id == this.run_id:  # ending it may be what failed
-                mlflow.end_run("KILLED" if isinstance(error, ENDED_EARLY) else "FAILED")
-            close(this.run_id, error)
+                mlflow.end_run("KILLED" if isinstance(error, store.ENDED_EARLY) else "FAILED")
+            store.close(this.run_id, error)
         raise
 
 
 def _in_this_experiment(run_id: str) -> bool:
-    return bool(client().get_run(run_id).info.experiment_id == os.environ.get("MLFLOW_EXPERIMENT_ID"))
+    return bool(MlflowClient().get_run(run_id).info.experiment_id == os.environ.get("MLFLOW_EXPERIMENT_ID"))
 
 
 def abandon(run_id: str) -> None:
     """Close an interrupted run that no process writes to any more; another run continues from its checkpoint."""
-    known = status(run_id)
+    known = store.status(run_id)
     if known:
-        client().set_tag(run_id, "kd.resumable", "false")
+        MlflowClient().set_tag(run_id, "kd.resumable", "false")
     if known == "RUNNING":
-        client().set_tag(run_id, "kd.exit_reason", "killed")
-        client().set_terminated(run_id, "KILLED")
-
-
-def end(run_id: str, status: str, reason: str) -> None:
-    """Put an ended, or left, run into the state that its trial has; `kd.exit_reason` says why."""
-    client().set_tag(run_id, "kd.exit_reason", reason[:5000])
-    client().set_terminated(run_id, status)
-
-
-def left_running(experiment: str, query: str) -> list[RunRecord]:
-    """Return the runs of an experiment that a query matches and that nobody has ended."""
-    found = client().get_experiment_by_name(experiment)
-    return [_record(each) for each in _search([found.experiment_id], f"attributes.status = 'RUNNING' and {query}")]
+        store.end(run_id, "KILLED", "killed")
 
 
 def code_version() -> dict[str, str]:
     """Return the git commit and whether the tree had changes; empty outside a git checkout."""
-    folder = Path(__file__).parent
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True)  # noqa: S607
-        return done.stdout.strip()
-
+    git = partial(subprocess.check_output, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL, text=True)
     try:
-        return {
-            "kd.git_commit": git("rev-parse", "HEAD"),
-            "kd.git_dirty": str(bool(git("status", "--porcelain"))).lower(),
-        }
+        commit, changes = git(["git", "rev-parse", "HEAD"]), git(["git", "status", "--porcelain"])
     except (OSError, subprocess.CalledProcessError):
         return {}
+    return {"kd.git_commit": commit.strip(), "kd.git_dirty": str(bool(changes)).lower()}
 
 
 @shared
-def runs(experiments: Sequence[str], query: str = "") -> list[RunRecord]:
-    """Return every finished run of these experiments that the query matches, over all pages, oldest first.
+def runs(experiments: Sequence[str], query: str = "", status: str = "FINISHED") -> list[RunRecord]:
+    """Return every run of these experiments that the query matches, over all pages, oldest first.
 
     Raises:
         Gone: no such experiment.
         UserError: MLflow does not understand the query.
     """
-    ids = []
-    for name in experiments:
-        found = client().get_experiment_by_name(name)
-        if found is None:
-            raise Gone(
-                f"experiment={name!r}: there is no experiment of that name in {tracking_uri()}; {_experiments()}"
-            )
-        ids.append(found.experiment_id)
-    finished = "attributes.status = 'FINISHED'" + (f" and {query}" if query else "")
+    ids = [store.named_experiment(name).experiment_id for name in experiments]
+    whole = f"attributes.status = '{status}'" + (f" and {query}" if query else "")
+    oldest = ["attributes.start_time ASC"]
     try:
-        return [_record(each) for each in _search(ids, finished)]
+        found = mlflow.search_runs(ids, whole, max_results=sys.maxsize, order_by=oldest, output_format="list")
     except MlflowException as error:
         if error.error_code != "INVALID_PARAMETER_VALUE":
             raise
-        raise UserError(f"filter={query!r}: {first_line(error)}") from error
-
-
-def _experiments() -> str:
-    names = [found.name for found in client().search_experiments(max_results=20)]
-    return f"there are: {', '.join(names)}"
-
-
-def _search(experiment_ids: list[str], query: str) -> Iterator[Any]:
-    """Yield runs over all pages, oldest first."""
-    token: str | None = None
-    while True:
-        page = client().search_runs(
-            experiment_ids, query, max_results=1000, order_by=["attributes.start_time ASC"], page_token=token
-        )
-        yield from page
-        if not (token := page.token):
-            return
+        raise UserError(f"filter={query!r}: {store.first_line(error)}") from error
+    return [_record(each) for each in found]
 
 
 def times_scored(test_digest: str) -> int:
@@ -249,56 +187,35 @@ def times_scored(test_digest: str) -> int:
 
     At most `MOST_COUNTED` are counted, because MLflow counts by sending every run whole: 10,000 took it 20 s.
     """
-    everywhere = [found.experiment_id for found in client().search_experiments()]
-    query = (
-        f"tags.`kd.test_digest` = '{test_digest}' and tags.`kd.test_scored` = 'true' and tags.`kd.role` != 'trivial'"
+    scored = "tags.`kd.test_scored` = 'true' and tags.`kd.role` != 'trivial'"
+    query = f"tags.`kd.test_digest` = '{test_digest}' and {scored}"
+    return len(
+        mlflow.search_runs(None, query, max_results=MOST_COUNTED, output_format="list", search_all_experiments=True)
     )
-    return len(client().search_runs(everywhere, query, max_results=MOST_COUNTED))
 
 
 def curve(run_id: str, metric: str) -> tuple[tuple[int, float], ...]:
     """Return the (step, value) points of a metric, by step; of several at one step the newest."""
-    points = sorted(client().get_metric_history(run_id, metric), key=lambda one: (one.step, one.timestamp))
+    points = sorted(MlflowClient().get_metric_history(run_id, metric), key=lambda one: (one.step, one.timestamp))
     return tuple({point.step: (point.step, float(point.value)) for point in points}.values())
 
 
 @shared
 def record(run_id: str | None) -> RunRecord:
-    """Return one run; None is the run of a version that no run made.
-
-    Raises:
-        Gone: no such run.
-    """
-    try:
-        return _record(client().get_run(run_id or ""))
-    except MlflowException as error:
-        if failed(error):
-            raise
-        raise Gone(f"run {run_id!r} is not in {tracking_uri()}") from error
+    """Return one run; raises Gone where it is not there, and for None, the run of a version that no run made."""
+    with store.absent(lambda _: f"run {run_id!r} is not in {store.tracking_uri()}"):
+        return _record(MlflowClient().get_run(run_id or ""))
 
 
 def table(run_id: str, name: str, without: str = "") -> pd.DataFrame:
-    """Read a Parquet artifact of a run.
-
-    Args:
-        run_id: of the run.
-        name: of the artifact.
-        without: start of the names of columns that are not read; empty reads all.
-
-    Raises:
-        Gone: the run has no such artifact.
-    """
+    """Read a Parquet artifact, less columns that start with `without`, if any; raises Gone where the run has none."""
     with _fetched(run_id, name) as path:
         names = [column for column in parquet.read_schema(path).names if not (without and column.startswith(without))]
         return pd.read_parquet(path, columns=names)
 
 
 def text(run_id: str, name: str) -> str:
-    """Read a text artifact of a run.
-
-    Raises:
-        Gone: the run has no such artifact.
-    """
+    """Read a text artifact of a run; raises Gone where it has none."""
     with _fetched(run_id, name) as path:
         return path.read_text(encoding="utf-8")
 
@@ -309,13 +226,9 @@ def _fetched(run_id: str, name: str) -> Iterator[Path]:
         yield here
         return
     with tempfile.TemporaryDirectory() as folder:
-        try:
+        with store.absent(lambda _: f"run {run_id!r} has no artifact {name}"):
             # given a run, MLflow would also search the run's models for the artifact, which takes twice as long.
             path = mlflow.artifacts.download_artifacts(artifact_uri=f"{_artifacts(run_id)}/{name}", dst_path=folder)
-        except (MlflowException, OSError) as error:
-            if failed(error):
-                raise
-            raise Gone(f"run {run_id!r} has no artifact {name}") from error
         yield Path(path)
 
 
@@ -329,7 +242,7 @@ def local_artifact(run_id: str, name: str) -> Path | None:
 
 
 def _artifacts(run_id: str) -> str:
-    return _ARTIFACTS.get(run_id) or str(client().get_run(run_id).info.artifact_uri)
+    return _ARTIFACTS.get(run_id) or str(MlflowClient().get_run(run_id).info.artifact_uri)
 
 
 def _record(found: Any) -> RunRecord:
@@ -337,9 +250,8 @@ def _record(found: Any) -> RunRecord:
     _ARTIFACTS[found.info.run_id] = found.info.artifact_uri
     params = {name: _unquoted(value) for name, value in found.data.params.items()}
     given = {name: value for name, value in params.items() if value not in ("", "None")}
-    return RunRecord(
-        found.info.run_id, found.info.run_name, given, found.data.metrics, found.data.tags, found.info.start_time
-    )
+    info, data = found.info, found.data
+    return RunRecord(info.run_id, info.run_name, given, data.metrics, data.tags, info.start_time)
 
 
 def _unquoted(value: str) -> str:

@@ -2,12 +2,13 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import mlflow
 import requests
+from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,8 +19,6 @@ from kd.base.types import Pruned, Refused, Stopped, UserError
 DEFAULT_EXPERIMENT = "kd"
 KNOCK_S = 8.0
 KIND = "mlflow.experimentKind"
-
-
 NOT_LET_IN = {
     "UNAUTHENTICATED": "it requires a user and a password",
     "CUSTOMER_UNAUTHORIZED": "it requires a user and a password",
@@ -27,6 +26,9 @@ NOT_LET_IN = {
 }
 REFUSING = ("TEMPORARILY_UNAVAILABLE", *NOT_LET_IN)
 """Error codes of a store that cannot use its database, or does not let us in."""
+REASONS = {UserError: "bad input", Refused: "refused", Stopped: "stopped", KeyboardInterrupt: "interrupted",
+           Pruned: "pruned"}  # fmt: skip
+"""What a run's `kd.exit_reason` begins with, by what ended it."""
 ENDED_EARLY = (Stopped, Pruned, KeyboardInterrupt)
 """What ends a run as KILLED rather than FAILED."""
 SAID = r"\((?:\w+\.)+\w+\) (.+)|\[Errno \d+\] ([^'\")]+)|(too many \d+ error responses|timed out)"
@@ -87,10 +89,10 @@ def unbroken(doing: str = "") -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
         if not failed(error):
             raise
+        reason, mend = _explained(error, "give the same command again when the store is back")
         raise Away(
             f"{doing}{': ' if doing else ''}the tracking store {tracking_uri()} cannot be reached or written any more "
-            f"({_reason(error)}); what was finished is kept, a run that was open may keep the status RUNNING: "
-            f"{_mend(error, 'give the same command again when the store is back')}"
+            f"({reason}); what was finished is kept, a run that was open may keep the status RUNNING: {mend}"
         ) from error
 
 
@@ -117,18 +119,23 @@ def _wraps_failure(error: BaseException | None) -> bool:
     return False
 
 
-def _reason(error: BaseException) -> str:
-    """Return the heart of a failure, or the first line of its text."""
+def _explained(error: BaseException, mend: str) -> tuple[str, str]:
+    """Return the heart of a failure, or the first line of its text, and what to do: mostly `mend`."""
     if refusal := NOT_LET_IN.get(getattr(error, "error_code", "")):
-        return refusal
+        return refusal, "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a user who may"
     found = re.search(SAID, without_password(str(error)))
-    return next(group for group in found.groups() if group) if found else first_line(error)
+    return next(group for group in found.groups() if group) if found else first_line(error), mend
 
 
-def _mend(error: BaseException, otherwise: str) -> str:
-    if getattr(error, "error_code", "") in NOT_LET_IN:
-        return "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a user who may"
-    return otherwise
+@contextmanager
+def absent(said: Callable[[Exception], str]) -> Iterator[None]:
+    """Raise Gone, with what `said` returns, where something is not there; a store that fails is another error."""
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        if failed(error):
+            raise
+        raise Gone(said(error)) from error
 
 
 @contextmanager
@@ -140,21 +147,23 @@ def reading(experiment: str) -> Iterator[str]:
     Raises:
         Gone: there is no such experiment. None is made.
     """
-    adopted = os.environ.get("MLFLOW_RUN_ID", "")
-    name = experiment or ("" if adopted else os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT)
-    with session("") if adopted else _existing(name) as own:
-        yield name or own
+    name = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+    adopted = under_mlflow_run()
+    if not adopted:
+        _hide_password()
+        with _reachable():
+            named_experiment(name)
+    with session("" if adopted else name) as own:
+        yield experiment or own
 
 
-@contextmanager
-def _existing(name: str) -> Iterator[str]:
-    _hide_password()
-    with _reachable():
-        found = client().get_experiment_by_name(name)
+def named_experiment(name: str) -> Experiment:
+    """Return an experiment; raises Gone, which says what there is, where none has that name."""
+    found = MlflowClient().get_experiment_by_name(name)
     if found is None:
-        raise Gone(f"experiment={name!r}: there is no experiment of that name in {tracking_uri()}")
-    with session(name) as own:
-        yield own
+        known = ", ".join(one.name for one in MlflowClient().search_experiments(max_results=20)) or "none"
+        raise Gone(f"experiment={name!r}: there is no experiment of that name in {tracking_uri()}; there are: {known}")
+    return found
 
 
 @contextmanager
@@ -162,10 +171,8 @@ def _reachable() -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-        raise UserError(
-            f"the tracking store {tracking_uri()} cannot be used: {_reason(error)}; "
-            f"{_mend(error, 'set MLFLOW_TRACKING_URI to a store that can be reached and written')}"
-        ) from error
+        reason, mend = _explained(error, "set MLFLOW_TRACKING_URI to a store that can be reached and written")
+        raise UserError(f"the tracking store {tracking_uri()} cannot be used: {reason}; {mend}") from error
 
 
 def _hide_password() -> None:
@@ -178,40 +185,30 @@ def _hide_password() -> None:
 
 
 def _experiment(wanted: str, adopted: str) -> str:
+    """Open the experiment, made where it is new, and let the UI open it on its runs and charts; returns its name."""
     with _reachable():
-        _knock(mlflow.get_tracking_uri())
-        if not adopted:
-            name = wanted or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
-            _opens_as_training(mlflow.set_experiment(name))
-            return name
-        found = client().get_experiment(client().get_run(adopted).info.experiment_id)
-        _opens_as_training(found)
-        actual = str(found.name)
-    if wanted and wanted != actual:
+        uri = mlflow.get_tracking_uri()
+        if uri.startswith(("http://", "https://")):  # any answer will do; MLflow's own client waits for minutes
+            requests.get(uri, timeout=KNOCK_S)
+        if adopted:
+            found = MlflowClient().get_experiment(MlflowClient().get_run(adopted).info.experiment_id)
+        else:
+            found = mlflow.set_experiment(wanted or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT)
+        if KIND not in found.tags:  # without it the UI opens on traces of agents
+            MlflowClient().set_experiment_tag(found.experiment_id, KIND, "custom_model_development")
+    if wanted and wanted != found.name:
         raise UserError(
-            f"experiment={wanted!r}: mlflow run put this run into {actual!r}; "
+            f"experiment={wanted!r}: mlflow run put this run into {found.name!r}; "
             f"give mlflow run the option --experiment-name {wanted}"
         )
-    return actual
-
-
-def _knock(uri: str) -> None:
-    """Send a server one request and wait for seconds, as MLflow's own client waits for minutes. Any answer will do."""
-    if uri.startswith(("http://", "https://")):
-        requests.get(uri, timeout=KNOCK_S)
-
-
-def _opens_as_training(experiment: Experiment) -> None:
-    """Let the UI open the experiment on its runs and charts; without the tag it opens on traces of agents."""
-    if KIND not in experiment.tags:
-        client().set_experiment_tag(experiment.experiment_id, KIND, "custom_model_development")
+    return str(found.name)
 
 
 @shared
 def status(run_id: str | None) -> str:
     """Return a run's status; empty where the store does not have it."""
     try:
-        return str(client().get_run(run_id or "").info.status)
+        return str(MlflowClient().get_run(run_id or "").info.status)
     except MlflowException as error:
         if failed(error):
             raise
@@ -230,24 +227,16 @@ def suppressed() -> Iterator[None]:
 
 def close(run_id: str, error: BaseException) -> None:
     """End a run that `error` interrupted, as KILLED or FAILED, with `kd.exit_reason`."""
-    reasons = {
-        UserError: "bad input",
-        Refused: "refused",
-        Stopped: "stopped",
-        KeyboardInterrupt: "interrupted",
-        Pruned: "pruned",
-    }
-    kind = next((word for known, word in reasons.items() if isinstance(error, known)), type(error).__name__)
-    status = "KILLED" if isinstance(error, ENDED_EARLY) else "FAILED"
-    client().set_tag(run_id, "kd.exit_reason", f"{kind}: {first_line(error)}"[:5000])
+    kind = next((word for known, word in REASONS.items() if isinstance(error, known)), type(error).__name__)
     if isinstance(error, Stopped):
-        client().set_tag(run_id, "kd.resumable", "true")
-    client().set_terminated(run_id, status)
+        MlflowClient().set_tag(run_id, "kd.resumable", "true")
+    end(run_id, "KILLED" if isinstance(error, ENDED_EARLY) else "FAILED", f"{kind}: {first_line(error)}")
 
 
-def client() -> mlflow.MlflowClient:
-    """Return MLflow's client for the store in use."""
-    return mlflow.MlflowClient()
+def end(run_id: str, status: str, reason: str) -> None:
+    """Put a run into a state; `kd.exit_reason` says why."""
+    MlflowClient().set_tag(run_id, "kd.exit_reason", reason[:5000])
+    MlflowClient().set_terminated(run_id, status)
 
 
 def first_line(error: BaseException) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from kd.base.types import LayerContent, LayerKind, ObjectiveTerm, StudentOutputs
+from kd.base.types import LayerKind, ObjectiveTerm, StudentOutputs
 from kd.models.activations import look_into, with_maps
 
 RAW = "raw"
@@ -22,13 +22,17 @@ def looked_into(model: PreTrainedModel, terms: Sequence[ObjectiveTerm], seed: in
 
     Yields:
         Keyword arguments to call the student with. In training it then returns a dict: `raw`, its own output, and for
-        each term entries such as `hidden/hidden.1`, which `gathered` takes apart. Without needs nothing is changed.
+        each term its layers, which `gathered` takes apart. Without needs nothing is changed.
     """
-    contents = list(dict.fromkeys(name for term in terms for name in term.needs.student))
-    if not contents:
+    deep = [term for term in terms if term.needs.student]
+    if not deep:
         yield {}
         return
-    inside = look_into(model, contents, "student")
+    inside = look_into(model, [name for term in deep for name in term.needs.student], "student")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        widths = {term.name: term.needs.widths for term in deep if term.needs.widths}
+        projections = nn.ModuleDict({name: nn.Linear(*pair, bias=False) for name, pair in widths.items()})
 
     def gather(module: nn.Module, _: Any, outputs: Any) -> dict[str, Any] | None:
         if not module.training:
@@ -36,12 +40,14 @@ def looked_into(model: PreTrainedModel, terms: Sequence[ObjectiveTerm], seed: in
         found = inside.picked(outputs, heard)
         heard.clear()
         given: dict[str, Any] = {RAW: outputs}
-        for term in terms:  # within the forward, so that DDP reduces the projections' gradients
+        for term in deep:  # within the forward, so that DDP reduces the projections' gradients
             join = projections[term.name] if term.needs.widths else nn.Identity()
-            given |= {f"{term.name}/{name}": join(found[name].float()) for name in term.needs.student}
+            given[term.name] = {kind: {} for kind in get_args(LayerKind)}
+            for name in term.needs.student:
+                content = inside.contents[name]
+                given[term.name][content.kind][content.layer] = join(found[name].float())
         return given
 
-    projections = _projections(terms, seed)
     with ExitStack() as until_trained:
         if "attention" in inside.kinds:
             until_trained.enter_context(with_maps(model))
@@ -53,24 +59,9 @@ def looked_into(model: PreTrainedModel, terms: Sequence[ObjectiveTerm], seed: in
         yield inside.switches
 
 
-def _projections(terms: Sequence[ObjectiveTerm], seed: int) -> nn.ModuleDict:
-    widths = {term.name: term.needs.widths for term in terms if term.needs.widths}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return nn.ModuleDict({name: nn.Linear(*pair, bias=False) for name, pair in widths.items()})
-
-
 def gathered(returned: Any, terms: Sequence[ObjectiveTerm]) -> tuple[Any, dict[str, StudentOutputs]]:
     """Separate what the student returns in training: its own output, and the layers that each term compares."""
-    deep = [term for term in terms if term.needs.student]
-    if not deep:
+    names = [term.name for term in terms if term.needs.student]
+    if not names:
         return returned, {}
-    found = {}
-    for term in deep:
-        layers: dict[str, dict[int, torch.Tensor]] = {kind: {} for kind in get_args(LayerKind)}
-        for name in term.needs.student:
-            content = LayerContent.parse(name)
-            assert content is not None
-            layers[content.kind][content.layer] = returned[f"{term.name}/{name}"]
-        found[term.name] = StudentOutputs({}, **layers)
-    return returned[RAW], found
+    return returned[RAW], {name: StudentOutputs({}, **returned[name]) for name in names}

@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import ProgressCallback, TrainerCallback
@@ -14,22 +15,24 @@ from kd.base.types import UserError
 from kd.training.sampler import LengthGroups
 
 
+@dataclass(frozen=True)
 class Reporter(TrainerCallback):
-    """Reports what the Trainer logs under this project's names; stops on a loss that is not finite."""
+    """Reports what the Trainer logs under this project's names; stops on a loss that is not finite.
 
-    def __init__(self, report: Callable[[dict[str, float], int], None], sampler: LengthGroups) -> None:
-        """Report to `report`, which takes (metrics, step); set the epoch of `sampler`."""
-        self.report = report
-        self.sampler = sampler
+    Attributes:
+        report: takes (metrics, step).
+        sampler: is told the epoch.
+    """
+
+    report: Callable[[dict[str, float], int], None]
+    sampler: LengthGroups
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Set the sampler's epoch."""
         self.sampler.epoch = int(state.epoch or 0)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
         """Report; UserError where the loss is not finite."""
-        if not logs:
-            return
         if not math.isfinite(logs.get("loss", 0.0)):
             raise UserError(
                 f"training diverged: the loss is {logs['loss']} at step {state.global_step}; "
@@ -57,9 +60,9 @@ class Progress(ProgressCallback):
         if self.training_bar is not None:
             self.training_bar.set_description(self.title)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
         """Show the validation metric."""
-        value = (logs or {}).get(f"eval_{self.metric}")
+        value = logs.get(f"eval_{self.metric}")
         if value is not None and self.training_bar is not None:
             self.training_bar.set_postfix_str(f"val {self.metric} {value:.3f}")
 
@@ -75,16 +78,14 @@ class Stopper(TrainerCallback):
     Attributes:
         asked: set when this process receives a signal.
         agreed: of several processes, whether one had received a signal before this step.
-        agree: reduces a flag over the processes: whether it is true in any.
         stopped: whether the training was ended.
     """
 
-    def __init__(self) -> None:
-        """Start without a signal."""
+    def __init__(self, agree: Callable[[bool], bool]) -> None:
+        """Start without a signal; `agree` says of a flag whether it is true in any process."""
+        self.agree = agree
         self.asked = threading.Event()
-        self.agreed = False
-        self.agree: Callable[[bool], bool] = bool
-        self.stopped = False
+        self.agreed = self.stopped = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Save and stop within an epoch."""
@@ -99,16 +100,14 @@ class Stopper(TrainerCallback):
             return
         control.should_training_stop = self.stopped = True
         if state.epoch % 1:  # a validation within an epoch would enter the choice of the best checkpoint
-            control.should_evaluate = False
-            control.should_save = False
+            control.should_evaluate = control.should_save = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Catch SIGTERM and Ctrl-C while training; only the main thread receives them."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        former = {name: signal.signal(name, lambda *_: self.asked.set()) for name in (signal.SIGTERM, signal.SIGINT)}
+        here = threading.current_thread() is threading.main_thread()
+        names = (signal.SIGTERM, signal.SIGINT) if here else ()
+        former = {name: signal.signal(name, lambda *_: self.asked.set()) for name in names}
         try:
             yield
         finally:

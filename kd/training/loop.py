@@ -3,8 +3,9 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PreTrainedModel, ProgressCallback, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, TrainerControl
 
+from kd.base.memory import Peaks
 from kd.base.ranks import lost, world
+from kd.base.task import Collate, Task
 from kd.base.types import Batch, Features, Objective, Stopped, TeacherOutputs
 from kd.config import FitOptions
 from kd.models.precision import resolve_precision
 from kd.training.activations import gathered, looked_into
 from kd.training.callbacks import Progress, Reporter, Stopper
-from kd.training.loss import Learned, StepLoss
-from kd.training.memory import Peaks
+from kd.training.loss import StepLoss
 from kd.training.sampler import Batches, Filled, LengthGroups
 
 Watch = Callable[[Mapping[str, float], int], None]
@@ -52,8 +54,8 @@ class Job:
 
     model: PreTrainedModel
     features: Features
-    collate: Callable[[list[dict[str, Any]]], Batch]
-    task: Learned
+    collate: Collate
+    task: Task
     objective: Objective
     teacher: Callable[[Any, torch.device], TeacherOutputs] | None
     validate: Callable[[torch.nn.Module], dict[str, float]]
@@ -70,7 +72,6 @@ class Fitted:
     """The result of a training.
 
     Attributes:
-        best: the best validation metric.
         steps: weight updates in all.
         seconds: taken by this process, validation included.
         examples_per_s: features a second without validation; None where a resumed training had nothing left to do.
@@ -79,7 +80,6 @@ class Fitted:
         warnings: sentences for the user.
     """
 
-    best: float
     steps: int
     seconds: float
     examples_per_s: float | None
@@ -91,42 +91,39 @@ class Fitted:
 class _Trainer(Trainer):
     """The Trainer with our loss, our order and our validation."""
 
-    def __init__(
-        self,
-        job: Job,
-        options: FitOptions,
-        arguments: TrainingArguments,
-        stopper: Stopper,
-        switches: Mapping[str, bool],
-    ) -> None:
+    control: TrainerControl
+
+    def __init__(self, job: Job, options: FitOptions, switches: Mapping[str, bool]) -> None:
+        arguments = _arguments(job, options)
         group = options.batch_size * options.gradient_accumulation * arguments.world_size
         self.job = job
-        self.sampler = LengthGroups(job.features["length"], group, options.seed, options.epoch_rows)
-        self.batches = Batches(self.sampler, options.batch_size, arguments.world_size)
-        self.step_loss = StepLoss(job.task, job.objective, job.transfer)
+        self.options = options
         self.switches = switches
+        self.sampler = LengthGroups(job.features["length"], group, options.seed, options.epoch_rows)
+        self.step_loss = StepLoss(job.task, job.objective, job.transfer)
+        self.stopper = Stopper(self._any)
         self.features_seen = 0
-        self.checkpoint_every_s = options.checkpoint_every_s
-        self.stopper = stopper
         self.best: dict[str, torch.Tensor] | None = None
         self.saved_s = time.perf_counter()
         self.validation_s = 0.0
-        self.control: TrainerControl
-        # The Trainer requires an eval_dataset; `evaluate` below never reads it.
+        patience = [EarlyStoppingCallback(options.patience)] if options.patience else []
         super().__init__(
             model=job.model,
             args=arguments,
             data_collator=job.collate,
             train_dataset=job.features,
-            eval_dataset=job.features,
+            eval_dataset=job.features,  # required, and not read by `evaluate` below
+            callbacks=[Reporter(job.report, self.sampler), self.stopper, *patience],
         )
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
         self.loss_is_scaled_for_ga = True  # `StepLoss` divides by the counts of the whole step
 
     def get_train_dataloader(self) -> Any:
         """Return the micro-batches of `Batches`, each process its own."""
         loader: DataLoader[Any] = DataLoader(
             Filled(self.job.features),  # type: ignore[arg-type]
-            batch_sampler=self.batches,
+            batch_sampler=Batches(self.sampler, self.options.batch_size, self.args.world_size),
             collate_fn=self.job.collate,
             pin_memory=self.args.dataloader_pin_memory,
         )
@@ -136,28 +133,29 @@ class _Trainer(Trainer):
         """Count nothing: `model/gflops` is measured on the served model."""
         return 0
 
-    def _get_num_items_in_batch(self, batch_samples: Any, device: torch.device) -> None:
-        """Count nothing: `StepLoss` counts the positions that each term is divided by."""
-
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], None]:
         """Fetch the step's micro-batches and count each term's valid positions over all of them and all ranks."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        stops = self.step_loss.begin(batches, lambda count: self._total(count.to(device)), self.stopper.asked.is_set())
+        batches = list(islice(epoch_iterator, num_batches))
+        stops = self.step_loss.begin(batches, self._total, self.stopper.asked.is_set())
         self.stopper.agreed = world() > 1 and bool(stops)
         return batches, None
 
     def _total(self, value: torch.Tensor) -> torch.Tensor:
         """Sum over the ranks."""
-        total: torch.Tensor = self.accelerator.reduce(value, reduction="sum")
+        total: torch.Tensor = self.accelerator.reduce(value.to(self.args.device), reduction="sum")
         return total
+
+    def _any(self, flag: bool) -> bool:
+        """Whether a flag is true on any rank."""
+        return bool(self._total(torch.tensor(float(flag))))
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
         """Return a micro-batch's part of the step's loss; see `StepLoss`."""
         batch: Batch = inputs
         self.features_seen += len(batch) * self.accelerator.num_processes
-        numbers = np.maximum(batch.features, 0)
-        raw, layers = gathered(model(**batch.inputs, **self.switches), self.job.objective.terms)
         terms = self.job.objective.terms
+        raw, layers = gathered(model(**batch.inputs, **self.switches), terms)
+        numbers = np.maximum(batch.features, 0)
         teacher = self.job.teacher(numbers, self.args.device) if terms and self.job.teacher else None
         # DDP averages the ranks' gradients; the counts are already over all ranks.
         return self.step_loss(raw, layers, batch, teacher) * self.accelerator.num_processes
@@ -180,8 +178,8 @@ class _Trainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint if much would be lost without it: it takes as long as many steps of a small model."""
-        waited = self.stopper.asked.is_set() or time.perf_counter() - self.saved_s >= self.checkpoint_every_s
-        if not self._total(torch.tensor(float(waited), device=self.args.device)):
+        waited = time.perf_counter() - self.saved_s >= self.options.checkpoint_every_s
+        if not self._any(waited or self.stopper.asked.is_set()):
             return
         if self.state.best_global_step == self.state.global_step:
             self.best = None
@@ -207,15 +205,12 @@ class _Trainer(Trainer):
 
 def last_checkpoint(folder: Path) -> Path | None:
     """Return the newest whole checkpoint; the Trainer writes `trainer_state.json` last, so a torn one has none."""
-
-    def whole(path: Path) -> bool:
-        try:
-            return bool(json.loads((path / "trainer_state.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            return False
-
     steps = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    return next((path for path in reversed(steps) if whole(path)), None)
+    for path in reversed(steps):
+        with suppress(OSError, ValueError):
+            if json.loads((path / "trainer_state.json").read_text(encoding="utf-8")):
+                return path
+    return None
 
 
 def fit(job: Job, options: FitOptions) -> Fitted:
@@ -227,51 +222,37 @@ def fit(job: Job, options: FitOptions) -> Fitted:
         Lost: another process of the training ended.
     """
     with looked_into(job.model, job.objective.terms, options.seed) as switches:
-        return _fit(job, options, switches)
-
-
-def _fit(job: Job, options: FitOptions, switches: Mapping[str, bool]) -> Fitted:
-    stopper, peaks = Stopper(), Peaks()
-    configured = dict(vars(job.model.config))
-    trainer = _Trainer(job, options, _arguments(job, options), stopper, switches)
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(Reporter(job.report, trainer.sampler))
-    progress = Progress(job.title, job.metric[0])
-    if job.title:
-        trainer.add_callback(progress)
-    stopper.agree = lambda flag: bool(trainer._total(torch.tensor(float(flag), device=trainer.args.device)))
-    trainer.add_callback(stopper)
-    if options.patience:
-        trainer.add_callback(EarlyStoppingCallback(options.patience))
-    checkpoint = last_checkpoint(job.folder)
-    if checkpoint and (checkpoint / BEST).exists():
-        trainer.best = load_file(checkpoint / BEST)
-    start = time.perf_counter()
-    try:
-        with stopper.listening(), closing(progress):
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except RuntimeError as error:
-        raise lost(error) from error
-    seconds = time.perf_counter() - start
-    # accelerate leaves autocast around `forward`, and the model would compute in bf16, unlike the served one.
-    model = trainer.accelerator.unwrap_model(job.model, keep_fp32_wrapper=False)
-    vars(model.config).update(configured)  # Trainer turns use_cache off, and the saved model would generate slowly
-    for name in vars(model.config).keys() - configured.keys():
-        delattr(model.config, name)
-    if trainer.best is not None:
-        model.load_state_dict(trainer.best)
-    if stopper.stopped:
-        raise Stopped(f"stopped at step {trainer.state.global_step}; checkpoint kept, the same command continues")
-    return Fitted(
-        best=float(trainer.state.best_metric),
-        steps=trainer.state.global_step,
-        seconds=seconds,
-        examples_per_s=trainer.features_seen / (seconds - trainer.validation_s) if trainer.features_seen else None,
-        resumed_step=trainer._initial_global_step,
-        peaks=peaks.read(),
-        warnings=trainer.step_loss.warnings(),
-    )
+        configured, peaks = dict(vars(job.model.config)), Peaks()
+        trainer = _Trainer(job, options, switches)
+        progress = Progress(job.title, job.metric[0])
+        if job.title:
+            trainer.add_callback(progress)
+        checkpoint = last_checkpoint(job.folder)
+        if checkpoint and (checkpoint / BEST).exists():
+            trainer.best = load_file(checkpoint / BEST)
+        start = time.perf_counter()
+        try:
+            with trainer.stopper.listening(), closing(progress):
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except RuntimeError as error:
+            raise lost(error) from error
+        seconds = time.perf_counter() - start
+        # accelerate leaves autocast around `forward`, and the model would compute in bf16, unlike the served one.
+        model = trainer.accelerator.unwrap_model(job.model, keep_fp32_wrapper=False)
+        vars(model.config).clear()
+        vars(model.config).update(configured)  # Trainer turns use_cache off, and the saved model would generate slowly
+        if trainer.best is not None:
+            model.load_state_dict(trainer.best)
+        if trainer.stopper.stopped or trainer._any(trainer.stopper.asked.is_set()):  # since
+            raise Stopped(f"stopped at step {trainer.state.global_step}; checkpoint kept, the same command continues")
+        return Fitted(
+            steps=trainer.state.global_step,
+            seconds=seconds,
+            examples_per_s=trainer.features_seen / (seconds - trainer.validation_s) if trainer.features_seen else None,
+            resumed_step=trainer._initial_global_step,
+            peaks=peaks.read(),
+            warnings=trainer.step_loss.warnings(),
+        )
 
 
 def _arguments(job: Job, options: FitOptions) -> TrainingArguments:

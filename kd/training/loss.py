@@ -1,44 +1,17 @@
 """The loss of a training step: the teacher's terms and the task's own loss, as means over the whole step."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from kd.base.types import (
-    Batch,
-    MaskName,
-    Objective,
-    ObjectiveTerm,
-    StudentOutputs,
-    TeacherOutputs,
-    Term,
-)
+from kd.base.task import Task
+from kd.base.types import Batch, MaskName, Objective, ObjectiveTerm, StudentOutputs, TeacherOutputs
 
 SILENT_SHARE = 0.01
 """A term below this share of the total over the whole training is warned about."""
 TASK = "task"
 """Name of the task's own loss among the terms."""
-
-
-class Learned(Protocol):
-    """The part of a task that a training needs; see `kd.base.task.Task`."""
-
-    def masks(self, batch: Batch) -> Mapping[MaskName, torch.Tensor]: ...  # noqa: D102
-
-    def outputs(self, raw: Any, batch: Batch) -> Mapping[str, torch.Tensor]: ...  # noqa: D102
-
-    def loss(self, raw: Any, batch: Batch) -> Term: ...  # noqa: D102
-
-
-def labelled(masks: Mapping[MaskName, torch.Tensor]) -> torch.Tensor:
-    """Return which features of a batch have a target, `(batch,)`."""
-    return masks["target"].reshape(len(masks["target"]), -1).any(dim=1)
-
-
-def is_filler(batch: Batch) -> bool:
-    """Whether a batch is a placeholder, for a rank that has no features left."""
-    return bool(batch.features[0] < 0)
 
 
 class StepLoss:
@@ -50,7 +23,7 @@ class StepLoss:
     task's mean is weighted by the share of features with a target.
     """
 
-    def __init__(self, task: Learned, objective: Objective, transfer: bool) -> None:
+    def __init__(self, task: Task, objective: Objective, transfer: bool) -> None:
         """Minimise `objective`; `transfer`: whether features without a target take part."""
         self.task = task
         self.terms = objective.terms
@@ -67,17 +40,17 @@ class StepLoss:
         self.shares: dict[str, float] = {}
 
     def begin(
-        self, batches: Sequence[Batch], total: Callable[[torch.Tensor], torch.Tensor], stopping: bool = False
+        self, batches: Sequence[Batch], total: Callable[[torch.Tensor], torch.Tensor], stopping: bool
     ) -> torch.Tensor:
         """Count the step's valid positions over its micro-batches and, by `total`, over the ranks.
 
         Returns:
             How many ranks are `stopping`.
         """
-        masks = [self.task.masks(batch) for batch in batches if not is_filler(batch)]
+        masks = [self.task.masks(batch) for batch in batches if not _is_filler(batch)]
         zero = next(iter(batches[0].inputs.values())).new_zeros((), dtype=torch.int64)
         found = [torch.stack([zero, *(each[mask].sum() for each in masks)]).sum() for mask in self.mask_of.values()]
-        known = [labelled(each) for each in masks] if self.transfer else []
+        known = [_labelled(each) for each in masks] if self.transfer else []
         having = torch.stack([zero, *(each.sum() for each in known)]).sum()
         ranks = total(torch.stack([*found, having, zero + sum(map(len, known)), zero + int(stopping)]))
         *counts, labels, features, stops = ranks.unbind()
@@ -104,31 +77,27 @@ class StepLoss:
                 student = layers.get(term.name, said)
                 sums[term.name] = term(student, teacher, _valid(term, masks))[0]
                 if term.name in self.added:
-                    alone[term.name] = term(student, teacher, _valid(term, masks, ~labelled(masks)))[0]
+                    alone[term.name] = term(student, teacher, _valid(term, masks, ~_labelled(masks)))[0]
+        real = 0.0 if _is_filler(batch) else 1.0  # it counts nothing, but DDP needs a gradient of all weights
         total = torch.zeros((), device=sums[TASK].device)
-        for name in sums:  # also of a filler, as all ranks report the same terms
-            self.means.setdefault(name, total)
-            self.parts.setdefault(name, total)
-        if is_filler(batch):  # it counts nothing, but DDP needs a gradient of all weights on every rank
-            return total + 0.0 * torch.stack([*sums.values(), *alone.values()]).sum()
         for name, value in sums.items():
             count = self.counts[name].clamp(min=1)
-            part = self.weights[name] * (value / count)
+            mean = real * value / count
+            part = self.weights[name] * mean
             if name in alone:
-                part = part + self.added[name] * (alone[name] / count)
+                part = part + self.added[name] * (real * alone[name] / count)
             elif name == TASK and self.share is not None:
                 part = part * self.share
             total = total + part
-            self.means[name] = self.means[name] + (value / count).detach()
-            self.parts[name] = self.parts[name] + part.detach()
+            self.means[name] = self.means.get(name, 0.0) + mean.detach()
+            self.parts[name] = self.parts.get(name, 0.0) + part.detach()
         return total
 
     def reported(self, steps: int, total: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:
         """Return each term's mean over the steps since the last report, as `loss_<term>`."""
-        found = {}
-        for name, value in self.means.items():
-            found[f"loss_{name}"] = float(total(value)) / max(steps, 1)
-            self.shares[name] = self.shares.get(name, 0.0) + float(total(self.parts[name]))
+        found = {f"loss_{name}": float(total(value)) / max(steps, 1) for name, value in self.means.items()}
+        for name, value in self.parts.items():
+            self.shares[name] = self.shares.get(name, 0.0) + float(total(value))
         self.means.clear()
         self.parts.clear()
         return found
@@ -153,3 +122,13 @@ def _valid(
     if term.mask == "positions" and mask.dim() > 1:
         return mask[masks["positions"]]  # outputs are at valid positions alone
     return mask
+
+
+def _labelled(masks: Mapping[MaskName, torch.Tensor]) -> torch.Tensor:
+    """Return which features of a batch have a target, `(batch,)`."""
+    return masks["target"].reshape(len(masks["target"]), -1).any(dim=1)
+
+
+def _is_filler(batch: Batch) -> bool:
+    """Whether a batch is a placeholder, for a rank that has no features left."""
+    return bool(batch.features[0] < 0)

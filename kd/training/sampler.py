@@ -1,6 +1,7 @@
 """The order in which features are trained on."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -45,26 +46,22 @@ class LengthGroups(Sampler[int]):
             stretch = order[start : start + self.group * 50]
             stretch = stretch[np.argsort(-self.lengths[stretch], kind="stable")]
             batches += [stretch[i : i + self.group] for i in range(0, len(stretch), self.group)]
-        whole = [batch for batch in batches if len(batch) == self.group]
-        rest = [batch for batch in batches if len(batch) < self.group]
-        for place in generator.permutation(len(whole)):
-            yield from whole[place].tolist()
-        for batch in rest:
-            yield from batch.tolist()
+        whole = len(order) // self.group  # a smaller batch comes last
+        for place in (*generator.permutation(whole), *range(whole, len(batches))):
+            yield from batches[place].tolist()
 
 
+@dataclass(frozen=True)
 class Batches(Sampler[list[int]]):
     """The order split into micro-batches, in turn for each process of a training, equally many for each.
 
-    The last step of an epoch may have fewer features than the others. Processes share them evenly; one that gets none
-    gets a batch of FILLER, which counts nothing.
+    A group of the order is a step over all processes. The last step of an epoch may have fewer features than the
+    others. Processes share them evenly; one that gets none gets a batch of FILLER, which counts nothing.
     """
 
-    def __init__(self, order: LengthGroups, batch_size: int, processes: int) -> None:
-        """Split `order`, whose groups are the features of a step over all processes."""
-        self.order = order
-        self.batch_size = batch_size
-        self.processes = processes
+    order: LengthGroups
+    batch_size: int
+    processes: int
 
     def __len__(self) -> int:  # noqa: D105
         whole, rest = divmod(len(self.order), self.order.group)
@@ -76,30 +73,24 @@ class Batches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the micro-batches of each step, process by process."""
-        step: list[int] = []
-        for feature in self.order:
-            step.append(feature)
-            if len(step) == self.order.group:
-                yield from (step[at : at + self.batch_size] for at in range(0, len(step), self.batch_size))
-                step = []
-        if step and self.processes == 1:
-            yield from (step[at : at + self.batch_size] for at in range(0, len(step), self.batch_size))
-        elif step:
-            yield from (part.tolist() or [FILLER] for part in np.array_split(step, self._parts(len(step))))
+        order = [*self.order]
+        whole = len(order) - (len(order) % self.order.group if self.processes > 1 else 0)
+        yield from (order[at : at + self.batch_size] for at in range(0, whole, self.batch_size))
+        if rest := order[whole:]:
+            yield from (part.tolist() or [FILLER] for part in np.array_split(rest, self._parts(len(rest))))
 
 
+@dataclass(frozen=True)
 class Filled:
     """Features, with a placeholder at position FILLER: a copy of the first, whose number is FILLER."""
 
-    def __init__(self, features: Features) -> None:
-        """Add the placeholder to `features`."""
-        self._features = features
+    features: Features
 
     def __len__(self) -> int:  # noqa: D105
-        return len(self._features)
+        return len(self.features)
 
     def __getitems__(self, places: Sequence[int]) -> list[dict[str, Any]]:
         """Return the features at these positions."""
         if FILLER not in places:
-            return self._features.__getitems__(places)
-        return [{**one, "feature": FILLER} for one in self._features.__getitems__([0])]
+            return self.features.__getitems__(places)
+        return [{**one, "feature": FILLER} for one in self.features.__getitems__([0])]

@@ -7,10 +7,11 @@ from statistics import fmean
 
 import pytest
 
-from kd.analysis.comparison import AVERAGED, SAME_STUDENT, Question, compare, pareto_front
+from kd.analysis.comparison import AVERAGED, SAME_STUDENT, compare, pareto_front, uneven_steps
 from kd.analysis.statistics import Spread, holm, minimum_detectable_difference, paired_difference
 from kd.base.types import RunRecord, UserError
-from kd.report.words import answer
+from kd.config import CompareConfig
+from kd.report.tables import answer
 
 DIRECTIONS = {"classification": {"accuracy": True, "loss": False}, "forecasting": {"rmse": False}}
 CONTROL = {0: 0.80, 1: 0.81, 2: 0.79}
@@ -53,11 +54,11 @@ def shifted(values, *gaps):
 
 
 def tables_of(records, **asked):
-    return compare(records, DIRECTIONS, Question(**asked))[0]
+    return compare(records, DIRECTIONS, CompareConfig(**asked))[0]
 
 
 def notes_of(records, **asked):
-    return compare(records, DIRECTIONS, Question(**asked))[1]
+    return compare(records, DIRECTIONS, CompareConfig(**asked))[1]
 
 
 def only(records, metric="", **asked):
@@ -539,7 +540,7 @@ def searched():
 
 
 def test_grouped_by_a_parameter_a_seeds_value_is_the_mean_of_its_runs_and_each_run_meets_its_own_control():
-    table = only(searched(), group_by=("alpha",))
+    table = only(searched(), group_by="alpha")
     assert [arm.label for arm in table.arms] == ["student", "distilled · alpha=0.3", "distilled · alpha=0.7"]
     arm = arm_of(table, "distilled · alpha=0.3")
     values = shifted(CONTROL, 0.02, 0.03, 0.01)
@@ -554,25 +555,25 @@ def test_grouped_by_a_parameter_a_seeds_value_is_the_mean_of_its_runs_and_each_r
 
 def test_the_order_of_runs_does_not_change_a_grouped_table():
     records = searched()
-    expected = only(records, group_by=("alpha",))
+    expected = only(records, group_by="alpha")
     for seed in range(5):
         random.Random(seed).shuffle(records)
-        assert only(records, group_by=("alpha",)) == expected
+        assert only(records, group_by="alpha") == expected
 
 
 def test_two_parameters_make_an_arm_together_and_tags_count_as_well():
-    labels = [arm.label for arm in only(searched(), group_by=("learning_rate", "alpha")).arms]
+    labels = [arm.label for arm in only(searched(), group_by="learning_rate,alpha").arms]
     assert "distilled · learning_rate=0.1 · alpha=0.7" in labels
     assert len(labels) == 6
-    assert [arm.label for arm in only(hashed(), group_by=("dataset",)).arms] == [
+    assert [arm.label for arm in only(hashed(), group_by="dataset").arms] == [
         "student · dataset=d",
         "distilled · dataset=d",
     ]
-    assert only(hashed(), group_by=("kd.dataset",)).arms[0].label == "student · kd.dataset=d"
+    assert only(hashed(), group_by="kd.dataset").arms[0].label == "student · kd.dataset=d"
 
 
 def test_a_baseline_may_be_a_group():
-    table = only(searched(), group_by=("alpha",), baseline="distilled · alpha=0.3")
+    table = only(searched(), group_by="alpha", baseline="distilled · alpha=0.3")
     arm = arm_of(table, "distilled · alpha=0.7")
     assert arm.difference.mean == pytest.approx(fmean([-0.04, -0.06, 0.0]))
     assert len(arm.pairs) == 12  # two by two runs on each of three seeds
@@ -580,20 +581,20 @@ def test_a_baseline_may_be_a_group():
 
 def test_two_trivial_baselines_are_never_averaged_into_one():
     trivial = [*runs("majority", {0: 0.1}, role="trivial"), *runs("words", {0: 0.9}, role="trivial")]
-    table = only([*searched(), *trivial], group_by=("alpha",))
+    table = only([*searched(), *trivial], group_by="alpha")
     assert [arm.quality.mean for arm in table.arms if arm.role == "trivial"] == [0.1, 0.9]
 
 
 def test_a_name_to_group_by_that_no_run_has_is_refused_with_a_suggestion():
     with pytest.raises(UserError, match=r"^group_by='alhpa': no run has .*; did you mean alpha\?$"):
-        only(searched(), group_by=("alhpa",))
+        only(searched(), group_by="alhpa")
     with pytest.raises(UserError, match=r"parameters are alpha, learning_rate$"):
-        only(searched(), group_by=("colour",))
+        only(searched(), group_by="colour")
 
 
 def test_a_table_whose_runs_lack_the_parameter_does_not_stop_the_others():
     elsewhere = {"tags": {"kd.test_digest": "digest-2"}}
-    first, second = tables_of([*searched(), *runs("plain", CONTROL, **elsewhere)], group_by=("alpha",))
+    first, second = tables_of([*searched(), *runs("plain", CONTROL, **elsewhere)], group_by="alpha")
     assert [arm.label for arm in second.arms] == ["student"]
     assert len(first.arms) == 3
 
@@ -635,6 +636,18 @@ def test_no_two_arms_of_a_table_bear_one_name_whatever_the_runs():
         ]
         labels = [arm.label for arm in only(records).arms]
         assert len(set(labels)) == len(labels) == 6
+
+
+# Effort
+
+
+def test_an_arm_that_was_trained_longer_than_its_control_is_told_of_and_one_of_equal_length_is_not():
+    compared = only(runs("control", CONTROL) + distilled("longer", BETTER) + distilled("as long", BETTER))
+    steps = {pair.against: 200 for one in compared.arms for pair in one.pairs}
+    steps |= {f"longer-{seed}": 300 for seed in range(3)} | {f"as long-{seed}": 205 for seed in range(3)}
+    (told,) = uneven_steps(compared, steps)
+    assert told == f"longer had 300 weight updates, {compared.against} 200"
+    assert uneven_steps(compared, {}) == []
 
 
 # Trade-offs

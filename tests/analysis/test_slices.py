@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kd.analysis.slices import MIN_EXAMPLES, MOST_VALUES, Slice, losing, slice_differences, slices_of
-from kd.analysis.statistics import PairedDifference, paired_difference
+from kd.analysis.slices import MIN_EXAMPLES, MOST_VALUES, slice_differences, slices_of
+from kd.analysis.statistics import paired_difference
 
 
 def frame(**columns):
@@ -157,7 +157,6 @@ def test_the_worst_slice_for_the_arm_comes_first_in_the_metrics_direction(rises,
     pairs = [pair(seed, 0.75, 0.25) for seed in range(3)]
     found = slice_differences(pairs, ["genre"], accuracy, rises)
     assert next(one.value for one in found) == first
-    assert [one.value for one in losing(found, rises)] == [first]
 
 
 def test_the_worst_is_first_over_all_columns_and_ties_stand_in_a_fixed_order():
@@ -184,14 +183,3 @@ def test_slices_are_those_of_the_arm_where_the_other_lacks_the_column():
     seed, arm, other = pair(0, 0.75, 0.5)
     found = slice_differences([(seed, arm, other.drop(columns="genre"))], ["genre"], accuracy, True)
     assert {one.value: one.against for one in found} == {"book": 0.5, "film": 0.5}
-
-
-def slice_with(mean):
-    return Slice("c", str(mean), 30, 0.5, 0.5, PairedDifference(mean, None, None, None, 1 if mean is not None else 0))
-
-
-def test_only_slices_on_which_the_arm_is_worse_are_said_to_lose():
-    slices = [slice_with(mean) for mean in (-0.2, -0.1, 0.0, 0.1, None)]
-    assert [one.value for one in losing(slices, True)] == ["-0.2", "-0.1"]
-    assert [one.value for one in losing(slices[::-1], False)] == ["0.1"]
-    assert losing([], True) == []

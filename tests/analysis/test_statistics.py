@@ -24,8 +24,8 @@ def by_seed(values):
 
 def test_interval_is_the_t_interval_not_the_normal_one():
     values = [0.80, 0.84, 0.85, 0.79]
-    interval = mean_interval(values, 0.9)
-    low, high = stats.t.interval(0.9, 3, loc=np.mean(values), scale=stats.sem(values))
+    interval = mean_interval(values)
+    low, high = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
     assert (interval.mean, interval.low, interval.high) == pytest.approx((np.mean(values), low, high))
     assert interval.n == 4
 
@@ -59,8 +59,9 @@ def test_swapping_arm_and_control_turns_the_sign_and_keeps_p():
     assert one.p == pytest.approx(other.p)
 
 
-def test_too_few_common_seeds_give_none_instead_of_nan():
-    assert paired_difference({1: 0.5}, {2: 0.5}) == PairedDifference(None, None, None, None, 0)
+def test_one_common_seed_gives_none_instead_of_nan_and_no_seed_in_common_is_refused():
+    with pytest.raises(ValueError, match="one finite value a seed is needed"):
+        paired_difference({1: 0.5}, {2: 0.5})
     single = paired_difference({1: 0.5}, {1: 0.4})
     assert single.mean == pytest.approx(0.1)
     assert (single.low, single.high, single.p, single.n) == (None, None, None, 1)
@@ -137,7 +138,7 @@ def test_verdict_speaks_of_quality_so_a_lower_error_is_better(mean, p, higher, w
     assert verdict(PairedDifference(mean, None, None, 0.001, 3), p, higher) == words
 
 
-@pytest.mark.parametrize("n", [0, 1, 2])
+@pytest.mark.parametrize("n", [1, 2])
 def test_two_seeds_never_make_a_claim(n):
     difference = paired_difference(by_seed([1.0, 1.1][:n]), by_seed([0.0, 0.0][:n]))
     assert verdict(difference, difference.p and 1e-9, True) == "too few seeds"
@@ -168,7 +169,7 @@ def test_the_detectable_difference_scales_with_spread_and_falls_with_seeds():
     assert falling == sorted(falling, reverse=True)
     assert detectable(1.0, 1000) == pytest.approx((1.95996 + 0.84162) / math.sqrt(1000), rel=0.01)
     assert detectable(1.0, 3, alpha=0.05 / 4) > one
-    with pytest.raises(ValueError, match="outside"):
+    with pytest.raises(ValueError, match="NaN"):
         detectable(1.0, 1)
 
 
@@ -254,8 +255,6 @@ def test_the_detectable_difference_goes_from_the_normal_to_students_with_the_sha
     assert given == sorted(given)
     assert given[0] == pytest.approx(stats.norm.isf(0.005) + stats.norm.isf(0.2), rel=1e-3)
     assert given[-1] == minimum_detectable_difference(1.0, Spread(2), alpha=0.01)
-    with pytest.raises(ValueError, match="seed_share"):
-        minimum_detectable_difference(1.0, Spread(2, seed_share=1.1))
 
 
 def test_examples_of_one_group_count_once_over_seeds_and_examples():

@@ -155,6 +155,7 @@ def test_a_gate_that_is_not_given_asks_for_nothing_and_is_not_a_threshold_of_0()
     [
         (MainConfig, ["--seeds", "0,0"], "seeds='0,0'"),
         (MainConfig, ["--seeds", "a,b"], "seeds='a,b'"),
+        (MainConfig, ["--seeds", "0,4294967296"], "seeds='0,4294967296' is out of range"),
         (MainConfig, ["--seeds", "-1"], "seeds='-1'"),
         (MainConfig, ["--seeds", "0,"], "seeds='0,'"),
         (MeasureConfig, ["--model", "somewhere"], "model='somewhere'"),
@@ -169,16 +170,20 @@ def test_a_gate_that_is_not_given_asks_for_nothing_and_is_not_a_threshold_of_0()
         (ExportConfig, ["--format", "safetensors"], "output is missing"),
         (ExportConfig, ["--model", "runs:/1/model"], "model='runs:/1/model'"),
         (ExportConfig, ["--format", "int8"], "format='int8'"),
-        (CompareConfig, ["--runs", "a", "--experiments", "b"], "runs and models"),
-        (CompareConfig, ["--runs", "a", "--filter", "b"], "runs and models"),
-        (CompareConfig, ["--models", "models:/m/1", "--experiments", "b"], "runs and models"),
+        (CompareConfig, ["--runs", "a", "--experiments", "b"], "experiments='b' beside runs='a'"),
+        (CompareConfig, ["--runs", "a", "--filter", "b"], "filter='b' beside runs='a'"),
+        (
+            CompareConfig,
+            ["--models", "models:/m/1", "--experiments", "b"],
+            "experiments='b' beside models='models",
+        ),
         (CompareConfig, ["--output", "xml"], "output='xml'"),
         (StudentConfig, ["--student_layers", "0,5", "--initialisation", "first"], "initialisation='first'"),
         (StudentConfig, ["--student_layers", "0,5", "--initialisation", "importance"], "initialisation='importance'"),
         (
             StudentConfig,
             ["--student", "m", "--student_layers", "2", "--initialisation", "importance"],
-            "student='m' is another model",
+            "initialisation='importance' beside student='m'",
         ),
         (StudentConfig, ["--student_config", "nowhere.json"], "student_config='nowhere.json' cannot be read"),
         (StudentConfig, ["--student_config", "c.json", "--student", "m"], "student='m' beside student_config='c.json'"),
@@ -195,8 +200,13 @@ def test_a_gate_that_is_not_given_asks_for_nothing_and_is_not_a_threshold_of_0()
         (CascadeConfig, ["--chain", "6,4,0"], "chain='6,4,0' does not fall"),
         (CascadeConfig, ["--chain", "models:/t/1,4"], "chain='models:/t/1,4' has no assistant"),
         (CascadeConfig, ["--chain", "m,4,n,2,2"], "chain='m,4,n,2,2' does not fall"),
+        (
+            CascadeConfig,
+            ["--chain", "models:/t/1,4,2", "--teacher_epochs", "5"],
+            "teacher_epochs=5 beside teacher='mod",
+        ),
         (CascadeConfig, ["--chain", "m,4,2", "--teacher", "n"], "teacher='n' beside chain='m,4,2'"),
-        (CascadeConfig, ["--chain", "m,n,o", "--initialisation", "first"], "chain='m,n,o' cuts no student"),
+        (CascadeConfig, ["--chain", "m,n,o", "--initialisation", "last"], "initialisation='last' beside chain='m,n,o'"),
         (CascadeConfig, ["--student_layers", "2"], "student_layers='2' beside chain='6,4,2'"),
         (CascadeConfig, ["--student", "m"], "student='m' beside chain='6,4,2'"),
         (CascadeConfig, ["--objective", "none"], "objective='none'"),
@@ -207,7 +217,7 @@ def test_a_gate_that_is_not_given_asks_for_nothing_and_is_not_a_threshold_of_0()
         (DistillConfig, ["--transfer_confidence", "0.5"], "transfer_confidence=0.5 chooses among transfer rows"),
         (DistillConfig, ["--transfer_balance", "true"], "transfer_balance=True chooses among transfer rows"),
         (MainConfig, ["--teacher", "models:/t/1", "--teacher_epochs", "5"], "teacher_epochs=5 beside teacher="),
-        (StudyConfig, ["--teacher", "runs:/1/model", "--teacher_learning_rate", "1e-4"], "which is trained already"),
+        (StudyConfig, ["--teacher", "runs:/1/model", "--teacher_learning_rate", "1e-4"], "it is trained already"),
         (DistillConfig, ["--teacher_epochs", "5"], "unknown option --teacher_epochs"),
         (TeacherConfig, ["--text_column", "a", "--label_column", "a"], "name one column twice: a, a"),
         (TeacherConfig, ["--task", "classify"], "task='classify' is not understood: give one of classification"),
@@ -424,7 +434,7 @@ def test_an_option_is_read_and_changed_by_name_wherever_it_belongs():
     for wrong in (lambda: with_options(given, horizn=8), lambda: with_options(CompareConfig(), horizon=8)):
         with pytest.raises((TypeError, KeyError)):
             wrong()
-    with pytest.raises(AttributeError):
+    with pytest.raises(KeyError):
         value_of(given, "horizn")
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict
+from datasets import ClassLabel, Dataset
 
 from kd.base.types import UserError
 from kd.data import files
@@ -146,7 +146,7 @@ def test_parquet_keeps_types_and_class_names(tmp_path):
 def test_every_usual_name_of_validation_is_found_so_none_is_cut_by_mistake(tmp_path, name):
     for stem in ("train", name, "test", "categories", "train_old"):
         write(tmp_path, f"{stem}.csv", f"text\n{stem}\n")
-    sources, _ = read(tmp_path, {})
+    sources = read(tmp_path, {})
     assert {split: source.name for split, source in sources.items()} == {
         "train": "train.csv",
         "validation": f"{name}.csv",
@@ -172,7 +172,7 @@ def test_a_folder_without_train_lists_what_is_there(tmp_path):
 def test_named_files_win_and_are_no_other_split_at_the_same_time(tmp_path):
     for name in ("train.csv", "dev.csv"):
         write(tmp_path, name, "text\na\n")
-    sources, _ = read(tmp_path, {"test": "dev.csv"})
+    sources = read(tmp_path, {"test": "dev.csv"})
     assert {split: source.name for split, source in sources.items()} == {"train": "train.csv", "test": "dev.csv"}
 
 
@@ -195,24 +195,6 @@ def test_a_named_file_that_is_not_there_is_refused_by_its_option(tmp_path):
 def test_files_next_to_a_single_file_are_used_only_when_named(tmp_path):
     path = write(tmp_path, "train.csv", "text\na\n")
     write(tmp_path, "test.csv", "text\nb\n")
-    assert set(read(path, {})[0]) == {"train"}
-    assert set(read(path, {"test": "test.csv"})[0]) == {"train", "test"}
+    assert set(read(path, {})) == {"train"}
+    assert set(read(path, {"test": "test.csv"})) == {"train", "test"}
     assert "--train_file" in refusal(path, {"train": "test.csv"})
-
-
-def test_saved_folders_keep_class_names_and_split_names(tmp_path):
-    data = Dataset.from_dict({"text": ["a"], "label": [1]}).cast_column("label", ClassLabel(names=["no", "yes"]))
-    DatasetDict(train=data, dev=data).save_to_disk(str(tmp_path / "dict"))
-    data.save_to_disk(str(tmp_path / "one"))
-    sources, _ = read(tmp_path / "dict", {})
-    assert {split: source.name for split, source in sources.items()} == {"train": "train", "validation": "dev"}
-    assert sources["validation"].rows.features["label"].names == ["no", "yes"]
-    assert set(read(tmp_path / "one", {})[0]) == {"train"}
-    assert "--test_file" in refusal(tmp_path / "one", {"test": "x.csv"})
-
-
-def test_a_torn_saved_folder_is_refused_in_one_line(tmp_path):
-    Dataset.from_dict({"text": ["a"]}).save_to_disk(str(tmp_path / "one"))
-    for file in (tmp_path / "one").glob("*.arrow"):
-        file.write_bytes(b"")
-    assert "save it again" in refusal(tmp_path / "one")

@@ -8,9 +8,10 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict
 
 from kd.base.types import UserError
+from kd.config import RowOptions
 from kd.data import sources
 from kd.data.digests import digest
-from kd.data.sources import BUILTINS, DataRequest, load
+from kd.data.sources import BUILTINS, load
 from kd.data.splits import subset
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
@@ -25,13 +26,13 @@ def some(count, start=0, classes=3):
     return [{"text": f"row {i}", "label": f"c{i % classes}", "doc": f"d{i // 7}"} for i in range(start, start + count)]
 
 
-def request(folder, **fields):
-    return DataRequest(str(folder), **{"inputs": ("text",), "target": "label", **fields})
+def request(folder, inputs=("text",), target="label", group="", **options):
+    return RowOptions(dataset=str(folder), group_column=group, **options), inputs, target
 
 
 def refusal(wanted):
     with pytest.raises(UserError) as caught:
-        load(wanted)
+        load(*wanted)
     text = str(caught.value)
     assert "\n" not in text
     return text
@@ -46,7 +47,7 @@ def parts(splits):
 @pytest.mark.parametrize("count", [60, 997])
 def test_cuts_lose_no_row_repeat_none_and_take_a_tenth_each(tmp_path, group, seed, count):
     save(tmp_path / "train.jsonl", some(count))
-    splits = load(request(tmp_path, group=group, split_seed=seed))
+    splits = load(*request(tmp_path, group=group, split_seed=seed))
     ids = [i for part in parts(splits) for i in part["example_id"]]
     assert sorted(ids) == sorted(f"train.jsonl:{i}" for i in range(count))
     slack = 7 if group else 1
@@ -57,7 +58,7 @@ def test_cuts_lose_no_row_repeat_none_and_take_a_tenth_each(tmp_path, group, see
 
 def test_rows_of_a_group_never_part(tmp_path):
     save(tmp_path / "train.jsonl", some(400))
-    splits = load(request(tmp_path, group="doc"))
+    splits = load(*request(tmp_path, group="doc"))
     a, b, c = (set(part["doc"]) for part in parts(splits))
     assert not a & b
     assert not a & c
@@ -69,7 +70,7 @@ def test_rows_of_a_group_never_part(tmp_path):
 def test_equal_inputs_never_part_even_through_chains_of_groups(tmp_path, group):
     rows = [{**row, "text": f"copy {i // 3}" if i < 90 else row["text"]} for i, row in enumerate(some(700))]
     save(tmp_path / "train.jsonl", rows)
-    splits = load(request(tmp_path, group=group))
+    splits = load(*request(tmp_path, group=group))
     a, b, c = (set(part["text"]) for part in parts(splits))
     assert not a & b
     assert not a & c
@@ -80,7 +81,7 @@ def test_equal_inputs_never_part_even_through_chains_of_groups(tmp_path, group):
 def test_classes_keep_their_proportions_in_spite_of_a_long_tail(tmp_path):
     labels = [f"c{i % 20}" for i in range(600)] + [f"rare{i}" for i in range(5)]
     save(tmp_path / "train.jsonl", [{"text": f"t{i}", "label": label} for i, label in enumerate(labels)])
-    splits = load(request(tmp_path))
+    splits = load(*request(tmp_path))
     for part in (splits.validation, splits.test):
         counts = Counter(part["label"])
         assert all(2 <= counts[f"c{i}"] <= 4 for i in range(1, 20))
@@ -89,7 +90,7 @@ def test_classes_keep_their_proportions_in_spite_of_a_long_tail(tmp_path):
 def test_uneven_groups_are_drawn_to_a_tenth_of_the_rows_not_to_the_fewest(tmp_path):
     docs = [size for size in range(1, 41) for _ in range(size)]
     save(tmp_path / "train.jsonl", [{"text": f"t{i}", "label": f"u{i}", "doc": doc} for i, doc in enumerate(docs)])
-    for part in parts(load(request(tmp_path, group="doc")))[1:]:
+    for part in parts(load(*request(tmp_path, group="doc")))[1:]:
         assert part.num_rows == pytest.approx(82, abs=12)
 
 
@@ -97,7 +98,7 @@ def test_the_seed_alone_decides_the_cut(tmp_path):
     save(tmp_path / "train.jsonl", some(300))
 
     def ids(seed, group=""):
-        return list(load(request(tmp_path, split_seed=seed, group=group)).validation["example_id"])
+        return list(load(*request(tmp_path, split_seed=seed, group=group)).validation["example_id"])
 
     assert ids(0) == ids(0) != ids(1)
     assert ids(0, "doc") == ids(0, "doc") != ids(1, "doc")
@@ -106,7 +107,7 @@ def test_the_seed_alone_decides_the_cut(tmp_path):
 @pytest.mark.parametrize("target", ["", "score", "pieces"])
 def test_targets_that_are_no_classes_are_cut_plainly(tmp_path, target):
     save(tmp_path / "train.jsonl", [{"text": f"t{i}", "score": i / 7, "pieces": [f"s{i}", "x"]} for i in range(50)])
-    splits = load(request(tmp_path, target=target))
+    splits = load(*request(tmp_path, target=target))
     assert [part.num_rows for part in parts(splits)] == [40, 5, 5]
 
 
@@ -120,10 +121,10 @@ def test_a_test_keeps_its_ids_and_digest_whatever_is_cut_from_train(tmp_path):
         save(tmp_path / f"{name}.jsonl", rows)
     save(tmp_path / "b" / "dev.jsonl", some(20, 300))
     tests = [
-        load(request(tmp_path / "a")),
-        load(request(tmp_path / "a", split_seed=9)),
-        load(request(tmp_path / "b")),
-        load(request(tmp_path / "a", test_file=str(tmp_path / "b" / "test.jsonl"))),
+        load(*request(tmp_path / "a")),
+        load(*request(tmp_path / "a", split_seed=9)),
+        load(*request(tmp_path / "b")),
+        load(*request(tmp_path / "a", test_file=str(tmp_path / "b" / "test.jsonl"))),
     ]
     assert len({digest(splits.test, ["text", "label"]) for splits in tests}) == 1
     assert tests[0].test["example_id"][3] == "test.jsonl:3"
@@ -132,11 +133,11 @@ def test_a_test_keeps_its_ids_and_digest_whatever_is_cut_from_train(tmp_path):
 def test_missing_splits_are_cut_from_train_alone_and_said(tmp_path):
     save(tmp_path / "train.jsonl", some(100))
     save(tmp_path / "test.jsonl", some(20, 200))
-    one = load(request(tmp_path))
+    one = load(*request(tmp_path))
     assert [part.num_rows for part in parts(one)] == [90, 10, 20]
     assert any("Validation was cut from train: 10 of its 100" in note for note in one.notes)
     (tmp_path / "test.jsonl").rename(tmp_path / "dev.jsonl")
-    two = load(request(tmp_path))
+    two = load(*request(tmp_path))
     assert [part.num_rows for part in parts(two)] == [90, 20, 10]
     assert any("Test was cut from train" in note for note in two.notes)
 
@@ -146,17 +147,17 @@ def test_a_test_without_targets_is_refused_and_validation_takes_its_place(tmp_pa
     blind = [{"text": row["text"], **({} if label == "absent" else {"label": label})} for row in some(20, 200)]
     for name, rows in (("train", some(100)), ("validation", some(20, 300)), ("test", blind)):
         save(tmp_path / f"{name}.jsonl", rows)
-    splits = load(request(tmp_path))
+    splits = load(*request(tmp_path))
     assert [part.num_rows for part in parts(splits)] == [90, 10, 20]
     assert set(splits.test["example_id"]) == {f"validation.jsonl:{i}" for i in range(20)}
     assert any("'test.jsonl' was refused" in note for note in splits.notes)
-    assert load(request(tmp_path, target="")).test["example_id"][0] == "test.jsonl:0"
+    assert load(*request(tmp_path, target="")).test["example_id"][0] == "test.jsonl:0"
 
 
 def test_a_refused_test_without_validation_is_cut_from_train(tmp_path):
     save(tmp_path / "train.jsonl", some(100))
     save(tmp_path / "test.jsonl", [{"text": "x"}] * 5)
-    assert [part.num_rows for part in parts(load(request(tmp_path)))] == [80, 10, 10]
+    assert [part.num_rows for part in parts(load(*request(tmp_path)))] == [80, 10, 10]
 
 
 def test_groups_shared_by_official_splits_are_refused_with_examples(tmp_path):
@@ -171,7 +172,7 @@ def test_copies_of_train_rows_in_official_splits_are_counted_and_kept(tmp_path):
     save(tmp_path / "train.jsonl", some(100))
     save(tmp_path / "dev.jsonl", some(30, 200))
     save(tmp_path / "test.jsonl", some(30, 90))
-    splits = load(request(tmp_path))
+    splits = load(*request(tmp_path))
     assert splits.test.num_rows == 30
     assert any(note.startswith("10 of 30 rows of test") for note in splits.notes)
 
@@ -189,7 +190,7 @@ def test_copies_do_not_count_as_rows_enough_to_cut(tmp_path):
 
 def test_three_groups_are_enough_for_three_splits(tmp_path):
     save(tmp_path / "train.jsonl", some(21))
-    assert [part.num_rows for part in parts(load(request(tmp_path, group="doc")))] == [7, 7, 7]
+    assert [part.num_rows for part in parts(load(*request(tmp_path, group="doc")))] == [7, 7, 7]
 
 
 def test_an_unknown_column_lists_those_there_are_and_the_nearest(tmp_path):
@@ -217,7 +218,28 @@ def test_a_class_label_of_minus_one_is_a_missing_value(tmp_path):
 def test_class_names_survive_the_cut(tmp_path):
     data = Dataset.from_dict({"text": [f"t{i}" for i in range(40)], "label": [0, 1] * 20})
     data.cast_column("label", ClassLabel(names=["no", "yes"])).save_to_disk(str(tmp_path))
-    assert all(part.features["label"].names == ["no", "yes"] for part in parts(load(request(tmp_path))))
+    assert all(part.features["label"].names == ["no", "yes"] for part in parts(load(*request(tmp_path))))
+
+
+def test_saved_folders_keep_class_names_and_split_names(tmp_path):
+    data = Dataset.from_dict({"text": [f"t{i}" for i in range(40)], "label": [0, 1] * 20})
+    data = data.cast_column("label", ClassLabel(names=["no", "yes"]))
+    DatasetDict(train=data, dev=data).save_to_disk(str(tmp_path / "dict"))
+    data.save_to_disk(str(tmp_path / "one"))
+    splits = load(*request(tmp_path / "dict"))
+    assert {i.partition(":")[0] for i in splits.train["example_id"]} == {"train"}
+    assert splits.validation["example_id"][:] == [f"dev:{i}" for i in range(40)]
+    assert splits.validation.features["label"].names == ["no", "yes"]
+    assert "--test_file" in refusal(request(tmp_path / "one", test_file="x.csv"))
+    DatasetDict(test=data).save_to_disk(str(tmp_path / "no train"))
+    assert "has no split 'train', only test" in refusal(request(tmp_path / "no train"))
+
+
+def test_a_torn_saved_folder_is_refused_in_one_line(tmp_path):
+    Dataset.from_dict({"text": ["a"]}).save_to_disk(str(tmp_path / "one"))
+    for file in (tmp_path / "one").glob("*.arrow"):
+        file.write_bytes(b"")
+    assert "save it again" in refusal(request(tmp_path / "one"))
 
 
 def test_targets_written_differently_in_two_splits_are_refused(tmp_path):
@@ -234,17 +256,17 @@ def test_a_file_with_a_header_and_no_rows_is_refused(tmp_path):
 
 def test_reserved_columns_are_replaced_with_a_word_or_refused(tmp_path):
     save(tmp_path / "train.jsonl", [{"text": f"t{i}", "label": "a", "group": f"g{i // 2}"} for i in range(40)])
-    splits = load(request(tmp_path))
+    splits = load(*request(tmp_path))
     assert list(splits.train["group"]) == list(splits.train["example_id"])
     assert any("'group'" in note and "replaced" in note for note in splits.notes)
     assert "reserved" in refusal(request(tmp_path, target="group"))
-    assert load(request(tmp_path, group="group")).train["group"][0].startswith("g")
+    assert load(*request(tmp_path, group="group")).train["group"][0].startswith("g")
 
 
 def test_a_builtin_is_loaded_lazily_and_its_groups_always_count(monkeypatch):
     rows = [{**row, "group": row["doc"]} for row in some(200)]
     monkeypatch.setitem(BUILTINS, "stub", lambda: DatasetDict(train=Dataset.from_list(rows)))
-    splits = load(request("builtin:stub"))
+    splits = load(*request("builtin:stub"))
     assert not set(splits.train["doc"]) & set(splits.test["doc"])
     assert not hasattr(sources, "apidocs")
 
@@ -295,7 +317,7 @@ def test_a_subset_of_everything_is_unchanged_and_of_nothing_refused():
 def test_real_folders_keep_every_row(folder, fields, sizes):
     if not (REAL / folder).is_dir():
         pytest.skip(f"{REAL / folder} is not there")
-    splits = load(request(REAL / folder, **fields))
+    splits = load(*request(REAL / folder, **fields))
     assert tuple(part.num_rows for part in parts(splits)) == pytest.approx(sizes, rel=0.05)
     assert sum(part.num_rows for part in parts(splits)) == sum(sizes)
     assert not set(splits.train["group"]) & set(splits.validation["group"])

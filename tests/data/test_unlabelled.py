@@ -59,18 +59,18 @@ def test_of_a_source_the_inputs_of_its_training_rows_are_read_and_nothing_else(t
     save(tmp_path / "train.jsonl", [{**row, "label": None, "secret": 1} for row in some(5)])
     for split in ("validation", "test"):
         save(tmp_path / f"{split}.jsonl", some(3, 90))
-    found = load_inputs(request(tmp_path))
+    found = load_inputs(*request(tmp_path)[:2])
     assert set(found.column_names) == {"text", "example_id", "group"}
     assert list(found["text"]) == [f"row {i}" for i in range(5)]
     assert list(found["group"]) == list(found["example_id"])
-    assert not {*found["example_id"]} & {*load(request(tmp_path, target="")).train["example_id"]}
+    assert not {*found["example_id"]} & {*load(*request(tmp_path, target="")).train["example_id"]}
 
 
 def test_groups_of_a_source_are_read_where_it_has_them(tmp_path):
     save(tmp_path / "with.jsonl", some(9))
     save(tmp_path / "without.jsonl", [{"text": row["text"]} for row in some(9)])
-    assert list(load_inputs(request(tmp_path / "with.jsonl", group="doc"))["group"])[6:8] == ["d0", "d1"]
-    plain = load_inputs(request(tmp_path / "without.jsonl", group="doc"))
+    assert list(load_inputs(*request(tmp_path / "with.jsonl", group="doc")[:2])["group"])[6:8] == ["d0", "d1"]
+    plain = load_inputs(*request(tmp_path / "without.jsonl", group="doc")[:2])
     assert list(plain["group"]) == list(plain["example_id"])
 
 
@@ -83,4 +83,4 @@ def test_a_source_that_cannot_be_learned_from_is_refused(tmp_path, rows, said):
     path = tmp_path / "t.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(UserError, match=said):
-        load_inputs(request(path))
+        load_inputs(*request(path)[:2])

@@ -87,13 +87,12 @@ def masks(batch):
 
 
 def states(model, rows, positions, batch_size=4):
-    return mean_states(model, rows, positions, collate, masks, batch_size)
+    return mean_states(model.eval(), rows, positions, collate, masks, batch_size)
 
 
 def test_states_are_means_over_valid_tokens_of_every_layer_and_of_no_embedding(model, rows):
     got = states(model, rows, [1, 0])
     assert got.shape == (4, 2, 16)
-    model.eval()
     for place, row in enumerate((1, 0)):
         batch = {key: torch.tensor([rows[row][key]]) for key in ("input_ids", "attention_mask")}
         with torch.no_grad():

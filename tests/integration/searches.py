@@ -23,8 +23,8 @@ def words(project: Project, study: str, space: str, *more: str) -> tuple[str, ..
 
 @cache
 def _database(uri: str) -> optuna.storages.RDBStorage:
-    """One storage for all looks at it: each has connections of its own, and a server has few."""
-    return optuna.storages.RDBStorage(uri)
+    """One storage for all looks at it: each has connections of its own, and a server has few, which tests cut."""
+    return optuna.storages.RDBStorage(uri, {"pool_pre_ping": True})
 
 
 def study_of(project: Project, name: str) -> optuna.Study:

@@ -6,8 +6,7 @@ import torch
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from kd.objectives.dkd import OTHERS, TARGET, decoupled_kl
-from kd.objectives.soft import soft_kl
+from kd.objectives.distributions import OTHERS, TARGET, decoupled_kl, soft_kl
 from kd.teacher.run import top_log_probs
 
 ALL = torch.ones(6, dtype=torch.bool)

@@ -8,9 +8,7 @@ from scipy.special import softmax
 from scipy.stats import entropy
 
 from kd.objectives.attention import attention_kl
-from kd.objectives.cosine import cosine_distance
-from kd.objectives.hidden import hidden_mse
-from kd.objectives.patient import patient_distance
+from kd.objectives.hidden import cosine_distance, hidden_mse, patient_distance
 from kd.objectives.relation import relation_heads, relation_kl
 
 MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [0, 1, 1, 1]]).bool()

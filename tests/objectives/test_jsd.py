@@ -7,8 +7,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from kd.objectives.jsd import generalised_jsd
-from kd.objectives.soft import soft_kl
+from kd.objectives.distributions import generalised_jsd, soft_kl
 
 
 def draw(seed, shape=(7, 5)):

@@ -6,8 +6,9 @@ import torch
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from kd.base.types import StudentOutputs, TeacherOutputs
-from kd.objectives.soft import Soft, soft_kl
+from kd.base.types import Setting, Shape, StudentOutputs, TeacherOutputs
+from kd.objectives import OBJECTIVES
+from kd.objectives.distributions import soft_kl
 
 
 def draw(shape, seed, size=2.0):
@@ -59,6 +60,6 @@ def test_a_constant_added_to_all_logits_changes_nothing():
 def test_the_term_passes_its_temperature_on():
     student, teacher, mask = draw((5, 4), 1), draw((5, 4), 2), torch.ones(5, dtype=torch.bool)
     for temperature in (1.0, 3.0):
-        term = Soft(temperature)
+        term = OBJECTIVES["soft"](Setting(temperature, 0.5, Shape(2, 8, 2), Shape(3, 8, 2), (), ()))
         got = term(StudentOutputs({"logits": student}), TeacherOutputs({"logits": teacher}), mask)
         assert got == soft_kl(student, teacher, mask, temperature)

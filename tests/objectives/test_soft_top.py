@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from kd.objectives.distributions import soft_kl
 from kd.objectives.hard import hard_cross_entropy
-from kd.objectives.soft import soft_kl
 from kd.teacher.run import top_log_probs
 
 OPTIONS = 500

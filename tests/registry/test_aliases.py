@@ -16,6 +16,7 @@ MODEL = "kd-test"
 @pytest.fixture
 def registry(tmp_path, make_store):
     mlflow.set_tracking_uri(make_store(tmp_path))
+    mlflow.set_experiment("kd")  # else that of a test before, which this store does not have
     client = mlflow.MlflowClient()
     client.create_registered_model(MODEL)
     for _ in range(3):

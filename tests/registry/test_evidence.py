@@ -61,7 +61,7 @@ def test_a_gate_on_a_figure_that_the_task_does_not_have_is_left_out_in_words_and
 
     exported = version({"test/accuracy": 0.9}, exported="onnx")
     assert figure(monkeypatch, "max_ece", exported) is None
-    monkeypatch.setattr(evidence, "judge_of", lambda _: Other)
+    monkeypatch.setattr(evidence, "task_named", lambda _: Other)
     for gate, name in evidence.LOGGED.items():
         assert figure(monkeypatch, gate, exported) == f"does not apply: classification has no {name}"
     given = GateOptions(max_ece=0.1, min_agreement=0.9)

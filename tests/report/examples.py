@@ -49,7 +49,6 @@ DETAILS = Details(
     slices={"distill soft": (cut("rare", -0.04), cut("common", 0.05)), "distill hard": (cut("rare", -0.01),)},
     tests={"distill soft": (SeedTest(0, "McNemar", 0.25), SeedTest(2, "McNemar", 0.0001))},
     curves={key: (rising(0), rising(1)) for key in ("student · 2 layers", "distill soft", "distill hard")},
-    notes=("run 7 has no predictions",),
 )
 
 

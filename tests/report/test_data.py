@@ -42,7 +42,6 @@ TEACHER = replace(CONTROL, key="t0", label="teacher", role="teacher", quality=In
 DETAILS = Details(
     slices={"d0": (Slice("label", 'a "b", c', 40, 0.5, 0.6, PairedDifference(-0.1, None, None, None, 1)),)},
     tests={"d0": (SeedTest(0, "McNemar", 0.5),)},
-    notes=("run x has no predictions",),
 )
 
 
@@ -75,7 +74,7 @@ def test_the_same_findings_give_the_same_bytes_whatever_the_order_in_which_figur
 def test_json_holds_what_the_verdict_rests_on():
     whole = json.loads(as_json(FINDINGS, ["left out"], {"experiments": "kd"}))
     assert whole["inputs"] == {"experiments": "kd"}
-    assert whole["notes"] == ["left out", "run x has no predictions"]
+    assert whole["notes"] == ["left out"]
     (one,) = whole["tables"]
     assert (one["digest"], one["split"], one["metric"], one["times_scored"]) == ("digest", "test", "accuracy", 7)
     assert one["answer"][0].startswith("distill: yes, distillation helped")

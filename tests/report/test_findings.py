@@ -103,26 +103,26 @@ def found(experiment, **asked):
 
 
 def only(experiment, **asked):
-    ((table, details),), _ = found(experiment, **asked)
-    return table, details
+    ((table, details),), notes = found(experiment, **asked)
+    return table, details, notes
 
 
 def test_slices_are_of_the_rows_they_name_in_the_columns_of_the_task_and_those_kept(experiment):
     trained()
-    _, details = only(experiment)
+    _, details, notes = only(experiment)
     slices = {(one.column, one.value): one for one in details.slices["d" * 8]}
     assert {column for column, _ in slices} == {"label", "region"}  # a quartile of the words has under 30 rows
     assert slices["region", "a, b"].arm == slices["region", "a, b"].against == 1.0
     second = slices["region", 'say "x" | y']
     assert (second.examples, second.against, second.difference.n) == (40, 0.0, 3)
     assert second.arm == pytest.approx((10 + 11 + 12) / 3 / 40)
-    assert details.notes == ()
+    assert notes == []
     assert "c" * 8 not in details.slices  # it is held against nothing
 
 
 def test_slice_by_takes_the_columns_named_and_no_others(experiment):
     trained()
-    _, details = only(experiment, slice_by="region")
+    _, details, _ = only(experiment, slice_by="region")
     assert {one.column for one in details.slices["d" * 8]} == {"region"}
 
 
@@ -138,7 +138,7 @@ def test_an_arm_whose_predictions_lack_a_column_does_not_stop_the_others(experim
     trained()
     bare = predictions(30).drop(columns=["words", "region"])
     finished("majority", 0, bare, "trivial")
-    table, details = only(experiment, baseline="c" * 8, slice_by="region")
+    table, details, _ = only(experiment, baseline="c" * 8, slice_by="region")
     assert details.slices["majority"] == ()
     assert {one.column for one in details.slices["d" * 8]} == {"region"}
     assert table.against == "c" * 8
@@ -146,7 +146,7 @@ def test_an_arm_whose_predictions_lack_a_column_does_not_stop_the_others(experim
 
 def test_churn_is_from_the_control_of_the_seed_to_the_arm(experiment):
     trained()
-    _, details = only(experiment)
+    _, details, _ = only(experiment)
     shares = details.churn["d" * 8]
     assert shares == pytest.approx({"changed": 11 / ROWS, "to right": 11 / ROWS, "to wrong": 0.0})
     assert "c" * 8 not in details.churn
@@ -154,7 +154,7 @@ def test_churn_is_from_the_control_of_the_seed_to_the_arm(experiment):
 
 def test_each_seed_has_its_paired_test_and_each_run_its_curve(experiment):
     ids = trained()
-    table, details = only(experiment)
+    table, details, _ = only(experiment)
     assert [(one.seed, one.test) for one in details.tests["d" * 8]] == [(seed, "McNemar") for seed in range(3)]
     assert [one.p for one in details.tests["d" * 8]] == pytest.approx([2 / 2 ** (10 + seed) for seed in range(3)])
     arm = next(arm for arm in table.arms if arm.key == "d" * 8)
@@ -162,17 +162,19 @@ def test_each_seed_has_its_paired_test_and_each_run_its_curve(experiment):
     assert details.curves["d" * 8] == tuple(((1, 0.1 + seed / 100), (2, 0.2 + seed / 100)) for seed in range(3))
 
 
-def test_predictions_that_are_missing_are_said_and_leave_out_their_seed_alone(experiment):
+def test_predictions_that_are_missing_are_said_and_leave_out_their_seed_alone(experiment, capsys):
     trained([0, 1])
     finished("c" * 8, 2, predictions(40))
     lost = finished("d" * 8, 2, None, "distilled", "c" * 8)
-    table, details = only(experiment)
+    table, details, notes = only(experiment)
     assert {one.difference.n for one in details.slices["d" * 8]} == {2}
     assert next(arm for arm in table.arms if arm.key == "d" * 8).difference.n == 3
-    first, second = details.notes
+    first, second = notes
     assert lost in first
     assert "for this test set alone" in second
     assert next(arm for arm in table.arms if arm.key == "d" * 8).difference.examples == 0
+    compared(capsys, experiments=experiment)
+    assert all(f"Note: {note}" in artifacts(experiment)["comparison.md"] for note in notes)
 
 
 def test_a_metric_that_is_no_mean_is_judged_over_examples_too_and_no_note_says_otherwise(experiment):
@@ -180,11 +182,11 @@ def test_a_metric_that_is_no_mean_is_judged_over_examples_too_and_no_note_says_o
     for (arm, seed), run_id in ids.items():
         table = predictions(40 if arm == "control" else 50 + seed)
         tracking.Run(run_id).log_metrics({"test/macro_f1": Classification.quality(table)["macro_f1"]})
-    table, details = only(experiment, metric="macro_f1")
+    table, _, notes = only(experiment, metric="macro_f1")
     arm = next(arm for arm in table.arms if arm.key == "d" * 8)
     assert (arm.difference.examples, arm.difference.groups, arm.difference.n) == (ROWS, ROWS, 3)
     assert arm.difference.mean == pytest.approx(arm.quality.mean - next(iter(table.arms)).quality.mean)
-    assert details.notes == ()
+    assert notes == []
 
 
 @pytest.mark.parametrize("change", [lambda rows: rows.iloc[::-1], lambda rows: rows.iloc[:-1]])

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
-from matplotlib.text import Annotation, Text
+from matplotlib.text import Text
 
 import kd.report.plots
 from kd.analysis.slices import Details
-from kd.report.labels import wrapped
-from kd.report.plots import MOST_NAMES, MOST_SLICES, as_png, as_svg, looks, plots
+from kd.report.plots import MOST_SLICES, as_png, as_svg, looks, plots, wrapped
 from tests.report.examples import (
     ALIKE,
     BETTER,
@@ -189,7 +188,7 @@ def test_names_along_an_axis_and_in_a_legend_do_not_cover_one_another():
         drawn["slices"].axes[0].get_yticklabels(),
         drawn["slices"].axes[0].get_xticklabels(),
         drawn["slices"].axes[0].texts,
-        drawn["curves"].axes[0].get_legend().get_texts(),
+        *(drawn[name].axes[0].get_legend().get_texts() for name in ("curves", "quality_latency", "quality_size")),
     ]
     for group in groups:
         boxes = [text.get_window_extent(renderer(text.get_figure(root=True))) for text in group]
@@ -197,30 +196,23 @@ def test_names_along_an_axis_and_in_a_legend_do_not_cover_one_another():
         assert not [one for one in itertools.combinations(boxes, 2) if one[0].padded(-0.5).overlaps(one[1])]
 
 
-@pytest.mark.parametrize("count", [3, 6, 15])
-def test_names_beside_points_do_not_cover_one_another_nor_a_point(count):
+@pytest.mark.parametrize("count", [1, 6, 15])
+def test_every_arm_is_named_beside_its_own_mark_and_no_name_lies_in_the_picture(count):
+    def letters(text):
+        return re.sub(r"[\s·]", "", text)
+
     whole, details = crowd(count)
-    for name in ("quality_latency", "quality_size"):
-        figure = plots(whole, details)[name]
-        drawn, axes = renderer(figure), figure.axes[0]
-        written = [text for text in axes.texts if isinstance(text, Annotation)]
-        boxes = [Text.get_window_extent(text, drawn) for text in written]  # without the leader
-        assert written
-        assert not [pair for pair in itertools.combinations(boxes, 2) if pair[0].overlaps(pair[1])]
-        dots = axes.transData.transform(list(points(figure).values()))
-        assert not [dot for dot in dots for box in boxes if box.contains(*dot)]
-        named = {" ".join(text.get_text().split()) for text in written}
-        assert named <= {" ".join(wrapped(arm.label, 34).split()) for arm in whole.arms}
-        unnamed = re.search(r"(\d+) arms are not named", words(figure))
-        assert len(written) + int(unnamed[1] if unnamed else 0) == len(whole.arms)
-
-
-def test_where_there_is_room_every_arm_is_named():
-    figure = plots(PLAIN, DETAILS)["quality_latency"]
-    assert {text.get_text() for text in figure.axes[0].texts} == {
-        one.label for one in (TEACHER, CONTROL, BETTER, WORSE)
-    }
-    assert len(PLAIN.arms) <= MOST_NAMES
+    for name in ("quality_latency", "quality_size", "curves"):
+        axes = plots(whole, details)[name].axes[0]
+        legend, drawn = axes.get_legend(), renderer(axes.figure)
+        shown = {
+            letters(text.get_text()): (mark.get_marker(), mark.get_color())
+            for text, mark in zip(legend.get_texts(), legend.legend_handles, strict=True)
+        }
+        arms = [arm for arm in whole.arms if name != "curves" or arm.key in details.curves]
+        look = looks(whole)
+        assert shown == {letters(arm.label): (look[arm.key].marker, look[arm.key].colour) for arm in arms}
+        assert not legend.get_window_extent(drawn).overlaps(axes.get_window_extent(drawn))
 
 
 @pytest.mark.parametrize("text", ["one · two · three", "a-long-word " * 9, "x" * 90, "two  spaces\nand a line", ""])

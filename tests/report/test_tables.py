@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from rich.console import Console
@@ -16,13 +17,12 @@ from kd.report.tables import (
     WORST,
     caption,
     churn_cells,
-    cost_cells,
-    fidelity_heading,
     figure_cells,
     markdown,
     quality_cells,
     rich_tables,
     slice_cells,
+    titled_tables,
 )
 from kd.tasks.classification.scores import FIGURES
 
@@ -57,7 +57,7 @@ def column(rows, name):
 
 def test_every_row_has_a_cell_for_every_column():
     whole = table(TRIVIAL, CONTROL, DISTILLED)
-    for rows in (quality_cells(whole), cost_cells(whole)):
+    for rows in (quality_cells(whole), figure_cells(whole, "cost")):
         assert {len(row) for row in rows} == {len(rows[0])}
 
 
@@ -85,7 +85,7 @@ def test_a_loss_of_quality_keeps_its_sign():
 
 
 def test_a_figure_that_some_arms_lack_is_a_dash_and_one_that_all_lack_has_no_column():
-    rows = cost_cells(table(CONTROL, DISTILLED))
+    rows = figure_cells(table(CONTROL, DISTILLED), "cost")
     assert column(rows, "p50 ms") == {"control": "3.2", "soft": MISSING}
     assert "GPU MiB" not in rows[0]
     assert column(quality_cells(table(CONTROL, DISTILLED)), "agreement") == {
@@ -101,7 +101,7 @@ def test_a_measured_zero_is_not_a_dash():
 
 @pytest.mark.parametrize("group", ["quality", "fidelity", "explanation", "cost"])
 def test_every_figure_has_its_own_column(group):
-    cells = {"quality": quality_cells, "cost": cost_cells}.get(group, lambda one: figure_cells(one, group))
+    cells = quality_cells if group == "quality" else partial(figure_cells, group=group)
     figures = [figure for figure in (*FIGURES, *COST) if figure.group == group]
     full = arm("full", figures={figure.key: 1.0 for figure in figures})
     names = [figure.title for figure in figures]
@@ -115,8 +115,9 @@ def test_the_columns_are_the_tasks_own_and_no_others():
     other = replace(table(arm("one", figures=said)), figures=(own,))
     assert figure_cells(other, "fidelity") == [["arm", "ranks ↑"], ["one", "0.50"]]
     assert not {"agreement", "ECE ↓"} & set(quality_cells(other)[0])
-    assert "calibration" not in fidelity_heading(other)
-    assert "calibration" in fidelity_heading(table(arm("one", figures={"calibration/brier": 0.1})))
+    assert "calibration" not in str(titled_tables(other, Details()))
+    _, (heading, *_), *_ = titled_tables(table(arm("one", figures={"calibration/brier": 0.1})), Details())
+    assert heading == "Fidelity to the teacher, and calibration"
 
 
 @pytest.mark.parametrize(
@@ -128,11 +129,11 @@ def test_figures_are_written_in_their_own_form(form, value, text):
 
 
 def test_baselines_that_are_not_served_have_no_cost():
-    assert [row[0] for row in cost_cells(table(TRIVIAL, CONTROL))[1:]] == ["control"]
+    assert [row[0] for row in figure_cells(table(TRIVIAL, CONTROL), "cost")[1:]] == ["control"]
 
 
 def test_parameters_are_in_millions():
-    assert column(cost_cells(table(CONTROL)), "params M")["control"] == "11.3"
+    assert column(figure_cells(table(CONTROL), "cost"), "params M")["control"] == "11.3"
 
 
 def drawn(*args):
@@ -142,7 +143,8 @@ def drawn(*args):
 
 
 LOSES = Details(
-    slices={"soft": (cut(-0.2, "book"), cut(0.3, "film"))}, churn={"soft": {"changed": 0.125, "to right": 0.1}}
+    slices={"soft": (cut(-0.2, "book"), cut(0.0, "song"), cut(0.3, "film"))},
+    churn={"soft": {"changed": 0.125, "to right": 0.1}},
 )
 
 
@@ -158,7 +160,7 @@ def test_markdown_and_terminal_show_the_same_cells():
     whole = table(TRIVIAL, CONTROL, DISTILLED, arm("inside", figures=figures))
     text, shown = markdown(whole, LOSES), drawn(whole, LOSES)
     fidelity = (figure_cells(whole, "fidelity"), figure_cells(whole, "explanation"), churn_cells(whole, LOSES))
-    for rows in (quality_cells(whole), *fidelity, cost_cells(whole), slice_cells(whole, LOSES)):
+    for rows in (quality_cells(whole), *fidelity, figure_cells(whole, "cost"), slice_cells(whole, LOSES)):
         assert len(rows) > 1
         for row in rows:
             assert f"| {' | '.join(row)} |" in text
@@ -224,7 +226,7 @@ def test_a_slice_that_loses_is_shown_where_the_mean_wins():
 def test_where_the_mean_does_not_win_there_is_nothing_that_it_hides(gap):
     arm_ = arm("soft", "distilled", difference=gap)
     assert slice_cells(table(CONTROL, arm_), LOSES)[1:] == []
-    assert "slices" not in drawn(table(CONTROL, arm_), LOSES)
+    assert "Slices" not in drawn(table(CONTROL, arm_), LOSES)
 
 
 def test_of_a_falling_metric_the_slices_shown_are_those_where_it_rises():

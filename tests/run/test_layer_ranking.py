@@ -8,7 +8,7 @@ import pytest
 from kd.base.types import UserError
 from kd.config import StudentConfig
 from kd.models.layers import layer_stack
-from kd.run import layer_ranking, student
+from kd.run import student
 from kd.run.data import load_rows
 from tests.tiny import bert, saved_bert, tokenizer
 
@@ -37,8 +37,8 @@ def config(tmp_path):
 def measured(monkeypatch):
     """The features of each measurement."""
     calls = []
-    real = layer_ranking.measure
-    monkeypatch.setattr(layer_ranking, "measure", lambda *given: calls.append(list(given[2])) or real(*given))
+    real = student.measure
+    monkeypatch.setattr(student, "measure", lambda *given: calls.append(list(given[2])) or real(*given))
     return calls
 
 
@@ -69,7 +69,7 @@ def test_another_teacher_or_other_validation_rows_are_measured_anew(config, meas
 
 
 def test_of_many_rows_as_many_as_said_are_taken_and_the_table_tells(config, measured, monkeypatch, capsys):
-    monkeypatch.setattr(layer_ranking, "MOST_FEATURES", 5)
+    monkeypatch.setattr(student, "RANKED_ON", 5)
     started(config)
     assert len(measured[0]) == 5
     out = capsys.readouterr().out

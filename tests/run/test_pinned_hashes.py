@@ -9,6 +9,7 @@ from kd.base.hashing import fingerprint
 from kd.config import DistillConfig, StudentConfig, TeacherConfig
 from kd.data.digests import digest
 from kd.run import distill, student, teacher
+from kd.run import locate as locating
 from kd.run.data import load_rows
 from kd.run.locate import locate
 from tests.tiny import saved_bert
@@ -38,8 +39,7 @@ def base(tmp_path, monkeypatch):
     """Forty rows and a teacher; its own digest is left out, as it depends on the versions of libraries."""
     (tmp_path / "rows.csv").write_text("\n".join(["text,label", *ROWS]) + "\n")
     folder = saved_bert(tmp_path / "teacher", layers=4)
-    for module in (student, teacher):
-        monkeypatch.setattr(module, "locate", lambda *given: replace(locate(*given), digest="d" * 32))
+    monkeypatch.setattr(locating, "locate", lambda *given: replace(locate(*given), digest="d" * 32))
     return {"dataset": str(tmp_path / "rows.csv"), "precision": "fp32"}, {"teacher": str(folder)}
 
 

@@ -13,8 +13,7 @@ from kd.data import encoded
 from kd.run import distill
 from kd.run.data import load_rows
 from kd.run.fidelity import inside
-from kd.run.fit import _fit
-from kd.run.transfer import trusted_features
+from kd.run.fit import _fit, trusted_features
 from kd.tasks import TASKS, TaskEntry
 from kd.tasks.classification.options import ClassificationOptions
 from kd.tasks.classification.task import UNLABELLED, Classification
@@ -152,13 +151,14 @@ def test_of_transfer_rows_every_feature_is_weighed_and_of_labelled_ones_every_fe
     sure = logits.softmax(-1).max(-1).values.numpy()[labelled:]
     least = float(np.median(sure))
     capsys.readouterr()
-    kept = trusted_features(plan_of(replace(some, transfer_confidence=least)), 0)
+    sure_enough = replace(some, transfer_confidence=least)
+    kept = trusted_features(plan_of(sure_enough), sure_enough)
     assert kept.tolist() == [*range(labelled), *(labelled + np.flatnonzero(sure >= least)).tolist()]
     rows = len(set(plan.features("train")["example"][kept[labelled:]].tolist()))
     assert rows < len(kept) - labelled
     assert f"{rows} of 20 transfer rows are kept" in " ".join(capsys.readouterr().out.split())
     run = Run()
-    _fit(plan_of(replace(some, transfer_confidence=least)), some, run, tmp_path / "fit", lambda *_: None)
+    _fit(plan_of(sure_enough), sure_enough, run, tmp_path / "fit", lambda *_: None)
     assert run.params["transfer_rows"] == rows
 
 

@@ -11,9 +11,8 @@ from kd.base.types import RunRecord, UserError
 from kd.config import DistillConfig, StudentConfig, narrowed
 from kd.run import data as rows_module
 from kd.run import distill, student
-from kd.run.data import load_rows
-from kd.run.fit import _fit
-from kd.run.transfer import trusted_features, with_transfer
+from kd.run.data import load_rows, with_transfer
+from kd.run.fit import _fit, trusted_features
 from kd.tasks.classification.task import UNLABELLED
 from tests.tiny import WORDS, bert, tokenizer
 
@@ -175,8 +174,8 @@ def test_the_run_says_how_many_rows_and_steps_there_were(config, tmp_path):
 def test_text_of_validation_and_test_is_left_out_and_said(config, tmp_path, capsys):
     other = write(tmp_path / "other.csv", [*texts(5, 400), *texts(3, 200), *texts(2, 300)])
     rows = with_transfer(replace(config, transfer=other), load_rows(config, 0))
-    assert rows.transfer.count == 5
-    assert list(rows.transfer.rows["text"])[12:] == texts(5, 400)
+    assert len(rows.split("train")) == 12 + 5
+    assert list(rows.split("train")["text"])[12:] == texts(5, 400)
     assert "5 that are in validation or test were left out" in " ".join(capsys.readouterr().out.split())
 
 
@@ -227,15 +226,15 @@ def test_the_teacher_reads_transfer_rows_once_whatever_is_kept_of_them(config):
 
 
 def test_filters_keep_what_the_teacher_is_sure_of_and_all_rows_with_labels(config):
-    plan, said = signal(config)
+    _, said = signal(config)
     logits = torch.from_numpy(said.all_outputs()["logits"]).double()
     sure = logits.softmax(-1).max(-1).values.numpy()[12:]
     least = float(np.median(sure))
-    plan, _ = signal(replace(config, transfer_confidence=least))
-    kept = trusted_features(plan, 0)
+    sure_enough = replace(config, transfer_confidence=least)
+    kept = trusted_features(signal(sure_enough)[0], sure_enough)
     assert kept.tolist() == [*range(12), *(12 + np.flatnonzero(sure >= least)).tolist()]
-    plan, _ = signal(replace(config, transfer_balance=True))
-    decided = logits.argmax(-1).numpy()[trusted_features(plan, 0)[12:]]
+    balanced = replace(config, transfer_balance=True)
+    decided = logits.argmax(-1).numpy()[trusted_features(signal(balanced)[0], balanced)[12:]]
     counts = np.unique(logits.argmax(-1).numpy()[12:], return_counts=True)[1]
     assert len(counts) == 2
     assert np.unique(decided, return_counts=True)[1].tolist() == [counts.min()] * len(counts)

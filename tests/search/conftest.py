@@ -6,7 +6,7 @@ import subprocess
 import psutil
 import pytest
 
-from kd.search.process_identity import myself
+from kd.search.lease import myself
 from kd.search.storage import open_storage
 
 

@@ -7,9 +7,9 @@ from contextlib import closing
 import optuna
 import sqlalchemy
 
-from kd.search.lease import LEASE, WORKER
+from kd.search.lease import LEASE, SLOT, WORKER
 from kd.search.optuna_study import Sampling
-from kd.search.retries import Slot, again
+from kd.search.retries import Slot
 from kd.search.storage import open_storage, open_study
 
 ELSEWHERE = "far-away boot pid:[1]|1|5.0"
@@ -25,9 +25,12 @@ def study_at(place, name="s", how=HOW, directions=UP, identity=None):
 def queue(study, slots):
     """Do what the leading process does."""
     slots = [Slot(str(place)) for place in range(slots)] if isinstance(slots, int) else slots
-    for slot in again(slots, study.attempts()):
-        study.add(slot)
-    study.want([slot.name for slot in slots])
+    study.queue(slots, study.attempts())
+
+
+def add(study, slot):
+    """Queue an attempt at a slot, whatever there is."""
+    study.inner.enqueue_trial({}, user_attrs={SLOT: slot})
 
 
 def done(study, *values):
@@ -38,12 +41,12 @@ def done(study, *values):
 
 def sign(claim, signature):
     """Have a claim look as if that process held it."""
-    claim.study.storage.set_trial_user_attr(claim.inner._trial_id, WORKER, signature)
+    claim.inner.storage.set_trial_user_attr(claim.inner._trial_id, WORKER, signature)
 
 
 def silence(claim, seconds):
     """Have the last sign of life of a claim be so long ago."""
-    storage, trial_id = claim.study.storage, claim.inner._trial_id
+    storage, trial_id = claim.inner.storage, claim.inner._trial_id
     if isinstance(storage, optuna.storages.JournalStorage):
         lease = storage.get_trial(trial_id).user_attrs[LEASE]
         storage.set_trial_user_attr(trial_id, LEASE, lease - seconds)

@@ -27,19 +27,21 @@ def leads(journal):
 def plan(monkeypatch, tmp_path):
     """A search in which nothing is trained, shown or tracked."""
     part = SimpleNamespace(update=lambda: None, step=None)
-    for name in ("Follower", "tracking.run"):
+    for name in ("following", "tracking.run"):
         monkeypatch.setattr(f"kd.search.leading.{name}", lambda *_: nullcontext(part))
     monkeypatch.setattr(leading.tracking, "session", lambda _: nullcontext("kd"))
     monkeypatch.setattr(leading, "_goal", lambda *_: Goal({}, float("inf")))
     monkeypatch.setattr(leading, "replace", lambda plan, **_: plan)
     monkeypatch.setattr(leading, "reconcile", lambda *_: None)
     monkeypatch.setattr(leading, "page", lambda *_: "")
-    return SimpleNamespace(config=CONFIG, name="s", directions={"quality": True}, place=str(tmp_path))
+    parent = SimpleNamespace(log_metrics=lambda *_: None, log_text=lambda *_: None)
+    about = {"name": "s", "experiment": "kd", "directions": {"quality": True}, "place": str(tmp_path)}
+    return SimpleNamespace(config=CONFIG, parent=parent, **about)
 
 
 def take_for_dead(claim):
     """End the claim's trial as another process does."""
-    claim.study.storage.set_trial_state_values(claim.inner._trial_id, TrialState.FAIL)
+    claim.inner.storage.set_trial_state_values(claim.inner._trial_id, TrialState.FAIL)
 
 
 @pytest.mark.parametrize(
@@ -60,17 +62,28 @@ def test_who_joined_a_search_whose_time_is_up_does_not_search_as_long_again(
     assert leading.join(plan, [], leads) is enough
 
 
+def test_who_joins_finds_all_that_is_noted_of_a_lead_whose_run_is_there(leads, plan, monkeypatch):
+    noted = []
+    part = SimpleNamespace(run_id="r", log_params=lambda _: None)
+    monkeypatch.setattr(leading.tracking, "run", lambda *_, **__: nullcontext(part))
+    monkeypatch.setattr(leading, "_search", lambda *_: 0)
+    monkeypatch.setattr(leading, "conclude", lambda *_: None)
+    claim = leading.elected(leads)
+    monkeypatch.setattr(type(claim.inner), "set_user_attr", lambda _, name, __: noted.append(name))
+    leading.lead(plan, [], leads, claim)
+    assert sorted(noted) == ["asked", "experiment", "run_id"]
+    assert noted[-1] == "run_id"
+
+
 def test_a_leader_that_slept_while_another_took_over_concludes_nothing(leads, plan, monkeypatch):
     claim = leading.elected(leads)
     monkeypatch.setattr(leading, "advance", lambda *_: pytest.fail("it went on"))
     take_for_dead(claim)
     with pytest.raises(Superseded):
-        leading._search(plan, SimpleNamespace(parent=None), [], Goal({}, float("inf")), claim)
+        leading._search(plan, [], Goal({}, float("inf")), claim)
 
 
-def test_a_leader_that_slept_tells_what_became_of_the_search(leads, plan, monkeypatch):
-    told = []
-
+def test_a_leader_that_slept_tells_what_became_of_the_search(leads, plan, monkeypatch, capsys):
     def lead(plan, arms, leads, claim):
         take_for_dead(claim)
         other = leading.elected(leads)
@@ -82,24 +95,25 @@ def test_a_leader_that_slept_tells_what_became_of_the_search(leads, plan, monkey
     plan.leads = lambda _: leads
     monkeypatch.setattr(hpo, "prepare", lambda *_: plan)
     monkeypatch.setattr(leading, "lead", lead)
-    monkeypatch.setattr(leading, "report_finished", told.append)
+    found = SimpleNamespace(run_id="r", tags={"mlflow.note.content": "what was found"})
+    monkeypatch.setattr(leading.tracking, "record", lambda run_id: found if run_id == "r" else None)
     hpo.run(CONFIG)
-    assert len(told) == 1
+    told = capsys.readouterr().out
+    assert told.count("This search is finished (run r)") == told.count("what was found") == 1
 
 
 def test_time_that_was_up_after_the_last_trial_leaves_nothing_to_go_on_with(journal, leads, plan, monkeypatch):
     arm = SimpleNamespace(name="control", search=study_at(journal), finals=study_at(journal, "s-finals"))
     slots = leading.search_slots(CONFIG, arm, [])
     monkeypatch.setattr(leading, "advance", lambda *_: True)
-    monkeypatch.setattr(leading, "_count_passes", lambda *_: None)
-    context = SimpleNamespace(parent=SimpleNamespace(log_metrics=lambda *_: None, log_text=lambda *_: None))
+    monkeypatch.setattr(leading.tracking, "runs", lambda *_: [])
     goal = Goal({"control": slots}, deadline=0.0)
     assert goal.late
     claim = leading.elected(leads)
     queue(arm.search, slots)
-    assert leading._search(plan, context, [arm], goal, claim) == 1
+    assert leading._search(plan, [arm], goal, claim) == 1
     arm.search.claim().complete((0.5,), {})
-    assert leading._search(plan, context, [arm], goal, claim) == 0
+    assert leading._search(plan, [arm], goal, claim) == 0
 
 
 @pytest.mark.parametrize(("user", "why"), [("kd", "no rows"), ("kd:sesame", "has a password")])
@@ -119,6 +133,6 @@ def test_two_commands_that_ask_for_different_numbers_of_trials_never_lead_at_onc
     first.note(run_id="r", experiment="kd", asked="10 trials")
     assert leading.elected(leads) is None
     first.complete((1.0,), {})
-    assert leading.finished(leads, "10 trials").notes["run_id"] == "r"
+    assert leading.finished(leads, "10 trials").run_id == "r"
     assert leading.finished(leads, "20 trials") is None
     assert leading.elected(leads).slot != first.slot

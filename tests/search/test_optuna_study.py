@@ -11,8 +11,9 @@ import pytest
 from kd.base.types import Pruned
 from kd.search import lease as claims
 from kd.search.lease import LEASE, WORKER, Superseded
+from kd.search.optuna_study import WANTED
 from kd.search.retries import Slot, counting
-from tests.search.studies import ELSEWHERE, HOW, done, in_processes, queue, sign, silence, study_at
+from tests.search.studies import ELSEWHERE, HOW, add, done, in_processes, queue, sign, silence, study_at
 
 MEDIAN = replace(HOW, pruner="median")
 
@@ -68,10 +69,10 @@ def test_a_trial_that_is_queued_while_another_process_looks_breaks_nothing(place
     def busy(self, *arguments, **options):
         found = read(self, *arguments, **options)
         if self is study.inner and len(found) < 5:
-            other.add(Slot(str(len(found))))
+            add(other, str(len(found)))
         return found
 
-    study.want([str(place) for place in range(9)])
+    study.inner.set_user_attr(WANTED, [str(place) for place in range(9)])
     monkeypatch.setattr(optuna.Study, "get_trials", busy)
     assert study.claim().number == 0
     assert study.claim().number == 1
@@ -80,9 +81,9 @@ def test_a_trial_that_is_queued_while_another_process_looks_breaks_nothing(place
 def test_a_study_without_slots_runs_nothing_until_it_is_asked_again(place):
     study = study_at(place)
     queue(study, 2)
-    study.want(())
+    study.queue([], study.attempts())
     assert study_at(place).claim() is None
-    study.want(["1"])
+    study.queue([Slot("1")], study.attempts())
     assert study.claim().slot == "1"
     assert study.claim() is None
 
@@ -94,7 +95,7 @@ def test_trials_that_others_put_into_the_study_are_passed_over(place):
     claim = study.claim()
     assert (claim.number, claim.slot) == (1, "0")
     claim.complete((1.0,), {})
-    assert [trial.attempt.number for trial in study.ranked()] == [1]
+    assert [trial.number for trial in study.ranked()] == [1]
     assert study.claim() is None
     assert study.reclaim() == []
 
@@ -178,9 +179,8 @@ def test_a_second_death_over_the_same_parameters_draws_others(place, dead):
 
 def test_two_leaders_that_queue_a_slot_twice_do_not_lose_the_parameters_of_the_first(place, dead):
     study = study_at(place)
-    study.add(Slot("0"))
-    study.add(Slot("0"))
-    study.want(["0"])
+    for _ in range(2):
+        study.queue([Slot("0")], attempts=[])
     first = study.claim()
     params = draw(first)
     assert study.claim() is None
@@ -240,7 +240,7 @@ def test_signs_of_life_are_there_before_the_signature_so_no_death_in_between_goe
     queue(study, 1)
     monkeypatch.setattr("kd.search.optuna_study.myself", lambda: ELSEWHERE)
     claim = study.claim()
-    assert study.trials()[0].notes[WORKER] == ELSEWHERE
+    assert study.attempts()[0].notes[WORKER] == ELSEWHERE
     silence(claim, claims.GRACE_S + 5)  # fails where there has been none
     assert study.reclaim() == [0]
 
@@ -252,7 +252,7 @@ def test_signs_of_life_are_given_while_a_trial_runs_and_not_after(journal, monke
     claim = study.claim()
 
     def lease():
-        return study.trials()[0].notes[LEASE]
+        return study.attempts()[0].notes[LEASE]
 
     silence(claim, 1000)
     with claim.alive():
@@ -284,8 +284,8 @@ def test_whoever_was_taken_for_dead_is_told_so_and_changes_nothing(journal, dead
     with pytest.raises(Superseded, match="trial 0 was taken for dead"):
         act(claim)
     claim.fail("error", "of no interest any more")
-    (trial,) = study.trials()
-    assert (trial.attempt.state, trial.attempt.reason, trial.values) == ("failed", "lost", ())
+    (trial,) = study.attempts()
+    assert (trial.state, trial.reason, trial.values) == ("failed", "lost", ())
 
 
 def test_a_database_tells_it_too(sqlite, dead):
@@ -319,8 +319,8 @@ def test_why_a_trial_failed_is_kept(place):
     study = study_at(place)
     queue(study, 1)
     study.claim().fail("error", "CUDA out of memory\nat line 3")
-    (trial,) = study.trials()
-    assert (trial.attempt.state, trial.attempt.reason, trial.why) == ("failed", "error", "CUDA out of memory")
+    (trial,) = study.attempts()
+    assert (trial.state, trial.reason, trial.why) == ("failed", "error", "CUDA out of memory")
 
 
 def test_not_a_number_is_no_result(place):
@@ -347,8 +347,8 @@ def test_what_does_worse_than_half_of_the_others_is_stopped_and_optuna_knows(jou
     with pytest.raises(Pruned, match=r"trial 5 at 0\.1 after 1 epochs"):
         run_epochs(study.claim(), [0.1, 0.1, 0.9])
     assert study.inner.get_trials()[5].state == optuna.trial.TrialState.PRUNED
-    assert study.trials()[5].values == ()
-    assert 5 not in [trial.attempt.number for trial in study.ranked()]
+    assert study.attempts()[5].values == ()
+    assert 5 not in [trial.number for trial in study.ranked()]
     run_epochs(study.claim(), [0.6, 0.7, 0.1])  # its last step: all that it costs is spent
     run_epochs(study.claim(), [0.9, 0.9, 0.9])
     assert states(study) == ["complete"] * 5 + ["pruned", "complete", "complete"]
@@ -394,9 +394,9 @@ def test_what_breaks_a_constraint_is_neither_best_nor_hidden_from_the_sampler(pl
     study.claim().complete((0.9,), {"gflops": 0.5, "size_mib": -1})
     study.claim().complete((0.7,), {"gflops": 0.0, "size_mib": -1})
     study.claim().complete((0.8,), {"gflops": -0.1, "size_mib": 2})
-    assert [trial.feasible for trial in study.trials()] == [False, True, False]
-    assert [trial.attempt.number for trial in study.ranked()] == [1]
-    assert [trial.attempt.number for trial in study.best()] == [1]
+    assert [trial.feasible for trial in study.attempts()] == [False, True, False]
+    assert [trial.number for trial in study.ranked()] == [1]
+    assert [trial.number for trial in study.best()] == [1]
     # where Optuna's TPE looks for them
     assert study.inner.trials[0].constraints == {"gflops": 0.5, "size_mib": -1.0}
 
@@ -421,8 +421,8 @@ def test_best_first_whichever_way_is_better(journal, higher, order):
     study = study_at(journal, directions={"quality": higher})
     queue(study, 4)
     done(study, 0.1, 0.9, 0.5)
-    assert [trial.attempt.number for trial in study.ranked()] == order
-    assert [trial.attempt.number for trial in study.best()] == order[:1]
+    assert [trial.number for trial in study.ranked()] == order
+    assert [trial.number for trial in study.best()] == order[:1]
 
 
 def test_of_equal_trials_the_first_slot_leads_even_if_it_had_to_be_run_again(journal):
@@ -433,7 +433,7 @@ def test_of_equal_trials_the_first_slot_leads_even_if_it_had_to_be_run_again(jou
     first.fail("stopped", "SIGTERM")
     queue(study, 3)
     done(study, 0.5)
-    assert [(trial.attempt.slot, trial.attempt.number) for trial in study.ranked()] == [("0", 3), ("1", 1), ("2", 2)]
+    assert [(trial.slot, trial.number) for trial in study.ranked()] == [("0", 3), ("1", 1), ("2", 2)]
 
 
 def test_several_directions_give_a_front_without_what_is_worse_in_all(place):
@@ -441,8 +441,8 @@ def test_several_directions_give_a_front_without_what_is_worse_in_all(place):
     queue(study, 5)
     done(study, (0.9, 4.0), (0.8, 2.0), (0.7, 3.0), (0.5, 1.0))
     study.claim().complete((0.95, 0.5), {"size_mib": 1.0})
-    assert sorted(trial.attempt.number for trial in study.best()) == [0, 1, 3]
-    assert [trial.attempt.number for trial in study.ranked()] == [0, 1, 2, 3]
+    assert sorted(trial.number for trial in study.best()) == [0, 1, 3]
+    assert [trial.number for trial in study.ranked()] == [0, 1, 2, 3]
 
 
 def test_nothing_is_best_before_anything_is_complete(place):
@@ -451,4 +451,4 @@ def test_nothing_is_best_before_anything_is_complete(place):
     queue(several, 1)
     one.claim().fail("error", "no")
     assert one.ranked() == one.best() == several.best() == []
-    assert one.trials()[1].seconds is None
+    assert one.attempts()[1].seconds is None

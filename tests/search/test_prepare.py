@@ -4,7 +4,7 @@ import pytest
 
 from kd.config import HpoConfig
 from kd.search.prepare import _without_given
-from kd.space import load_space
+from kd.space.reading import load_space
 from kd.tasks import task_named
 
 SPACES = task_named("classification").spaces

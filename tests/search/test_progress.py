@@ -1,15 +1,14 @@
 """The user is told each trial once, with what it was and how long the rest may take."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from kd.search.optuna_study import Trial
-from kd.search.progress import Follower, duration, in_words
-from kd.search.result_tables import finalist_tables, winner_lines
-from kd.search.retries import Attempt, Slot
+from kd.search.prepare import Arm
+from kd.search.progress import duration, following, in_words
+from kd.search.retries import Slot
 from kd.search.schedule import Goal
-from kd.search.trial import Arm
 from tests.search.studies import done, queue, study_at
 
 SIX = [Slot(str(place)) for place in range(6)]
@@ -28,8 +27,9 @@ class Parent:
         self.logged.append((figures, step))
 
 
-def follower(arm, parent=None, at_once=1):
-    return Follower([arm], Goal({"distill": SIX}, float("inf")), ["quality"], at_once, parent)
+def follower(arm, parent=None, workers=1):
+    plan = SimpleNamespace(config=SimpleNamespace(workers=workers), directions={"quality": True}, parent=parent)
+    return following(plan, [arm], Goal({"distill": SIX}, float("inf")), leads=parent is not None)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_dead_process_is_told_as_that_and_an_end_without_anything_to_add_has_n
     queue(arm.search, SIX)
     with follower(arm) as seen:
         claim = arm.search.claim()
-        claim.study.storage.set_trial_user_attr(claim.inner._trial_id, "kd.worker", dead)
+        claim.inner.storage.set_trial_user_attr(claim.inner._trial_id, "kd.worker", dead)
         arm.search.reclaim()
         seen.update()
     assert lines() == ["distill trial 0 (0 of 6): failed (its process is gone)"]
@@ -102,12 +102,12 @@ def test_a_dead_process_is_told_as_that_and_an_end_without_anything_to_add_has_n
 def test_time_left_counts_what_is_left_by_how_many_run_at_once(arm, lines):
     queue(arm.search, SIX)
     done(arm.search, 0.5, 0.5)
-    trials = [Trial(one.attempt, one.values, True, {}, 60.0 if one.values else None) for one in arm.search.trials()]
-    search = SimpleNamespace(trials=lambda: trials, ranked=lambda: [])
-    fake = SimpleNamespace(search=search)
-    assert follower(arm)._outlook(fake, 4) == "about 4 min of trials left"
-    assert follower(arm, at_once=3)._outlook(fake, 4) == "about 2 min of trials left"
-    assert follower(arm)._outlook(fake, 0) == ""
+    trials = [replace(one, seconds=60.0 if one.values else None) for one in arm.search.attempts()]
+    with follower(arm) as seen:
+        assert seen._outlook(trials, [], 4) == "about 4 min of trials left"
+        assert seen._outlook(trials, [], 0) == ""
+    with follower(arm, workers=3) as seen:
+        assert seen._outlook(trials, [], 4) == "about 2 min of trials left"
 
 
 def test_the_curve_of_the_best_is_logged_once_a_trial_that_is_complete(arm):
@@ -137,45 +137,3 @@ def test_the_retrainings_have_a_bar_and_a_trial_of_this_process_shows_its_epochs
         seen.update()
         bars = {task.description: task for task in seen.progress.tasks}
     assert (bars["distill: retraining"].completed, bars["distill: retraining"].total) == (1, 2)
-
-
-def finalist(number, first, values, fits=True, **metrics):
-    trial = Trial(Attempt(number, str(number), "complete", "", {"epochs": number}), first, True, {}, 1.0)
-    mean = sum(values) / len(values)
-    return SimpleNamespace(
-        arm="distill", trial=trial, values=values, mean=mean, fits=fits, record=SimpleNamespace(metrics=metrics)
-    )
-
-
-def test_finalists_are_shown_with_what_was_measured_and_blanks_where_nothing_was():
-    winner = finalist(3, (0.9,), (0.8, 0.7), **{"profile/latency_ms_p95": 12.34})
-    other = finalist(5, (0.95,), (0.9, 0.9), fits=False)
-    table, markdown = finalist_tables({"accuracy": True}, [other, winner], winner)
-    heads, _, first, second = markdown.splitlines()
-    assert "accuracy then" in heads
-    assert first.startswith("| 5 (over budget) | 0.95 | 0.9 (0.9, 0.9) |  |  |  |")
-    assert second.startswith("| 3 (winner) | 0.9 | 0.75 (0.8, 0.7) | 12.3 |")
-    assert table.row_count == 2
-
-
-@pytest.mark.parametrize(
-    ("higher", "first", "values", "said"),
-    [
-        (True, 0.9, (0.8, 0.6), "was too good by 0.2"),
-        (True, 0.7, (0.8, 0.8), "was kept"),
-        (False, 0.5, (0.7, 0.7), "was too good by 0.2"),
-        (False, 0.7, (0.5, 0.5), "was kept"),
-    ],
-)
-def test_how_much_too_good_the_search_made_its_winner_look_is_said_in_either_direction(higher, first, values, said):
-    winner = finalist(3, (first,), values)
-    search = SimpleNamespace(ranked=lambda: [winner.trial])
-    lines = winner_lines({"metric": higher}, search, winner)
-    assert f"Its first estimate {said}: " in lines[1]
-    assert len(lines) == 2
-
-
-def test_a_trial_that_only_looked_best_is_named():
-    winner, looked = finalist(3, (0.8,), (0.8, 0.8)), finalist(7, (0.9,), (0.5, 0.5))
-    search = SimpleNamespace(ranked=lambda: [looked.trial, winner.trial])
-    assert winner_lines({"accuracy": True}, search, winner)[-1].startswith("The best of the search, trial 7, at 0.9,")

@@ -13,10 +13,11 @@ from kd import tracking
 from kd.base.types import Pruned, UserError
 from kd.config import HpoConfig
 from kd.search import schedule
+from kd.search.prepare import Arm, SearchPlan
 from kd.search.retries import Slot
 from kd.search.schedule import Goal, advance, final_slots, finalists, reconcile, search_slots, tally
-from kd.search.trial import Arm, Context
-from kd.space import grid, read_space
+from kd.space.parameters import grid
+from kd.space.reading import read_space
 from tests.search.studies import HOW, queue, sign, study_at
 
 SPACE = {
@@ -46,12 +47,12 @@ def arm_at(place, space, name, study, directions=None):
 def reconciled(monkeypatch):
     """The studies whose runs were looked at."""
     looked = []
-    monkeypatch.setattr(schedule, "reconcile", lambda context, study: looked.append(study.name))
+    monkeypatch.setattr(schedule, "reconcile", lambda plan, study: looked.append(study.name))
     return looked
 
 
-def context(config=CONFIG):
-    return Context(config, {"quality": True}, "kd", tracking.Run("parent"))
+def plan(config=CONFIG):
+    return SearchPlan(config, "kd", "s", "", {"quality": True}, {}, {})
 
 
 def goal(arm, config=CONFIG, deadline=float("inf")):
@@ -98,7 +99,7 @@ def give(study, *trials):
 
 
 def numbers(trials):
-    return [trial.attempt.number for trial in trials]
+    return [trial.number for trial in trials]
 
 
 def test_of_trials_with_equal_parameters_one_is_retrained(arm):
@@ -118,11 +119,11 @@ def test_of_a_front_both_ends_and_what_lies_between_are_retrained_and_nothing_th
     front = [({"a": place}, (place / 10, float(place))) for place in range(9)]
     random.Random(0).shuffle(front)
     give(arm.search, *front, ({"a": 100}, (0.75, 99.0)))
-    params = [trial.attempt.params["a"] for trial in finalists(arm.search, 3)]
+    params = [trial.params["a"] for trial in finalists(arm.search, 3)]
     assert params == [8, 4, 0]
-    assert [trial.attempt.params["a"] for trial in finalists(arm.search, 1)] == [8]
+    assert [trial.params["a"] for trial in finalists(arm.search, 1)] == [8]
     for count in range(1, 12):
-        chosen = [trial.attempt.params["a"] for trial in finalists(arm.search, count)]
+        chosen = [trial.params["a"] for trial in finalists(arm.search, count)]
         assert len(set(chosen)) == len(chosen) == min(count, 9)
         assert {0, 8} <= set(chosen) or count == 1
         assert 100 not in chosen
@@ -160,43 +161,43 @@ def test_retraining_begins_when_all_arms_have_been_searched_and_not_before(journ
     control, distilled = (arm_at(journal, space, name, name) for name in ("control", "distill"))
     arms = (control, distilled)
     asked = Goal({arm.name: search_slots(CONFIG, arm, []) for arm in arms}, float("inf"))
-    assert not advance(context(), arms, asked)
+    assert not advance(plan(), arms, asked)
     assert [len(arm.search.attempts()) for arm in arms] == [5, 5]
     finish(control.search)
-    assert not advance(context(), arms, asked)
+    assert not advance(plan(), arms, asked)
     assert [arm.finals.attempts() for arm in arms] == [[], []]
     finish(distilled.search)
-    assert not advance(context(), arms, asked)
+    assert not advance(plan(), arms, asked)
     assert {one.state for arm in arms for one in arm.finals.attempts()} == {"waiting"}
     finish(control.finals)
-    assert not advance(context(), arms, asked)
+    assert not advance(plan(), arms, asked)
     finish(distilled.finals)
-    assert advance(context(), arms, asked)
-    assert advance(context(), arms, asked)
+    assert advance(plan(), arms, asked)
+    assert advance(plan(), arms, asked)
     assert [len(arm.search.attempts()) for arm in arms] == [5, 5], "a finished search was queued again"
     assert set(reconciled) == {"control", "distill", "control-finals", "distill-finals"}
 
 
 def test_exactly_what_is_missing_is_queued(arm, reconciled, dead):
     asked = goal(arm)
-    advance(context(), [arm], asked)
+    advance(plan(), [arm], asked)
     arm.search.claim().complete((0.5,), {})
     arm.search.claim().fail("stopped", "SIGTERM")
     arm.search.claim().fail("error", "diverged")
     sign(arm.search.claim(), dead)
     for _ in range(3):
-        assert not advance(context(), [arm], asked)
+        assert not advance(plan(), [arm], asked)
     assert [one.slot for one in arm.search.attempts()] == ["0", "1", "2", "3", "4", "1", "2", "3"]
     finish(arm.search)
-    advance(context(), [arm], asked)
+    advance(plan(), [arm], asked)
     assert tally(arm.search, asked.slots["distill"]) == {"complete": 5, "pruned": 0, "failed": 3}
 
 
 def test_more_trials_go_on_with_what_is_there(arm, reconciled):
-    advance(context(), [arm], goal(arm))
+    advance(plan(), [arm], goal(arm))
     finish(arm.search)
     more = replace(CONFIG, n_trials=7)
-    assert not advance(context(more), [arm], goal(arm, more))
+    assert not advance(plan(more), [arm], goal(arm, more))
     assert [one.state for one in arm.search.attempts()] == ["complete"] * 5 + ["waiting"] * 2
     fewer = goal(arm, replace(CONFIG, n_trials=2))
     assert tally(arm.search, fewer.slots["distill"])["complete"] == 2
@@ -205,15 +206,15 @@ def test_more_trials_go_on_with_what_is_there(arm, reconciled):
 def test_as_many_failures_as_trials_end_the_search_with_the_last_reason_in_one_line(arm, reconciled):
     asked = goal(arm)
     for number in range(5):
-        assert not advance(context(), [arm], asked)
+        assert not advance(plan(), [arm], asked)
         arm.search.claim().fail("error", f"reason {number}\nsecond line")
     with pytest.raises(UserError) as caught:
-        advance(context(), [arm], asked)
+        advance(plan(), [arm], asked)
     first, _, what_to_do = str(caught.value).rpartition("; ")
     assert first == "study 's': 5 trials failed, as many as are wanted; the last: reason 4"
     assert "a larger n_trials continues" in what_to_do
     more = replace(CONFIG, n_trials=6)
-    assert not advance(context(more), [arm], goal(arm, more))
+    assert not advance(plan(more), [arm], goal(arm, more))
     assert arm.search.claim() is not None
     assert reconciled[:5] == ["s"] * 5
 
@@ -221,9 +222,9 @@ def test_as_many_failures_as_trials_end_the_search_with_the_last_reason_in_one_l
 def test_trials_that_were_stopped_never_end_a_search(arm, reconciled):
     asked = goal(arm)
     for _ in range(12):
-        assert not advance(context(), [arm], asked)
+        assert not advance(plan(), [arm], asked)
         arm.search.claim().fail("stopped", "SIGTERM")
-    assert not advance(context(), [arm], asked)
+    assert not advance(plan(), [arm], asked)
 
 
 def test_the_reason_of_a_search_that_only_died_is_told(journal, space, reconciled, dead):
@@ -231,24 +232,24 @@ def test_the_reason_of_a_search_that_only_died_is_told(journal, space, reconcile
     one = replace(CONFIG, n_trials=1)
     asked = goal(arm, one)
     for _ in range(2):
-        advance(context(one), [arm], asked)
+        advance(plan(one), [arm], asked)
         claim = arm.search.claim()
         claim.inner.suggest_int("a", 0, 1000)
         sign(claim, dead)
     with pytest.raises(UserError, match="1 trials failed, as many as are wanted; the last: its process is gone"):
-        advance(context(one), [arm], asked)
+        advance(plan(one), [arm], asked)
 
 
 def test_a_search_that_has_all_its_trials_is_not_refused_for_what_failed_on_the_way(arm, reconciled):
-    advance(context(), [arm], goal(arm))
+    advance(plan(), [arm], goal(arm))
     for _ in range(4):
         arm.search.claim().fail("error", "diverged")
-        advance(context(), [arm], goal(arm))
+        advance(plan(), [arm], goal(arm))
     finish(arm.search)
     few = replace(CONFIG, n_trials=1)
     asked = goal(arm, few)
     assert len([one for one in arm.search.attempts() if one.slot == "0" and one.state == "failed"]) >= 1
-    assert not advance(context(few), [arm], asked)  # goes on to the retrainings
+    assert not advance(plan(few), [arm], asked)  # goes on to the retrainings
     assert arm.finals.attempts()
 
 
@@ -256,7 +257,7 @@ def test_a_point_of_a_grid_that_always_fails_is_given_up_and_the_others_are_conc
     config = replace(CONFIG, sampler="grid", space="x.yaml", n_trials=4)
     asked = goal(arm, config)
     while True:
-        advance(context(config), [arm], asked)
+        advance(plan(config), [arm], asked)
         if (claim := arm.search.claim()) is None:
             break
         if claim.slot == "3":
@@ -272,35 +273,35 @@ def test_a_grid_of_which_every_point_fails_says_so(arm, reconciled):
     config = replace(CONFIG, sampler="grid", space="x.yaml", n_trials=2)
     asked = goal(arm, config)
     for _ in range(4):
-        assert not advance(context(config), [arm], asked)
+        assert not advance(plan(config), [arm], asked)
         arm.search.claim().fail("error", "out of memory")
     with pytest.raises(UserError, match="2 trials failed, as many as are wanted; the last: out of memory"):
-        advance(context(config), [arm], asked)
+        advance(plan(config), [arm], asked)
 
 
 def test_when_the_time_is_up_nothing_is_begun_and_what_runs_is_waited_for(arm, reconciled):
-    advance(context(), [arm], goal(arm))
+    advance(plan(), [arm], goal(arm))
     arm.search.claim().complete((0.5,), {})
     running = arm.search.claim()
     late = goal(arm, deadline=time.monotonic() - 1)
     assert late.late
-    assert not advance(context(), [arm], late)
+    assert not advance(plan(), [arm], late)
     assert arm.search.claim() is None
     assert arm.finals.attempts() == []
     running.complete((0.9,), {})
-    assert not advance(context(), [arm], late)
+    assert not advance(plan(), [arm], late)
     assert [one.state for one in arm.finals.attempts()] == ["waiting"] * 3  # of equal parameters
     finish(arm.finals)
-    assert advance(context(), [arm], late)
+    assert advance(plan(), [arm], late)
     assert tally(arm.search, late.slots["distill"])["complete"] == 2
-    assert not advance(context(), [arm], goal(arm))  # the same command goes on
+    assert not advance(plan(), [arm], goal(arm))  # the same command goes on
     assert arm.search.claim().slot == "2"
 
 
 def test_when_the_time_is_up_before_anything_is_complete_it_says_so(arm, reconciled):
     late = goal(arm, deadline=time.monotonic() - 1)
     with pytest.raises(UserError, match="no trial was complete in time"):
-        advance(context(), [arm], late)
+        advance(plan(), [arm], late)
 
 
 # the runs that killed processes leave open
@@ -310,7 +311,7 @@ def test_when_the_time_is_up_before_anything_is_complete_it_says_so(arm, reconci
 def store(monkeypatch):
     """Runs that are open in the tracking store, and what they were ended with."""
     left, ended = [], {}
-    monkeypatch.setattr(tracking, "left_running", lambda experiment, query: left)
+    monkeypatch.setattr(tracking, "runs", lambda experiments, query, status: left)
     monkeypatch.setattr(tracking, "end", lambda run_id, status, reason: ended.update({run_id: (status, reason)}))
 
     def open_run(run_id, study, **tags):
@@ -328,7 +329,7 @@ def test_a_run_left_open_gets_the_state_of_its_trial_and_a_living_one_stays_open
     for number in range(4):
         store.open(f"r{number}", "s", **{"kd.trial": str(number)})
     store.open("elsewhere", "another", **{"kd.trial": "0"})
-    reconcile(context(), arm.search)
+    reconcile(plan(), arm.search)
     assert {run: status for run, (status, _) in store.ended.items()} == {"r0": "FINISHED", "r1": "FAILED"}
     assert "gone" in store.ended["r1"][1]
 
@@ -345,31 +346,31 @@ def test_a_quote_in_the_name_of_a_study_does_not_break_the_query(
     client = MlflowClient(uri)
     tags = {"kd.stage": "trial", "kd.study": quoted.search.name, "kd.trial": "0"}
     run = client.create_run(client.create_experiment("kd"), tags=tags)
-    reconcile(context(), quoted.search)
+    reconcile(plan(), quoted.search)
     assert client.get_run(run.info.run_id).info.status == "FAILED"
 
 
 def test_a_process_killed_after_its_trial_was_complete_leaves_no_run_open(arm, store):
     asked = goal(arm)
-    advance(context(), [arm], asked)
+    advance(plan(), [arm], asked)
     finish(arm.search)
     store.open("r4", "s", **{"kd.trial": "4"})
-    advance(context(), [arm], asked)
+    advance(plan(), [arm], asked)
     assert store.ended["r4"][0] == "FINISHED"
     finish(arm.finals)
     store.open("r5", "s-finals", **{"kd.trial": "2"})
-    assert advance(context(), [arm], asked)
+    assert advance(plan(), [arm], asked)
     assert store.ended["r5"][0] == "FINISHED"
 
 
 def test_the_store_is_not_asked_every_second(arm, reconciled):
     asked = goal(arm)
     for _ in range(5):
-        advance(context(), [arm], asked)
+        advance(plan(), [arm], asked)
     assert reconciled == []
     arm.search.claim().fail("error", "no")
     for _ in range(5):
-        advance(context(), [arm], asked)
+        advance(plan(), [arm], asked)
     assert reconciled == ["s"]
 
 

@@ -166,7 +166,7 @@ def test_half_a_line_is_cut_and_nothing_before_it_is_lost(journal, torn):
     assert path.read_bytes().startswith(before)
     assert all("op_code" in record for record in records(path))
     done(study, 0.7)  # a process that had it open all the time
-    assert [trial.values for trial in study_at(journal).trials()] == [(0.5,), (0.6,), (0.7,)]
+    assert [trial.values for trial in study_at(journal).attempts()] == [(0.5,), (0.6,), (0.7,)]
 
 
 def test_a_journal_torn_in_its_first_line_is_begun_anew(journal):
@@ -276,7 +276,7 @@ def test_processes_that_open_one_new_storage_at_once_all_get_it(tmp_path, kind):
     def enter(me, report, barrier):
         barrier.wait()
         study = study_at(place)
-        study.add(Slot(str(me)))
+        study.queue([Slot(str(me))], [])
         report.put(study.name)
 
     assert in_processes(3, enter, multiprocessing.get_context("fork").Barrier(3)) == ["s"] * 3
@@ -295,7 +295,7 @@ def away(place, study):
 
 @pytest.mark.parametrize(
     "act",
-    [lambda study: study.claim(), lambda study: study.want(["x"]), lambda study: study.add(Slot("y")),
+    [lambda study: study.claim(), lambda study: study.queue([], []), lambda study: study.queue([Slot("y")], []),
      lambda study: study.reclaim(), lambda study: study.best()],
     ids=["claim", "ask", "add", "reclaim", "best"],
 )  # fmt: skip
@@ -334,7 +334,7 @@ def test_a_full_disk_is_told_as_that(journal, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="No space left on device"), unbroken(journal):
-        study.add(Slot("x"))
+        study.queue([Slot("x")], [])
 
 
 def test_a_journal_that_is_spoiled_in_the_middle_is_told_as_that(journal):

@@ -239,7 +239,7 @@ SERVE = """
 import json, sys
 from pathlib import Path
 import pandas as pd
-from kd import packaging
+from kd.serving import package
 import kd.commands.measure
 for folder in sys.argv[2:]:
     answers = package.answer(Path(sys.argv[1]), Path(folder), pd.DataFrame({"text": ["good", "bad plot"]}))

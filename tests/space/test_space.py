@@ -14,18 +14,9 @@ import pytest
 from kd.base.types import UserError
 from kd.config import DistillConfig
 from kd.models.layers import parse_layers
-from kd.space import (
-    SEARCHABLE,
-    Parameter,
-    as_json,
-    check_space,
-    draw,
-    for_control,
-    grid,
-    load_space,
-    read_space,
-    within,
-)
+from kd.space.parameters import Parameter, as_json, check_space, draw, for_control, grid, within
+from kd.space.reading import load_space, read_space
+from kd.space.values import SEARCHABLE
 from kd.tasks import TASKS, task_named
 
 BASE = DistillConfig(dataset="d")
@@ -567,6 +558,6 @@ def test_random_spaces_keep_all_promises_at_once():
 
 
 def test_a_space_is_read_without_optuna_torch_or_mlflow():
-    code = "import sys, kd.space; print(sorted({'optuna', 'torch', 'mlflow', 'transformers'} & set(sys.modules)))"
+    code = "import sys, kd.space.reading; print(sorted({'optuna', 'torch', 'mlflow', 'transformers'} & {*sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -12,19 +12,8 @@ from datasets import ClassLabel, Dataset
 from safetensors.torch import load_file, save_file
 
 from kd.base.types import Splits, UserError
-from kd.tasks.classification.baselines import bag_of_words, majority
 from kd.tasks.classification.options import ClassificationOptions
-from kd.tasks.classification.scores import (
-    calibration,
-    churn,
-    fidelity,
-    frame,
-    log_probabilities,
-    mcnemar_p,
-    quality,
-    softmax,
-    tempered,
-)
+from kd.tasks.classification.scores import frame, softmax, tempered
 from kd.tasks.classification.task import Classification
 from tests.tiny import saved_bert, tokenizer
 
@@ -163,14 +152,14 @@ def test_softmax_survives_extreme_logits():
 
 
 def test_a_certain_mistake_has_a_large_but_finite_loss():
-    loss = quality(predicted("a", [[0.0, 1.0]]))["loss"]
+    loss = TASK.quality(predicted("a", [[0.0, 1.0]]))["loss"]
     assert 20 < loss < 100
 
 
 def test_accuracy_and_macro_f1_by_hand():
     # a: precision 2/3, recall 1 -> 0.8; b: precision 1, recall 1/2 -> 2/3; accuracy 3/4
     table = predicted("aabb", [[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.1, 0.9]])
-    got = quality(table)
+    got = TASK.quality(table)
     assert got["accuracy"] == 0.75
     assert got["macro_f1"] == pytest.approx((0.8 + 2 / 3) / 2)
     assert got["loss"] == pytest.approx(-np.log([0.9, 0.8, 0.3, 0.9]).mean())
@@ -178,48 +167,48 @@ def test_accuracy_and_macro_f1_by_hand():
 
 def test_macro_f1_weighs_a_rare_class_as_a_common_one():
     table = predicted("a" * 9 + "b", [[1, 0]] * 10)
-    assert quality(table)["accuracy"] == 0.9
-    assert quality(table)["macro_f1"] == pytest.approx((18 / 19 + 0) / 2)
+    assert TASK.quality(table)["accuracy"] == 0.9
+    assert TASK.quality(table)["macro_f1"] == pytest.approx((18 / 19 + 0) / 2)
 
 
 def test_macro_f1_is_over_the_classes_that_occur_whatever_is_predicted():
     # a: 1; b: precision 1, recall 1/2; c does not occur and has no F1 of its own
     table = predicted("aabb", np.eye(4)[[0, 0, 1, 2]], labels=("a", "b", "c", "d"))
-    assert quality(table)["macro_f1"] == pytest.approx((1 + 2 / 3) / 2)
+    assert TASK.quality(table)["macro_f1"] == pytest.approx((1 + 2 / 3) / 2)
 
 
 def test_calibration_error_by_hand():
     # bins of 1/15: 0.9 twice (one right: gap |1 - 1.8|), 0.6 twice (both right: gap |2 - 1.2|)
     table = predicted("abaa", [[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
-    assert calibration(table)["calibration/ece"] == pytest.approx((0.8 + 0.8) / 4)
+    assert TASK.diagnostics(None, table)["calibration/ece"] == pytest.approx((0.8 + 0.8) / 4)
 
 
 def test_over_and_under_confidence_in_different_bins_do_not_cancel():
     table = predicted("ab", [[0.7, 0.3], [0.9, 0.1]])
-    assert calibration(table)["calibration/ece"] == pytest.approx((0.3 + 0.9) / 2)
+    assert TASK.diagnostics(None, table)["calibration/ece"] == pytest.approx((0.3 + 0.9) / 2)
 
 
 @pytest.mark.parametrize(("truth", "ece", "brier"), [("aa", 0.0, 0.0), ("bb", 1.0, 2.0), ("ab", 0.5, 1.0)])
 def test_full_confidence_falls_into_the_last_bin_and_brier_runs_from_0_to_2(truth, ece, brier):
-    got = calibration(predicted(truth, [[1.0, 0.0], [1.0, 0.0]]))
+    got = TASK.diagnostics(None, predicted(truth, [[1.0, 0.0], [1.0, 0.0]]))
     assert (got["calibration/ece"], got["calibration/brier"]) == (ece, brier)
 
 
 def test_brier_by_hand_over_all_classes_not_the_predicted_one_alone():
     table = predicted("ac", [[0.5, 0.3, 0.2], [0.6, 0.3, 0.1]], labels=("a", "b", "c"))
     expected = ((0.25 + 0.09 + 0.04) + (0.36 + 0.09 + 0.81)) / 2
-    assert calibration(table)["calibration/brier"] == pytest.approx(expected)
+    assert TASK.diagnostics(None, table)["calibration/brier"] == pytest.approx(expected)
 
 
 def test_shares_as_predictions_are_calibrated():
     table = predicted("aaab", [[0.75, 0.25]] * 4)
-    assert calibration(table)["calibration/ece"] == pytest.approx(0.0)
+    assert TASK.diagnostics(None, table)["calibration/ece"] == pytest.approx(0.0)
 
 
 def test_fidelity_by_hand():
     teacher = predicted("ab", [[0.8, 0.2], [0.4, 0.6]])
     student = predicted("ab", [[0.6, 0.4], [0.7, 0.3]])
-    got = fidelity(student, teacher)
+    got = TASK.fidelity(student, teacher)
     first = 0.8 * math.log(0.8 / 0.6) + 0.2 * math.log(0.2 / 0.4)
     second = 0.4 * math.log(0.4 / 0.7) + 0.6 * math.log(0.6 / 0.3)
     assert got == {
@@ -240,7 +229,7 @@ def test_a_temperature_that_is_known_is_found_and_mends_the_calibration():
     half = len(table) // 2
     got = tempered(table[:half], table[half:].reset_index(drop=True))
     assert got["calibration/temperature"] == pytest.approx(3, rel=0.1)
-    assert got["calibration/ece_tempered"] < 0.05 < calibration(table[half:])["calibration/ece"]
+    assert got["calibration/ece_tempered"] < 0.05 < TASK.diagnostics(None, table[half:])["calibration/ece"]
 
 
 def test_tempering_with_1_changes_no_calibration():
@@ -252,34 +241,35 @@ def test_tempering_with_1_changes_no_calibration():
     cooled = predicted(names, softmax(logits / temperature))
     got = tempered(cooled, cooled)
     assert got["calibration/temperature"] == pytest.approx(1, abs=1e-4)
-    assert got["calibration/ece_tempered"] == pytest.approx(calibration(cooled)["calibration/ece"], abs=1e-3)
+    untempered = TASK.diagnostics(None, cooled)["calibration/ece"]
+    assert got["calibration/ece_tempered"] == pytest.approx(untempered, abs=1e-3)
 
 
 def test_churn_by_hand():
     before = predicted("aaab", [[1, 0], [0, 1], [1, 0], [0, 1]])
     after = predicted("aaab", [[0, 1], [1, 0], [1, 0], [1, 0]])
-    assert churn(before, after) == {"changed": 0.75, "to right": 0.25, "to wrong": 0.5}
+    assert TASK.churn(before, after) == {"changed": 0.75, "to right": 0.25, "to wrong": 0.5}
 
 
 def test_a_change_from_one_wrong_class_to_another_is_churn_to_neither_side():
     before, after = (predicted("a", [row], labels=("a", "b", "c")) for row in ([0, 1, 0], [0, 0, 1]))
-    assert churn(before, after) == {"changed": 1.0, "to right": 0.0, "to wrong": 0.0}
+    assert TASK.churn(before, after) == {"changed": 1.0, "to right": 0.0, "to wrong": 0.0}
 
 
 def test_fidelity_pairs_classes_by_name_not_by_place():
     teacher = predicted("ab", [[0.8, 0.2], [0.4, 0.6]])
     swapped = predicted("ab", [[0.2, 0.8], [0.6, 0.4]], labels=("b", "a"))
-    got = fidelity(swapped, teacher)
+    got = TASK.fidelity(swapped, teacher)
     assert (got["fidelity/agreement"], got["fidelity/kl"]) == (1.0, pytest.approx(0.0))
 
 
 def test_fidelity_counts_agreement_with_the_teacher_even_where_both_are_wrong():
     wrong = predicted("bb", [[0.9, 0.1], [0.9, 0.1]])
-    assert fidelity(wrong, wrong)["fidelity/agreement"] == 1.0
+    assert TASK.fidelity(wrong, wrong)["fidelity/agreement"] == 1.0
 
 
 def test_fidelity_is_finite_where_the_student_excludes_what_the_teacher_says():
-    got = fidelity(predicted("a", [[0.0, 1.0]]), predicted("a", [[1.0, 0.0]]))
+    got = TASK.fidelity(predicted("a", [[0.0, 1.0]]), predicted("a", [[1.0, 0.0]]))
     assert 20 < got["fidelity/kl"] < 100
 
 
@@ -287,7 +277,7 @@ def test_fidelity_is_finite_where_the_student_excludes_what_the_teacher_says():
 def test_fidelity_refuses_other_examples_or_another_order(change):
     table = predicted("ab", [[0.8, 0.2], [0.4, 0.6]])
     with pytest.raises(ValueError, match="same examples"):
-        fidelity(change(table), table)
+        TASK.fidelity(change(table), table)
 
 
 def test_the_paired_test_counts_examples_that_one_alone_got_right():
@@ -295,24 +285,29 @@ def test_the_paired_test_counts_examples_that_one_alone_got_right():
         return predicted("a" * 12, [[1, 0] if one == "a" else [0, 1] for one in said])
 
     ours, theirs = answers("aaaaaaaa" + "bbbb"), answers("aabbbbbb" + "abbb")
-    assert mcnemar_p(ours, theirs) == pytest.approx(2 * (1 + 7) / 2**7)  # 6 against 1
-    assert mcnemar_p(answers("a" * 12), answers("b" * 12)) == pytest.approx(2 / 2**12)
+    assert TASK.paired_test(ours, theirs) == ("McNemar", pytest.approx(2 * (1 + 7) / 2**7))  # 6 against 1
+    assert TASK.paired_test(answers("a" * 12), answers("b" * 12)) == ("McNemar", pytest.approx(2 / 2**12))
 
 
 def test_two_that_err_on_the_same_examples_do_not_differ_whatever_they_say_instead():
     one = predicted("aab", [[0, 1, 0], [1, 0, 0], [0, 1, 0]], labels=("a", "b", "c"))
     other = predicted("aab", [[0, 0, 1], [1, 0, 0], [0, 1, 0]], labels=("a", "b", "c"))
-    assert mcnemar_p(one, other) == 1.0
+    assert TASK.paired_test(one, other) == ("McNemar", 1.0)
+
+
+def read_back(served, labels):
+    task = replace(TASK, labels=tuple(labels))
+    return np.array([own["logits"] for (own,) in task.from_served(pd.DataFrame({"probabilities": served}))])
 
 
 def test_served_probabilities_are_read_by_label_and_not_by_place():
     served = [{"b": 0.9, "a": 0.1}, {"a": 0.3, "b": 0.7}]
-    np.testing.assert_allclose(softmax(log_probabilities(served, ["a", "b"])), [[0.1, 0.9], [0.3, 0.7]])
-    np.testing.assert_allclose(softmax(log_probabilities(served, ["b", "a"])), [[0.9, 0.1], [0.7, 0.3]])
+    np.testing.assert_allclose(softmax(read_back(served, "ab")), [[0.1, 0.9], [0.3, 0.7]])
+    np.testing.assert_allclose(softmax(read_back(served, "ba")), [[0.9, 0.1], [0.7, 0.3]])
 
 
 def test_a_served_probability_of_0_stays_finite_and_all_but_0():
-    logs = log_probabilities([{"a": 0.0, "b": 1.0}], ["a", "b"])
+    logs = read_back([{"a": 0.0, "b": 1.0}], "ab")
     assert np.isfinite(logs).all()
     np.testing.assert_allclose(softmax(logs), [[0, 1]], atol=1e-9)
 
@@ -320,18 +315,24 @@ def test_a_served_probability_of_0_stays_finite_and_all_but_0():
 # Baselines
 
 
+def scored(train, test):
+    """Predictions on test of each baseline."""
+    data = splits(train, test, test)
+    return {name: tables["test"] for name, tables in TASK.fitted(data).baselines(data)}
+
+
 def test_the_majority_is_that_of_train_and_not_of_what_is_predicted():
-    predict = majority(["x"] * 4, ["a", "a", "a", "b"], ["b", "a"])
-    np.testing.assert_allclose(predict(["b", "b"]), [[0.25, 0.75]] * 2)
+    table = scored(rows(["x"] * 4, ["a", "a", "a", "b"]), rows(["x", "x"], ["b", "b"]))["majority class"]
+    np.testing.assert_allclose(table[["score:b", "score:a"]], [[0.25, 0.75]] * 2)
 
 
 def test_bag_of_words_puts_each_probability_under_its_label():
-    texts, truth = ["cold snow", "cold ice", "warm sun", "warm sand"] * 5, ["winter", "winter", "summer", "summer"] * 5
-    labels = ["winter", "autumn", "summer"]
-    got = bag_of_words(texts, truth, labels)(["snow ice", "sun sand"])
-    assert [labels[i] for i in got.argmax(axis=1)] == ["winter", "summer"]
-    assert (got[:, 1] == 0).all()  # train has none of it
-    np.testing.assert_allclose(got.sum(axis=1), 1)
+    texts, truth = ["cold snow", "cold ice", "warm sun", "warm sand"] * 5, [0, 0, 2, 2] * 5
+    names = ["winter", "autumn", "summer"]
+    table = scored(rows(texts, truth, names), rows(["snow ice", "sun sand"], [0, 2], names))["bag of words"]
+    assert list(table["prediction"]) == ["winter", "summer"]
+    assert (table["score:autumn"] == 0).all()  # train has none of it
+    np.testing.assert_allclose(table[[f"score:{name}" for name in names]].sum(axis=1), 1)
 
 
 def test_baselines_learn_from_train_alone():
@@ -386,7 +387,6 @@ def test_one_column_for_two_parts_is_refused_else_the_model_reads_its_own_label(
             ClassificationOptions(**columns)
 
 
-def test_texts_of_signs_alone_and_a_single_class_do_not_break_the_baselines():
-    predict = bag_of_words(["!", "?", ""], ["a", "b", "a"], ["a", "b"])
-    assert predict(["!", "a", ""]).shape == (3, 2)
-    assert bag_of_words(["x", "y"], ["a", "a"], ["a", "b"])(["z"]).tolist() == [[1.0, 0.0]]
+def test_texts_of_signs_alone_do_not_break_the_baselines():
+    tables = scored(rows(["!", "?", ""], ["a", "b", "a"]), rows(["!", "a", ""], ["a", "b", "a"]))
+    assert [len(table) for table in tables.values()] == [3, 3]

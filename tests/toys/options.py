@@ -1,9 +1,9 @@
 """The toys' own options: light, as `--help` reads them."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from kd.config.base import TaskOptions, require
+from kd.config.base import PositiveInt, Range, TaskOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,16 +12,10 @@ class SeriesOptions(TaskOptions):
 
     heading: ClassVar[str] = "series"
     objectives: ClassVar = ("mse", "hidden", "attention", "cosine", "relation", "patient")
-    window: int = 8
+    window: Annotated[int, Range(lambda value: value >= 2, "a number >= 2")] = 8
     """Steps that are seen, >= 2."""
-    horizon: int = 2
+    horizon: PositiveInt = 2
     """Steps that are forecast, >= 1."""
-
-    def __post_init__(self) -> None:
-        """Refuse what is out of range."""
-        super().__post_init__()
-        require(self.window >= 2, "window", self.window, "a number >= 2")
-        require(self.horizon >= 1, "horizon", self.horizon, "a number >= 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -290,9 +290,9 @@ def test_runs_are_read_over_all_pages_oldest_first_and_only_finished_ones(client
     whole = MlflowClient.search_runs
     pages = []
 
-    def two_a_page(self, *args, **kwargs):
-        pages.append(kwargs.get("page_token"))
-        return whole(self, *args, **{**kwargs, "max_results": 2})
+    def two_a_page(self, experiments, query, view, most, order, page):
+        pages.append(page)
+        return whole(self, experiments, query, view, 2, order, page)
 
     monkeypatch.setattr(MlflowClient, "search_runs", two_a_page)
     assert [run.run_id for run in tracking.runs(["other"], "tags.`kd.page` = 'yes'")] == made
@@ -519,7 +519,7 @@ def test_an_alias_is_set_moved_read_and_taken_away(client):
         assert tracking.aliased("kd-aliases", "champion") == version
     assert tracking.aliased("kd-aliases", "previous") == ""
     for _ in range(2):  # what is gone already stays gone
-        tracking.drop_alias("kd-aliases", "champion")
+        tracking.set_alias("kd-aliases", "champion", "")
         assert tracking.aliased("kd-aliases", "champion") == ""
     client.set_registered_model_alias("kd-aliases", "champion", "2")
     client.delete_model_version("kd-aliases", "2")  # which drops its alias silently

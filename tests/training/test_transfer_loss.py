@@ -11,7 +11,6 @@ from datasets import Dataset
 from kd.base.types import OUTPUTS_ALONE, MaskName, Needs, Stopped, TeacherOutputs
 from kd.data.encoded import ChosenRows
 from kd.training import loop
-from kd.training.callbacks import Stopper
 from kd.training.loop import fit
 from tests import tiny
 from tests.training.test_loop import (
@@ -59,7 +58,7 @@ def relabelled(keep, rows=None) -> Dataset:
 def step_loss(work, batches):
     """What a step over these micro-batches of rows minimises."""
     recipe = replace(RECIPE, batch_size=len(batches[0]), gradient_accumulation=len(batches))
-    trainer = loop._Trainer(work, recipe, loop._arguments(work, recipe), Stopper(), {})
+    trainer = loop._Trainer(work, recipe, {})
     made = [work.collate(work.features.__getitems__(batch)) for batch in batches]
     taken, _ = trainer.get_batch_samples(iter(made), len(made), torch.device("cpu"))
     return sum(trainer.compute_loss(work.model, each) for each in taken)

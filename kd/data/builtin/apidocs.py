@@ -18,10 +18,11 @@ import logging
 import platform
 import sysconfig
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict, Features, Value, load_from_disk
+from datasets import Dataset, DatasetDict, load_from_disk
 
 from kd.base.files import is_whole, publish
 from kd.base.hashing import fingerprint, text_digest
@@ -29,17 +30,8 @@ from kd.base.home import home
 from kd.base.types import SplitName, UserError
 from kd.data.builtin.apidocs_harvest import Row, harvest
 
-DISTRIBUTIONS = {
-    "matplotlib": "matplotlib",
-    "mlflow": "mlflow",
-    "numpy": "numpy",
-    "pandas": "pandas",
-    "scipy": "scipy",
-    "sklearn": "scikit-learn",
-    "sqlalchemy": "sqlalchemy",
-    "torch": "torch",
-    "transformers": "transformers",
-}
+PACKAGES = ("matplotlib", "mlflow", "numpy", "pandas", "scipy", "sklearn", "sqlalchemy", "torch", "transformers")
+DISTRIBUTIONS = {name: {"sklearn": "scikit-learn"}.get(name, name) for name in PACKAGES}
 """Package to the name it is installed by."""
 STANDARD_LIBRARY = "python"
 """Class name of the standard library."""
@@ -52,7 +44,6 @@ MIN_FILES = 15
 FORMAT = 2
 """Raised whenever harvest or splits change, so that an old cache is not used."""
 
-_FEATURES = Features({"text": Value("string"), "label": Value("string"), "group": Value("string")})
 _log = logging.getLogger(__name__)
 
 
@@ -66,17 +57,18 @@ def load() -> DatasetDict:
     Raises:
         UserError: a package is missing, the versions yield too few rows, or the cache folder cannot be written.
     """
-    packages = locate()
-    folder = home() / "data" / f"apidocs-{_key()}"
+    folders, versions = _installed()
+    folder = home() / "data" / f"apidocs-{fingerprint({'format': FORMAT, 'versions': versions})[:16]}"
     with _cache_errors():
-        cached = read_cache(folder)
+        if is_whole(folder):
+            return load_from_disk(str(folder), keep_in_memory=True)
+        if folder.exists():
+            _log.warning("builtin:apidocs: the cache %s is damaged and is rebuilt", folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
-    if cached is not None:
-        return cached
-    _log.info("builtin:apidocs: harvesting docstrings of %d packages, once for these versions", len(packages))
-    built = build(harvest(packages))
-    with _cache_errors():
-        write_cache(built, folder)
+    _log.info("builtin:apidocs: harvesting docstrings of %d packages, once for these versions", len(folders))
+    built = build(harvest(folders))
+    with _cache_errors(), publish(folder) as scratch:
+        built.save_to_disk(str(scratch))
     return built
 
 
@@ -91,30 +83,25 @@ def _cache_errors() -> Iterator[None]:
         ) from error
 
 
-def locate() -> dict[str, Path]:
-    """Return the source folder of each class, importing none of them.
-
-    Raises:
-        UserError: a package is not installed.
-    """
+def _installed() -> tuple[dict[str, Path], dict[str, str]]:
+    """Return the source folder and the version of each class, importing none of them."""
     folders = {STANDARD_LIBRARY: Path(sysconfig.get_path("stdlib"))}
+    versions = {STANDARD_LIBRARY: platform.python_version()}
     for package, distribution in DISTRIBUTIONS.items():
         spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(distribution)
+        if spec is None or not spec.submodule_search_locations or package not in versions:
             raise UserError(
-                f"builtin:apidocs: the package {package} is not installed; {', '.join(DISTRIBUTIONS)} are all needed; "
-                f"run `pip install {distribution}`"
+                f"builtin:apidocs: {package} is not installed as {distribution}; {', '.join(DISTRIBUTIONS)} are all "
+                f"needed; run `pip install {distribution}`"
             )
         folders[package] = Path(spec.submodule_search_locations[0])
-    return folders
+    return folders, versions
 
 
 def build(rows: Sequence[Row], sizes: Mapping[SplitName, int] = ROWS) -> DatasetDict:
-    """Split harvested rows by file into balanced splits.
-
-    Args:
-        rows: from `harvest`, without copies.
-        sizes: wanted rows a class in each split, filled in this order.
+    """Split rows without copies by file into balanced splits; `sizes` are rows a class, filled in this order.
 
     Raises:
         UserError: some class cannot fill `MIN_PERCENT` of the sizes.
@@ -122,16 +109,15 @@ def build(rows: Sequence[Row], sizes: Mapping[SplitName, int] = ROWS) -> Dataset
     classes: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         classes[row.label].append(row)
-    short: dict[str, int] = {}
+    short: list[str] = []
     for percent in range(100, MIN_PERCENT - 1, -5):
         scaled = {split: max(1, size * percent // 100) for split, size in sizes.items()}
         chosen = {label: _split_class(members, scaled) for label, members in sorted(classes.items())}
-        short = {label: len(classes[label]) for label, splits in chosen.items() if splits is None}
+        short = [label for label, splits in chosen.items() if not splits]
         if not short:
-            return DatasetDict(
-                {split: _dataset([row for of in chosen.values() if of for row in of[split]]) for split in sorted(sizes)}
-            )
-    counts = ", ".join(f"{label} ({count})" for label, count in short.items())
+            parts = {split: chain(*(splits[split] for splits in chosen.values())) for split in sorted(sizes)}
+            return DatasetDict({split: _dataset(part) for split, part in parts.items()})
+    counts = ", ".join(f"{label} ({len(classes[label])})" for label in short)
     least = sum(sizes.values()) * MIN_PERCENT // 100
     raise UserError(
         f"builtin:apidocs: too few usable docstrings in {counts}; at least {least} a class, from many files, are "
@@ -139,7 +125,8 @@ def build(rows: Sequence[Row], sizes: Mapping[SplitName, int] = ROWS) -> Dataset
     )
 
 
-def _split_class(rows: Sequence[Row], sizes: Mapping[SplitName, int]) -> dict[SplitName, list[Row]] | None:
+def _split_class(rows: Sequence[Row], sizes: Mapping[SplitName, int]) -> dict[SplitName, list[Row]]:
+    """Return the rows of each split; nothing where they do not suffice."""
     files: dict[str, list[Row]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: text_digest(row.text)):
         files[row.group].append(row)
@@ -151,47 +138,13 @@ def _split_class(rows: Sequence[Row], sizes: Mapping[SplitName, int]) -> dict[Sp
         while order and (len(pool) < size or split == "train"):
             pool += enumerate(files[order.pop(0)][:most])
         if len(pool) < size:
-            return None
+            return {}
         # every file's first row, then every file's second: no file dominates
         pool.sort(key=lambda ranked: (ranked[0], text_digest(ranked[1].text)))
         splits[split] = [row for _, row in pool[:size]]
     return splits
 
 
-def _dataset(rows: Sequence[Row]) -> Dataset:
+def _dataset(rows: Iterable[Row]) -> Dataset:
     ordered = sorted(rows, key=lambda row: text_digest(row.text))
-    columns = {name: [getattr(row, name) for row in ordered] for name in _FEATURES}
-    return Dataset.from_dict(columns, features=_FEATURES)
-
-
-def _key() -> str:
-    """Return 16 characters that change with the format and with any package's version."""
-    versions = {STANDARD_LIBRARY: platform.python_version()}
-    for package, distribution in DISTRIBUTIONS.items():
-        try:
-            versions[package] = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError as error:
-            raise UserError(
-                f"builtin:apidocs: {package} is there, but not as the installed {distribution}; "
-                f"run `pip install {distribution}`"
-            ) from error
-    return fingerprint({"format": FORMAT, "versions": versions})[:16]
-
-
-def read_cache(folder: Path) -> DatasetDict | None:
-    """Return the cached data set in memory, or None where the folder is absent or, with a warning, damaged."""
-    if is_whole(folder):
-        return load_from_disk(str(folder), keep_in_memory=True)
-    if folder.exists():
-        _log.warning("builtin:apidocs: the cache %s is damaged and is rebuilt", folder)
-    return None
-
-
-def write_cache(data: DatasetDict, folder: Path) -> None:
-    """Write the data set in place of a damaged one; `folder` is never seen incomplete.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    with publish(folder) as scratch:
-        data.save_to_disk(str(scratch))
+    return Dataset.from_dict({name: [getattr(row, name) for row in ordered] for name in ("text", "label", "group")})

@@ -20,15 +20,15 @@ import ast
 import gc
 import re
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from math import ceil
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from sklearn.feature_extraction.text import CountVectorizer
 
 from kd.base.hashing import text_digest
 
@@ -90,27 +90,13 @@ _PLACEHOLDER_CHAIN = re.compile(r"\b(NAME|NUMBER|LINK)(?:[-/](?:NAME|NUMBER|LINK
 _ABBREVIATIONS = frozenset({"e.g", "i.e", "w.r.t", "a.k.a"})
 
 
-@dataclass(frozen=True, order=True)
-class Row:
-    """One example.
-
-    Attributes:
-        group: source file, `<label>/<posix path inside the package>`.
-        text: masked English.
-        label: the package.
-    """
+class Row(NamedTuple):
+    """Masked English, and the package that it describes."""
 
     group: str
+    """Source file, `<label>/<posix path inside the package>`."""
     text: str
     label: str
-
-
-@dataclass(frozen=True)
-class _Package:
-    """What was read of one package: (group, paragraph without markup) pairs, and the names of its classes."""
-
-    paragraphs: list[tuple[str, str]]
-    classes: frozenset[str]
 
 
 def source_files(label: str, folder: Path) -> list[tuple[str, Path]]:
@@ -140,17 +126,15 @@ def first_paragraph(docstring: str) -> str | None:
 
 
 def _docstrings(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
-    docstring = ast.get_docstring(node)
-    if docstring:
+    if docstring := ast.get_docstring(node):
         yield docstring
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        return
-    for child in node.body:
+    for child in node.body if isinstance(node, ast.Module | ast.ClassDef) else ():
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not child.name.startswith("_"):
             yield from _docstrings(child)
 
 
-def _read_package(label: str, folder: Path) -> _Package:
+def _rows(label: str, folder: Path) -> Iterator[Row]:
+    """Yield the usable rows of a package, copies among them."""
     paragraphs: list[tuple[str, str]] = []
     classes: set[str] = set()
     for group, file in source_files(label, folder):
@@ -158,10 +142,14 @@ def _read_package(label: str, folder: Path) -> _Package:
             tree = ast.parse(file.read_bytes())
         except (SyntaxError, ValueError):  # templates and deliberately broken examples are not modules
             continue
-        found = (first_paragraph(docstring) for docstring in _docstrings(tree))
+        found = map(first_paragraph, _docstrings(tree))
         paragraphs += [(group, strip_markup(prose)) for prose in found if prose]
         classes.update(node.name for node in tree.body if isinstance(node, ast.ClassDef))
-    return _Package(paragraphs, frozenset(classes))
+    for group, prose in paragraphs:
+        text = mask(prose, classes)
+        words = plain_words(text)
+        if sum(word not in PLACEHOLDERS for word in words) >= max(MIN_WORDS, len(words) / 2):
+            yield Row(group, text, label)
 
 
 def strip_markup(paragraph: str) -> str:
@@ -180,16 +168,11 @@ def _mask_word(word: str) -> str:
     return "NAME" if _CODE.search(word) or (len(word) == 1 and word not in "aAI") else word
 
 
-def mask(prose: str, classes: frozenset[str]) -> str:
-    """Replace words that look like code, and numbers, by placeholders.
+def mask(prose: str, classes: Collection[str]) -> str:
+    """Replace words that look like code, names of the package's classes, and numbers by placeholders.
 
-    Args:
-        prose: one paragraph from `strip_markup`.
-        classes: names of the package's classes, as written.
-
-    Returns:
-        At most `MAX_WORDS` words, one space apart, without quotes and brackets; a run of placeholders is shortened to
-        its first.
+    Returns at most `MAX_WORDS` words of a paragraph from `strip_markup`, without quotes and brackets; a run of
+    placeholders is shortened to its first.
     """
     words: list[str] = []
     for token in prose.split():
@@ -220,31 +203,19 @@ def plain_words(text: str) -> list[str]:
 
 
 def near_copies(texts: Sequence[str]) -> list[int]:
-    """Return the set number of each text; texts linked, directly or not, by Jaccard >= `NEAR_COPY` share one.
+    """Return the set number of each text; texts linked, directly or not, by Jaccard >= `NEAR_COPY` share one."""
+    shingles = CountVectorizer(analyzer=_shingles, binary=True, dtype=np.int32).fit_transform(texts)
+    sizes = np.asarray(shingles.sum(axis=1)).ravel()
+    shared = (shingles @ shingles.T).tocoo()
+    near = shared.data >= NEAR_COPY * (sizes[shared.row] + sizes[shared.col] - shared.data)
+    graph = coo_array((near[near], (shared.row[near], shared.col[near])), shape=shared.shape)
+    numbers: list[int] = connected_components(graph, directed=False)[1].tolist()
+    return numbers
 
-    Exact: two sets of n and m items with Jaccard t share at least one of the n - ceil(t n) + 1 items that come first in
-    a common order, here the rarest first (Bayardo, Ma and Srikant 2007, Scaling Up All Pairs Similarity Search).
-    """
-    shingles = []
-    for text in texts:
-        words = plain_words(text)
-        shingles.append({tuple(words[start : start + 3]) for start in range(max(1, len(words) - 2))})
-    counts = Counter(shingle for row in shingles for shingle in row)
-    index: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    left, right = [], []
-    for row, own in enumerate(shingles):
-        prefix = sorted(own, key=lambda shingle: (counts[shingle], shingle))[
-            : len(own) - ceil(NEAR_COPY * len(own)) + 1
-        ]
-        for other in {earlier for shingle in prefix for earlier in index[shingle]}:
-            shared = len(own & shingles[other])
-            if shared >= NEAR_COPY * (len(own) + len(shingles[other]) - shared):
-                left.append(row)
-                right.append(other)
-        for shingle in prefix:
-            index[shingle].append(row)
-    graph = coo_array((np.ones(len(left), dtype=bool), (left, right)), shape=(len(texts), len(texts)))
-    return [int(number) for number in connected_components(graph, directed=False)[1]]
+
+def _shingles(text: str) -> list[tuple[str, ...]]:
+    words = plain_words(text)
+    return [tuple(words[start : start + 3]) for start in range(max(1, len(words) - 2))]
 
 
 def _without_copies(rows: Sequence[Row]) -> list[Row]:
@@ -256,27 +227,12 @@ def _without_copies(rows: Sequence[Row]) -> list[Row]:
 
 
 def harvest(packages: Mapping[str, Path]) -> list[Row]:
-    """Read, mask and clear of copies the docstrings of some packages.
-
-    Args:
-        packages: class name to the package's source folder.
-
-    Returns:
-        All usable rows, sorted; the classes are not balanced yet.
-    """
+    """Return all usable rows, sorted and without copies, of packages: class name to source folder."""
     collecting = gc.isenabled()
     gc.disable()  # syntax trees have no cycles: collection finds nothing and was measured to take a third of the time
     try:
-        read = {label: _read_package(label, folder) for label, folder in sorted(packages.items())}
+        rows = {row for label, folder in packages.items() for row in _rows(label, folder)}
     finally:
         if collecting:
             gc.enable()
-    rows = set()
-    for label, package in read.items():
-        for group, prose in package.paragraphs:
-            text = mask(prose, package.classes)
-            words = plain_words(text)
-            kept = sum(word not in PLACEHOLDERS for word in words)
-            if kept >= max(MIN_WORDS, len(words) / 2):
-                rows.add(Row(group, text, label))
     return _without_copies(sorted(rows))

@@ -17,9 +17,6 @@ DEFAULT: dict[str, dict[str, Any]] = {
     "temperature": {"type": "float", "low": 1.0, "high": 8.0, "log": True, "when": {"objective": ["soft"]}},
     "initialisation": {"type": "categorical", "choices": ["first", "last", "spaced"]},
 }
-SHAPE: dict[str, dict[str, Any]] = {
-    **DEFAULT,
-    "student_layers": {"type": "categorical", "choices": [1, 2, 3, 4]},
-}
+SHAPE = DEFAULT | {"student_layers": {"type": "categorical", "choices": [1, 2, 3, 4]}}
 """Also the size, for searches with several directions or limits: by quality alone the largest would mostly win."""
 SPACES = {"default": DEFAULT, "shape": SHAPE}

@@ -11,20 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from kd.base.judge import Figure
+from kd.base.console import one_line
 from kd.base.task import Collate, Record
-from kd.base.types import (
-    Batch,
-    Content,
-    FormatName,
-    MaskName,
-    ObjectiveName,
-    SplitName,
-    Splits,
-    TaskName,
-    Term,
-    UserError,
-)
+from kd.base.types import Batch, Content, FormatName, MaskName, ObjectiveName, Splits, TaskName, Term, UserError
 from kd.models.tokens import content_of, padded, token_fill
 from kd.tasks.classification import scores
 from kd.tasks.classification.options import ClassificationOptions
@@ -41,32 +30,28 @@ UNLABELLED = -100
 
 
 @dataclass(frozen=True)
-class Classification:
+class Classification(scores.LabelJudge):
     """Text classification by a sequence-classification head.
 
     Attributes:
         text: column of the text.
         text_pair: column of the second text, or empty.
-        label: column of the label.
+        target: column of the label.
         max_length: longest input in tokens; longer ones are truncated.
         labels: label names in the order of the model's logits; set by `fitted`.
     """
 
     text: str
     text_pair: str
-    label: str
+    target: str
     max_length: int = 128
     labels: tuple[str, ...] = ()
     name: ClassVar[TaskName] = "classification"
-    directions: ClassVar[Mapping[str, bool]] = scores.DIRECTIONS
-    figures: ClassVar[tuple[Figure, ...]] = scores.FIGURES
-    slices: ClassVar[tuple[str, ...]] = ("label", "words")
-    outcomes: ClassVar[tuple[str, ...]] = ("prediction", "loss")
-    wide: ClassVar[str] = scores.SCORE
     spaces: ClassVar[Mapping[str, Mapping[str, Any]]] = SPACES
     objectives: ClassVar[tuple[ObjectiveName, ...]] = ClassificationOptions.objectives
     per_token: ClassVar[bool] = False
     formats: ClassVar[tuple[FormatName, ...]] = ("safetensors", "onnx", "onnx-int8")
+    trusted = staticmethod(scores.trusted)
 
     @classmethod
     def from_options(cls, options: ClassificationOptions) -> Classification:
@@ -79,14 +64,9 @@ class Classification:
         return (self.text, self.text_pair) if self.text_pair else (self.text,)
 
     @property
-    def target(self) -> str:
-        """The label column."""
-        return self.label
-
-    @property
     def balance(self) -> str:
         """The label column."""
-        return self.label
+        return self.target
 
     def examples(self, splits: Splits) -> Splits:
         """Every row is an example."""
@@ -95,14 +75,12 @@ class Classification:
     @property
     def content(self) -> tuple[str, ...]:
         """The text columns and the label."""
-        return (*self.inputs, self.label)
+        return (*self.inputs, self.target)
 
     def identity(self) -> Mapping[str, Any]:
         """The input columns, the labels, and the length at which texts are truncated."""
-        return {
-            "task": {"task": self.name, "inputs": list(self.inputs), "labels": list(self.labels)},
-            "max_length": self.max_length,
-        }
+        task = {"task": self.name, "inputs": list(self.inputs), "labels": list(self.labels)}
+        return {"task": task, "max_length": self.max_length}
 
     def fitted(self, splits: Splits) -> Classification:
         """Learn the label names from train.
@@ -112,27 +90,22 @@ class Classification:
         """
         from datasets import ClassLabel
 
-        feature = splits.train.features[self.label]
-        declared = tuple(feature.names) if isinstance(feature, ClassLabel) else None
-        seen = _label_names(splits.train, self.label)
+        feature, named = splits.train.features[self.target], f"label_column={self.target!r}"
+        seen = self._truth(splits.train)
         distinct = sorted(set(seen))
         if len(distinct) < 2:
-            raise UserError(
-                f"label_column={self.label!r}: train has one class only ({distinct[0]!r}); give data with at least two"
-            )
+            raise UserError(f"{named}: train has one class only ({distinct[0]!r}); give data with at least two")
         if not self.labels and len(distinct) > max(20, len(seen) / 2):  # with known labels, a few rows may be used
             raise UserError(
-                f"label_column={self.label!r}: {len(distinct)} different values in {len(seen)} training rows are not "
-                f"classes (such as {distinct[0]!r}); give the name of the label's column"
+                f"{named}: {len(distinct)} different values in {len(seen)} training rows are not classes (such as "
+                f"{distinct[0]!r}); give the name of the label's column"
             )
-        names: tuple[SplitName, ...] = ("validation", "test")
-        for name in names:
-            if unseen := sorted(set(_label_names(getattr(splits, name), self.label)) - set(distinct)):
+        for name, rows in (("validation", splits.validation), ("test", splits.test)):
+            if unseen := sorted(set(self._truth(rows)) - set(distinct)):
                 raise UserError(
-                    f"label_column={self.label!r}: {name} has labels that train lacks: {_listed(unseen)}; "
-                    f"train has {_listed(distinct)}"
+                    f"{named}: {name} has labels that train lacks: {_listed(unseen)}; train has {_listed(distinct)}"
                 )
-        return replace(self, labels=declared or tuple(distinct))
+        return replace(self, labels=tuple(feature.names if isinstance(feature, ClassLabel) else distinct))
 
     def load(self, folder: Path, option: str, *, finished: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """Load weights with a head of this task's labels, and their tokenizer."""
@@ -160,11 +133,6 @@ class Classification:
         from safetensors import SafetensorError
         from transformers import AutoConfig, AutoModelForSequenceClassification
 
-        heading = {
-            "num_labels": len(self.labels),
-            "id2label": dict(enumerate(self.labels)),
-            "label2id": {label: i for i, label in enumerate(self.labels)},
-        }
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             theirs = tuple(config.id2label[i] for i in range(config.num_labels))
@@ -174,18 +142,21 @@ class Classification:
                     f"({len(theirs)}), the data has {_listed(self.labels)} ({len(self.labels)}); "
                     "use a teacher trained on this data"
                 )
-            model, loaded = AutoModelForSequenceClassification.from_pretrained(
+            loaded: tuple[PreTrainedModel, Any] = AutoModelForSequenceClassification.from_pretrained(
                 folder,
                 dtype=torch.float32,
                 use_safetensors=True,
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
-                **heading,
+                num_labels=len(self.labels),
+                id2label=dict(enumerate(self.labels)),
+                label2id={label: i for i, label in enumerate(self.labels)},
             )
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            raise UserError(f"{option}: {folder.name} is no model that can be loaded: {_first_line(error)}") from error
-        absent = {*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])}
+            raise UserError(f"{option}: {folder.name} is no model that can be loaded: {one_line(error)}") from error
+        model, info = loaded
+        absent = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
         if not finished:  # a new head is expected, and a pooler belongs to it
             absent = {key for key in absent if key.startswith(f"{model.base_model_prefix}.") and ".pooler." not in key}
         if absent:
@@ -193,16 +164,15 @@ class Classification:
                 f"{option}: {len(absent)} weights of {type(model).__name__} are not in {folder.name} "
                 f"(such as {min(absent)!r}); use a model that is whole"
             )
-        result: PreTrainedModel = model
-        return result
+        return model
 
     def encode(self, examples: Dataset, processor: PreTrainedTokenizerBase) -> Dataset:
         """Tokenise, truncated to `max_length` tokens; labels become indices, and a missing label -100."""
         from datasets import Dataset
 
         encoded = dict(processor(*self._texts(examples), truncation=True, max_length=self.max_length))
-        index = {label: i for i, label in enumerate(self.labels)}
-        encoded["labels"] = [UNLABELLED if name is None else index[name] for name in _names(examples, self.label)]
+        index: dict[str | None, int] = {None: UNLABELLED, **{label: i for i, label in enumerate(self.labels)}}
+        encoded["labels"] = [index[name] for name in self._names(examples)]
         encoded["example"] = list(range(len(examples)))
         encoded["length"] = [len(ids) for ids in encoded["input_ids"]]
         return Dataset.from_dict(encoded)
@@ -215,11 +185,8 @@ class Classification:
     def masks(self, batch: Batch) -> Mapping[MaskName, torch.Tensor]:
         """`target` and `positions` are `(batch,)`, `tokens` is `(batch, length)`. Label -100 means unlabelled."""
         labelled = batch.truth["labels"] != UNLABELLED
-        return {
-            "target": labelled,
-            "positions": labelled.new_ones(labelled.shape),
-            "tokens": batch.inputs["attention_mask"].bool(),
-        }
+        tokens = batch.inputs["attention_mask"].bool()
+        return {"target": labelled, "positions": labelled.new_ones(labelled.shape), "tokens": tokens}
 
     def outputs(self, raw: Any, batch: Batch) -> Mapping[str, torch.Tensor]:
         """`logits`, `(batch, classes)`: each feature is one position."""
@@ -251,67 +218,25 @@ class Classification:
         known: torch.Tensor = raw.logits.float().log_softmax(dim=-1)
         return known.gather(-1, decided.unsqueeze(-1)).squeeze(-1)
 
-    def trusted(self, outputs: Mapping[str, np.ndarray], confidence: float, balanced: bool, seed: int) -> np.ndarray:
-        """Choose by the probability of the most probable class; balanced, equally many of each predicted class."""
-        return scores.trusted(scores.softmax(outputs["logits"]), confidence, balanced, seed)
-
     def predictions(self, examples: Dataset, records: Sequence[Sequence[Record]]) -> pd.DataFrame:
         """One line an example; `score:<label>` are softmax probabilities, `words` is for slices."""
-        logits = np.stack([own["logits"] for (own,) in records])
-        truth = _label_names(examples, self.label)
-        words = [sum(len(text.split()) for text in texts) for texts in zip(*self._texts(examples), strict=True)]
-        return scores.frame(examples, truth, self.labels, scores.softmax(logits)).assign(words=words)
-
-    @staticmethod
-    def quality(predictions: pd.DataFrame) -> dict[str, float]:
-        """Accuracy, macro F1 and loss (mean negative log-likelihood)."""
-        return scores.quality(predictions)
-
-    @staticmethod
-    def diagnostics(validation: pd.DataFrame | None, test: pd.DataFrame) -> dict[str, float]:
-        """`calibration/ece` and `calibration/brier`; with validation also `temperature` and `ece_tempered`."""
-        return scores.calibration(test) | ({} if validation is None else scores.tempered(validation, test))
-
-    @staticmethod
-    def churn(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
-        """`changed`, and of it `to right` and `to wrong`; the rest changed from one wrong class to another."""
-        return scores.churn(before, after)
-
-    @staticmethod
-    def fidelity(student: pd.DataFrame, teacher: pd.DataFrame) -> dict[str, float]:
-        """Agreement, KL, and how often one is right where the other is wrong: `fidelity/...`."""
-        return scores.fidelity(student, teacher)
-
-    @staticmethod
-    def example_values(predictions: pd.DataFrame, metric: str) -> np.ndarray | None:
-        """Right or not, 1 or 0, for accuracy; the loss for loss; macro F1 is no mean over examples."""
-        return scores.example_values(predictions, metric)
-
-    @staticmethod
-    def paired_test(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[str, float]:
-        """McNemar's exact test of the share of right predictions."""
-        return "McNemar", scores.mcnemar_p(ours, theirs)
+        probabilities = scores.softmax(np.stack([own["logits"] for (own,) in records]))
+        words = [len(text.split()) for text in self._joined(examples)]
+        return scores.frame(examples, self._truth(examples), self.labels, probabilities).assign(words=words)
 
     def baselines(self, splits: Splits) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
         """The majority class, and a bag-of-words logistic regression."""
-        from kd.tasks.classification.baselines import bag_of_words, majority
+        from kd.tasks.classification.baselines import classifiers
 
-        texts = {name: self._joined(getattr(splits, name)) for name in ("train", "validation", "test")}
-        truth = _label_names(splits.train, self.label)
-        for name, method in (("majority class", majority), ("bag of words", bag_of_words)):
-            predict = method(texts["train"], truth, self.labels)
-            yield (
-                name,
-                {
-                    split: scores.frame(
-                        getattr(splits, split),
-                        _label_names(getattr(splits, split), self.label),
-                        self.labels,
-                        predict(texts[split]),
-                    )
-                    for split in ("validation", "test")
-                },
-            )
+        for name, model in classifiers().items():
+            model.fit(self._joined(splits.train), self._truth(splits.train))
+            places = [self.labels.index(label) for label in model.classes_]
+            tables = {}
+            for split, rows in (("validation", splits.validation), ("test", splits.test)):
+                probabilities = np.zeros((len(rows), len(self.labels)))
+                probabilities[:, places] = model.predict_proba(self._joined(rows))
+                tables[split] = scores.frame(rows, self._truth(rows), self.labels, probabilities)
+            yield name, tables
 
     def requests(self, examples: Dataset) -> pd.DataFrame:
         """One text column, or the two text columns under their names."""
@@ -319,7 +244,8 @@ class Classification:
 
     def from_served(self, answers: pd.DataFrame) -> list[list[Record]]:
         """Log-probabilities `(classes,)`: softmax gives the served probabilities back."""
-        return [[{"logits": row}] for row in scores.log_probabilities(answers["probabilities"], self.labels)]
+        probabilities = [[each[label] for label in self.labels] for each in answers["probabilities"]]
+        return [[{"logits": row}] for row in np.log(np.maximum(probabilities, scores.TINY))]
 
     @property
     def served(self) -> Path:
@@ -328,8 +254,7 @@ class Classification:
 
     def serving(self) -> dict[str, Any]:
         """The text columns' names, needed for pairs, the labels, and the length at which texts are truncated."""
-        return {"task": self.name, "inputs": list(self.inputs), "labels": list(self.labels),
-                "max_length": self.max_length}  # fmt: skip
+        return {**self.identity()["task"], "max_length": self.max_length}
 
     def _joined(self, rows: Dataset) -> list[str]:
         return [" ".join(texts) for texts in zip(*self._texts(rows), strict=True)]
@@ -338,24 +263,18 @@ class Classification:
         """Return each input column, read in one go: row by row takes twenty times as long."""
         return [list(map(str, rows[column][:])) for column in self.inputs]
 
+    def _truth(self, rows: Dataset) -> list[str]:
+        return [str(name) for name in self._names(rows)]
 
-def _label_names(rows: Dataset, column: str) -> list[str]:
-    return [str(name) for name in _names(rows, column)]
+    def _names(self, rows: Dataset) -> list[str | None]:
+        """Return the label of each row; None where it has none."""
+        from datasets import ClassLabel
 
-
-def _names(rows: Dataset, column: str) -> list[str | None]:
-    """Return the label of each row; None where it has none."""
-    from datasets import ClassLabel
-
-    feature = rows.features[column]
-    name = feature.int2str if isinstance(feature, ClassLabel) else str
-    return [None if value is None else name(value) for value in rows[column][:]]
+        feature = rows.features[self.target]
+        name = feature.int2str if isinstance(feature, ClassLabel) else str
+        return [None if value is None else name(value) for value in rows[self.target][:]]
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def _listed(labels: tuple[str, ...] | list[str]) -> str:
-    shown = ", ".join(repr(label) for label in labels[:8])
+def _listed(labels: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, labels[:8]))
     return shown + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")

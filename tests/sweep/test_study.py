@@ -4,10 +4,9 @@ import pytest
 
 from kd.config import StudyConfig
 from kd.run.execute import Where
-from kd.sweep import study_run
+from kd.sweep import study
 from kd.sweep.cells import Result, cell_of
-from kd.sweep.study_plan import Training, _one_a_teacher
-from kd.sweep.study_run import TimeLeft, carry_out_study
+from kd.sweep.study import TimeLeft, Training, _one_a_teacher
 
 CONFIG = StudyConfig(design="d.yaml")
 
@@ -27,8 +26,8 @@ def carry_out(monkeypatch, todo, keys, failing=()):
                 Result(failure="diverged") if number in failing else Result(f"run {number}", f"models:/{number}"),
             )
 
-    monkeypatch.setattr(study_run, "carry_out_all", all_of)
-    return trained, carry_out_study(todo, [Training(1.0, key) for key in keys], Where("kd"), 1, None)
+    monkeypatch.setattr(study, "carry_out_all", all_of)
+    return trained, study.carry_out(todo, [Training(1.0, key) for key in keys], Where("kd"), 1, None)
 
 
 def test_cells_that_are_the_same_training_are_trained_once_or_two_processes_would_be_at_it(monkeypatch):
@@ -58,10 +57,10 @@ def test_a_cell_whose_options_contradict_each_other_is_named():
 
 
 def test_the_time_left_follows_what_was_timed_and_what_was_finished_before_says_nothing():
-    left = TimeLeft([10.0, 10.0, 20.0, 20.0], workers=2, guess=None)
+    left = TimeLeft(dict(enumerate([10.0, 10.0, 20.0, 20.0])), workers=2, guess=None)
     assert left.words == "an unknown time"
     left.end(0, None)
     assert left.words == "an unknown time"
     left.end(1, 100.0)
     assert left.words == "about 3 min"  # 40 of work, at 10 s each, by two
-    assert TimeLeft([10.0], workers=1, guess=2.0).words == "about 28 s"
+    assert TimeLeft({0: 10.0}, workers=1, guess=2.0).words == "about 28 s"

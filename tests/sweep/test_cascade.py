@@ -1,9 +1,11 @@
-"""A chain becomes its steps, of layers and of models alike, and both routes end at the same architecture."""
+"""A chain becomes its steps, both routes end at the same architecture, and the seeds of a step are one arm."""
+
+from types import SimpleNamespace
 
 import pytest
 
 from kd.config import CascadeConfig
-from kd.sweep.cascade_plan import chain_in_words, links_of, trainings
+from kd.sweep.cascade import arm_of, chain_in_words, links_of, trainings
 
 
 def links(chain, **given):
@@ -54,3 +56,20 @@ def test_every_step_and_the_direct_route_have_a_control_on_every_seed(chain, cou
 def test_the_direct_route_has_the_epochs_of_all_steps():
     config = CascadeConfig(chain="m,4,n,2", epochs=5)
     assert [one.options(config, "t", 3).epochs for one in links_of(config)] == [5, 5, 5, 15]
+
+
+def arm(digest, layers, ranked, teacher_arm="a"):
+    plan = SimpleNamespace(teacher=SimpleNamespace(located=SimpleNamespace(digest=digest)))
+    identity = {"source": digest, "layers": layers, "epochs": 3}
+    return arm_of(plan, identity, teacher_arm, ranked)
+
+
+def test_students_of_two_seeds_are_one_arm_though_their_teachers_rank_layers_otherwise():
+    assert arm("x", [0, 2], True) == arm("y", [0, 1], True)
+    assert arm("x", [0, 2], True) != arm("x", [0, 1, 2], True)
+    assert arm("x", [0, 2], True) != arm("x", [0, 2], True, teacher_arm="b")
+
+
+@pytest.mark.parametrize("other", [("y", [0, 1], False), ("x", [0, 2], False, "b")])
+def test_students_that_start_from_other_layers_or_of_another_kind_of_teacher_are_other_arms(other):
+    assert arm("x", [0, 2], False) != arm(*other)

@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 
-from kd.search.process_identity import host, myself, vanished
+from kd.search.lease import host, myself, vanished
 
 
 def started(number):

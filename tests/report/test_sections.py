@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from kd.analysis.statistics import PairedDifference
-from kd.report.cascade import StepFound, section, step_cells
+from kd.report.sections import StepFound, cascade_section, step_cells
 from kd.report.tables import MISSING
 
 
@@ -23,7 +23,7 @@ STEPS = (
 
 
 def told(steps=STEPS):
-    return section("Cascade 6→4→2", steps, "test accuracy", ["first"])
+    return cascade_section("Cascade 6→4→2", steps, "test accuracy", ["first"])
 
 
 def test_the_sentence_says_what_each_step_lost_and_their_sum_and_not_the_direct_loss_as_a_step():
