@@ -1,8 +1,8 @@
 """`python -m kd NAME ...` does what `python -m entrypoints.NAME ...` does; without a name it lists the commands."""
 
-import difflib
 import sys
 
+from kd.base.console import did_you_mean
 from kd.commands import COMMANDS, start
 
 
@@ -16,8 +16,7 @@ def main(words: list[str]) -> None:
     elif words[0] in COMMANDS:
         start(words[0], words[1:])
     else:
-        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(COMMANDS)}"
+        hint = did_you_mean(words[0], COMMANDS, f"give one of {', '.join(COMMANDS)}")
         print(f"error: unknown command {words[0]!r}: {hint}", file=sys.stderr)
         sys.exit(2)
 

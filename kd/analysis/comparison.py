@@ -1,6 +1,5 @@
 """Runs become tables: one for each task and test set, each arm over its seeds and against its control. Pure."""
 
-import difflib
 import math
 import re
 from collections import Counter, defaultdict
@@ -21,6 +20,7 @@ from kd.analysis.statistics import (
     seed_means,
     verdict,
 )
+from kd.base.console import did_you_mean
 from kd.base.judge import Figure
 from kd.base.types import RunRecord, UserError
 from kd.config import CompareConfig, listed
@@ -286,11 +286,8 @@ def _require_names(group_by: tuple[str, ...], records: Sequence[RunRecord]) -> N
     for name in group_by:
         if records and all(_looked_up(record, name) is None for record in records):
             known = sorted({key for record in records for key in record.params})
-            near = difflib.get_close_matches(name, known, n=1)
-            raise UserError(
-                f"group_by={name!r}: no run has a parameter or tag of that name; "
-                + (f"did you mean {near[0]}?" if near else f"parameters are {', '.join(known)}")
-            )
+            hint = did_you_mean(name, known, f"parameters are {', '.join(known)}")
+            raise UserError(f"group_by={name!r}: no run has a parameter or tag of that name; {hint}")
 
 
 def _key(record: RunRecord, group_by: tuple[str, ...]) -> str:

@@ -1,10 +1,12 @@
 """What the user reads while a command runs."""
 
+import difflib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +15,12 @@ from kd.base.ranks import is_main
 
 console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 140)
 _HUSHED = ContextVar("hushed", default=False)
+
+
+def did_you_mean(word: Any, known: Iterable[str], otherwise: str, prefix: str = "") -> str:
+    """Ask whether an unknown word was meant to be the nearest known one; `otherwise` where none is like it."""
+    found = difflib.get_close_matches(word[:50], known, n=1) if isinstance(word, str) else []
+    return f"did you mean {prefix}{found[0]}?" if found else otherwise
 
 
 def one_line(error: BaseException) -> str:

@@ -93,7 +93,7 @@ class Features(Protocol):
     `length` (what a forward pass costs, such as its number of tokens).
     """
 
-    def __len__(self) -> int: ...  # noqa: D105
+    def __len__(self) -> int: ...
 
     def __getitem__(self, column: str) -> Any:
         """Return a column of numbers."""
@@ -113,7 +113,7 @@ class Batch:
     features: "np.ndarray"
     """`(batch,)`, the features' numbers, always on the CPU: reading them elsewhere waits for the device."""
 
-    def __len__(self) -> int:  # noqa: D105
+    def __len__(self) -> int:
         return len(self.features)
 
     def to(self, device: Any, non_blocking: bool = False) -> "Batch":
@@ -147,7 +147,6 @@ class LayerContent:
         return cls(cast(LayerKind, word), int(layer))
 
     def __str__(self) -> str:
-        """Return the text form."""
         return f"{self.kind}.{self.layer}"
 
 

@@ -1,12 +1,12 @@
 """Reads a command line into the dataclass of an entry point, and says plainly what is wrong with it."""
 
-import difflib
 import sys
 from argparse import ArgumentParser
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING
 from itertools import pairwise
 
+from kd.base.console import did_you_mean
 from kd.base.types import UserError
 from kd.config.base import Options, TaskOptions
 from kd.config.options import ABSENT, Kind, Option, options_from, options_in
@@ -38,8 +38,7 @@ def parse(kind: type[Kind], tasks: Mapping[str, type[TaskOptions]], arguments: S
         _help(kind, known, tasks).print_help()
         sys.exit()
     if unknown := [name for name in texts if name not in known]:
-        near = difflib.get_close_matches(unknown[0], known, n=1)
-        hint = f"did you mean --{near[0]}?" if near else f"known: {', '.join(known)}"
+        hint = did_you_mean(unknown[0], known, f"known: {', '.join(known)}", "--")
         raise UserError(f"unknown option --{unknown[0]}: {hint}")
     return options_from(kind, options, texts)
 

@@ -47,7 +47,6 @@ class CompareConfig(Options):
     """What is printed: table for people, json, csv or html for scripts."""
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself."""
         super().__post_init__()
         for named in ("runs", "models"):
             if getattr(self, named):
@@ -103,7 +102,6 @@ class PromoteConfig(GateOptions):
     """MLflow experiment of the promotion's own run; default `kd`."""
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself."""
         super().__post_init__()
         if self.rollback:
             self._refuse_beside("rollback", "to_model", why="roll that model back by its own name")
@@ -127,7 +125,6 @@ class ExportConfig(Options):
     """MLflow experiment of the export's own run; default `kd`."""
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself."""
         super().__post_init__()
         if self.format == "safetensors" and not self.output:
             raise UserError("output is missing: format='safetensors' writes a folder and registers nothing; name one")

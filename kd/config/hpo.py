@@ -49,7 +49,6 @@ class HpoConfig(DistillConfig):
     """The fresh seeds, comma-separated: three or more, without the seed of the search."""
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself."""
         super().__post_init__()
         if self.seed in self.seed_list:
             raise UserError(f"final_seeds={self.final_seeds!r} has seed={self.seed} of the search: give fresh ones")

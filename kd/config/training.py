@@ -44,7 +44,6 @@ class StudentConfig(FitOptions):
     """Largest cache of one split in GiB, > 0; past it the teacher runs on every batch."""
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself."""
         super().__post_init__()
         if self.student_config:
             why = "the file says what the student is, and it starts at random"
@@ -98,7 +97,6 @@ class DistillConfig(StudentConfig):
     without the last pair), or pairs of 0-based layers, student:teacher, such as 0:2,1:5."""
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself."""
         super().__post_init__()
         # equal options look equal everywhere
         object.__setattr__(self, "objective", spelt_objective(self.objective or self.task_options.objectives[0]))
@@ -142,7 +140,6 @@ class TeachingOptions(DistillConfig):
     """Peak learning rate of the teacher that is trained here, > 0; 0 takes learning_rate."""
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself."""
         super().__post_init__()
         if self.teacher_is_finished:
             self._refuse_beside("teacher", "teacher_epochs", "teacher_learning_rate", why="it is trained already")

@@ -41,7 +41,7 @@ class ArrowRows:
             for batch in batches
         ]
 
-    def __len__(self) -> int:  # noqa: D105
+    def __len__(self) -> int:
         return int(self._starts[-1])
 
     def __getitem__(self, column: str) -> np.ndarray:
@@ -75,7 +75,7 @@ class ChosenRows:
         self._rows = rows
         self._positions = positions
 
-    def __len__(self) -> int:  # noqa: D105
+    def __len__(self) -> int:
         return len(self._positions)
 
     def __getitem__(self, column: str) -> np.ndarray:

@@ -1,6 +1,5 @@
 """From what the user names to three checked splits: builtin, hub id, file or folder."""
 
-import difflib
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,6 +10,7 @@ from typing import get_args
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Value
 
+from kd.base.console import did_you_mean
 from kd.base.types import STANDARD_COLUMNS, SplitName, Splits, UserError
 from kd.config import RowOptions
 from kd.data import files, hub
@@ -140,9 +140,10 @@ def _check(source: Source, inputs: Sequence[str], target: str, group: str) -> li
     roles.pop("", None)
     for column, role in roles.items():
         if column not in rows.column_names:
-            near = difflib.get_close_matches(column, rows.column_names, n=1)
-            hint = f" (did you mean '{near[0]}'?)" if near else ""
-            raise UserError(f"{role} column '{column}' is not in {name}{hint}: it has {', '.join(rows.column_names)}")
+            hint = did_you_mean(column, rows.column_names, "name another")
+            raise UserError(
+                f"{role} column '{column}' is not in {name}, which has {', '.join(rows.column_names)}; {hint}"
+            )
         values = rows.with_format("arrow")[column][:]
         absent = pc.is_null(values, nan_is_null=True)
         if isinstance(rows.features[column], ClassLabel):  # -1 means no class

@@ -1,7 +1,6 @@
 """Build a student: from a source model's layers, or with random weights from a configuration."""
 
 import copy
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel
 
+from kd.base.console import did_you_mean
 from kd.base.types import UserError
 from kd.models.layers import LayerMap, copy_layers
 
@@ -81,11 +81,8 @@ def _require_settings(source: PreTrainedModel, settings: Mapping[str, Any]) -> N
         )
     known = {*kind().to_dict(), *kind.attribute_map, *NO_SHAPE}
     if unknown := [name for name in settings if name not in known]:
-        near = difflib.get_close_matches(unknown[0], known, n=1)
-        raise UserError(
-            f"student_config: {unknown[0]!r} is no setting of a {kind.model_type} model; "
-            + (f"did you mean {near[0]}?" if near else "leave it out")
-        )
+        hint = did_you_mean(unknown[0], known, "leave it out")
+        raise UserError(f"student_config: {unknown[0]!r} is no setting of a {kind.model_type} model; {hint}")
 
 
 def _random(kind: type[PreTrainedModel], config: Any, seed: int) -> PreTrainedModel:

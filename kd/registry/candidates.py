@@ -1,6 +1,5 @@
 """What a promotion decides on: by which gates, which version, which it would follow, and whether it still answers."""
 
-import difflib
 import json
 import math
 from dataclasses import fields
@@ -10,7 +9,7 @@ import yaml
 
 from kd import tracking
 from kd.analysis.gates import TOLERANCE, Gate, largest_difference
-from kd.base.console import say
+from kd.base.console import did_you_mean, say
 from kd.base.types import Refused, UserError
 from kd.config import GateOptions, PromoteConfig
 from kd.registry.evidence import Version, version_at
@@ -87,8 +86,7 @@ def thresholds(config: PromoteConfig) -> GateOptions:
         raise UserError(f"{option} must hold lines such as: allowed_drop: 0.01")
     for name, value in read.items():
         if name not in given:
-            near = difflib.get_close_matches(str(name), given, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(given)}"
+            hint = did_you_mean(str(name), given, f"known: {', '.join(given)}")
             raise UserError(f"{option}: unknown gate {name!r}; {hint}")
         if name == "metric":
             if not isinstance(value, str):

@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
+from kd.base.console import did_you_mean
 from kd.base.types import UserError
 from kd.space.parameters import KEYS, Parameter, Space, extremes, steps_to, value_at
-from kd.space.values import OPTIONS, SEARCHABLE, Value, as_number, described, joined, near, near_or_known, shown, typed
+from kd.space.values import OPTIONS, SEARCHABLE, Value, as_number, described, joined, near_or_known, shown, typed
 
 TYPES = {float: ("float", "int", "categorical"), int: ("int", "categorical")}
 """What a parameter may be, by the type of its option; all others are categorical."""
@@ -20,7 +21,7 @@ def load_space(option: str, builtin: Mapping[str, Mapping[str, Any]]) -> Space:
     named = f"space={option!r}"
     if option in builtin:
         return read_space(builtin[option], named)
-    instead = f"{near(option, builtin)} give one of {', '.join(builtin)}, or a YAML file".strip()
+    instead = f"{did_you_mean(option, builtin, '')} give one of {', '.join(builtin)}, or a YAML file".strip()
     return read_space(read_yaml(read_text(option, named, instead), named), named)
 
 

@@ -1,11 +1,11 @@
 """What a searched option may be, and how values are read and shown."""
 
-import difflib
 import math
 import reprlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeAlias, get_args
 
+from kd.base.console import did_you_mean
 from kd.base.types import UserError
 from kd.config import DistillConfig, options_in
 from kd.config.objective import allowed_objectives, spelt_match, spelt_objective
@@ -85,15 +85,9 @@ def joined(values: Iterable[Value]) -> str:
     return ", ".join(map(str, values))
 
 
-def near(word: Any, known: Iterable[str]) -> str:
-    """Ask whether an unknown word was meant to be a known one; empty where none is like it."""
-    found = difflib.get_close_matches(word[:50], known, n=1) if isinstance(word, str) else []
-    return f"did you mean {found[0]}?" if found else ""
-
-
 def near_or_known(word: Any, known: Collection[str]) -> str:
     """Return what an unknown word may have meant."""
-    return near(word, known) or f"known: {', '.join(known) or 'none'}"
+    return did_you_mean(word, known, f"known: {', '.join(known) or 'none'}")
 
 
 def shown(value: Any) -> str:

@@ -28,7 +28,7 @@ class LengthGroups(Sampler[int]):
         self.rows = rows or len(self.lengths)
         self.epoch = 0
 
-    def __len__(self) -> int:  # noqa: D105
+    def __len__(self) -> int:
         return self.rows
 
     def __iter__(self) -> Iterator[int]:
@@ -63,7 +63,7 @@ class Batches(Sampler[list[int]]):
     batch_size: int
     processes: int
 
-    def __len__(self) -> int:  # noqa: D105
+    def __len__(self) -> int:
         whole, rest = divmod(len(self.order), self.order.group)
         return whole * (self.order.group // self.batch_size) + self._parts(rest)
 
@@ -72,7 +72,6 @@ class Batches(Sampler[list[int]]):
         return -(-rest // (self.batch_size * self.processes)) * self.processes
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield the micro-batches of each step, process by process."""
         order = [*self.order]
         whole = len(order) - (len(order) % self.order.group if self.processes > 1 else 0)
         yield from (order[at : at + self.batch_size] for at in range(0, whole, self.batch_size))
@@ -86,11 +85,10 @@ class Filled:
 
     features: Features
 
-    def __len__(self) -> int:  # noqa: D105
+    def __len__(self) -> int:
         return len(self.features)
 
     def __getitems__(self, places: Sequence[int]) -> list[dict[str, Any]]:
-        """Return the features at these positions."""
         if FILLER not in places:
             return self.features.__getitems__(places)
         return [{**one, "feature": FILLER} for one in self.features.__getitems__([0])]

@@ -196,7 +196,7 @@ def test_three_groups_are_enough_for_three_splits(tmp_path):
 def test_an_unknown_column_lists_those_there_are_and_the_nearest(tmp_path):
     save(tmp_path / "train.jsonl", some(20))
     text = refusal(request(tmp_path, target="lable"))
-    assert "did you mean 'label'" in text
+    assert "did you mean label?" in text
     assert "text, label, doc" in text
 
 

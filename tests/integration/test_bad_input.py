@@ -47,7 +47,7 @@ def assert_refused(done, told):
 CASES = {
     "unknown dataset": (["--dataset", "{rows}/nowhere.csv"], ["nowhere.csv", "builtin:NAME", "hub id"]),
     "unknown builtin": (["--dataset", "builtin:apidoc"], ["builtin:apidoc", "apidocs"]),
-    "unknown column": (["--text_column", "txt"], ["'txt'", "did you mean 'text'", "text, label"]),
+    "unknown column": (["--text_column", "txt"], ["'txt'", "did you mean text?", "text, label"]),
     "unknown label column": (["--label_column", "stars"], ["'stars'", "text, label"]),
     "empty file": (["--dataset", "{rows}/empty"], ["train.csv", "empty"]),
     "no rows": (["--dataset", "{rows}/header"], ["train.csv", "no rows"]),
@@ -106,7 +106,7 @@ CASES = {
     "more labels than rows": (["--labelled", "49"], ["labelled=49", "48 training rows"]),
     "fewer labels than classes": (["--labelled", "1"], ["labelled=1", "too few", "label_column='label'"]),
     "text that is not there": (["--transfer", "{rows}/nowhere.csv"], ["transfer=", "nowhere.csv", "not found"]),
-    "text in another column": (["--transfer", "{rows}/txt.csv"], ["txt.csv", "'text'", "did you mean 'txt'"]),
+    "text in another column": (["--transfer", "{rows}/txt.csv"], ["txt.csv", "'text'", "did you mean txt?"]),
     "no text": (["--transfer", "{rows}/txt0.csv"], ["txt0.csv", "no rows"]),
     "text of the test": (["--transfer", "{project}/rows/test.csv"], ["test.csv", "all 24 rows", "other text"]),
     "confidence without text": (["--transfer_confidence", "0.5"], ["transfer_confidence=0.5", "give transfer"]),

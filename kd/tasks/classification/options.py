@@ -25,7 +25,6 @@ class ClassificationOptions(TaskOptions):
     """Longest input in tokens, >= 4; longer ones are cut."""
 
     def __post_init__(self) -> None:
-        """Refuse a column that is named twice."""
         super().__post_init__()
         named = [column for column in (self.text_column, self.text_pair_column, self.label_column) if column]
         if len(set(named)) < len(named):
