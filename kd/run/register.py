@@ -43,12 +43,19 @@ def register_best(outcomes: Iterable[Outcome], config: RowOptions, rows: Rows) -
     """Register the student that is best on validation, and point the alias challenger at it."""
     metric = next(iter(rows.task.directions))
     best = best_on_validation(outcomes, rows)
-    name, version = register(best, config, rows)
-    tracking.set_alias(name, "challenger", version)
     record = tracking.record(best.run_id)
     say(f"Best on validation: {record.name} (val {metric} {record.metrics[f'val/{metric}']:.3f})")
-    say(f"Registered {name} version {version}, alias challenger")
+    challenge(best, config, rows)
+
+
+def challenge(outcome: Outcome, config: RowOptions, rows: Rows, why: str = "") -> str:
+    """Register a model and point the alias challenger at it; returns the sentence that says so, and why."""
+    name, version = register(outcome, config, rows)
+    tracking.set_alias(name, "challenger", version)
+    text = f"Registered {name} version {version}, alias challenger{why}"
+    say(text)
     say(f"Promote it: python -m entrypoints.promote --model {name} --min_metric VALUE, see --help for more gates")
+    return text
 
 
 def about_version(record: RunRecord) -> str:

@@ -16,7 +16,7 @@ from kd.run.distill import planned
 from kd.run.execute import Outcome, Where, log_baselines
 from kd.run.fit import score_test
 from kd.run.plan import titled
-from kd.run.register import register
+from kd.run.register import challenge
 from kd.search.optuna_study import Study
 from kd.search.prepare import Arm, SearchPlan, options
 from kd.search.progress import in_words
@@ -190,10 +190,5 @@ def _register(plan: SearchPlan, winners: Sequence[Finalist], higher: bool) -> st
     outcome = Outcome(best.run_id, str(best.notes["model"]), reused=True)
     if not is_profiled(tracking.record(outcome.run_id).metrics):  # it is not the first of its finalist
         measure_apart(outcome.model, outcome.run_id, plan.config)
-    name, version = register(outcome, plan.config, rows_of(plan.config, plan.config.seed))
-    tracking.set_alias(name, "challenger", version)
-    run = tracking.record(outcome.run_id).name
-    text = f"Registered {name} version {version}, alias challenger: {run}, the best winner's model on validation"
-    say(text)
-    say(f"Promote it: python -m entrypoints.promote --model {name} --min_metric VALUE, see --help for more gates")
-    return text
+    why = f": {tracking.record(outcome.run_id).name}, the best winner's model on validation"
+    return challenge(outcome, plan.config, rows_of(plan.config, plan.config.seed), why)
