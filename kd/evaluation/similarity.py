@@ -49,15 +49,6 @@ def mean_states(
     return np.concatenate(parts, axis=1)[:, np.argsort(order)]
 
 
-def same_depth(layers: int, of: int) -> tuple[int, ...]:
-    """Return for each of a student's layers the teacher's (0-based) at the same share of the depth, last with last.
-
-    This is the uniform map of TinyBERT (Jiao et al. 2020, https://arxiv.org/abs/1909.10351), whatever layers a student
-    starts from, so that all students of a depth are compared alike.
-    """
-    return tuple(max((2 * (i + 1) * of + layers) // (2 * layers) - 1, 0) for i in range(layers))
-
-
 def cka(ours: np.ndarray, theirs: np.ndarray) -> float | None:
     """Return linear CKA, from -1 to 1: 1 for states that differ by a rotation and a scale, about 0 for unrelated ones.
 

@@ -109,15 +109,19 @@ def copy_layers(source: PreTrainedModel, student: PreTrainedModel, indices: Laye
     student.load_state_dict(chosen, strict=bool(indices))
 
 
-def _spaced(student: int, teacher: int) -> LayerPairs:
+def spaced(student: int, teacher: int) -> LayerPairs:
+    """Pair each layer of a student with the teacher's at the same share of the depth, the last with the last.
+
+    The uniform map of TinyBERT (Jiao et al. 2020, https://arxiv.org/abs/1909.10351).
+    """
     # halves go up: Python's `round` would send them to the even neighbour
-    return tuple((i - 1, (2 * i * teacher + student) // (2 * student) - 1) for i in range(1, student + 1))
+    return tuple((i - 1, max((2 * i * teacher + student) // (2 * student), 1) - 1) for i in range(1, student + 1))
 
 
 MATCHES: dict[MatchName, Callable[[int, int], LayerPairs]] = {
-    "spaced": _spaced,
+    "spaced": spaced,
     "last": lambda student, teacher: tuple((i, teacher - student + i) for i in range(student)),
-    "skip": lambda student, teacher: _spaced(student, teacher)[:-1],
+    "skip": lambda student, teacher: spaced(student, teacher)[:-1],
 }
 """(layers of the student, layers of the teacher) -> pairs.
 

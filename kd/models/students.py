@@ -8,7 +8,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel
 
-from kd.base.console import did_you_mean
+from kd.base.console import did_you_mean, one_line
 from kd.base.types import UserError
 from kd.models.layers import LayerMap, copy_layers
 
@@ -58,8 +58,7 @@ def configured_student(source: PreTrainedModel, settings: Mapping[str, Any], see
                 raise ValueError(f"{name}={value!r} is no number >= 1")
         return _random(type(source), config, seed)
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, StrictDataclassError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"student_config: no {kind.model_type} model can be built of it: {reason}") from error
+        raise UserError(f"student_config: no {kind.model_type} model can be built of it: {one_line(error)}") from error
 
 
 def random_like(model: PreTrainedModel, seed: int) -> PreTrainedModel:

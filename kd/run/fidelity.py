@@ -13,7 +13,8 @@ from kd.base.task import Explainable, Processor
 from kd.base.types import Batch, Features
 from kd.config import FitOptions
 from kd.evaluation.attribution import LEAST_TOKENS, Explanation, agreement, completeness_error, explain
-from kd.evaluation.similarity import cka, mean_states, same_depth
+from kd.evaluation.similarity import cka, mean_states
+from kd.models.layers import spaced
 from kd.models.students import random_like
 from kd.run.encode import encoder, sample
 from kd.run.plan import Plan
@@ -64,7 +65,7 @@ def _alike(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> 
     )
     if ours is None or theirs is None:
         return {}
-    found = [cka(ours[layer], theirs[other]) for layer, other in enumerate(same_depth(len(ours), len(theirs)))]
+    found = [cka(ours[mine], theirs[its]) for mine, its in spaced(len(ours), len(theirs))]
     known = [value for value in found if value is not None]
     return {"fidelity/cka": float(np.mean(known))} if len(known) == len(found) else {}
 

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 
 from kd import tracking
-from kd.base.console import hushed
+from kd.base.console import hushed, one_line
 from kd.base.types import Stopped, UserError
 from kd.config import DistillConfig, RowOptions, StudentConfig, StudyConfig, narrowed, with_options
 from kd.run import distill
@@ -100,9 +101,8 @@ def carry_out(cell: Cell, where: Where) -> Result:
     except (Stopped, KeyboardInterrupt, tracking.Away):
         raise
     except Exception as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        named = text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
-        return Result(seconds=time.perf_counter() - start, failure=named)
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        return Result(seconds=time.perf_counter() - start, failure=kind + one_line(error))
     return Result(outcome.run_id, outcome.model, outcome.reused, time.perf_counter() - start)
 
 
@@ -120,8 +120,11 @@ def _side_by_side(cells: Mapping[int, Cell], where: Where, count: int) -> Iterat
     with workers(count, _train_cells, (where,)) as started:
         while waiting or busy:
             for place in [place for place in started.at if place not in busy][: len(waiting)]:
+                if place in started.dead():  # killed since its last cell
+                    started.start(place)
                 busy[place] = waiting.pop()
-                started.at[place].pipe.send(cells[busy[place]])
+                with suppress(OSError):  # killed just now: the missing answer says so
+                    started.at[place].pipe.send(cells[busy[place]])
             ready = wait([started.at[place].pipe for place in busy])
             for place in [place for place in busy if started.at[place].pipe in ready]:
                 try:

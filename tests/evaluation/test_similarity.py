@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kd.evaluation.similarity import cka, mean_states, same_depth
+from kd.evaluation.similarity import cka, mean_states
 from tests.evaluation.test_predict import TEXTS, collate, encoded
 from tests.tiny import bert
 
@@ -62,14 +62,6 @@ def test_states_that_are_the_same_for_all_rows_have_no_cka(ours):
 
 def test_too_few_rows_have_no_cka():
     assert cka(draw(3, 4), draw(3, 4, seed=1)) is None
-
-
-@pytest.mark.parametrize(
-    ("layers", "of", "expected"),
-    [(1, 6, (5,)), (2, 6, (2, 5)), (3, 6, (1, 3, 5)), (6, 6, tuple(range(6))), (4, 2, (0, 0, 1, 1)), (2, 1, (0, 0))],
-)
-def test_layers_are_paired_by_depth_and_the_last_with_the_last(layers, of, expected):
-    assert same_depth(layers, of) == expected
 
 
 @pytest.fixture(scope="module")

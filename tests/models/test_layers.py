@@ -17,6 +17,7 @@ from kd.models.layers import (
     layer_pairs,
     layer_stack,
     parse_layers,
+    spaced,
     without_last,
 )
 from tests.tiny import bert
@@ -180,3 +181,11 @@ def test_an_impossible_map_is_refused_with_both_sizes(match, student, teacher, t
     with pytest.raises(UserError) as caught:
         layer_pairs(match, student, teacher)
     assert all(words in str(caught.value) for words in told), caught.value
+
+
+@pytest.mark.parametrize(
+    ("layers", "of", "expected"),
+    [(1, 6, (5,)), (2, 6, (2, 5)), (3, 6, (1, 3, 5)), (6, 6, tuple(range(6))), (4, 2, (0, 0, 1, 1)), (2, 1, (0, 0))],
+)
+def test_layers_are_paired_by_depth_and_the_last_with_the_last(layers, of, expected):
+    assert spaced(layers, of) == tuple(enumerate(expected))

@@ -112,6 +112,17 @@ def test_a_cell_that_kills_its_worker_fails_alone_and_every_other_is_carried_out
     assert failed == dict.fromkeys((1, 4), "its process ended with exit code -9")
 
 
+def test_a_worker_that_is_killed_between_two_cells_is_replaced_and_no_cell_fails(monkeypatch):
+    monkeypatch.setattr(module, "_train_cells", answer)
+    found = {}
+    for number, result in carry_out_all(dict(enumerate("abcd")), None, 2):
+        if not found:
+            os.kill(result[0], signal.SIGKILL)
+            assert gone(result[0])
+        found[number] = result[-1]
+    assert found == dict(enumerate("abcd"))
+
+
 def test_a_store_that_is_away_ends_a_study_and_does_not_fail_cell_after_cell(monkeypatch):
     monkeypatch.setattr(module, "_train_cells", answer)
     with pytest.raises(UserError, match="the same command continues"):
