@@ -24,6 +24,11 @@ log = logging.getLogger(__name__)
 SEAL = "CHECKSUM"
 
 
+def home() -> Path:
+    """Return the folder for checkpoints and caches: `KD_HOME`, or `~/.cache/kd`. It may not exist yet."""
+    return Path(os.environ.get("KD_HOME") or Path.home() / ".cache" / "kd")
+
+
 @contextmanager
 def locked(path: Path, wait: bool = True) -> Iterator[None]:
     """Keep other processes out by a lock file, which stays. The system takes the lock back however its owner ends.
@@ -118,17 +123,24 @@ def publish(target: Path) -> Iterator[Path]:
     try:
         yield scratch
         (scratch / SEAL).write_text(_seal(scratch, target.name), encoding="ascii")
-        while not is_whole(target):
-            try:
-                scratch.rename(target)
-                break
-            except OSError as error:
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                    raise
-                with suppress(FileNotFoundError):  # another process may delete it too
+        if not _renamed(scratch, target) and not is_whole(target):
+            with locked(target.with_name(f".{target.name}.lock")):
+                if not is_whole(target):  # another process may have replaced it
                     shutil.rmtree(target)
+                    _renamed(scratch, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _renamed(scratch: Path, target: Path) -> bool:
+    """Give a folder its name, unless there is one of that name."""
+    try:
+        scratch.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        return False
+    return True
 
 
 @cache

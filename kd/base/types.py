@@ -277,7 +277,7 @@ class Content:
     """The tokens of a batch that an explanation speaks of."""
 
     key: str
-    """Which of the model's inputs holds tokens, `(batch, length)`."""
+    """Which of the model's inputs are tokens, `(batch, length)`."""
     mask: "torch.Tensor"
     """`(batch, length)`: true at tokens that say something, false at padding and special tokens."""
     blank: int

@@ -8,7 +8,7 @@ from rich.table import Column, Table
 
 from kd.base import files
 from kd.base.console import console, say
-from kd.base.home import home
+from kd.base.files import home
 from kd.config import CacheConfig
 from kd.teacher.cache import shard
 from kd.teacher.cache.inventory import DAY_S, WHOLE, Entry, entries, prune, to_prune

@@ -16,6 +16,7 @@ class Range(NamedTuple):
 
 
 NonNegativeInt = Annotated[int, Range(lambda value: value >= 0, "a number >= 0")]
+RowCount = Annotated[int, Range(lambda value: value >= 0, "a number of rows, or 0 for all")]
 PositiveInt = Annotated[int, Range(lambda value: value >= 1, "a number >= 1")]
 NonNegativeFloat = Annotated[float, Range(lambda value: value >= 0, "a number >= 0")]
 PositiveFloat = Annotated[float, Range(lambda value: value > 0, "a number > 0")]
@@ -31,7 +32,7 @@ def seed_range(least: int) -> Range:
         different = {int(part) for part in parts if part.isdecimal() and int(part) < 2**32}
         return len(different) == len(parts) >= least
 
-    return Range(allows, f"{least} or more different numbers from 0 to below 2**32, comma-separated")
+    return Range(allows, f"{least} or more different numbers from 0 to below 2**32, comma-separated, such as 0,1,2")
 
 
 def listed(names: str) -> tuple[str, ...]:
@@ -53,12 +54,12 @@ class Options:
             if value is not None and not allowed.allows(value):
                 raise UserError(f"{option}={value!r} is out of range: give {allowed.words}")
 
-    def _refuse_beside(self, option: str, *others: str, why: str) -> None:
-        """Refuse each of `others` that is given, that is, differs from its default."""
+    def _refuse_beside(self, option: str, *others: str, why: str, instead: str = "") -> None:
+        """Refuse each of `others` that is given, that is, differs from its default; `instead` names another way."""
         for other in others:
             if (value := getattr(self, other)) != getattr(type(self), other):
                 both = f"{other}={value!r} beside {option}={getattr(self, option)!r}"
-                raise UserError(f"{both}: {why}; leave {other} out")
+                raise UserError(f"{both}: {why}; leave {other} out, or {instead or f'leave out {option}'}")
 
 
 @cache
@@ -100,7 +101,7 @@ class RunOptions(Options):
 
     heading: ClassVar[str] = "where"
     experiment: str = ""
-    """MLflow experiment; default `kd`; under `mlflow run` the one that its --experiment-name chose."""
+    """MLflow experiment; default MLFLOW_EXPERIMENT_NAME, else `kd`; `mlflow run` chooses it by --experiment-name."""
     resume: ResumeName = "auto"
     """auto continues an interrupted training of the same options; never starts anew."""
     checkpoint_every_s: NonNegativeFloat = 30.0
@@ -128,9 +129,9 @@ class RowOptions(Options):
     """File of the test rows."""
     split_seed: NonNegativeInt = 0
     """Seed of the splits that are cut from train, >= 0."""
-    max_train: NonNegativeInt = 0
+    max_train: RowCount = 0
     """Use this many training rows, class-balanced and chosen by seed; 0 uses all."""
-    labelled: NonNegativeInt = 0
+    labelled: RowCount = 0
     """Use the labels of this many training rows alone, class-balanced and chosen by split_seed; 0 uses all."""
     slice_columns: str = ""
     """Further columns kept beside each prediction, comma-separated, for `compare` to slice by."""
@@ -145,7 +146,7 @@ class FitOptions(RowOptions, BudgetOptions, RunOptions):
     """Seed of initialisation, order, dropout and subset, >= 0."""
     epochs: PositiveInt = 3
     """Passes over the training rows, >= 1."""
-    epoch_rows: NonNegativeInt = 0
+    epoch_rows: RowCount = 0
     """Rows of an epoch: fewer are repeated, of more a part is drawn anew each time; 0 takes all once."""
     batch_size: PositiveInt = 32
     """Rows a device and micro-step, >= 1."""

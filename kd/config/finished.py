@@ -50,7 +50,7 @@ class CompareConfig(Options):
         super().__post_init__()
         for named in ("runs", "models"):
             if getattr(self, named):
-                self._refuse_beside(named, "experiments", "filter", why="that is compared, and nothing searched for")
+                self._refuse_beside(named, "experiments", "filter", why="only what it names is compared")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +147,7 @@ class CacheConfig(Options):
         """Refuse what contradicts itself, and pruning without saying what."""
         super().__post_init__()
         if self.action != "prune":
-            self._refuse_beside("action", "older_than_days", "keep_gib", "all", why="prune alone removes something")
+            why = "only prune removes anything"
+            self._refuse_beside("action", "older_than_days", "keep_gib", "all", why=why, instead="give action=prune")
         elif self.all == (self.older_than_days is not None or self.keep_gib is not None):
             raise UserError("action='prune' needs to know what: give older_than_days, keep_gib or both, or all alone")

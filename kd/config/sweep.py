@@ -38,7 +38,7 @@ class CascadeConfig(MainConfig):
         first = self.members[0]
         if isinstance(first, str):
             if self.teacher != first:
-                self._refuse_beside("chain", "teacher", why="it starts at another model")
+                self._refuse_beside("chain", "teacher", why="it starts at another model", instead="start at a number")
             object.__setattr__(self, "teacher", first)
         super().__post_init__()
         self._refuse_beside("chain", "student", "student_layers", "student_config", why="it says what each student is")

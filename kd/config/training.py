@@ -142,7 +142,8 @@ class TeachingOptions(DistillConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.teacher_is_finished:
-            self._refuse_beside("teacher", "teacher_epochs", "teacher_learning_rate", why="it is trained already")
+            why, instead = "it is trained already", "give weights to fine-tune as teacher"
+            self._refuse_beside("teacher", "teacher_epochs", "teacher_learning_rate", why=why, instead=instead)
 
     @property
     def teacher_is_finished(self) -> bool:

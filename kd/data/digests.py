@@ -12,7 +12,7 @@ _ENCODER = json.JSONEncoder(default=str)
 
 
 def row_keys(rows: Dataset, columns: Sequence[str]) -> Iterator[str]:
-    """Yield one canonical JSON text a row; two rows have the same text exactly where `columns` hold the same values.
+    """Yield one canonical JSON text a row; two rows have the same text exactly where `columns` have the same values.
 
     Stored values are used, so a class label counts by its integer and an image or a sound by its bytes and path.
     ASCII only, so that texts are equal across Python versions.

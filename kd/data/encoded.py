@@ -16,9 +16,8 @@ import pyarrow as pa
 from datasets import Dataset
 
 from kd.base import files
-from kd.base.files import locked, warn_once
+from kd.base.files import home, locked, warn_once
 from kd.base.hashing import SHORT, fingerprint
-from kd.base.home import home
 from kd.base.types import Features
 
 log = logging.getLogger(__name__)

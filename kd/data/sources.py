@@ -38,6 +38,8 @@ def load(options: RowOptions, inputs: Sequence[str], target: str) -> Splits:
         UserError: The rows cannot be read, checked or split.
     """
     sources, notes = _read(options)
+    if empty := [source.name for source in sources.values() if source.rows.num_rows == 0]:
+        raise UserError(f"--dataset={options.dataset}: {empty[0]} has no rows")
     group = _group(options)
     notes += _refuse_unlabelled_test(sources, target)
     for source in sources.values():

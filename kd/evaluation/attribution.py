@@ -41,7 +41,8 @@ def explain(
 
     Args:
         model: on the device to be used, in evaluation mode.
-        batch: one feature, of which `content` are the content tokens.
+        batch: one feature.
+        content: its content tokens.
         decided: `(1,)`, the decision to explain.
         evidence: function whose value is attributed.
     """

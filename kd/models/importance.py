@@ -10,8 +10,8 @@ import torch
 from transformers import PreTrainedModel
 
 from kd.base import files
+from kd.base.files import home
 from kd.base.hashing import fingerprint
-from kd.base.home import home
 from kd.base.task import Collate
 from kd.base.types import Batch, Features, Term
 from kd.models.layers import layer_stack

@@ -18,9 +18,8 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 from safetensors.torch import save_file
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from kd.base.files import publish, stays_whole
+from kd.base.files import home, publish, stays_whole
 from kd.base.hashing import bytes_digest, digest_of_files, file_digest, lines_digest
-from kd.base.home import home
 from kd.base.types import UserError
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -102,9 +101,7 @@ def fit_together(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, opt
     positions = getattr(model.config, "max_position_embeddings", None) or max_length
     most = min(positions, tokenizer.model_max_length)
     if max_length > most:
-        raise UserError(
-            f"max_length={max_length} is more than the {most} positions of the {option}: give at most {most}"
-        )
+        raise UserError(f"{option}: max_length={max_length} is more than its {most} positions: give at most {most}")
 
 
 def _builtin(name: str, named: str) -> Path:

@@ -1,4 +1,4 @@
-"""How student and teacher are compared. A new objective is one function in a file here and one line in OBJECTIVES."""
+"""How student and teacher are compared. A new objective is a function, a line in OBJECTIVES and an ObjectiveName."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -7,8 +7,8 @@ from filelock import FileLock, Timeout
 
 from kd import tracking
 from kd.base.console import say
+from kd.base.files import home
 from kd.base.hashing import text_digest
-from kd.base.home import home
 from kd.base.types import UserError
 from kd.config import PromoteConfig
 from kd.registry.evidence import Version, version_at

@@ -83,7 +83,7 @@ def thresholds(config: PromoteConfig) -> GateOptions:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{option} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(read, dict):
-        raise UserError(f"{option} must hold lines such as: allowed_drop: 0.01")
+        raise UserError(f"{option} must have lines such as: allowed_drop: 0.01")
     for name, value in read.items():
         if name not in given:
             hint = did_you_mean(str(name), given, f"known: {', '.join(given)}")

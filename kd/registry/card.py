@@ -13,7 +13,7 @@ OPTIONS = (
     *("layers", "epochs", "learning_rate", "batch_size", "max_train", "labelled", "transfer", "seed"),
 )
 SCORED = ("test/", "calibration/", "fidelity/", "export/")
-"""Figures that hold for one test set."""
+"""Figures of one test set."""
 FIGURES = (*SCORED, "profile/", "model/")
 MADE = {"teacher": "Fine-tuned", "student": "Trained without a teacher", "distilled": "Distilled"}
 
@@ -65,7 +65,7 @@ def _origin(candidate: Version) -> list[str]:
 
 
 def _scores(candidate: Version, champion: Version | None) -> list[str]:
-    """Compare with the champion and the teacher; with one of other test rows, only in what holds for any rows."""
+    """Compare with champion and teacher; with one of other test rows, only in what does not depend on the rows."""
     columns = {"this version": {**candidate.record.metrics, **candidate.costs}}
     alike = champion is not None and same_test(candidate.record, champion.record)
     if champion:
@@ -95,7 +95,7 @@ def _limits(candidate: Version, metric: str) -> list[str]:
     lines = [
         f"The scores are of one seed ({tags['kd.seed']}) on one test set; other data was not tried.",
         "Whether distillation helped is a question to several seeds: see the entry point `compare`.",
-        f"Latency and memory hold for {tags.get('hw.cpu', 'the machine they were measured on')}.",
+        f"Latency and memory are those of {tags.get('hw.cpu', 'the machine they were measured on')}.",
     ]
     if slices := weakest(candidate, metric):
         lines.append(f"Weakest by test/{metric} on {'; '.join(slices)}.")

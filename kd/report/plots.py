@@ -201,7 +201,7 @@ def _apart(values: Sequence[float], widest: float) -> list[float]:
 
 
 def _ends(interval: Interval | PairedDifference) -> tuple[float | None, ...]:
-    """Return the ends of an interval that the axes must hold: one of two seeds would leave nothing else to see."""
+    """Return the ends of an interval that the axes must show: one of two seeds would leave nothing else to see."""
     return (interval.low, interval.high) if interval.n > 2 else ()
 
 

@@ -14,8 +14,8 @@ from filelock import FileLock, Timeout
 from kd import tracking
 from kd.base.budgets import budgets_of
 from kd.base.console import say
+from kd.base.files import home
 from kd.base.hashing import fingerprint
-from kd.base.home import home
 from kd.base.ranks import from_main, is_main
 from kd.base.types import ResumeName, SplitName, UserError
 from kd.config import FitOptions, as_params

@@ -24,7 +24,7 @@ AT_ONCE = 64
 
 
 @dataclass(frozen=True)
-class Reader:
+class Prepared:
     """A model and the validation split as its features."""
 
     model: PreTrainedModel
@@ -44,14 +44,14 @@ def inside(plan: Plan, config: FitOptions) -> dict[str, float]:
     task, theirs = plan.rows.task, plan.teacher
     theirs.model.to(plan.model.device).eval()
     plan.model.eval()
-    student = Reader(plan.model, plan.processor, plan.features("validation"), task.collate(plan.processor))
+    student = Prepared(plan.model, plan.processor, plan.features("validation"), task.collate(plan.processor))
     features = encoder(config, plan.rows, theirs.processor)("validation")
-    teacher = Reader(theirs.model, theirs.processor, features, task.collate(theirs.processor))
+    teacher = Prepared(theirs.model, theirs.processor, features, task.collate(theirs.processor))
     figures = _alike(plan, config, student, teacher)
     return figures | (_explained(plan, config, student, teacher) if plan.explained else {})
 
 
-def _alike(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> dict[str, float]:
+def _alike(plan: Plan, config: FitOptions, student: Prepared, teacher: Prepared) -> dict[str, float]:
     """Return `fidelity/cka`, the mean over the student's layers, each with the teacher's at the same depth.
 
     Features are matched by number: where the two models make different numbers of them, there is no figure.
@@ -70,7 +70,7 @@ def _alike(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> 
     return {"fidelity/cka": float(np.mean(known))} if len(known) == len(found) else {}
 
 
-def _explained(plan: Plan, config: FitOptions, student: Reader, teacher: Reader) -> dict[str, float]:
+def _explained(plan: Plan, config: FitOptions, student: Prepared, teacher: Prepared) -> dict[str, float]:
     """Return figures `fidelity/attribution_...`, each also for a student with random weights (`..._floor`).
 
     They are of examples with enough content tokens that `split_seed` chooses; absent where the models' tokens differ.

@@ -6,8 +6,8 @@ from functools import cache, cached_property
 import pandas as pd
 import torch
 
+from kd.base.files import home
 from kd.base.hashing import fingerprint
-from kd.base.home import home
 from kd.base.types import OUTPUTS, SplitName
 from kd.config import StudentConfig
 from kd.evaluation.predict import answers

@@ -12,7 +12,7 @@ from kd.config import HpoConfig, as_params
 from kd.search.lease import WORKER, RunningTrial, Superseded, host
 from kd.search.optuna_study import Study
 from kd.search.page import page
-from kd.search.prepare import Arm, SearchPlan, first_tries, teach
+from kd.search.prepare import SearchArm, SearchPlan, first_tries, teach
 from kd.search.progress import following
 from kd.search.result import conclude
 from kd.search.retries import Attempt, Slot, outstanding
@@ -58,7 +58,7 @@ def _leading(leads: Study) -> Attempt | None:
     return next((one for one in leads.attempts() if one.state == "running"), None)
 
 
-def take_part(plan: SearchPlan, arms: list[Arm], leads: Study) -> None:
+def take_part(plan: SearchPlan, arms: list[SearchArm], leads: Study) -> None:
     """Lead the search, or join the process that leads it, until what is wanted is done or the time is up."""
     while (done := finished(leads, wanted_of(plan.config))) is None:
         if (claim := elected(leads)) is not None:
@@ -75,7 +75,7 @@ def take_part(plan: SearchPlan, arms: list[Arm], leads: Study) -> None:
     say(run.tags.get("mlflow.note.content", ""))
 
 
-def lead(plan: SearchPlan, arms: list[Arm], leads: Study, claim: RunningTrial) -> None:
+def lead(plan: SearchPlan, arms: list[SearchArm], leads: Study, claim: RunningTrial) -> None:
     """Lead the search: open its run, have all trials run, and conclude."""
     earlier = next((one.run_id for one in reversed(leads.attempts()) if one.run_id), "")
     asked, place = wanted_of(plan.config), tracking.without_password(plan.place)
@@ -100,13 +100,13 @@ def lead(plan: SearchPlan, arms: list[Arm], leads: Study, claim: RunningTrial) -
     say("Look at the runs: make ui, or: mlflow ui")
 
 
-def _goal(plan: SearchPlan, arms: list[Arm]) -> Goal:
+def _goal(plan: SearchPlan, arms: list[SearchArm]) -> Goal:
     minutes = plan.config.timeout_minutes
     deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
     return Goal({arm.name: search_slots(plan.config, arm, first_tries(plan, arm)) for arm in arms}, deadline)
 
 
-def _search(plan: SearchPlan, arms: list[Arm], goal: Goal, claim: RunningTrial) -> int:
+def _search(plan: SearchPlan, arms: list[SearchArm], goal: Goal, claim: RunningTrial) -> int:
     """Have all trials and retrainings run; returns how many trials are missing because the time was up."""
 
     def to_do() -> bool:
@@ -141,7 +141,7 @@ def _is_taught(plan: SearchPlan) -> bool:
     return plan.config.arm != "control" and plan.config.cache != "off"
 
 
-def _run_while(to_do: Callable[[], bool], plan: SearchPlan, arms: list[Arm], goal: Goal, leads: bool) -> None:
+def _run_while(to_do: Callable[[], bool], plan: SearchPlan, arms: list[SearchArm], goal: Goal, leads: bool) -> None:
     """Run trials while there is something to do: in processes beside this one, or, where one leads alone, here."""
     apart = trial_workers(plan) if plan.config.workers > 1 or not leads else nullcontext()
     with apart as check, following(plan, arms, goal, leads) as follower:
@@ -155,7 +155,7 @@ def _run_while(to_do: Callable[[], bool], plan: SearchPlan, arms: list[Arm], goa
         follower.update()
 
 
-def join(plan: SearchPlan, arms: list[Arm], leads: Study) -> bool:
+def join(plan: SearchPlan, arms: list[SearchArm], leads: Study) -> bool:
     """Run trials for the process that leads, until that one is done or gone; returns whether its time was up."""
     while (lead := _leading(leads)) is None or not lead.run_id:
         time.sleep(POLL_S)

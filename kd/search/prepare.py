@@ -37,7 +37,7 @@ ROWS = {
 
 
 @dataclass(frozen=True)
-class Arm:
+class SearchArm:
     """What is tuned: the distilled student or its control, in a study of its own."""
 
     name: str
@@ -70,7 +70,7 @@ class SearchPlan:
     identities: Mapping[str, Mapping[str, Any]]
     parent: tracking.Run = tracking.Run("")  # noqa: RUF009
 
-    def arms(self) -> list[Arm]:
+    def arms(self) -> list[SearchArm]:
         """Open the studies of every arm; UserError where the storage cannot be used, or has another search's."""
         storage, config = open_storage(self.place), self.config
         points = [point for space in self.spaces.values() for point in extremes(space, {"epochs"})]
@@ -80,7 +80,7 @@ class SearchPlan:
         for arm, space in self.spaces.items():
             name = self.name if arm == "distill" else f"{self.name}-control"
             opened = partial(open_study, storage, directions=self.directions, identity=self.identities[arm], how=how)
-            found.append(Arm(arm, space, opened(name), opened(f"{name}-finals")))
+            found.append(SearchArm(arm, space, opened(name), opened(f"{name}-finals")))
         return found
 
     def leads(self, storage: BaseStorage) -> Study:
@@ -196,7 +196,7 @@ def teach(config: HpoConfig) -> tuple[int, int]:
     return passes, read
 
 
-def first_tries(plan: SearchPlan, arm: Arm) -> list[dict[str, Any]]:
+def first_tries(plan: SearchPlan, arm: SearchArm) -> list[dict[str, Any]]:
     """Return the parameters that `warm_start` names, as far as the space has them, best first.
 
     UserError where there is no such study or version, or nothing of it fits.

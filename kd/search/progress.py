@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from kd.base.console import console, say
 from kd.search.lease import RunningTrial
 from kd.search.optuna_study import Study
-from kd.search.prepare import Arm, SearchPlan
+from kd.search.prepare import SearchArm, SearchPlan
 from kd.search.retries import ENDED, Attempt, ended
 from kd.search.schedule import Goal
 
@@ -37,7 +37,7 @@ class Follower:
     """
 
     plan: SearchPlan
-    arms: Sequence[Arm]
+    arms: Sequence[SearchArm]
     goal: Goal
     leads: bool
     progress: Progress
@@ -95,7 +95,7 @@ class Follower:
 
 
 @contextmanager
-def following(plan: SearchPlan, arms: Sequence[Arm], goal: Goal, leads: bool) -> Iterator[Follower]:
+def following(plan: SearchPlan, arms: Sequence[SearchArm], goal: Goal, leads: bool) -> Iterator[Follower]:
     """Show bars meanwhile; what earlier commands did is no news."""
     columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
     more = TextColumn("{task.fields[more]}")

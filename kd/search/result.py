@@ -18,7 +18,7 @@ from kd.run.fit import score_test
 from kd.run.plan import titled
 from kd.run.register import challenge
 from kd.search.optuna_study import Study
-from kd.search.prepare import Arm, SearchPlan, options
+from kd.search.prepare import SearchArm, SearchPlan, options
 from kd.search.progress import in_words
 from kd.search.retries import Attempt, counting
 from kd.search.schedule import finalists
@@ -60,7 +60,7 @@ class Finalist:
         return (self.trial.values[0] - self.mean) * (1 if higher else -1)
 
 
-def conclude(plan: SearchPlan, arms: Sequence[Arm]) -> None:
+def conclude(plan: SearchPlan, arms: Sequence[SearchArm]) -> None:
     """Pick the winners, score them on test, compare them, register the best on validation, and say it all.
 
     UserError where no trial could be retrained on every fresh seed; Refused where none of those keeps the budgets.
@@ -90,7 +90,7 @@ def conclude(plan: SearchPlan, arms: Sequence[Arm]) -> None:
     plan.parent.describe("\n\n".join([*texts, "Pictures: Artifacts, search.html and report.html."]))
 
 
-def _retrained(plan: SearchPlan, arm: Arm) -> list[Finalist]:
+def _retrained(plan: SearchPlan, arm: SearchArm) -> list[Finalist]:
     """Return the best trials that have a model for every fresh seed; the first model of each is profiled, alone."""
     complete = {slot: one for slot, one in counting(arm.finals.attempts()).items() if one.state == "complete"}
     found = []

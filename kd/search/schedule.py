@@ -10,7 +10,7 @@ from kd import tracking
 from kd.base.types import UserError
 from kd.config import HpoConfig
 from kd.search.optuna_study import Study
-from kd.search.prepare import Arm, SearchPlan
+from kd.search.prepare import SearchArm, SearchPlan
 from kd.search.retries import Attempt, Slot, ended, failures, outstanding
 from kd.search.trial import STATUS
 from kd.space.parameters import grid
@@ -36,7 +36,7 @@ class Goal:
         return time.monotonic() > self.deadline
 
 
-def search_slots(config: HpoConfig, arm: Arm, first: Sequence[dict[str, Any]]) -> list[Slot]:
+def search_slots(config: HpoConfig, arm: SearchArm, first: Sequence[dict[str, Any]]) -> list[Slot]:
     """Return the wanted trials: points of a grid in random order, or samples, after the points to `first` try."""
     fixed: Sequence[dict[str, Any] | None] = [*first, *[None] * (config.n_trials - len(first))]
     if config.sampler == "grid":
@@ -46,7 +46,7 @@ def search_slots(config: HpoConfig, arm: Arm, first: Sequence[dict[str, Any]]) -
     return [Slot(str(place), params) for place, params in enumerate(fixed[: config.n_trials])]
 
 
-def final_slots(config: HpoConfig, arm: Arm) -> list[Slot]:
+def final_slots(config: HpoConfig, arm: SearchArm) -> list[Slot]:
     """Return the retrainings of the best trials, each on every fresh seed."""
     trials = [one.number for one in finalists(arm.search, config.top_k)]
     wanted = [{"trial": trial, "seed": seed} for trial in trials for seed in config.seed_list]
@@ -74,7 +74,7 @@ def finalists(search: Study, count: int) -> list[Attempt]:
     return [best[round(place * (len(best) - 1) / max(count - 1, 1))] for place in range(count)]
 
 
-def advance(plan: SearchPlan, arms: Sequence[Arm], goal: Goal) -> bool:
+def advance(plan: SearchPlan, arms: Sequence[SearchArm], goal: Goal) -> bool:
     """Queue what is missing; returns whether all has ended. UserError where too many failed, or none is complete."""
     searched = [_settled(plan, arm.search, [] if goal.late else goal.slots[arm.name], goal) for arm in arms]
     if not all(searched):

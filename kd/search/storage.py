@@ -19,7 +19,7 @@ from optuna.study import StudyDirection
 from sqlalchemy import Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from kd.base.home import home
+from kd.base.files import home
 from kd.base.types import PrunerName, UserError
 from kd.search.lease import GRACE_S, HEARTBEAT_S
 from kd.search.optuna_study import IDENTITY, Sampling, Study

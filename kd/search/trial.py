@@ -23,7 +23,7 @@ from kd.run.identity import code_digest
 from kd.run.plan import Plan
 from kd.search.lease import RunningTrial, Superseded
 from kd.search.optuna_study import Study
-from kd.search.prepare import Arm, SearchPlan, options
+from kd.search.prepare import SearchArm, SearchPlan, options
 from kd.search.storage import unbroken
 from kd.serving import profile
 from kd.serving.work import COUNTED, counted
@@ -75,7 +75,7 @@ def _run_trials(pipe: Connection, plan: SearchPlan) -> None:
                 pipe.poll(POLL_S)
 
 
-def run_one(plan: SearchPlan, arms: Sequence[Arm], show: Show) -> bool:
+def run_one(plan: SearchPlan, arms: Sequence[SearchArm], show: Show) -> bool:
     """Run one trial that waits, if there is one: of the arm that has had fewer, so that time is shared by the arms."""
     for arm in sorted(arms, key=lambda one: sum(each.state in BEGUN for each in one.search.attempts())):
         for study in (arm.search, arm.finals):
@@ -85,7 +85,7 @@ def run_one(plan: SearchPlan, arms: Sequence[Arm], show: Show) -> bool:
     return False
 
 
-def _run(search: SearchPlan, arm: Arm, study: Study, claim: RunningTrial, show: Show) -> None:
+def _run(search: SearchPlan, arm: SearchArm, study: Study, claim: RunningTrial, show: Show) -> None:
     """Run a trial, so that its failure ends the trial and not the search."""
     try:
         with claim.alive(), hushed():
@@ -114,7 +114,7 @@ def _agree(study: Study, claim: RunningTrial, reason: str) -> None:
         tracking.end(run_id, STATUS[state], reason if state == "failed" else state)
 
 
-def _train(search: SearchPlan, arm: Arm, study: Study, claim: RunningTrial, show: Show) -> None:
+def _train(search: SearchPlan, arm: SearchArm, study: Study, claim: RunningTrial, show: Show) -> None:
     """Train with what is drawn on the search's seed, or with an earlier trial's parameters on a fresh one.
 
     The model is kept of the latter alone.
@@ -130,7 +130,7 @@ def _train(search: SearchPlan, arm: Arm, study: Study, claim: RunningTrial, show
     plan = planned(given, rows)
     name = f"trial {number}{' anew' if final else ''}"
     label, plan = plan.label, replace(plan, method=f"{name} · {plan.method}")
-    # of the slot, so that the next attempt goes on from the checkpoint of one that was killed
+    # of the slot, so that the next attempt continues from the checkpoint of one that was killed
     key = fingerprint({**plan.identity, "seed": seed, "study": study.name, "slot": claim.slot,
                        "rows": rows.train_digest, "code": code_digest(plan.rows.task)})  # fmt: skip
     tags = {"kd.stage": "trial", "kd.study": study.name, "kd.trial": str(claim.number)}

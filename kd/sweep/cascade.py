@@ -182,7 +182,7 @@ Route = Sequence[Step]
 
 def carry_out(config: CascadeConfig, teacher: Outcome, where: Where) -> list[Route]:
     """Train all steps and the direct route on every seed; returns them in their order, the direct route last."""
-    trainer = _Trainer(config, where)
+    trainer = _Steps(config, where)
     *chain, direct = links_of(config)
     seeds = []
     for seed in config.seed_list:
@@ -198,7 +198,7 @@ def carry_out(config: CascadeConfig, teacher: Outcome, where: Where) -> list[Rou
 
 
 @dataclass
-class _Trainer:
+class _Steps:
     """Trains one student after the other, and says so of each."""
 
     config: CascadeConfig

@@ -28,7 +28,7 @@ class ComparedTrainings:
     records: Records
     findings: list[Finding]
     notes: list[str]
-    question: CompareConfig
+    comparing: CompareConfig
 
     def report(self, first: Section, run: tracking.Run) -> None:
         """Show it and keep it in a run, where it begins with a section of the sweep's own."""
@@ -36,7 +36,7 @@ class ComparedTrainings:
         for line in first.lines:
             say(line)
         console.print(*(rich_table(heading, cells) for heading, cells, _ in first.tables), sep="\n")
-        publish(self.findings, self.notes, self.question, run, [first])
+        publish(self.findings, self.notes, self.comparing, run, [first])
         say(where(run))
 
 
@@ -44,10 +44,10 @@ def compared(models: Mapping[str, str], config: FitOptions, experiment: str) -> 
     """Compare trainings, given by run id and model's URI; each architecture is profiled once, for all its arms."""
     records = {run_id: tracking.record(run_id) for run_id in models}
     costs = _profiled(models, records, config)
-    question = CompareConfig(runs=",".join([*records, *beside(records, experiment)]))
-    findings, notes = find([*map(tracking.record, question.runs.split(","))], question)
+    comparing = CompareConfig(runs=",".join([*records, *beside(records, experiment)]))
+    findings, notes = find([*map(tracking.record, comparing.runs.split(","))], comparing)
     return ComparedTrainings(
-        records, [(_with_costs(table, records, costs), more) for table, more in findings], notes, question
+        records, [(_with_costs(table, records, costs), more) for table, more in findings], notes, comparing
     )
 
 

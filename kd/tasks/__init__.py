@@ -1,4 +1,4 @@
-"""The tasks. A new task is one folder here and one line in TASKS.
+"""The tasks. A new task is a folder here, a line in TASKS and a word in TaskName.
 
 A task is imported when it is first needed; its options import nothing heavy, because `--help` reads them.
 """

@@ -15,9 +15,8 @@ from typing import get_args
 import numpy as np
 import torch
 
-from kd.base.files import locked, warn_once
+from kd.base.files import home, locked, warn_once
 from kd.base.hashing import fingerprint
-from kd.base.home import home
 from kd.base.types import OUTPUTS, CacheName, LayerContent, LayerKind, TeacherOutputs, TopLogProbs, UserError
 from kd.teacher.cache.index import Teacher, plan, read_index, write_index
 from kd.teacher.cache.reader import Reader

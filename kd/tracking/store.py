@@ -58,7 +58,7 @@ def session(experiment: str) -> Iterator[str]:
     """Open the store; yields the experiment's name. An early failure still closes the run that `mlflow run` made.
 
     Args:
-        experiment: its name; empty means `kd`, or the experiment of the run that `mlflow run` made.
+        experiment: its name; empty means that of the run `mlflow run` made, else MLFLOW_EXPERIMENT_NAME, else `kd`.
 
     Raises:
         UserError: the store cannot be reached or written, or `mlflow run` already chose another experiment.

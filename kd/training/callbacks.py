@@ -21,7 +21,7 @@ class Reporter(TrainerCallback):
 
     Attributes:
         report: takes (metrics, step).
-        sampler: is told the epoch.
+        sampler: gets the epoch.
     """
 
     report: Callable[[dict[str, float], int], None]
@@ -95,7 +95,7 @@ class Stopper(TrainerCallback):
             control.should_training_stop = self.stopped = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stop; the checkpoint is saved already."""
+        """Stop; the checkpoint is saved already within an epoch, and next at its end."""
         if not self.stopped and not self.agree(self.asked.is_set()):
             return
         control.should_training_stop = self.stopped = True

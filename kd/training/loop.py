@@ -234,6 +234,7 @@ def fit(job: Job, options: FitOptions) -> Fitted:
         try:
             with trainer.stopper.listening(), closing(progress):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+                late = trainer._any(trainer.stopper.asked.is_set())  # since the last epoch ended
         except RuntimeError as error:
             raise lost(error) from error
         seconds = time.perf_counter() - start
@@ -243,7 +244,7 @@ def fit(job: Job, options: FitOptions) -> Fitted:
         vars(model.config).update(configured)  # Trainer turns use_cache off, and the saved model would generate slowly
         if trainer.best is not None:
             model.load_state_dict(trainer.best)
-        if trainer.stopper.stopped or trainer._any(trainer.stopper.asked.is_set()):  # since
+        if trainer.stopper.stopped or late:
             raise Stopped(f"stopped at step {trainer.state.global_step}; checkpoint kept, the same command continues")
         return Fitted(
             steps=trainer.state.global_step,

@@ -2,12 +2,15 @@
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
 
 import pytest
 from filelock import Timeout
 
 from kd.base import files
-from kd.base.files import SEAL, find, is_whole, label_of, locked, publish, stays_whole, write
+from kd.base.files import SEAL, find, home, is_whole, label_of, locked, publish, stays_whole, write
 
 
 def kept(folder, label="label", content=b"content"):
@@ -155,3 +158,36 @@ def test_a_file_in_the_way_is_an_error_and_not_overwritten(tmp_path):
         pass
     assert target.read_text() == "something of the user's"
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_home_is_where_the_user_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("KD_HOME", str(tmp_path / "elsewhere"))
+    assert home() == tmp_path / "elsewhere"
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_without_a_word_home_is_in_the_users_cache(monkeypatch, tmp_path, value):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KD_HOME") if value is None else monkeypatch.setenv("KD_HOME", value)
+    assert home() == Path(tmp_path) / ".cache" / "kd"
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_writers_at_once_leave_one_whole_folder_and_none_fails(tmp_path, damaged):
+    target, begun = tmp_path / "made", Barrier(4)
+
+    def make(number):
+        with publish(target) as scratch:
+            (scratch / "content").write_text(str(number))
+            begun.wait()
+        return is_whole(target)
+
+    for _ in range(20):
+        if damaged:
+            target.mkdir(exist_ok=True)
+            (target / "content").write_text("other bytes")
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(make, range(4)))
+        assert {path.name for path in tmp_path.iterdir()} <= {"made", ".made.lock"}
+        if not damaged:
+            shutil.rmtree(target)

@@ -230,7 +230,7 @@ def test_a_version_whose_files_a_garbage_collection_would_take_is_not_promoted(p
         ("allowed_drop: much\n", "allowed_drop='much'"),
         ("allowed_drop: true\n", "allowed_drop=True"),
         ("max_ece: 2\n", "max_ece=2"),
-        ("- 1\n", "must hold lines"),
+        ("- 1\n", "must have lines"),
         ("a: [\n", "no YAML"),
     ],
 )

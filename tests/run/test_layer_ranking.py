@@ -98,7 +98,7 @@ def test_a_configured_student_is_random_of_its_seed_and_its_identity_is_its_shap
 
 
 def test_positions_that_do_not_suffice_are_told(config, tmp_path):
-    with pytest.raises(UserError, match="max_length=128 is more than the 20 positions of the student_config"):
+    with pytest.raises(UserError, match=r"student_config.*: max_length=128 is more than its 20 positions"):
         started(configured(config, tmp_path, max_position_embeddings=20))
 
 

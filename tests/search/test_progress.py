@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kd.search.prepare import Arm
+from kd.search.prepare import SearchArm
 from kd.search.progress import duration, following, in_words
 from kd.search.retries import Slot
 from kd.search.schedule import Goal
@@ -16,7 +16,7 @@ SIX = [Slot(str(place)) for place in range(6)]
 
 @pytest.fixture
 def arm(journal):
-    return Arm("distill", (), study_at(journal), study_at(journal, "s-finals"))
+    return SearchArm("distill", (), study_at(journal), study_at(journal, "s-finals"))
 
 
 class Parent:

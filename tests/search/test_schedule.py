@@ -13,7 +13,7 @@ from kd import tracking
 from kd.base.types import Pruned, UserError
 from kd.config import HpoConfig
 from kd.search import schedule
-from kd.search.prepare import Arm, SearchPlan
+from kd.search.prepare import SearchArm, SearchPlan
 from kd.search.retries import Slot
 from kd.search.schedule import Goal, advance, final_slots, finalists, reconcile, search_slots, tally
 from kd.space.parameters import grid
@@ -40,7 +40,7 @@ def arm(journal, space):
 
 def arm_at(place, space, name, study, directions=None):
     directions = directions or {"quality": True}
-    return Arm(name, space, study_at(place, study, directions=directions), study_at(place, f"{study}-finals"))
+    return SearchArm(name, space, study_at(place, study, directions=directions), study_at(place, f"{study}-finals"))
 
 
 @pytest.fixture
@@ -375,7 +375,7 @@ def test_the_store_is_not_asked_every_second(arm, reconciled):
 
 
 def test_pruned_and_complete_trials_are_told_apart_in_the_tally(journal, space):
-    arm = Arm("distill", space, study_at(journal, how=replace(HOW, pruner="median")), study_at(journal, "f"))
+    arm = SearchArm("distill", space, study_at(journal, how=replace(HOW, pruner="median")), study_at(journal, "f"))
     queue(arm.search, 7)
     for value in [0.9] * 6 + [0.1]:
         claim = arm.search.claim()

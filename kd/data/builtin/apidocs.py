@@ -24,9 +24,8 @@ from pathlib import Path
 
 from datasets import Dataset, DatasetDict, load_from_disk
 
-from kd.base.files import is_whole, publish
+from kd.base.files import home, is_whole, publish
 from kd.base.hashing import fingerprint, text_digest
-from kd.base.home import home
 from kd.base.types import SplitName, UserError
 from kd.data.builtin.apidocs_harvest import Row, harvest
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kd.base.files import is_whole
-from kd.base.home import home
+from kd.base.files import home, is_whole
 from kd.data import encoded
 from kd.teacher import tables
 from kd.teacher.cache import shard
