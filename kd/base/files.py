@@ -126,8 +126,9 @@ def publish(target: Path) -> Iterator[Path]:
         if not _renamed(scratch, target) and not is_whole(target):
             with locked(target.with_name(f".{target.name}.lock")):
                 if not is_whole(target):  # another process may have replaced it
-                    shutil.rmtree(target)
-                    _renamed(scratch, target)
+                    shutil.rmtree(target, ignore_errors=True)
+                    if not _renamed(scratch, target) and not is_whole(target):
+                        raise PermissionError(errno.EACCES, "a damaged folder cannot be deleted", str(target))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -136,11 +137,11 @@ def _renamed(scratch: Path, target: Path) -> bool:
     """Give a folder its name, unless there is one of that name."""
     try:
         scratch.rename(target)
+        return True
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
         return False
-    return True
 
 
 @cache

@@ -147,7 +147,7 @@ class CacheConfig(Options):
         """Refuse what contradicts itself, and pruning without saying what."""
         super().__post_init__()
         if self.action != "prune":
-            why = "only prune removes anything"
-            self._refuse_beside("action", "older_than_days", "keep_gib", "all", why=why, instead="give action=prune")
+            why, instead = "it removes nothing", "give action=prune"
+            self._refuse_beside("action", "older_than_days", "keep_gib", "all", why=why, instead=instead)
         elif self.all == (self.older_than_days is not None or self.keep_gib is not None):
             raise UserError("action='prune' needs to know what: give older_than_days, keep_gib or both, or all alone")

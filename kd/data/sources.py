@@ -38,12 +38,10 @@ def load(options: RowOptions, inputs: Sequence[str], target: str) -> Splits:
         UserError: The rows cannot be read, checked or split.
     """
     sources, notes = _read(options)
-    if empty := [source.name for source in sources.values() if source.rows.num_rows == 0]:
-        raise UserError(f"--dataset={options.dataset}: {empty[0]} has no rows")
     group = _group(options)
     notes += _refuse_unlabelled_test(sources, target)
     for source in sources.values():
-        notes += _check(source, inputs, target, group)
+        notes += _check(source, inputs, target, group, options.dataset)
     _check_types(sources, [*inputs, *filter(None, [target])])
     splits = {split: identified(source, group) for split, source in sources.items()}
     if group:
@@ -69,7 +67,7 @@ def load_inputs(options: RowOptions, inputs: Sequence[str]) -> Dataset:
     """
     source = _read(options)[0]["train"]
     group = _group(options) if _group(options) in source.rows.column_names else ""
-    _check(source, inputs, "", group)
+    _check(source, inputs, "", group, options.dataset)
     rows = identified(Source(f"transfer/{source.name}", source.rows), group)
     return rows.select_columns([*inputs, *STANDARD_COLUMNS])
 
@@ -133,11 +131,11 @@ def _refuse_unlabelled_test(sources: dict[SplitName, Source], target: str) -> li
     return [f"{note} '{sources['test'].name}' is the test in its place."]
 
 
-def _check(source: Source, inputs: Sequence[str], target: str, group: str) -> list[str]:
+def _check(source: Source, inputs: Sequence[str], target: str, group: str, dataset: str) -> list[str]:
     """Check one source's columns and values; return notes."""
     rows, name = source.rows, source.name
     if rows.num_rows == 0:
-        raise UserError(f"{name} has no rows")
+        raise UserError(f"--dataset={dataset}: {name} has no rows")
     roles = {**dict.fromkeys(inputs, "input"), target: "target", group: "group"}
     roles.pop("", None)
     for column, role in roles.items():

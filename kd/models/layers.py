@@ -110,10 +110,7 @@ def copy_layers(source: PreTrainedModel, student: PreTrainedModel, indices: Laye
 
 
 def spaced(student: int, teacher: int) -> LayerPairs:
-    """Pair each layer of a student with the teacher's at the same share of the depth, the last with the last.
-
-    The uniform map of TinyBERT (Jiao et al. 2020, https://arxiv.org/abs/1909.10351).
-    """
+    """Pair layers at the same share of the depth, the last with the last (TinyBERT, https://arxiv.org/abs/1909.10351)."""
     # halves go up: Python's `round` would send them to the even neighbour
     return tuple((i - 1, max((2 * i * teacher + student) // (2 * student), 1) - 1) for i in range(1, student + 1))
 

@@ -46,9 +46,8 @@ def compared(models: Mapping[str, str], config: FitOptions, experiment: str) -> 
     costs = _profiled(models, records, config)
     comparing = CompareConfig(runs=",".join([*records, *beside(records, experiment)]))
     findings, notes = find([*map(tracking.record, comparing.runs.split(","))], comparing)
-    return ComparedTrainings(
-        records, [(_with_costs(table, records, costs), more) for table, more in findings], notes, comparing
-    )
+    findings = [(_with_costs(table, records, costs), more) for table, more in findings]
+    return ComparedTrainings(records, findings, notes, comparing)
 
 
 def _profiled(models: Mapping[str, str], records: Records, budgets: FitOptions) -> dict[str, dict[str, float]]:

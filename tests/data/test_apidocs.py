@@ -131,7 +131,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def only_folder(home: Path) -> Path:
-    (folder,) = (home / "data").iterdir()
+    (folder,) = (path for path in (home / "data").iterdir() if path.is_dir())
     return folder
 
 
