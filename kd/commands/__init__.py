@@ -5,6 +5,7 @@ import importlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -101,7 +102,10 @@ def start(command: str, arguments: Sequence[str] | None = None) -> None:
 
 
 def _leave(message: str, code: int) -> NoReturn:
-    if is_main():
+    if not is_main() and code == 2:  # most often the main process's too: what starts them ends this one with it
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(15)
+    if is_main() or code == 2:
         print(message, file=sys.stderr)
     sys.exit(code)
 
