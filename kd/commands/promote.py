@@ -98,7 +98,7 @@ def _show(decision: Decision, champion: Version | None, gates: GateOptions) -> N
         table.add_row(gate.name, found, least, result, gate.about)
     if decision.gates:
         console.print(table)
-    if len(decision.gates) <= 1:
+    if all(getattr(gates, name) is None for name in candidates.GATES):
         say("Warning: no gate was given, so only its answers were checked: see --help for the gates")
     elif champion and gates.allowed_drop is None:
         say(f"Warning: no gate compares it with the champion, version {champion.number}: give allowed_drop, as in 0.01")

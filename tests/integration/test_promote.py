@@ -57,6 +57,7 @@ def test_promotion_moves_the_alias_and_logs_why(project, compared, aliases):
 def test_a_gate_above_the_figure_refuses_with_code_3_and_leaves_the_alias(project, compared, aliases):
     before = aliases()
     done = project.run("promote", "--model", compared.student_name, "--min_metric", "1.01")
+    assert "no gate was given" not in done.out
     assert done.code == 3
     assert len(done.lines) == 1
     assert done.lines[0].startswith("refused: ")
