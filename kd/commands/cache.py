@@ -36,7 +36,7 @@ def table(found: Sequence[Entry], now: float) -> Table:
     """Return a line for each cache; `now` in s since 1970."""
     names = ("teacher", "data", "split", "precision")
     rows, mib = (Column(name, justify="right") for name in ("rows", "MiB"))
-    result = Table(*names, rows, "contents", mib, "last used", "state")
+    result = Table(*(Column(name, overflow="fold") for name in names), rows, "contents", mib, "last used", "state")
     for entry in found:
         named = [entry.about.get(name, "?") for name in names]
         count = "?" if entry.rows is None else str(entry.rows)

@@ -78,6 +78,15 @@ def test_the_table_says_what_is_there(kept):
     assert f"3 in {kept['new'].parent.parent.parent}, {size / 2**20:.1f} MiB" in shown
 
 
+def test_a_long_name_is_folded_not_cut(kd_home):
+    about = {"teacher": f"models:/{'a-very-' * 30}long-name/17", "data": "d", "split": "train"}
+    wanted = Wanted("long", ROWS, about=about)
+    teacher_signal(wanted, Teacher, "on")
+    shown = said()
+    assert "…" not in shown
+    assert "17" in shown
+
+
 def test_looking_is_not_using(kept):
     before = {key: folder.stat().st_mtime_ns for key, folder in kept.items()}
     said(action="list")
