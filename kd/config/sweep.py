@@ -41,9 +41,10 @@ class CascadeConfig(MainConfig):
                 self._refuse_beside("chain", "teacher", why="it starts at another model", instead="start at a number")
             object.__setattr__(self, "teacher", first)
         super().__post_init__()
-        self._refuse_beside("chain", "student", "student_layers", "student_config", why="it says what each student is")
+        why, instead = "it says what each student is", "name the model in chain"
+        self._refuse_beside("chain", "student", "student_layers", "student_config", why=why, instead=instead)
         if all(isinstance(one, str) for one in self.members[1:]):
-            self._refuse_beside("chain", "initialisation", why="it has no student whose layers could be chosen")
+            self._refuse_beside("chain", "initialisation", why="no layers are chosen", instead="end it with a number")
         if self.objective == "none":
             raise UserError("objective='none' is what the controls have anyway: give another, such as soft")
 

@@ -39,10 +39,8 @@ def plan(config: DistillConfig, rows: Rows) -> Plan:
     teacher = control.teacher
     assert teacher is not None
     if strange := [name for name in config.weights if name not in ("none", *rows.task.objectives)]:
-        raise UserError(
-            f"objective={config.objective!r}: {strange[0]} means nothing for task={config.task!r}: give some of "
-            f"{', '.join(rows.task.objectives)}"
-        )
+        allowed = f"task={config.task!r}: give some of {', '.join(rows.task.objectives)}"
+        raise UserError(f"objective={config.objective!r}: {strange[0]} means nothing for {allowed}")
     terms = terms_between(config, shape(control.model), shape(teacher.model))
     if not terms:
         return replace(control, stage="distill")

@@ -245,7 +245,8 @@ def fit(job: Job, options: FitOptions) -> Fitted:
         if trainer.best is not None:
             model.load_state_dict(trainer.best)
         if trainer.stopper.stopped or late:
-            raise Stopped(f"stopped at step {trainer.state.global_step}; checkpoint kept, the same command continues")
+            kept = "checkpoint kept, the same command continues" if last_checkpoint(job.folder) else "no checkpoint yet"
+            raise Stopped(f"stopped at step {trainer.state.global_step}; {kept}")
         return Fitted(
             steps=trainer.state.global_step,
             seconds=seconds,

@@ -332,6 +332,12 @@ def test_help_names_every_objective_and_every_map_for_they_are_no_choices_that_t
     assert all(name in after.partition("--match MATCH")[2] for name in get_args(MatchName))
 
 
+def test_what_a_chain_says_already_cannot_be_mended_by_leaving_the_chain_out():
+    text = refusal(CascadeConfig, "--student", "m")
+    assert text.endswith("leave student out, or name the model in chain")
+    assert "leave out chain" not in text
+
+
 def test_a_student_of_another_shape_is_refused_beside_a_chain(tmp_path):
     path = tmp_path / "c.json"
     path.write_text('{"num_hidden_layers": 2}')

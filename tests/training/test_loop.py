@@ -20,7 +20,7 @@ from kd.models.precision import resolve_precision
 from kd.objectives import Comparison
 from kd.objectives.distributions import soft_kl
 from kd.training import loop
-from kd.training.loop import Job, fit, last_checkpoint
+from kd.training.loop import Job, _Trainer, fit, last_checkpoint
 from kd.training.sampler import LengthGroups
 from tests import tiny
 
@@ -273,6 +273,19 @@ def test_a_stop_after_the_last_epoch_is_not_lost_and_nothing_is_trained_again(tm
     second = job(tmp_path, model=tiny.bert(layers=2, seed=99))
     assert fit(second, replace(RECIPE, epochs=3)).resumed_step == 9
     assert difference(weights(second.model), straight[1]) == 0
+
+
+def test_a_stop_after_the_last_chance_to_save_claims_no_checkpoint(tmp_path, monkeypatch):
+    save = _Trainer._save_checkpoint
+
+    def stop(trainer, *given):
+        save(trainer, *given)
+        terminate()
+
+    monkeypatch.setattr(_Trainer, "_save_checkpoint", stop)
+    with pytest.raises(Stopped, match="no checkpoint yet"):
+        trained(job(tmp_path), replace(RECIPE, epochs=1, checkpoint_every_s=1e9))
+    assert last_checkpoint(tmp_path) is None
 
 
 def test_a_torn_checkpoint_is_passed_over_and_the_weights_still_come_out_exactly(tmp_path, straight):
