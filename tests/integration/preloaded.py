@@ -8,10 +8,12 @@ import importlib
 import json
 import os
 import sys
+import tempfile
 import traceback
 
 import tests.toys.register  # noqa: F401
 from kd.commands import QUIET, start
+from tests.integration import killing
 
 
 def child(stage: str, words: list[str], env: dict[str, str], folder: str) -> int:
@@ -19,6 +21,8 @@ def child(stage: str, words: list[str], env: dict[str, str], folder: str) -> int
     for number, file in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(os.path.join(folder, file), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ.update(env)
+    tempfile.tempdir = None  # the job's own TMPDIR, not the one that this process has looked up
+    killing.arm()
     sys.argv = [f"entrypoints/{stage}.py", *words]
     try:
         start(stage)
@@ -30,6 +34,8 @@ def child(stage: str, words: list[str], env: dict[str, str], folder: str) -> int
     return 0
 
 
+if __name__ == "__mp_main__":
+    killing.arm(spawned=True)
 if __name__ == "__main__":  # processes that a command spawns import this file again
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
