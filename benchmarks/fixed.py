@@ -108,7 +108,7 @@ class Made:
 def few(settings: Settings, folder: Path) -> list[str]:
     """Write so few rows of the data that what a stage takes besides is fixed; returns the options that name them."""
     columns = {"text_column": settings.text_column, "label_column": settings.label_column}
-    rows = load_rows(StudentConfig(dataset=settings.dataset, task_options=ClassificationOptions(**columns)), 0)
+    rows = load_rows(StudentConfig(dataset=settings.dataset, task_options=ClassificationOptions(**columns)))
     folder.mkdir()
     for name, count in ROWS.items():
         part = subset(rows.split(name), count, 0, settings.label_column)  # type: ignore[arg-type]

@@ -222,7 +222,7 @@ def main() -> None:
     with redirect_stdout(sys.stderr):
         connection = http.client.HTTPConnection("127.0.0.1", options.pop("port"))
         contenders = _contenders(options.pop("uri"), connection)
-        rows = load_rows(options_from(StudentConfig, options_of("classification"), options), 0)
+        rows = load_rows(options_from(StudentConfig, options_of("classification"), options))
     texts = list(map(str, rows.splits.test[options["text_column"]]))
     for _ in sys.stdin:
         connection.close()  # the server closes it in the others' turns

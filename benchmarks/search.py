@@ -58,7 +58,7 @@ def seconds(setting: SearchPlan, params: Mapping[str, Any], epochs: int, *, cach
 
     start = time.perf_counter()
     with hushed(), tempfile.TemporaryDirectory() as folder:
-        plan = planned(given, rows_of(config, config.seed))
+        plan = planned(given, rows_of(config))
         with contextlib.suppress(Pruned):
             learn(plan, given, run, Path(folder), watch)
     return time.perf_counter() - start
@@ -95,7 +95,7 @@ def cost(config: HpoConfig, words: list[str]) -> dict[str, str]:
     return {
         "this command, finished before or not": f"{searched:.0f} s",
         "distilled trials": f"{states['complete']} complete, {states['pruned']} pruned",
-        "teacher passes (the trials share one; fresh seeds have their own rows)": f"{passes:.0f}, {read:.0f} rows",
+        "teacher passes (all trials and seeds share one)": f"{passes:.0f}, {read:.0f} rows",
         "the same anew, cached and online": f"{cached_s:.0f} s, {online_s:.0f} s: {online_s / cached_s:.2f} times",
         "from one trial to the next, without its training and validation within": f"{median(outside):.1f} s, "
         f"at most {max(outside):.1f} s",

@@ -28,7 +28,7 @@ def make(settings: Settings, folder: Path, examples: int, epochs: int) -> Path:
     """
     columns = ClassificationOptions(text_column=settings.text_column, label_column=settings.label_column)
     config = DistillConfig(dataset=settings.dataset, task_options=columns, epochs=epochs)
-    rows = load_rows(config, config.seed)
+    rows = load_rows(config)
     task = rows.task
     train = subset(rows.splits.train, examples, config.seed, task.target)
     set_seed(config.seed)

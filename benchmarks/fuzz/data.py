@@ -91,7 +91,7 @@ def read(chance: random.Random, folder: Path) -> list[str]:
         (folder / f"{name}{suffix}").write_bytes(_bytes(chance, data))
     whole = len(names) > 1 or chance.random() < 0.2
     dataset = folder if whole else folder / f"train{suffix}"
-    data = load_rows(_options(chance, dataset, f"train{suffix}"), 0)
+    data = load_rows(_options(chance, dataset, f"train{suffix}"))
     texts = set().union(*(data.task.requests(part).stack() for part in (data.train, data.splits.test)))
     texts |= set(getattr(data.task, "labels", ()))
     if suffix in (".jsonl", ".parquet"):

@@ -17,7 +17,7 @@ def run(config: CascadeConfig) -> None:
         Stopped: a signal arrived; the same command continues with what is missing.
     """
     with tracking.session(config.experiment) as experiment:
-        rows = load_rows(config, config.seed)
+        rows = load_rows(config)
         describe(config, rows)
         require_chain(config, rows)
         tags = {"kd.stage": "cascade", "kd.task": config.task, "kd.dataset": config.dataset}
@@ -26,6 +26,6 @@ def run(config: CascadeConfig) -> None:
             teaching = narrowed(TeachingOptions, config, **links_of(config)[0].start)
             finished = teacher.finished(teaching, rows, Where(experiment, parent, reuse=True))
             source = Outcome(tracking.maker(finished, "teacher"), finished, reused=True)
-            routes = carry_out(config, source, Where(experiment, parent, reuse=True, profile=False))
+            routes = carry_out(config, rows, source, Where(experiment, parent, reuse=True, profile=False))
             conclude(routes, config, parent, experiment, rows)
     say("Look at the runs: make ui, or: mlflow ui")

@@ -14,7 +14,7 @@ from kd.run.register import register
 def run(config: DistillConfig) -> None:
     """Train, evaluate, log, profile and register a distilled student."""
     with tracking.session(config.experiment) as experiment:
-        rows = load_rows(config, config.seed)
+        rows = load_rows(config)
         describe(config, rows)
         outcome = train(plan(config, rows), config, Where(experiment))
         name, version = register(outcome, config, rows)

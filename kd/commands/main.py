@@ -15,23 +15,22 @@ from kd.run.register import register_best
 def run(config: MainConfig) -> None:
     """Run everything, compare, register the best on validation as challenger."""
     with tracking.session(config.experiment) as experiment:
-        rows = load_rows(config, config.seed)
+        rows = load_rows(config)
         describe(config, rows)
         tags = {"kd.stage": "main", "kd.dataset": config.dataset}
         with tracking.run(f"main {short_name(config.dataset)}", tags) as parent:
             parent.log_params(as_params(config))
             where = Where(experiment, parent, reuse=True)
             guide = teacher.finished(config, rows, where)
-            outcomes = _students(config, guide, where)
+            outcomes = _students(config, rows, guide, where)
             _compare(experiment, rows, parent)
             register_best(outcomes, config, rows)
     say("Look at the runs: make ui, or: mlflow ui")
 
 
-def _students(config: MainConfig, guide: str, where: Where) -> list[Outcome]:
+def _students(config: MainConfig, rows: Rows, guide: str, where: Where) -> list[Outcome]:
     outcomes = []
     for seed in config.seed_list:
-        rows = load_rows(config, seed)
         for kind in (StudentConfig, DistillConfig):
             options = narrowed(kind, config, teacher=guide, seed=seed)
             outcomes.append(train(planned(options, rows), options, where))

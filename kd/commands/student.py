@@ -12,7 +12,7 @@ from kd.run.student import plan
 def run(config: StudentConfig) -> None:
     """Train, evaluate, log, profile and register a student without a teacher."""
     with tracking.session(config.experiment) as experiment:
-        rows = load_rows(config, config.seed)
+        rows = load_rows(config)
         describe(config, rows)
         outcome = train(plan(config, rows), config, Where(experiment))
         name, version = register(outcome, config, rows)

@@ -128,9 +128,9 @@ class RowOptions(Options):
     test_file: str = ""
     """File of the test rows."""
     split_seed: NonNegativeInt = 0
-    """Seed of the splits that are cut from train, >= 0."""
+    """Seed of the splits that are cut from train, and of the rows of max_train and labelled, >= 0."""
     max_train: RowCount = 0
-    """Use this many training rows, class-balanced and chosen by seed; 0 uses all."""
+    """Use this many training rows, class-balanced and chosen by split_seed; 0 uses all."""
     labelled: RowCount = 0
     """Use the labels of this many training rows alone, class-balanced and chosen by split_seed; 0 uses all."""
     slice_columns: str = ""
@@ -143,7 +143,7 @@ class FitOptions(RowOptions, BudgetOptions, RunOptions):
 
     heading: ClassVar[str] = "training"
     seed: Annotated[int, Range(lambda value: 0 <= value < 2**32, "a number >= 0 and below 2**32")] = 0
-    """Seed of initialisation, order, dropout and subset, >= 0."""
+    """Seed of initialisation, order and dropout, >= 0."""
     epochs: PositiveInt = 3
     """Passes over the training rows, >= 1."""
     epoch_rows: RowCount = 0

@@ -128,7 +128,7 @@ def rows_behind(record: RunRecord, named: str) -> tuple[RowOptions, Rows]:
     """
     try:
         options = options_from(RowOptions, options_of(record.params.get("task", "classification")), record.params)
-        rows = load_rows(options, int(record.tags["kd.seed"]))
+        rows = load_rows(options)
     except (UserError, KeyError) as error:
         raise UserError(f"{named}: the rows it was scored on cannot be read again: {error}") from error
     found = {"kd.validation_digest": rows.validation_digest, "kd.test_digest": rows.test_digest}

@@ -60,11 +60,10 @@ class Rows:
         return (name == "train" and self.whole_digest) or getattr(self, f"{name}_digest")
 
 
-def load_rows(config: RowOptions, seed: int) -> Rows:
-    """Read and check the data; `seed` chooses the subset that `max_train` limits it to.
+def load_rows(config: RowOptions) -> Rows:
+    """Read and check the data; `split_seed` chooses the rows of `max_train` and `labelled`.
 
-    With `labelled`, `split_seed` chooses the rows whose labels are used, so that teacher and students of all seeds see
-    the same labels; `seed` then chooses only the text beside them.
+    So teacher, control and students of all seeds have the same rows.
 
     Raises:
         UserError: the data cannot be used; nothing has been trained then.
@@ -77,9 +76,9 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
     _require_columns(config.slice_columns, splits, task)
     train, rest = splits.train, None
     if config.labelled:
-        train, rest = _with_labels(config, task, splits, seed)
+        train, rest = _with_labels(config, task, splits)
     elif config.max_train:
-        train = subset(splits.train, config.max_train, seed, task.balance)
+        train = subset(splits.train, config.max_train, config.split_seed, task.balance)
         task.fitted(replace(splits, train=train))  # refuses a subset that is too small to learn from
     full_digest = digest(splits.train, task.content)
     return Rows(
@@ -94,7 +93,7 @@ def load_rows(config: RowOptions, seed: int) -> Rows:
     )
 
 
-def _with_labels(config: RowOptions, task: Task, splits: Splits, seed: int) -> tuple[Dataset, Dataset | None]:
+def _with_labels(config: RowOptions, task: Task, splits: Splits) -> tuple[Dataset, Dataset | None]:
     """Return the examples whose labels are used, and the inputs of the others, at most `max_train` in all."""
     named, train = f"labelled={config.labelled}", splits.train
     if not task.target:
@@ -115,7 +114,7 @@ def _with_labels(config: RowOptions, task: Task, splits: Splits, seed: int) -> t
     rest = train.select_columns([*task.inputs, "example_id", "group"]).select(others)
     if config.max_train:
         room = config.max_train - len(chosen)
-        rest = subset(rest, room, seed, "") if room else rest.select([])
+        rest = subset(rest, room, config.split_seed, "") if room else rest.select([])
     return chosen, rest if len(rest) else None
 
 

@@ -22,7 +22,7 @@ from kd.config import FitOptions, as_params
 from kd.models.precision import resolve_precision
 from kd.run.data import Rows, short_name
 from kd.run.fit import learn, log_model, score_test
-from kd.run.identity import code_digest
+from kd.run.identity import code_digest, drawn
 from kd.run.plan import Plan
 from kd.serving.measure import is_profiled, measure_apart
 
@@ -212,7 +212,7 @@ def log_baselines(rows: Rows, config: FitOptions, where: Where) -> None:
     They are logged once in an experiment for each test set and training data.
     """
     arm = {"data": rows.full_digest, "max_train": config.max_train, "test": rows.test_digest}
-    arm |= {"labelled": rows.train_digest} if config.labelled else {}
+    arm |= drawn(config, rows)
     key = fingerprint({**arm, "rows": rows.train_digest})
     if tracking.runs([where.experiment], f"tags.`kd.role` = 'trivial' and tags.`kd.cache_key` = '{key}'"):
         return

@@ -7,7 +7,7 @@ from typing import Any
 
 from kd.base.hashing import SHORT, bytes_digest, fingerprint
 from kd.base.task import Task
-from kd.config import FitOptions
+from kd.config import FitOptions, RowOptions
 from kd.models.precision import resolve_precision
 from kd.run.data import Rows
 
@@ -29,9 +29,16 @@ def shared_identity(config: FitOptions, rows: Rows) -> dict[str, Any]:
         "validation": rows.validation_digest,
         "precision": resolve_precision(config.precision),
         **{name: getattr(config, name) for name in names},
-        **({"labelled": rows.train_digest} if config.labelled else {}),
+        **drawn(config, rows),
         **({"epoch_rows": config.epoch_rows} if config.epoch_rows else {}),
     }
+
+
+def drawn(config: RowOptions, rows: Rows) -> dict[str, str]:
+    """Return which training rows were drawn: whole data sets may be equal where `split_seed` is not."""
+    if config.labelled:
+        return {"labelled": rows.train_digest}
+    return {"rows": rows.train_digest} if config.max_train else {}
 
 
 def teaching_code(task: Task) -> str:

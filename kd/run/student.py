@@ -120,7 +120,7 @@ def _warn_of_labels(teacher: str, seen: str, count: int) -> None:
     """Warn once a process: all seeds and arms check their teacher."""
     say(
         f"Warning: the teacher {teacher} was trained on other labels ({seen}) than the {count} of its student: what it "
-        "adds is not distillation alone; train both with the same labelled, which is the same rows for every seed"
+        "adds is not distillation alone; train both with the same max_train, labelled and split_seed"
     )
 
 

@@ -101,7 +101,7 @@ def prepare(config: HpoConfig, experiment: str) -> SearchPlan:
     if not all(spaces.values()):
         raise UserError(f"{named} searches nothing that a student without a teacher has: add learning_rate, say")
     directions = _directions(config, task_named(config.task))
-    rows = rows_of(config, config.seed)
+    rows = rows_of(config)
     describe(config, rows)
     teacher = student.find_teacher(config, rows)
     located = teacher.located
@@ -171,7 +171,7 @@ def _identity(config: HpoConfig, arm: str, space: Space, rows: Rows, teacher: Lo
         "space": as_json(space),
         "directions": config.directions,
         "constraints": dict(sorted(config.limits.items())),
-        "rows": rows.full_digest,
+        "rows": rows.train_digest if config.max_train else rows.full_digest,
         "validation": rows.validation_digest,
         "test": rows.test_digest,
         "teacher": teacher.digest,
@@ -185,15 +185,10 @@ def _identity(config: HpoConfig, arm: str, space: Space, rows: Rows, teacher: Lo
 
 def teach(config: HpoConfig) -> tuple[int, int]:
     """Have the teacher read the training rows, once for all trials here; returns (times it read, rows it read)."""
-    seeds = (config.seed, *config.seed_list) if config.max_train else (config.seed,)  # each has its own subset
-    passes = read = 0
-    for seed in seeds:
-        rows = rows_of(config, seed)
-        with hushed():
-            plan = planned(options(config, "distill", {}, seed), rows)
-        if plan.signals is not None and (computed := plan.signals.train(plan.objective.contents).computed):
-            passes, read = passes + 1, read + computed
-    return passes, read
+    with hushed():
+        plan = planned(options(config, "distill", {}, config.seed), rows_of(config))
+    computed = plan.signals.train(plan.objective.contents).computed if plan.signals is not None else 0
+    return int(computed > 0), computed
 
 
 def first_tries(plan: SearchPlan, arm: SearchArm) -> list[dict[str, Any]]:

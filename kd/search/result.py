@@ -158,7 +158,7 @@ def _score(plan: SearchPlan, winner: Finalist, control: Finalist) -> None:
         if record.tags.get("kd.test_scored") != "true":
             seed = int(one.params["seed"])
             given = options(plan.config, winner.arm, winner.trial.params, seed)
-            rows = rows_of(plan.config, seed)
+            rows = rows_of(plan.config)
             stored = tracking.stored_model(str(one.notes["model"]), "model")
             trained, _ = rows.task.load(stored.folder, "model", finished=True)
             with hushed():
@@ -191,4 +191,4 @@ def _register(plan: SearchPlan, winners: Sequence[Finalist], higher: bool) -> st
     if not is_profiled(tracking.record(outcome.run_id).metrics):  # it is not the first of its finalist
         measure_apart(outcome.model, outcome.run_id, plan.config)
     why = f": {tracking.record(outcome.run_id).name}, the best winner's model on validation"
-    return challenge(outcome, plan.config, rows_of(plan.config, plan.config.seed), why)
+    return challenge(outcome, plan.config, rows_of(plan.config), why)

@@ -126,7 +126,7 @@ def _train(search: SearchPlan, arm: SearchArm, study: Study, claim: RunningTrial
     else:
         number, params = claim.number, draw(arm.space, claim.inner)
     given = options(search.config, arm.name, params, seed)
-    rows = rows_of(search.config, seed)
+    rows = rows_of(search.config)
     plan = planned(given, rows)
     name = f"trial {number}{' anew' if final else ''}"
     label, plan = plan.label, replace(plan, method=f"{name} · {plan.method}")

@@ -23,7 +23,7 @@ from kd.report.findings import Stored, find
 from kd.report.sections import StepFound, cascade_section
 from kd.report.tables import answer
 from kd.run import distill
-from kd.run.data import Rows, load_rows
+from kd.run.data import Rows
 from kd.run.distill import require_comparable, shape, terms_between
 from kd.run.execute import Outcome, Where, train
 from kd.run.locate import Loaded, load
@@ -180,13 +180,12 @@ Route = Sequence[Step]
 """A step over its seeds."""
 
 
-def carry_out(config: CascadeConfig, teacher: Outcome, where: Where) -> list[Route]:
+def carry_out(config: CascadeConfig, rows: Rows, teacher: Outcome, where: Where) -> list[Route]:
     """Train all steps and the direct route on every seed; returns them in their order, the direct route last."""
     trainer = _Steps(config, where)
     *chain, direct = links_of(config)
     seeds = []
     for seed in config.seed_list:
-        rows = load_rows(config, seed)
         steps: list[Step] = []
         for link in chain:
             guide, arm = (steps[-1].student, steps[-1].arm) if steps else (teacher, "")

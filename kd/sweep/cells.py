@@ -78,10 +78,9 @@ def taught_by(cell: Cell, model: str) -> Cell:
     return replace(cell, config=replace(config, teacher=model))
 
 
-def rows_of(config: RowOptions, seed: int) -> Rows:
-    """Return the rows of a training; they are read once a process, unless each seed has its own subset."""
-    wanted = narrowed(RowOptions, config)
-    return _rows(wanted, seed if wanted.max_train else 0)
+def rows_of(config: RowOptions) -> Rows:
+    """Return the rows of a training; they are read once a process."""
+    return _rows(narrowed(RowOptions, config))
 
 
 _rows = lru_cache(maxsize=8)(load_rows)
@@ -97,7 +96,7 @@ def carry_out(cell: Cell, where: Where) -> Result:
     start = time.perf_counter()
     try:
         with hushed():
-            outcome = train(distill.planned(cell.config, rows_of(cell.config, cell.config.seed)), cell.config, where)
+            outcome = train(distill.planned(cell.config, rows_of(cell.config)), cell.config, where)
     except (Stopped, KeyboardInterrupt, tracking.Away):
         raise
     except Exception as error:

@@ -23,8 +23,8 @@ from kd.sweep.cells import Cell, Result, carry_out_all, cell_of, rows_of, taught
 from kd.sweep.compared import ONCE, Records, compared
 from kd.sweep.design import DECIDING, GUIDE, Design, cells, control_of, in_words, load_design
 
-OF_TEACHER = ("teacher", *(field.name for field in fields(RowOptions) if field.name != "max_train"))
-"""A teacher's name and rows, as its cells have them; where `max_train` is an axis, the teacher has the command's."""
+OF_TEACHER = ("teacher", *(field.name for field in fields(RowOptions)))
+"""A teacher's name and rows, as its cells have them."""
 OF_START = ("student", "student_layers", "student_config", "initialisation")
 """Options that say what a student starts from, which must be possible with its teacher."""
 OVERHEAD_S = 8.0
@@ -94,7 +94,7 @@ def all_rows(config: StudyConfig, todo: Sequence[Cell]) -> None:
     known: dict[str, Rows] = {}
     for cell in _one_a_teacher(todo).values():
         wanted = _for_teacher(config, cell)
-        rows = rows_of(wanted, config.seed)
+        rows = rows_of(wanted)
         if rows.train_digest not in known:
             describe(wanted, rows)
             known[rows.train_digest] = rows
@@ -111,7 +111,7 @@ def with_teachers(config: StudyConfig, todo: Sequence[Cell], where: Where) -> li
     finished = {}
     for key, cell in _one_a_teacher(todo).items():
         wanted = _for_teacher(config, cell)
-        rows = rows_of(wanted, config.seed)
+        rows = rows_of(wanted)
         finished[key] = teacher.finished(wanted, rows, where)
         student.further_labels(wanted, rows, locate(finished[key], "teacher"))
     return [replace(cell, config=replace(cell.config, teacher=finished[_teacher(cell)])) for cell in todo]
@@ -140,14 +140,14 @@ def trainings(config: StudyConfig, todo: Sequence[Cell]) -> list[Training]:
     sizes: dict[tuple[StudentConfig, bool], tuple[str, int, int]] = {}
     found = []
     for cell in todo:
-        condition = replace(cell.config, seed=0, max_train=0), cell.self_trained
+        condition = replace(cell.config, seed=0), cell.self_trained
         if condition not in sizes:
             plan = _plan(config, cell)
             layers = getattr(plan.model.config, "num_hidden_layers", 1)
             sizes[condition] = fingerprint(plan.identity), layers, len(plan.rows.split("train"))
         arm, layers, count = sizes[condition]
-        count = cell.config.epoch_rows or min(count, cell.config.max_train or count)
-        key = f"{arm} {cell.config.seed} {cell.config.max_train}"
+        count = cell.config.epoch_rows or count
+        key = f"{arm} {cell.config.seed}"
         found.append(Training(float(cell.config.epochs * count * (layers + 1)), key))
     return found
 
@@ -156,7 +156,7 @@ def _plan(config: StudyConfig, cell: Cell) -> Plan:
     try:
         with hushed():
             wanted = taught_by(cell, cell.config.teacher) if cell.self_trained else cell
-            return distill.planned(wanted.config, rows_of(_for_teacher(config, cell), config.seed))
+            return distill.planned(wanted.config, rows_of(_for_teacher(config, cell)))
     except UserError as error:
         raise UserError(f"{cell.words}: {error}; or exclude such cells in the design") from error
 

@@ -121,7 +121,7 @@ def scored(path):
     """A run as it is tracked, and the rows it had."""
     options = {"dataset": str(path), "text_column": "review", "label_column": "stars", "split_seed": 3, "max_train": 20}
     params = {name: str(value) for name, value in options.items()}
-    rows = load_rows(options_from(RowOptions, ClassificationOptions, params), 5)
+    rows = load_rows(options_from(RowOptions, ClassificationOptions, params))
     params |= {"epochs": "2", "teacher": "models:/t/1"}
     tags = {"kd.seed": "5", "kd.validation_digest": rows.validation_digest, "kd.test_digest": rows.test_digest}
     return RunRecord("run", "name", params, {}, tags), rows

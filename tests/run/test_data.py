@@ -1,10 +1,12 @@
 """Rows are read once, and what is kept beside a prediction never takes the place of what it is scored by."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from kd.base.types import UserError
-from kd.config import RowOptions
+from kd.config import RowOptions, TeacherConfig
 from kd.run.data import load_rows, predictions
 from kd.tasks.classification.options import ClassificationOptions
 
@@ -28,7 +30,7 @@ def options(data, **more):
 
 
 def table(config):
-    rows = load_rows(config, 0)
+    rows = load_rows(config)
     test = rows.splits.test
     records = [[{"logits": np.zeros(2, dtype=np.float32)}]] * len(test)
     return predictions(config, rows.task, test, records), test
@@ -45,18 +47,27 @@ def test_columns_to_slice_by_stand_beside_the_prediction_of_their_own_row(data):
 @pytest.mark.parametrize("name", ["label", "words", "score:1", "group", "example_id"])
 def test_a_column_of_the_data_never_takes_the_place_of_one_of_the_predictions(data, name):
     with pytest.raises(UserError, match=f"^slice_columns='region,{name}'") as caught:
-        load_rows(options(data, slice_columns=f"region,{name}"), 0)
+        load_rows(options(data, slice_columns=f"region,{name}"))
     assert "another name" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_column_that_is_not_there_is_refused_before_anything_is_trained(data):
     with pytest.raises(UserError, match=r"^slice_columns='regoin': there is no column 'regoin'; give some of .*region"):
-        load_rows(options(data, slice_columns="regoin"), 0)
+        load_rows(options(data, slice_columns="regoin"))
+
+
+def test_every_seed_and_arm_has_the_rows_of_max_train_or_its_teacher_knows_more_than_the_control_can(data):
+    config = TeacherConfig(
+        dataset=data, task_options=ClassificationOptions(label_column="stars"), teacher="x", max_train=5
+    )
+    found = {load_rows(replace(config, seed=seed)).train_digest for seed in (0, 1)}
+    assert len(found) == 1
+    assert load_rows(replace(config, split_seed=1)).train_digest not in found
 
 
 def test_what_is_kept_beside_predictions_changes_neither_rows_nor_digests(data):
-    one, other = load_rows(options(data), 0), load_rows(options(data, slice_columns="region"), 0)
+    one, other = load_rows(options(data)), load_rows(options(data, slice_columns="region"))
     names = ("full_digest", "train_digest", "validation_digest", "test_digest")
     assert [getattr(one, name) for name in names] == [getattr(other, name) for name in names]
     assert len({getattr(one, name) for name in names}) == 3  # all of train is used, and each split is another

@@ -50,7 +50,7 @@ def asked(monkeypatch):
 
 
 def test_teacher_student_and_every_later_training_share_what_was_tokenised_once(config, asked):
-    rows = load_rows(config, config.seed)
+    rows = load_rows(config)
     teacher = student.find_teacher(config, rows)
     signals = TeacherSignals(config, rows, teacher)
     assert signals.train().computed == 32
@@ -64,7 +64,7 @@ def test_teacher_student_and_every_later_training_share_what_was_tokenised_once(
 
 
 def test_encoded_rows_are_those_of_the_split_they_are_asked_for(config):
-    rows = load_rows(replace(config, max_train=10), 0)
+    rows = load_rows(replace(config, max_train=10))
     words = tokenizer()
     for name, split in (("train", rows.train), ("validation", rows.splits.validation), ("test", rows.splits.test)):
         got = encoder(config, rows, words)(name)
@@ -80,7 +80,7 @@ def test_a_training_asks_the_disk_for_a_split_once_and_a_plan_keeps_it(config, a
     looks = []
     real = encoding.encoded
     monkeypatch.setattr(encoding, "encoded", lambda *given: looks.append(given[3]["split"]) or real(*given))
-    plan = student.plan(config, load_rows(config, 0))
+    plan = student.plan(config, load_rows(config))
     for _ in range(3):
         for name in ("train", "validation", "test"):
             plan.features(name)
@@ -107,7 +107,7 @@ def swapped(folder):
 def test_what_was_tokenised_before_the_change_is_not_read(change, config, asked, tmp_path, monkeypatch):
     def total():
         before = sum(asked)
-        rows = load_rows(config, 0)
+        rows = load_rows(config)
         words = load_tokenizer(locate(config.teacher, "teacher").folder, "teacher")
         for name in ("train", "validation", "test"):
             encoder(config, rows, words)(name)
@@ -122,12 +122,12 @@ def test_what_was_tokenised_before_the_change_is_not_read(change, config, asked,
 def test_another_length_is_another_encoding(config, asked):
     for length in (5, 6, 5):
         shorter = with_options(config, max_length=length)
-        assert max(encoder(shorter, load_rows(shorter, 0), tokenizer())("train")["length"]) == length
+        assert max(encoder(shorter, load_rows(shorter), tokenizer())("train")["length"]) == length
     assert asked == [32, 32]
 
 
 def test_a_row_without_a_token_is_named_instead_of_failing_in_a_model(config, tmp_path):
-    rows = load_rows(config, 0)
+    rows = load_rows(config)
     words = tokenizer()
     words.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B")
     texts = ["good film", " ", "bad film", "\t"]

@@ -38,7 +38,7 @@ def config(tmp_path):
 
 
 def planned(config):
-    return student.plan(config, load_rows(config, config.seed))
+    return student.plan(config, load_rows(config))
 
 
 def test_a_student_that_is_its_teacher_agrees_in_everything_and_a_random_one_does_not(config):
@@ -107,7 +107,7 @@ def test_a_teacher_is_compared_with_nobody(config):
     from kd.config import TeacherConfig, narrowed
 
     options = narrowed(TeacherConfig, config)
-    assert inside(teacher.plan(options, load_rows(config, 0)), options) == {}
+    assert inside(teacher.plan(options, load_rows(config)), options) == {}
 
 
 @pytest.mark.parametrize("count", [3, 10])

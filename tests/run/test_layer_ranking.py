@@ -44,7 +44,7 @@ def measured(monkeypatch):
 
 def started(config, seed=0):
     config = replace(config, seed=seed)
-    rows = load_rows(config, seed)
+    rows = load_rows(config)
     return student.initialise(config, rows, student.find_teacher(config, rows))
 
 

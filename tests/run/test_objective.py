@@ -28,7 +28,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(base):
-    return load_rows(base, 0)
+    return load_rows(base)
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def base(tmp_path, monkeypatch):
 
 
 def test_digests_of_rows_are_what_they_were(base):
-    rows = load_rows(StudentConfig(**base[0], teacher="x", max_train=20), 0)
+    rows = load_rows(StudentConfig(**base[0], teacher="x", max_train=20))
     found = rows.full_digest, rows.train_digest, rows.validation_digest, rows.test_digest
     assert found == DIGESTS
     data = Dataset.from_dict({"example_id": ["a:0", "a:1"], "x": [[1.5, None], []], "label": [1, 0], "text": ["é", ""]})
@@ -57,7 +57,7 @@ def test_arms_of_teacher_student_distilled_and_control_are_what_they_were(base):
     taught = TeacherConfig(**data, **model)
     alone = StudentConfig(**data, **model, student_layers="2", epochs=2)
     guided = DistillConfig(**data, **model, student_layers="2", objective="soft:0.5,hidden", alpha=0.3, beta=0.25)
-    rows = load_rows(guided, 0)
+    rows = load_rows(guided)
     plan = distill.plan(guided, rows)
     plans = [teacher.plan(taught, rows), student.plan(alone, rows), plan]
     found = [fingerprint(identity) for identity in (*(one.identity for one in plans), plan.control)]

@@ -64,12 +64,12 @@ def config(tmp_path, monkeypatch):
 
 
 def plan_of(config):
-    return distill.plan(config, load_rows(config, config.seed))
+    return distill.plan(config, load_rows(config))
 
 
 def windows(config, split):
     """How many features each example has, counted without the code that numbers them."""
-    rows = load_rows(config, config.seed)
+    rows = load_rows(config)
     made = rows.task.encode(rows.split(split), tokenizer())
     return [made["example"][:].count(i) for i in range(len(rows.split(split)))]
 

@@ -36,7 +36,7 @@ def config(tmp_path):
 
 def opened(config):
     """The teacher of these options, and what it says of their rows."""
-    rows = load_rows(config, config.seed)
+    rows = load_rows(config)
     teacher = student.find_teacher(config, rows)
     return teacher, TeacherSignals(config, rows, teacher)
 
@@ -160,7 +160,7 @@ def test_an_edit_in_one_task_leaves_what_is_kept_of_others_valid(config, tmp_pat
     read = []
     real = type(tmp_path).read_bytes
     monkeypatch.setattr(type(tmp_path), "read_bytes", lambda path: read.append(path) or real(path))
-    task = load_rows(config, 0).task
+    task = load_rows(config).task
     read.clear()
     whole = code_digest(task)
     of_tasks = {path.parent.name for path in read if "tasks" in path.parts}
@@ -173,7 +173,7 @@ def test_an_edit_in_one_task_leaves_what_is_kept_of_others_valid(config, tmp_pat
 @pytest.mark.parametrize("file", ["predict.py", "run.py", "tokens.py", "scores.py"])
 def test_code_that_decides_what_the_teacher_answers_is_part_of_the_key(config, tmp_path, monkeypatch, file):
     """Else a mended `answers` would go on serving the predictions of the broken one."""
-    task, real = load_rows(config, 0).task, type(tmp_path).read_bytes
+    task, real = load_rows(config).task, type(tmp_path).read_bytes
     before = identity.teaching_code(task)
     monkeypatch.setattr(type(tmp_path), "read_bytes", lambda path: real(path) + b"#" * (path.name == file))
     assert identity.teaching_code(task) != before
@@ -181,7 +181,7 @@ def test_code_that_decides_what_the_teacher_answers_is_part_of_the_key(config, t
 
 def test_a_digest_of_code_that_names_no_folder_fails_instead_of_naming_nothing(config):
     with pytest.raises(FileNotFoundError, match="signals"):
-        code_digest(load_rows(config, 0).task, ("data", "signals"))
+        code_digest(load_rows(config).task, ("data", "signals"))
 
 
 def test_of_many_options_training_keeps_the_most_probable_and_scoring_has_them_all(config, monkeypatch):

@@ -78,7 +78,7 @@ class Run:
 
 def learned(config, folder):
     """Weights of a training, and the parameters it told."""
-    run, plan = Run(), distill.planned(config, load_rows(config, config.seed))
+    run, plan = Run(), distill.planned(config, load_rows(config))
     _fit(plan, config, run, folder, lambda quality, epoch: None)
     return {name: value.clone() for name, value in plan.model.state_dict().items()}, run.params
 
@@ -91,7 +91,7 @@ def same(one, other):
 
 
 def test_labels_are_used_of_so_many_rows_and_the_rest_has_no_column_for_them(config):
-    rows = load_rows(config, 0)
+    rows = load_rows(config)
     assert len(rows.train) == 12
     assert sorted(rows.train["label"]) == ["bad"] * 6 + ["good"] * 6
     assert len(rows.rest) == COUNT - 12
@@ -100,23 +100,23 @@ def test_labels_are_used_of_so_many_rows_and_the_rest_has_no_column_for_them(con
 
 
 def test_all_seeds_use_the_same_labels_or_their_one_teacher_would_bring_others(config):
-    found = [load_rows(config, seed) for seed in (0, 1)]
+    found = [load_rows(replace(config, seed=seed)) for seed in (0, 1)]
     assert found[0].train_digest == found[1].train_digest
-    assert load_rows(replace(config, split_seed=1), 0).train_digest != found[0].train_digest
+    assert load_rows(replace(config, split_seed=1)).train_digest != found[0].train_digest
 
 
 def test_fewer_labels_are_some_of_the_same(config):
-    few, many = (set(load_rows(replace(config, labelled=count), 0).train["example_id"]) for count in (4, 20))
+    few, many = (set(load_rows(replace(config, labelled=count)).train["example_id"]) for count in (4, 20))
     assert few < many
 
 
 def test_labels_are_restricted_within_the_rows_that_max_train_leaves(config):
-    rows = load_rows(replace(config, max_train=30), 0)
+    rows = load_rows(replace(config, max_train=30))
     assert (len(rows.train), len(rows.rest)) == (12, 18)
 
 
 def test_labels_that_are_not_used_change_no_weight_of_student_or_control(config, tmp_path, monkeypatch):
-    chosen = set(load_rows(config, 0).train["example_id"])
+    chosen = set(load_rows(config).train["example_id"])
 
     def pinned(rows, *_):  # which rows are drawn depends on all labels: as if the same had been labelled
         return rows.select([place for place, name in enumerate(rows["example_id"][:]) if name in chosen])
@@ -125,7 +125,7 @@ def test_labels_that_are_not_used_change_no_weight_of_student_or_control(config,
     control = narrowed(StudentConfig, config)
     before = [learned(one, tmp_path / f"a{i}")[0] for i, one in enumerate((config, control))]
     own = {int(name.rpartition(":")[2]): label for name, label in
-           zip(*(load_rows(config, 0).train[column] for column in ("example_id", "label")), strict=True)}  # fmt: skip
+           zip(*(load_rows(config).train[column] for column in ("example_id", "label")), strict=True)}  # fmt: skip
     other = [own.get(place, "bad" if place % 3 else "good") for place in range(COUNT)]
     assert other != labels(COUNT)
     write(tmp_path / "data" / "train.csv", texts(COUNT), other)
@@ -144,7 +144,7 @@ def test_labels_that_are_not_used_change_no_weight_of_student_or_control(config,
 )
 def test_a_number_of_labels_that_cannot_be_is_refused(config, changes, said):
     with pytest.raises(UserError) as told:
-        load_rows(replace(config, **changes), 0)
+        load_rows(replace(config, **changes))
     assert str(told.value).startswith(said)
     assert "\n" not in str(told.value)
 
@@ -153,14 +153,14 @@ def test_a_number_of_labels_that_cannot_be_is_refused(config, changes, said):
 
 
 def test_rows_without_labels_come_behind_those_with_and_have_the_tasks_filler(config):
-    rows = with_transfer(config, load_rows(config, 0))
-    plan = distill.plan(config, load_rows(config, 0))
+    rows = with_transfer(config, load_rows(config))
+    plan = distill.plan(config, load_rows(config))
     encoded = plan.features("train")
     assert len(encoded) == COUNT
     assert (encoded["labels"][:12] != UNLABELLED).all()
     assert (encoded["labels"][12:] == UNLABELLED).all()
     assert len(rows.split("validation")) == 10
-    assert rows.train_digest == load_rows(config, 0).train_digest
+    assert rows.train_digest == load_rows(config).train_digest
 
 
 def test_the_run_says_how_many_rows_and_steps_there_were(config, tmp_path):
@@ -173,7 +173,7 @@ def test_the_run_says_how_many_rows_and_steps_there_were(config, tmp_path):
 
 def test_text_of_validation_and_test_is_left_out_and_said(config, tmp_path, capsys):
     other = write(tmp_path / "other.csv", [*texts(5, 400), *texts(3, 200), *texts(2, 300)])
-    rows = with_transfer(replace(config, transfer=other), load_rows(config, 0))
+    rows = with_transfer(replace(config, transfer=other), load_rows(config))
     assert len(rows.split("train")) == 12 + 5
     assert list(rows.split("train")["text"])[12:] == texts(5, 400)
     assert "5 that are in validation or test were left out" in " ".join(capsys.readouterr().out.split())
@@ -193,7 +193,7 @@ def test_text_that_cannot_be_learned_from_is_refused(config, tmp_path, lines, sa
     if lines is not None:
         write(other, lines)
     with pytest.raises(UserError) as told:
-        distill.plan(replace(config, transfer=str(other)), load_rows(config, 0))
+        distill.plan(replace(config, transfer=str(other)), load_rows(config))
     assert str(told.value).startswith("transfer=")
     assert said in str(told.value)
     assert "--dataset" not in str(told.value)
@@ -202,19 +202,19 @@ def test_text_that_cannot_be_learned_from_is_refused(config, tmp_path, lines, sa
 def test_text_in_another_column_is_refused(config, tmp_path):
     (tmp_path / "other.csv").write_text("txt\nfilm\n")
     with pytest.raises(UserError, match=r"^transfer='.*other\.csv': input column 'text' is not in other\.csv"):
-        distill.plan(replace(config, transfer=str(tmp_path / "other.csv")), load_rows(config, 0))
+        distill.plan(replace(config, transfer=str(tmp_path / "other.csv")), load_rows(config))
 
 
 def test_all_labels_leave_no_rest(config):
     with pytest.raises(UserError, match="transfer='rest': labelled=60 is all training rows"):
-        distill.plan(replace(config, labelled=60), load_rows(replace(config, labelled=60), 0))
+        distill.plan(replace(config, labelled=60), load_rows(replace(config, labelled=60)))
 
 
 # The teacher on transfer rows
 
 
 def signal(config):
-    plan = distill.plan(config, load_rows(config, 0))
+    plan = distill.plan(config, load_rows(config))
     return plan, plan.signals.train()
 
 
@@ -249,11 +249,11 @@ def test_a_confidence_that_leaves_no_row_is_told_before_training(config, tmp_pat
 
 
 def arm(config):
-    return fingerprint(distill.planned(config, load_rows(config, 0)).identity)
+    return fingerprint(distill.planned(config, load_rows(config)).identity)
 
 
 def test_the_control_is_the_student_on_the_same_labels_alone(config):
-    plan = distill.plan(config, load_rows(config, 0))
+    plan = distill.plan(config, load_rows(config))
     assert fingerprint(plan.control) == arm(narrowed(StudentConfig, config))
     assert fingerprint(plan.control) == arm(narrowed(StudentConfig, replace(config, seed=5)))
     assert "transfer" not in plan.control
@@ -287,7 +287,7 @@ SEEN = {"kd.role": "teacher", "kd.seed": "0", "kd.arm": "t", "kd.dataset_digest"
     ],
 )
 def test_a_teacher_that_has_seen_other_labels_is_told(config, monkeypatch, tags, params, told):
-    rows = load_rows(config, 0)
+    rows = load_rows(config)
     teacher = student.find_teacher(config, rows)
     tags = {**SEEN, **tags}
     if tags["kd.dataset_digest"] == "own":
@@ -299,36 +299,39 @@ def test_a_teacher_that_has_seen_other_labels_is_told(config, monkeypatch, tags,
     assert student.plan(narrowed(StudentConfig, config), rows).teacher_labels == told
     assert distill.plan(config, rows).teacher_labels == told
     everything = replace(config, labelled=0, transfer="")
-    assert distill.plan(everything, load_rows(everything, 0)).teacher_labels == ""
+    assert distill.plan(everything, load_rows(everything)).teacher_labels == ""
     if tags["kd.dataset_digest"] == "others":
         part = replace(everything, max_train=12)
-        assert distill.plan(part, load_rows(part, 0)).teacher_labels == tags.get(
+        assert distill.plan(part, load_rows(part)).teacher_labels == tags.get(
             "kd.teacher_labels", params.get("labelled_rows", "unknown")
         )
 
 
-def test_arm_and_control_of_one_number_but_other_labels_are_never_paired(config):
-    one, other = (distill.plan(each, load_rows(each, 0)) for each in (config, replace(config, split_seed=1)))
+@pytest.mark.parametrize("part", [{}, {"labelled": 0, "transfer": "", "max_train": 12}])
+def test_arm_and_control_of_one_number_but_other_rows_are_never_paired(config, part):
+    config = replace(config, **part)
+    one, other = (distill.plan(each, load_rows(each)) for each in (config, replace(config, split_seed=1)))
     assert one.rows.validation_digest == other.rows.validation_digest
     assert one.rows.train_digest != other.rows.train_digest
     assert fingerprint(one.control) != fingerprint(other.control)
 
 
-def test_labels_are_the_same_on_every_seed_also_where_max_train_limits_the_text_beside_them(config):
+def test_rows_are_the_same_on_every_seed_also_where_max_train_limits_the_text_beside_them(config):
     asked = replace(config, max_train=20)
-    one, other = (load_rows(asked, seed) for seed in (0, 1))
-    assert one.train_digest == other.train_digest == load_rows(config, 0).train_digest
-    assert len(one.rest) == len(other.rest) == 8
-    assert one.rest["example_id"][:] != other.rest["example_id"][:]
-    assert load_rows(replace(config, max_train=12), 0).rest is None
+    one, other = (load_rows(replace(asked, seed=seed)) for seed in (0, 1))
+    assert one.train_digest == other.train_digest == load_rows(config).train_digest
+    assert one.rest["example_id"][:] == other.rest["example_id"][:]
+    assert len(one.rest) == 8
+    assert load_rows(replace(asked, split_seed=1)).rest["example_id"][:] != one.rest["example_id"][:]
+    assert load_rows(replace(config, max_train=12)).rest is None
     with pytest.raises(UserError, match="labelled=12 is more than max_train=11"):
-        load_rows(replace(config, max_train=11), 0)
+        load_rows(replace(config, max_train=11))
 
 
 def test_self_trained_students_of_all_seeds_are_one_arm_and_the_weights_of_another_seed_are_not(config, monkeypatch):
     def arm_of(digest, teacher_seed, seed=0):
         given = replace(config, seed=seed)
-        rows = load_rows(given, seed)
+        rows = load_rows(given)
         teacher = student.find_teacher(given, rows)
         tags = {**SEEN, "kd.role": "student", "kd.seed": str(teacher_seed), "kd.dataset_digest": rows.train_digest}
         with monkeypatch.context() as patch:
@@ -339,7 +342,7 @@ def test_self_trained_students_of_all_seeds_are_one_arm_and_the_weights_of_anoth
         assert "from a student" in plan.title
         return fingerprint(plan.identity), fingerprint(plan.control)
 
-    plain = fingerprint(distill.plan(config, load_rows(config, 0)).control)
+    plain = fingerprint(distill.plan(config, load_rows(config)).control)
     one, other = arm_of("a", 0), arm_of("b", 1, seed=1)
     assert one == other
     assert one[1] == plain  # its control is the control of all
@@ -351,7 +354,7 @@ def test_of_many_classes_a_few_rows_each_may_have_labels(config, tmp_path):
     for name, start in (("train", 0), ("validation", 200), ("test", 300)):
         write(tmp_path / "many" / f"{name}.csv", texts(90, start), many)
     asked = replace(config, dataset=str(tmp_path / "many"), labelled=30)
-    assert sorted(load_rows(asked, 0).train["label"][:]) == sorted(set(many))
-    assert len(load_rows(replace(asked, labelled=0, max_train=31, transfer=""), 0).train) == 31
+    assert sorted(load_rows(asked).train["label"][:]) == sorted(set(many))
+    assert len(load_rows(replace(asked, labelled=0, max_train=31, transfer="")).train) == 31
     with pytest.raises(UserError, match="labelled=29 is too few to learn from"):
-        load_rows(replace(asked, labelled=29), 0)
+        load_rows(replace(asked, labelled=29))

@@ -6,7 +6,7 @@ from kd.config import StudyConfig
 from kd.run.execute import Where
 from kd.sweep import study
 from kd.sweep.cells import Result, cell_of
-from kd.sweep.study import TimeLeft, Training, _one_a_teacher
+from kd.sweep.study import TimeLeft, Training, _for_teacher, _one_a_teacher
 
 CONFIG = StudyConfig(design="d.yaml")
 
@@ -64,3 +64,8 @@ def test_the_time_left_follows_what_was_timed_and_what_was_finished_before_says_
     left.end(1, 100.0)
     assert left.words == "about 3 min"  # 40 of work, at 10 s each, by two
     assert TimeLeft({0: 10.0}, workers=1, guess=2.0).words == "about 28 s"
+
+
+def test_where_the_number_of_rows_is_an_axis_each_teacher_has_the_rows_of_its_students():
+    todo = cells(*({"objective": kind, "max_train": count} for count in (9, 20) for kind in ("none", "soft")))
+    assert [_for_teacher(CONFIG, cell).max_train for cell in _one_a_teacher(todo).values()] == [9, 20]
