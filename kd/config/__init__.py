@@ -3,7 +3,7 @@
 Nothing heavy is imported here, so that `--help` and a mistyped option answer at once.
 """
 
-from kd.config.base import FitOptions, Options, RowOptions, TaskOptions, listed
+from kd.config.base import ChallengerOptions, FitOptions, Options, RowOptions, TaskOptions, listed
 from kd.config.finished import CacheConfig, CompareConfig, ExportConfig, GateOptions, MeasureConfig, PromoteConfig
 from kd.config.hpo import HpoConfig
 from kd.config.options import (
@@ -21,6 +21,7 @@ from kd.config.training import DistillConfig, MainConfig, StudentConfig, Teacher
 __all__ = [
     "CacheConfig",
     "CascadeConfig",
+    "ChallengerOptions",
     "CompareConfig",
     "DistillConfig",
     "ExportConfig",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Annotated, Any, ClassVar, NamedTuple, get_args, get_type_hints
 
-from kd.base.types import ObjectiveName, PrecisionName, ResumeName, TaskName, UserError
+from kd.base.types import ChallengerName, ObjectiveName, PrecisionName, ResumeName, TaskName, UserError
 
 
 class Range(NamedTuple):
@@ -135,6 +135,16 @@ class RowOptions(Options):
     """Use the labels of this many training rows alone, class-balanced and chosen by split_seed; 0 uses all."""
     slice_columns: str = ""
     """Further columns kept beside each prediction, comma-separated, for `compare` to slice by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChallengerOptions(RowOptions):
+    """Which rows, and what becomes of the alias challenger when a model that learned from them is registered."""
+
+    heading: ClassVar[str] = "where"
+    challenger: ChallengerName = "better"
+    """When the alias challenger moves to the model that is registered: better, if it is better on the same validation
+    rows than the version that has the alias; replace, always."""
 
 
 @dataclass(frozen=True, kw_only=True)

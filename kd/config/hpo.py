@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from kd.base.types import PrunerName, SamplerName, SearchedArmName, UserError
-from kd.config.base import NonNegativeFloat, PositiveInt, Range, listed, seed_range
+from kd.config.base import ChallengerOptions, NonNegativeFloat, PositiveInt, Range, listed, seed_range
 from kd.config.objective import positive
 from kd.config.training import DistillConfig
 
@@ -15,7 +15,7 @@ STANDS_FOR = {"latency": "gflops", "size": "size_mib"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class HpoConfig(DistillConfig):
+class HpoConfig(DistillConfig, ChallengerOptions):
     """Search hyper-parameters with Optuna, retrain the best on fresh seeds, and score the winner once on test."""
 
     n_trials: PositiveInt = 20

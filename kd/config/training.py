@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from kd.base.types import REST, CacheName, InitialisationName, ObjectiveName, UserError
-from kd.config.base import DatasetName, FitOptions, NonNegativeFloat, NonNegativeInt, PositiveFloat, Share, seed_range
+from kd.config.base import (
+    ChallengerOptions,
+    DatasetName,
+    FitOptions,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    Share,
+    seed_range,
+)
 from kd.config.objective import parse_objective, spelt_match, spelt_objective
 
 
@@ -152,7 +161,7 @@ class TeachingOptions(DistillConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MainConfig(TeachingOptions):
+class MainConfig(TeachingOptions, ChallengerOptions):
     """The whole comparison: teacher once, then the student without and with teacher on several seeds."""
 
     seeds: Annotated[str, seed_range(least=1)] = "0,1,2"

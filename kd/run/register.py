@@ -1,17 +1,19 @@
 """Register the model of a finished run as a version, with its lineage."""
 
+import math
 from collections.abc import Iterable
 
 from kd import tracking
 from kd.base.console import say
 from kd.base.types import RunRecord
-from kd.config import RowOptions
+from kd.config import ChallengerOptions, RowOptions
 from kd.run.data import Rows, model_name
 from kd.run.execute import Outcome
 
 LINEAGE = (
-    *("kd.role", "kd.task", "kd.metric", "kd.dataset", "kd.dataset_digest", "kd.test_digest", "kd.teacher"),
-    *("kd.seed", "kd.arm", "kd.git_commit", "kd.git_dirty", "kd.format", "kd.exported_from"),
+    *("kd.role", "kd.task", "kd.metric", "kd.dataset", "kd.dataset_digest", "kd.validation_digest"),
+    *("kd.test_digest", "kd.teacher", "kd.seed", "kd.arm", "kd.git_commit", "kd.git_dirty"),
+    *("kd.format", "kd.exported_from"),
 )
 """Tags that a version has from its run."""
 
@@ -39,8 +41,8 @@ def best_on_validation(outcomes: Iterable[Outcome], rows: Rows) -> Outcome:
     return best(outcomes, key=lambda outcome: tracking.record(outcome.run_id).metrics[f"val/{metric}"])
 
 
-def register_best(outcomes: Iterable[Outcome], config: RowOptions, rows: Rows) -> None:
-    """Register the student that is best on validation, and point the alias challenger at it."""
+def register_best(outcomes: Iterable[Outcome], config: ChallengerOptions, rows: Rows) -> None:
+    """Register the student that is best on validation, which may take the alias challenger."""
     metric = next(iter(rows.task.directions))
     best = best_on_validation(outcomes, rows)
     record = tracking.record(best.run_id)
@@ -48,14 +50,47 @@ def register_best(outcomes: Iterable[Outcome], config: RowOptions, rows: Rows) -
     challenge(best, config, rows)
 
 
-def challenge(outcome: Outcome, config: RowOptions, rows: Rows, why: str = "") -> str:
-    """Register a model and point the alias challenger at it; returns the sentence that says so, and why."""
+def challenge(outcome: Outcome, config: ChallengerOptions, rows: Rows, why: str = "") -> str:
+    """Register a model, and give it the alias challenger where it is better than what has it, or `challenger` says so.
+
+    Returns the sentence that says what became of it; `why` it was registered is part of it.
+    """
     name, version = register(outcome, config, rows)
-    tracking.set_alias(name, "challenger", version)
-    text = f"Registered {name} version {version}, alias challenger{why}"
+    holder = tracking.aliased(name, "challenger")
+    better, about = _better(outcome, name, holder, rows) if holder not in ("", version) else (True, "")
+    if better or config.challenger == "replace":
+        tracking.set_alias(name, "challenger", version)
+        text = f"Registered {name} version {version}, alias challenger{why}"
+        text += f"; the alias was at version {holder}{about}" if about else ""
+        which = "it"
+    else:
+        text = f"Registered {name} version {version}{why}; the alias challenger stays at version {holder}{about}; "
+        text += "challenger=replace moves it all the same"
+        which = "the challenger"
     say(text)
-    say(f"Promote it: python -m entrypoints.promote --model {name} --min_metric VALUE, see --help for more gates")
+    say(f"Promote {which}: python -m entrypoints.promote --model {name} --min_metric VALUE, see --help for more gates")
     return text
+
+
+def _better(outcome: Outcome, name: str, holder: str, rows: Rows) -> tuple[bool, str]:
+    """Say whether a model is better than the version `holder`, and by which figures; any is better than no figure.
+
+    What was validated on other rows cannot be compared, so the model is not better.
+    """
+    metric, higher = next(iter(rows.task.directions.items()))
+    held = tracking.model_version(f"models:/{name}/{holder}", "challenger")
+    if not held.run_id or tracking.source_deleted(held):
+        return True, ", whose run is gone"
+    ours, theirs = tracking.record(outcome.run_id), tracking.record(held.run_id)
+    now, then = (one.metrics.get(f"val/{metric}", math.nan) for one in (ours, theirs))
+    if math.isnan(then):
+        return True, f", which has no val {metric}"
+    figures = f"val {metric} {then:.4g} there, {now:.4g} here"
+    if (validated_on := theirs.tags.get("kd.validation_digest", "")) != rows.validation_digest:
+        which = "other rows" if validated_on else "rows that its run does not name"
+        return False, f", which was validated on {which}, so they cannot be compared ({figures})"
+    better = now > then if higher else now < then
+    return better, f": {figures}{'' if better else ', which is not better'}"
 
 
 def about_version(record: RunRecord) -> str:

@@ -213,13 +213,15 @@ def test_the_tuned_arm_is_held_against_the_tuned_control_not_against_its_untuned
         assert "cannot be said" not in told
 
 
-def test_the_challenger_is_the_best_on_validation_of_the_winners(project, first):
+def test_what_is_registered_is_the_best_on_validation_of_the_winners_and_no_better_challenger_gives_way(project, first):
     name, number = first.registered[-1]
     scored = [run for run in project.runs(test_scored="true") if run.data.tags.get("kd.study") in FINALS]
     best = max(run.data.metrics["val/accuracy"] for run in scored)
     run = project.client.get_run(project.client.get_model_version(name, number).run_id)
     assert run.data.metrics["val/accuracy"] == best
-    assert str(project.client.get_model_version_by_alias(name, "challenger").version) == number
+    holder = project.client.get_model_version_by_alias(name, "challenger")
+    held = project.client.get_run(holder.run_id).data.metrics["val/accuracy"]
+    assert str(holder.version) == number or held >= best  # of other tests that share the store
 
 
 def test_the_run_of_the_search_tells_it_all_and_the_teacher_read_the_rows_once(project, first):
