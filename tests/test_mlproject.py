@@ -12,7 +12,7 @@ import pytest
 import yaml
 from mlflow.projects._project_spec import load_project
 
-from kd.base.types import InitialisationName, ObjectiveName, TaskName
+from kd.base.types import InitialisationName, ObjectiveName, TaskName, UserError
 from kd.commands import COMMANDS, read
 from kd.config import options_in, value_of
 from kd.models.layers import LAYER_MAPS
@@ -69,6 +69,7 @@ EXAMPLES = {
     "alpha": (0.25, {}),
     "beta": (0.25, {}),
     "resume": ("never", {}),
+    "student_layers": ("0, 5", {}),
     "study_name": ('it\'s one, "two"  three', {}),
 }
 OTHER = {("promote", "model"): "it's m", ("export", "model"): "models:/it's m/@a", ("export", "format"): "onnx-int8"}
@@ -180,6 +181,21 @@ def test_awkward_text_of_an_undeclared_option_is_not_taken_for_another(value):
             read_by_mlflow("distill", {"text_column": value})
     else:
         assert value_of(read_by_mlflow("distill", {"text_column": value}), "text_column") == value
+
+
+@pytest.mark.parametrize("value", ["params.student=None", "a=", "=None", "a=b=None"])
+@pytest.mark.parametrize(
+    ("name", "option"), [("compare", "filter"), ("distill", "text_column"), ("student", "student")]
+)
+def test_text_that_ends_in_an_equals_sign_or_none_is_not_dropped_declared_or_not(name, option, value):
+    assert value_of(read_by_mlflow(name, {option: value}), option) == value
+
+
+@pytest.mark.parametrize("value", ["1:30", "0x10", "010", "1_000", "9" * 400, "nan"])
+@pytest.mark.parametrize("option", ["epochs", "learning_rate", "patience"])  # the last is not declared
+def test_a_number_that_is_no_plain_decimal_is_refused_under_mlflow_run_too(option, value):
+    with pytest.raises(UserError, match=f"^{option}='{value[:9]}.* is not understood: give a "):
+        read_by_mlflow("distill", {option: value})
 
 
 def pins(path):

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import reprlib
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from rich.table import Table
 from kd.base.ranks import is_main
 
 console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 140)
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = 80
 _HUSHED = ContextVar("hushed", default=False)
 
 
@@ -26,6 +29,11 @@ def did_you_mean(word: Any, known: Iterable[str], otherwise: str, prefix: str = 
 def one_line(error: BaseException) -> str:
     """Return an error's text, or where it has none its kind, on one line that is not too long."""
     return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def shown(value: Any) -> str:
+    """Return a value's repr on one line, cut where it is long."""
+    return " ".join(_BRIEF.repr(value).split())
 
 
 def say(what: str | Table) -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Annotated, Any, ClassVar, NamedTuple, get_args, get_type_hints
 
+from kd.base.console import shown
+from kd.base.numbers import wholes
 from kd.base.types import ChallengerName, ObjectiveName, PrecisionName, ResumeName, TaskName, UserError
 
 
@@ -28,9 +30,11 @@ def seed_range(least: int) -> Range:
     """Return the range of a comma-separated option that takes so many different seeds or more."""
 
     def allows(text: str) -> bool:
-        parts = [part.strip() for part in text.split(",")]
-        different = {int(part) for part in parts if part.isdecimal() and int(part) < 2**32}
-        return len(different) == len(parts) >= least
+        try:
+            seeds = wholes(text)
+        except ValueError:
+            return False
+        return len(set(seeds)) == len(seeds) >= least and all(0 <= seed < 2**32 for seed in seeds)
 
     return Range(allows, f"{least} or more different numbers from 0 to below 2**32, comma-separated, such as 0,1,2")
 
@@ -52,7 +56,7 @@ class Options:
         for option, allowed in _ranges(type(self)).items():  # type: ignore[arg-type]  # a class has a hash
             value = getattr(self, option)
             if value is not None and not allowed.allows(value):
-                raise UserError(f"{option}={value!r} is out of range: give {allowed.words}")
+                raise UserError(f"{option}={shown(value)} is out of range: give {allowed.words}")
 
     def _refuse_beside(self, option: str, *others: str, why: str, instead: str = "") -> None:
         """Refuse each of `others` that is given, that is, differs from its default; `instead` names another way."""

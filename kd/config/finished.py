@@ -8,6 +8,7 @@ from kd.base.types import CacheActionName, FormatName, OutputName, UserError
 from kd.config.base import BudgetOptions, NonNegativeFloat, Options, PositiveFloat, Range, Share
 
 A_NAME = "the name of a registered model, without / : @ and double quotes"
+CANDIDATE = re.compile(r"@.+|best|[1-9][0-9]*", re.DOTALL)
 A_CANDIDATE = "a version number, an alias such as @challenger, or best"
 
 
@@ -88,7 +89,7 @@ class PromoteConfig(GateOptions):
 
     model: Annotated[str, Range(re.compile(r'[^/:@"]+').fullmatch, A_NAME)]
     """Name of the registered model."""
-    candidate: Annotated[str, Range(re.compile(r"@.+|best|\d+", re.DOTALL).fullmatch, A_CANDIDATE)] = "@challenger"
+    candidate: Annotated[str, Range(CANDIDATE.fullmatch, A_CANDIDATE)] = "@challenger"
     """A version number, an alias as @NAME, or best: the version with the best validation metric."""
     gates: str = ""
     """YAML file of gates, by the names of these options; an option given here outranks it."""

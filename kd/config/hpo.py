@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from kd.base.numbers import wholes
 from kd.base.types import PrunerName, SamplerName, SearchedArmName, UserError
 from kd.config.base import ChallengerOptions, NonNegativeFloat, PositiveInt, Range, listed, seed_range
 from kd.config.objective import positive
@@ -67,7 +68,7 @@ class HpoConfig(DistillConfig, ChallengerOptions):
     @property
     def seed_list(self) -> tuple[int, ...]:
         """The fresh seeds as numbers."""
-        return tuple(int(part) for part in self.final_seeds.split(","))
+        return wholes(self.final_seeds)
 
     @property
     def directed(self) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """The texts of `objective` and `match`: read without torch, and spelt in one way, so that equal options look equal."""
 
-import re
 from collections.abc import Mapping
 from typing import cast, get_args
 
+from kd.base.numbers import number, whole
 from kd.base.types import MatchName, ObjectiveName, UserError
 
 OBJECTIVE_NAMES: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
@@ -20,7 +20,7 @@ USED_BY: dict[str, tuple[ObjectiveName, ...]] = {
 def positive(text: str) -> float | None:
     """Return the finite number > 0 that a text means; None where it means none."""
     try:
-        return value if 0 < (value := float(text)) < float("inf") else None
+        return value if (value := number(text)) > 0 else None
     except ValueError:
         return None
 
@@ -79,9 +79,12 @@ def parse_match(text: str) -> MatchName | tuple[tuple[int, int], ...]:
     if text.strip() in names:
         return cast(MatchName, text.strip())
     allowed = f"{', '.join(names)}, or pairs of 0-based layers, student:teacher, such as 0:2,1:5"
-    if not all(re.fullmatch(r"\s*\d+\s*:\s*\d+\s*", part) for part in text.split(",")):
+    try:
+        pairs = [(whole(mine), whole(its)) for mine, _, its in (part.partition(":") for part in text.split(","))]
+    except ValueError:
+        pairs = [(-1, -1)]
+    if min(map(min, pairs)) < 0:
         raise UserError(f"match={text!r} is not understood: give {allowed}")
-    pairs = [(int(mine), int(its)) for mine, _, its in (part.partition(":") for part in text.split(","))]
     if len(set(pairs)) < len(pairs):
         raise UserError(f"match={text!r} has a pair twice: give {allowed}")
     return tuple(sorted(pairs))

@@ -2,15 +2,16 @@
 
 import ast
 import inspect
-import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache
 from itertools import pairwise
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_type_hints
 
+from kd.base.console import shown
+from kd.base.numbers import number, whole
 from kd.base.types import UserError
 from kd.config.base import Options, TaskOptions
 
@@ -19,6 +20,15 @@ NESTED = "task_options"
 """The one field that is no option itself: its fields are."""
 ABSENT = ("", "None")
 """Texts that count as not given: that is how `mlflow run` passes an optional parameter."""
+
+
+READ: Mapping[Any, Callable[[str], Any]] = {int: whole, float: number, str: str}
+PLAINLY = {
+    int: "a whole number, such as 12",
+    float: "a finite number, such as 0.5 or 1e-5",
+    bool: "true or false",
+    str: "text",
+}
 
 
 @dataclass(frozen=True)
@@ -43,8 +53,7 @@ class Option:
     @property
     def allowed(self) -> str:
         """What it takes, in words."""
-        plain = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
-        return f"one of {', '.join(self.words)}" if self.words else plain[self.kind]
+        return f"one of {', '.join(self.words)}" if self.words else PLAINLY[self.kind]
 
     def read(self, text: str) -> Any:
         """Return the value that a text means. Raises UserError where it means none."""
@@ -52,12 +61,9 @@ class Option:
         try:
             if self.words:
                 return self.words[self.words.index(text)]
-            value = switch[text.lower()] if self.kind is bool else self.kind(text)
-            if self.kind is float and not math.isfinite(value):
-                raise ValueError
+            return switch[text.lower()] if self.kind is bool else READ[self.kind](text)
         except (KeyError, ValueError):
-            raise UserError(f"{self.name}={text!r} is not understood: give {self.allowed}") from None
-        return value
+            raise UserError(f"{self.name}={shown(text)} is not understood: give {self.allowed}") from None
 
 
 def options_in(kind: type[Options], task: type[TaskOptions] = TaskOptions) -> Mapping[str, Option]:

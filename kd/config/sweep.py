@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
+from kd.base.numbers import whole
 from kd.base.types import UserError
 from kd.config.base import PositiveInt
 from kd.config.training import MainConfig, TeachingOptions
@@ -51,14 +52,20 @@ class CascadeConfig(MainConfig):
     @property
     def members(self) -> tuple[int | str, ...]:
         """The models of the chain, the teacher first: a number of layers, or a model's name. Raises UserError."""
-        parts = [part.strip() for part in self.chain.split(",")]
+        found = tuple(_member(part.strip()) for part in self.chain.split(","))
         named, example = f"chain={self.chain!r}", "such as 6,4,2"
-        if not all(re.match(r"\d+$|[^\d-]|\d+[^\d.]", part) for part in parts):
+        if any(one < 0 if isinstance(one, int) else not re.match(r"[^\d-]|\d+[^\d.]", one) for one in found):
             raise UserError(f"{named} is not understood: give numbers of layers or models, {example}")
-        found = tuple(int(part) if part.isdecimal() else part for part in parts)
         numbers = [(before, after) for before, after in pairwise(found) if isinstance(after, int)]
         if any(after < 1 or (isinstance(before, int) and after >= before) for before, after in numbers):
             raise UserError(f"{named} does not fall to a number >= 1: give more layers before fewer, {example}")
         if len(found) < 3:
             raise UserError(f"{named} has no assistant: give three models or more, {example}, or run main instead")
         return found
+
+
+def _member(text: str) -> int | str:
+    try:
+        return whole(text)
+    except ValueError:
+        return text

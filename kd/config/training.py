@@ -1,11 +1,11 @@
 """Options of the entry points that train."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+from kd.base.numbers import wholes
 from kd.base.types import REST, CacheName, InitialisationName, ObjectiveName, UserError
+from kd.base.written import parse_json, read_text
 from kd.config.base import (
     ChallengerOptions,
     DatasetName,
@@ -16,6 +16,7 @@ from kd.config.base import (
     Share,
     seed_range,
 )
+from kd.config.layers import parse_layers
 from kd.config.objective import parse_objective, spelt_match, spelt_objective
 
 
@@ -62,6 +63,8 @@ class StudentConfig(FitOptions):
             self._refuse_beside("student", "initialisation", why="importance is measured on the teacher's layers")
         if self.student and not self.student_layers:
             self._refuse_beside("student", "initialisation", why="all layers are kept unless student_layers is a count")
+        if self.student_layers:
+            parse_layers(self.student_layers)
         if "," in self.student_layers:
             self._refuse_beside("student_layers", "initialisation", why="the indices already say which layers")
 
@@ -69,13 +72,10 @@ class StudentConfig(FitOptions):
     def student_settings(self) -> dict[str, Any]:
         """What the file `student_config` says. Raises UserError where it cannot be read or is no JSON object."""
         named = f"student_config={self.student_config!r}"
-        example = 'such as {"num_hidden_layers": 4, "hidden_size": 312, "num_attention_heads": 12}'
-        try:
-            settings = json.loads(Path(self.student_config).expanduser().read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{named} cannot be read as JSON ({error}): give a file {example}") from error
+        instead = 'give a file such as {"num_hidden_layers": 4, "hidden_size": 312, "num_attention_heads": 12}'
+        settings = parse_json(read_text(self.student_config, named, instead), named, instead)
         if not isinstance(settings, dict) or not settings:
-            raise UserError(f"{named} has no settings: give a file {example}")
+            raise UserError(f"{named} has no settings: {instead}")
         return settings
 
 
@@ -170,4 +170,4 @@ class MainConfig(TeachingOptions, ChallengerOptions):
     @property
     def seed_list(self) -> tuple[int, ...]:
         """The seeds as numbers."""
-        return tuple(int(part) for part in self.seeds.split(","))
+        return wholes(self.seeds)

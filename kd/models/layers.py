@@ -34,20 +34,6 @@ https://arxiv.org/abs/2004.03844).
 """
 
 
-def parse_layers(text: str) -> int | LayerMap:
-    """Read `student_layers`: a count (`2`), or rising 0-based indices (`0,5`; one is `5,`). Raises UserError."""
-    allowed = "give a count such as 2, or rising 0-based layer indices such as 0,5 (a single index as `5,`)"
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts or not all(part.isdecimal() for part in parts):
-        raise UserError(f"student_layers={text!r} is not understood: {allowed}")
-    numbers = tuple(int(part) for part in parts)
-    if "," not in text and numbers[0] < 1:
-        raise UserError(f"student_layers={text!r}: a student needs at least one layer: {allowed}")
-    if list(numbers) != sorted(set(numbers)):
-        raise UserError(f"student_layers={text!r}: indices must rise and not repeat: {allowed}")
-    return numbers if "," in text else numbers[0]
-
-
 def layer_map(
     layers: int | LayerMap,
     initialisation: InitialisationName,

@@ -3,19 +3,15 @@
 import json
 import math
 from dataclasses import fields
-from pathlib import Path
-
-import yaml
 
 from kd import tracking
 from kd.analysis.gates import TOLERANCE, Gate, largest_difference
-from kd.base.console import did_you_mean, say
+from kd.base.console import did_you_mean, say, shown
 from kd.base.types import Refused, UserError
+from kd.base.written import parse_yaml, read_text
 from kd.config import GateOptions, PromoteConfig
 from kd.registry.evidence import Version, version_at
 
-MOST = 1e300
-"""Thresholds past which no float goes."""
 GATES = tuple(field.name for field in fields(GateOptions) if field.name != "metric")
 
 
@@ -76,24 +72,23 @@ def thresholds(config: PromoteConfig) -> GateOptions:
     if not config.gates:
         return GateOptions(**own)
     option = f"gates={config.gates!r}"
-    try:
-        read = yaml.safe_load(Path(config.gates).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{option} cannot be read ({error.strerror}): give a YAML file of gates") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{option} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(read, dict):
+    read = parse_yaml(read_text(config.gates, option, "give a YAML file of gates"), option)
+    if not isinstance(read, dict) or not read:
         raise UserError(f"{option} must have lines such as: allowed_drop: 0.01")
     for name, value in read.items():
         if name not in given:
             hint = did_you_mean(str(name), given, f"known: {', '.join(given)}")
-            raise UserError(f"{option}: unknown gate {name!r}; {hint}")
+            raise UserError(f"{option}: unknown gate {shown(name)}; {hint}")
         if name == "metric":
             if not isinstance(value, str):
-                raise UserError(f"{option}: metric={value!r} is no metric's name")
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MOST:
-            raise UserError(f"{option}: {name}={repr(value)[:50]} is no number that a gate can take")
-    return GateOptions(**{**read, **own})
+                raise UserError(f"{option}: metric={shown(value)} is no metric's name")
+        elif isinstance(value, bool) or not isinstance(value, int | float):
+            got = "nothing" if value is None else shown(value)
+            raise UserError(f"{option}: {name} is {got}: give a number, such as 0.01, or leave the line out")
+    try:
+        return GateOptions(**{**read, **own})
+    except UserError as error:  # the options were in range already
+        raise UserError(f"{option}: {error}") from error
 
 
 def metric_of(gates: GateOptions, candidate: Version) -> str:

@@ -16,8 +16,9 @@ from kd.base.hashing import fingerprint
 from kd.base.task import Processor
 from kd.base.types import UserError
 from kd.config import StudentConfig
+from kd.config.layers import parse_layers
 from kd.models.importance import Importance, measure, remembered
-from kd.models.layers import LayerMap, Moved, layer_map, parse_layers
+from kd.models.layers import LayerMap, Moved, layer_map
 from kd.models.students import build_student, configured_student
 from kd.run.data import Rows, model_name
 from kd.run.encode import encoder, sample

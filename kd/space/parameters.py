@@ -7,9 +7,10 @@ from fractions import Fraction
 from itertools import combinations_with_replacement, islice
 from typing import Any, Literal, Protocol, TypeAlias
 
+from kd.base.console import shown
 from kd.base.types import UserError
 from kd.config import DistillConfig, default_of
-from kd.space.values import OPTIONS, Value, described, joined, shown, typed
+from kd.space.values import OPTIONS, Value, described, joined, typed
 
 OF_TEACHER = ("objective", "alpha", "temperature", "beta", "match")
 """Those that mean nothing without a teacher."""

@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from kd.base.console import did_you_mean
+from kd.base.console import did_you_mean, shown
 from kd.base.types import UserError
+from kd.base.written import parse_yaml, read_text
 from kd.space.parameters import KEYS, Parameter, Space, extremes, steps_to, value_at
-from kd.space.values import OPTIONS, SEARCHABLE, Value, as_number, described, joined, near_or_known, shown, typed
+from kd.space.values import OPTIONS, SEARCHABLE, Value, as_number, described, joined, near_or_known, typed
 
 TYPES = {float: ("float", "int", "categorical"), int: ("int", "categorical")}
 """What a parameter may be, by the type of its option; all others are categorical."""
@@ -22,43 +20,7 @@ def load_space(option: str, builtin: Mapping[str, Mapping[str, Any]]) -> Space:
     if option in builtin:
         return read_space(builtin[option], named)
     instead = f"{did_you_mean(option, builtin, '')} give one of {', '.join(builtin)}, or a YAML file".strip()
-    return read_space(read_yaml(read_text(option, named, instead), named), named)
-
-
-def read_text(path: str, named: str, instead: str) -> str:
-    """Read a file; UserError, which ends in what to do `instead`, where there is no file, or it is no UTF-8."""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UserError(f"{named} is no file: {instead}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{named} is no UTF-8 text: give a YAML file, saved as UTF-8") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{named} cannot be read ({reason}): {instead}") from error
-
-
-def read_yaml(text: str, named: str) -> Any:
-    """Read YAML, an empty text as {}; UserError where it is no YAML, or a key is given twice."""
-    try:
-        read = _Loader(text).get_single_data()
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:  # as !!int "" raises
-        raise UserError(f"{named} is no YAML: {' '.join(str(error).split())}") from error
-    return {} if read is None else read
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that a mapping has twice, of which PyYAML would silently keep the last."""
-
-    def compose_mapping_node(self, anchor: str | None) -> Any:
-        node = super().compose_mapping_node(anchor)
-        seen: set[str] = set()
-        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise yaml.YAMLError(f"{shown(key.value)} is given a second time in line {line}: keep one of the two")
-            seen.add(key.value)
-        return node
+    return read_space(parse_yaml(read_text(option, named, instead), named), named)
 
 
 def read_space(given: Mapping[str, Any], named: str) -> Space:

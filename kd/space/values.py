@@ -1,13 +1,14 @@
 """What a searched option may be, and how values are read and shown."""
 
 import math
-import reprlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeAlias, get_args
 
 from kd.base.console import did_you_mean
+from kd.base.numbers import GREATEST, number
 from kd.base.types import UserError
 from kd.config import DistillConfig, options_in
+from kd.config.layers import spelt_layers
 from kd.config.objective import allowed_objectives, spelt_match, spelt_objective
 from kd.config.options import Option
 
@@ -23,25 +24,22 @@ Value: TypeAlias = str | int | float
 
 def as_number(value: Any, whole: bool = False) -> float:
     """Read a finite number (if `whole`, one that floats have exactly) or its text, as MLflow logs it; or ValueError."""
-    try:
-        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-    except OverflowError:  # a whole number past every float
-        number = math.inf
-    if not math.isfinite(number) or (whole and (number != int(number) or abs(number) > 2**53)):
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError
-    return int(number) if whole else number
+    try:
+        read = number(value) if isinstance(value, str) else float(value)
+    except OverflowError:  # a whole number past every float
+        read = math.inf
+    if not math.isfinite(read) or (whole and (read != int(read) or abs(read) > GREATEST)):
+        raise ValueError
+    return int(read) if whole else read
 
 
 def _layers(value: Any) -> str:
-    """Read a count of layers (2) or rising 0-based indices ("0,5", one index as "5,"), spelt in one way."""
-    parts = [part.strip() for part in str(value).split(",") if part.strip()]
-    if isinstance(value, bool) or not isinstance(value, int | str) or not all(part.isdecimal() for part in parts):
+    """Read a count of layers, also as a number, or indices as text."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError
-    numbers = [int(part) for part in parts]
-    indices = isinstance(value, str) and "," in value
-    if not numbers or (numbers != sorted(set(numbers)) if indices else numbers[0] < 1):
-        raise ValueError
-    return ",".join(map(str, numbers)) + ("," if indices and len(numbers) == 1 else "")
+    return spelt_layers(str(value))
 
 
 SPELT: dict[str, Callable[[Any], str]] = {
@@ -88,11 +86,3 @@ def joined(values: Iterable[Value]) -> str:
 def near_or_known(word: Any, known: Collection[str]) -> str:
     """Return what an unknown word may have meant."""
     return did_you_mean(word, known, f"known: {', '.join(known) or 'none'}")
-
-
-def shown(value: Any) -> str:
-    """Return a value's repr on one line, cut where it is long."""
-    try:
-        return " ".join(reprlib.repr(value).split())
-    except ValueError:  # Python shows no number of more than 4300 digits; YAML reads one in hexadecimal
-        return "a number too long to show"

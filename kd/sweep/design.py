@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from kd.base.budgets import BUDGETS
+from kd.base.console import shown
 from kd.base.types import GuideName, UserError
+from kd.base.written import parse_yaml, read_text
 from kd.config import DistillConfig, RowOptions, StudentConfig, StudyConfig, TaskOptions, options_in
 from kd.config.objective import parse_objective, plays_a_part, spelt_objective
 from kd.config.options import Option
-from kd.space.reading import read_text, read_yaml
-from kd.space.values import Value, described, near_or_known, shown, typed
+from kd.space.values import Value, described, near_or_known, typed
 
 OF_TRANSFER = ("transfer_confidence", "transfer_balance")
 """Options that choose among transfer rows."""
@@ -70,7 +71,7 @@ def load_design(path: str, own: type[TaskOptions] = TaskOptions) -> Design:
     """
     named = f"design={path!r}"
     text = read_text(path, named, "give a YAML file, such as studies/quick.yaml")
-    return read_design(read_yaml(text, named), named, Path(path).stem, own)
+    return read_design(parse_yaml(text, named), named, Path(path).stem, own)
 
 
 def read_design(given: Any, named: str, name: str, own: type[TaskOptions] = TaskOptions) -> Design:
@@ -94,11 +95,14 @@ def read_design(given: Any, named: str, name: str, own: type[TaskOptions] = Task
         raise UserError(f"{named}: axes is missing: give options and their values, such as {{objective: [soft, hard]}}")
     for key in base.keys() & axes.keys():
         raise UserError(f"{named}: {key} is in base and in axes: leave one out")
+    title = given.get("title", name)
+    if not isinstance(title, str) or not title.strip():
+        raise UserError(f"{named}: title is {shown(title)}: give text, in quotes where it looks like a number")
     left_out = given.get("exclude") or []
     if not isinstance(left_out, list):
         raise UserError(f"{named}: exclude is {shown(left_out)}: give a list of mappings")
     exclude = tuple(read.exclusion(one, axes) for one in left_out)
-    return Design(name, str(given.get("title") or name), base, axes, exclude)
+    return Design(name, title, base, axes, exclude)
 
 
 def cells(design: Design) -> list[Levels]:

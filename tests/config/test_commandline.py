@@ -10,7 +10,16 @@ import pytest
 
 from kd.base.types import UserError
 from kd.commands import COMMANDS
-from kd.config import DistillConfig, PromoteConfig, options_in
+from kd.config import (
+    CascadeConfig,
+    CompareConfig,
+    DistillConfig,
+    HpoConfig,
+    MainConfig,
+    PromoteConfig,
+    options_in,
+    value_of,
+)
 from kd.tasks import TASKS, TaskEntry
 from kd.tasks.classification.options import ClassificationOptions
 from tests.config.test_options import HINTS, NEEDED, NUMBERS, ToyOptions, parse, refusal
@@ -36,6 +45,38 @@ def distill(*words):
 @pytest.mark.parametrize("value", ["many", "nan", "inf"])
 def test_text_infinity_and_no_number_are_not_taken_for_numbers(config, option, value):
     assert refusal(config, f"--{option}", value).startswith(f"{option}=")
+
+
+@pytest.mark.parametrize(("config", "option"), ONCE, ids=[option for _, option in ONCE])
+@pytest.mark.parametrize("value", ["0x10", "1:30", "1_000", "010", "٣", "9" * 400, "9" * 5000, "1e999", "0b1", "1,5"])
+def test_a_number_that_is_no_plain_decimal_is_refused_in_a_short_line_and_not_read_in_another_way(
+    config, option, value
+):
+    text = refusal(config, f"--{option}", value)
+    assert text.startswith(f"{option}='{value[:20]}")
+    assert " is not understood: give a " in text
+    assert len(text) < 250
+
+
+@pytest.mark.parametrize("seeds", ["0x1,2,3", "01,2,3", "1_0,2,3", "١,2,3", "1:30,2,3", "9" * 400 + ",2,3", "1,2,3,"])
+def test_seeds_that_are_no_plain_decimals_are_refused(seeds):
+    assert "is out of range" in refusal(MainConfig, "--seeds", seeds)
+    assert "is out of range" in refusal(HpoConfig, "--final_seeds", seeds)
+
+
+@pytest.mark.parametrize("text", ["soft:0x1", "soft:1_0", "soft:٣", "soft:1:30", "soft:inf", "soft:1e-400", "soft:010"])
+def test_weights_that_are_no_plain_decimals_are_refused(text):
+    assert "is no finite number > 0" in refusal(DistillConfig, "--objective", text)
+
+
+@pytest.mark.parametrize("chain", ["٦,4,2", "06,4,2", "6,4,02", "9" * 400 + ",4,2"])
+def test_layers_of_a_chain_that_are_no_plain_decimals_are_refused(chain):
+    assert "is not understood" in refusal(CascadeConfig, "--chain", chain)
+
+
+def test_an_equal_number_is_spelt_alike_so_that_equal_options_look_equal():
+    assert str(distill("--weight_decay", "-0.0").weight_decay) == str(distill("--weight_decay", "0").weight_decay)
+    assert distill("--learning_rate", "1e-4") == distill("--learning_rate", " .0001 ")
 
 
 @pytest.mark.parametrize(("config", "option"), CHOSEN.values(), ids=CHOSEN)
@@ -65,6 +106,15 @@ def test_empty_and_none_count_as_not_given(config, form):
     optional = [name for name in options_in(config, ClassificationOptions) if name not in required]
     words = [part.format(option) for option in optional for part in form]
     assert parse(config, [*NEEDED[config], *words]) == bare
+
+
+@pytest.mark.parametrize(
+    "value", ["params.student=None", "a=", "a==", "=None", "=", "a=b=None", " None", "none", "None "]
+)
+def test_text_that_ends_in_an_equals_sign_or_none_arrives_as_it_is_given_and_is_not_dropped(value):
+    for config, option in ((CompareConfig, "filter"), (DistillConfig, "text_column"), (DistillConfig, "student")):
+        for words in ([f"--{option}", value], [f"--{option}={value}"]):
+            assert value_of(parse(config, [*NEEDED[config], *words]), option) == value
 
 
 def test_both_forms_of_an_option_mean_the_same():

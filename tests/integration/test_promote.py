@@ -225,14 +225,7 @@ def test_a_version_whose_files_a_garbage_collection_would_take_is_not_promoted(p
     ("text", "told"),
     [
         ("alowed_drop: 0.1\n", "did you mean allowed_drop"),
-        ("metric: 5\n", "metric=5"),
-        ("min_metric: 1" + 400 * "0" + "\n", "no number that a gate can take"),
-        ("min_metric: 2020-99-99\n", "no YAML"),
-        ("allowed_drop: much\n", "allowed_drop='much'"),
-        ("allowed_drop: true\n", "allowed_drop=True"),
-        ("max_ece: 2\n", "max_ece=2"),
-        ("- 1\n", "must have lines"),
-        ("a: [\n", "no YAML"),
+        ("min_metric: 0.9\nmin_metric: 0.1\n", "line 2, column 1: 'min_metric' is given a second time"),
     ],
 )
 def test_a_wrong_gates_file_is_told_before_anything_is_done(project, compared, aliases, text, told):

@@ -16,25 +16,10 @@ from kd.models.layers import (
     layer_map,
     layer_pairs,
     layer_stack,
-    parse_layers,
     spaced,
     without_last,
 )
 from tests.tiny import bert
-
-
-@pytest.mark.parametrize(
-    ("text", "meant"), [("2", 2), ("12", 12), ("0,5", (0, 5)), (" 0 , 5 ", (0, 5)), ("5,", (5,)), ("0,1,2", (0, 1, 2))]
-)
-def test_a_count_and_indices_are_told_apart(text, meant):
-    assert parse_layers(text) == meant
-
-
-@pytest.mark.parametrize("text", ["", ",", "two", "-1", "0", "1.5", "5,0", "1,1", "0,-1", "0;5", "0-3"])
-def test_what_is_neither_count_nor_rising_indices_is_refused(text):
-    with pytest.raises(UserError, match=r"^student_layers=.*give a count such as 2") as caught:
-        parse_layers(text)
-    assert "\n" not in str(caught.value)
 
 
 def test_explicit_indices_outside_the_source_are_refused_with_both_sizes():
