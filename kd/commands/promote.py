@@ -11,12 +11,9 @@ from kd.base.console import console, say
 from kd.base.types import Refused
 from kd.config import GateOptions, PromoteConfig, as_params
 from kd.registry import candidates
-from kd.registry.aliases import alone, copied, move, roll_back
+from kd.registry.aliases import STALE, alone, conclude, copied, promote, roll_back, settle
 from kd.registry.card import card, decision_tags
 from kd.registry.evidence import Version, gather, measured, require_same_service, scored
-
-STALE = ("kd.gate.", "kd.rolled_back")
-"""Tags of an earlier decision on a version."""
 
 
 def run(config: PromoteConfig) -> None:
@@ -36,6 +33,8 @@ def run(config: PromoteConfig) -> None:
 
 def _promote(config: PromoteConfig, target: str) -> None:
     gates = candidates.thresholds(config)
+    if not config.dry_run:
+        settle(target)
     candidate = candidates.named(config)
     before = tracking.aliased(target, "champion")
     champion = candidates.champion(target, before)
@@ -56,7 +55,8 @@ def _promote(config: PromoteConfig, target: str) -> None:
             say(f"{title}: would pass. This was a dry run: nothing was moved.")
             return
         number = copied(candidate, target, ruling, text) if config.to_model else candidate.number
-        move(target, number, before)
+        promote(target, number, before, run.run_id)
+    conclude(target)
     say(f"{target} version {number} is champion" + (f"; version {before} is previous" if before else ""))
     say(f"Serve it: mlflow models serve -m {shlex.quote(f'models:/{target}@champion')} --env-manager local --port 5001")
 

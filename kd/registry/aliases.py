@@ -1,7 +1,14 @@
-"""Moving the aliases of a registered model: one promotion at a time, with a way back."""
+"""Moving the aliases of a registered model: one move at a time, with a way back, whole wherever it is interrupted.
 
+A move is noted at the registered model before anything is moved, and the note is taken away last. The next command that
+finds a note finishes the move where champion had moved, and takes it back where champion had not.
+"""
+
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 from filelock import FileLock, Timeout
 
@@ -15,6 +22,22 @@ from kd.registry.evidence import Version, version_at
 
 SUCCEEDS = "kd.succeeds"
 """Tag of a version: the champion it followed."""
+BEGUN = "kd.begun"
+"""Tag of a registered model: the move that is under way."""
+STALE = ("kd.gate.", "kd.rolled_back")
+"""Beginnings of the tags that an earlier decision has left on a version."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """What a run does with the aliases of a registered model: the versions before and after, empty for none."""
+
+    kind: Literal["promotion", "rollback"]
+    run_id: str
+    champion_before: str
+    champion: str
+    previous_before: str
+    previous: str
 
 
 @contextmanager
@@ -31,8 +54,37 @@ def alone(target: str) -> Iterator[None]:
         yield
 
 
-def move(model: str, number: str, before: str) -> None:
-    """Move champion from `before` (empty: none) to a version, previous first; UserError where another has moved it."""
+def settle(model: str) -> Move | None:
+    """Finish or take back a move that was interrupted; returns it where it is finished. The caller is `alone`."""
+    if not (text := tracking.model_tag(model, BEGUN)):
+        return None
+    move = Move(**json.loads(text))
+    finished = _settled(model, move)
+    now = f"champion is version {tracking.aliased(model, 'champion') or 'none'}"
+    how = f"is finished: {now}" if finished else f"had moved nothing: {now} still"
+    say(f"Note: a {move.kind} of {model} that was interrupted {how}")
+    conclude(model)
+    return move if finished else None
+
+
+def _settled(model: str, move: Move) -> bool:
+    """Finish a move whose champion has moved, take back one whose champion has not; says whether it is finished."""
+    now = tracking.aliased(model, "champion")
+    known = {"", *(str(one.version) for one in tracking.versions(model))}
+    if now in (move.champion, move.champion_before):
+        previous = move.previous if now == move.champion else move.previous_before
+        if previous in known:  # it may have been deleted since
+            tracking.set_alias(model, "previous", previous)
+    if now == move.champion:
+        _describe(model, move)
+    return now == move.champion
+
+
+def promote(model: str, number: str, before: str, run_id: str) -> None:
+    """Move champion from `before` (empty: none), which becomes previous, to a version; `conclude` comes after the run.
+
+    Raises UserError where somebody else has moved champion.
+    """
     if (now := tracking.aliased(model, "champion")) != before:
         raise UserError(
             f"model={model!r}: champion was moved from version {before or 'none'} to {now or 'none'} by somebody else "
@@ -40,28 +92,61 @@ def move(model: str, number: str, before: str) -> None:
         )
     former = tracking.aliased(model, "previous")
     if before:
-        tracking.set_alias(model, "previous", before)
-    try:
-        tracking.set_alias(model, "champion", number)
-    except BaseException:
-        if before:
-            tracking.set_alias(model, "previous", former)
-        raise
-    if before:
         tracking.annotate(model, number, {SUCCEEDS: before})
-    if (now := tracking.aliased(model, "champion")) != number:
+    else:
+        tracking.forget(model, number, (SUCCEEDS,))
+    _carry_out(model, Move("promotion", run_id, before, number, former, before or former))
+
+
+def _carry_out(model: str, move: Move) -> None:
+    tracking.tag_model(model, BEGUN, json.dumps(asdict(move)))
+    try:
+        if move.previous:
+            tracking.set_alias(model, "previous", move.previous)
+        tracking.set_alias(model, "champion", move.champion)
+        if not move.previous:
+            tracking.set_alias(model, "previous", "")
+    except BaseException:
+        _settled(model, move)
+        conclude(model)
+        raise
+    _describe(model, move)
+    now, previous = (tracking.aliased(model, alias) for alias in ("champion", "previous"))
+    if (now, previous) != (move.champion, move.previous):
+        conclude(model)
         raise UserError(
-            f"model={model!r}: champion was set to version {number}, but is {now or 'none'}: somebody else promotes at "
-            "the same time; look at the registry and decide again"
+            f"model={model!r}: champion was set to version {move.champion}, previous to {move.previous or 'none'}, but "
+            f"they are {now or 'none'} and {previous or 'none'}: somebody else promotes at the same time; look at the "
+            "registry and decide again"
         )
+
+
+def conclude(model: str) -> None:
+    """Take the note of a move away: all that belongs to it is done, its run included."""
+    tracking.tag_model(model, BEGUN, "")
+
+
+def _describe(model: str, move: Move) -> None:
+    """Say at a version that it was rolled back; after a promotion it says so itself."""
+    if move.kind == "rollback" and move.champion_before:
+        tracking.annotate(model, move.champion_before, {"kd.rolled_back": f"by run {move.run_id}"})
+        card = tracking.model_version(f"models:/{model}/{move.champion_before}", "model").description or ""
+        note = f"**Rolled back** to version {move.champion} by run `{move.run_id}`.\n\n"
+        if not card.startswith(note):
+            tracking.annotate(model, move.champion_before, {}, note + card)
 
 
 def roll_back(config: PromoteConfig) -> None:
     """Put champion, also a deleted one, back on the version with the alias previous, which then has no alias.
 
+    A rollback that was interrupted is finished instead; `settle` has said so.
+
     Raises UserError where there is nothing to go back to, or champion was moved by hand since.
     """
     model = config.model
+    interrupted = None if config.dry_run else settle(model)
+    if interrupted and interrupted.kind == "rollback":
+        return
     now, back = tracking.aliased(model, "champion"), tracking.aliased(model, "previous")
     if not now and not back:
         tracking.model_version(f"models:/{model}@champion", "model")  # says what there is
@@ -79,12 +164,8 @@ def roll_back(config: PromoteConfig) -> None:
         if config.dry_run:
             say(f"{title}: would be done. This was a dry run: nothing was moved.")
             return
-        tracking.set_alias(model, "champion", back)
-        tracking.set_alias(model, "previous", "")
-        if now:
-            card = tracking.model_version(f"models:/{model}/{now}", "model").description
-            note = f"**Rolled back** to version {back} by run `{run.run_id}`.\n\n"
-            tracking.annotate(model, now, {"kd.rolled_back": f"by run {run.run_id}"}, note + (card or ""))
+        _carry_out(model, Move("rollback", run.run_id, now, back, back, ""))
+    conclude(model)
     gone = f"; version {now} has no alias champion any more" if now else ""
     say(f"{model} version {back} is champion again{gone}; there is no previous now, so go forward by number")
 
@@ -92,6 +173,7 @@ def roll_back(config: PromoteConfig) -> None:
 def copied(candidate: Version, target: str, ruling: Mapping[str, str], text: str) -> str:
     """Copy the version to the other registered model; the two share their files, so the run behind them is marked."""
     number = tracking.copy_version(candidate.uri, target)
+    tracking.forget(target, number, STALE)
     tracking.annotate(target, number, ruling, text)
     tracking.Run(candidate.record.run_id).set_tags({"kd.protected": f"models:/{target}/{number}"})
     say(

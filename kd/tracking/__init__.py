@@ -10,10 +10,12 @@ from kd.tracking.registry import aliased as aliased
 from kd.tracking.registry import annotate as annotate
 from kd.tracking.registry import copy_version as copy_version
 from kd.tracking.registry import forget as forget
+from kd.tracking.registry import model_tag as model_tag
 from kd.tracking.registry import model_version as model_version
 from kd.tracking.registry import register as register
 from kd.tracking.registry import set_alias as set_alias
 from kd.tracking.registry import source_deleted as source_deleted
+from kd.tracking.registry import tag_model as tag_model
 from kd.tracking.registry import version_of as version_of
 from kd.tracking.registry import versions as versions
 from kd.tracking.runs import ANSWERS as ANSWERS

@@ -86,6 +86,20 @@ def set_alias(name: str, alias: str, version: str) -> None:
         MlflowClient().delete_registered_model_alias(name, alias)
 
 
+def model_tag(name: str, key: str) -> str:
+    """Return a tag of a registered model; empty where the model or the tag is not there."""
+    found = MlflowClient().search_registered_models(f"name={_quoted(name)}")
+    return str(found[0].tags.get(key, "")) if found else ""
+
+
+def tag_model(name: str, key: str, text: str) -> None:
+    """Set a tag of a registered model; an empty text takes it away."""
+    if text:
+        MlflowClient().set_registered_model_tag(name, key, text)
+    else:
+        MlflowClient().delete_registered_model_tag(name, key)
+
+
 def annotate(name: str, version: str, tags: Mapping[str, str], description: str = "") -> None:
     """Set tags on a version, and its Markdown description where one is given."""
     for key, value in tags.items():
@@ -102,10 +116,13 @@ def forget(name: str, version: str, prefixes: tuple[str, ...]) -> None:
 
 
 def copy_version(uri: str, name: str) -> str:
-    """Copy a version to another registered model, made where it is new; returns the copy's number.
+    """Copy a version to another registered model, made where it is new, once; returns the copy's number.
 
     The copy shares the artifacts of the version it was made from.
     """
+    for known in versions(name):
+        if known.source == uri:
+            return str(known.version)
     return str(MlflowClient().copy_model_version(uri, name).version)
 
 

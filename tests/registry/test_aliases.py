@@ -1,6 +1,8 @@
 """Aliases move as one promotion decided, or not at all."""
 
+import json
 import threading
+from dataclasses import asdict
 
 import mlflow
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from kd import tracking
 from kd.base.types import UserError
 from kd.config import PromoteConfig
-from kd.registry.aliases import alone, move, roll_back
+from kd.registry.aliases import BEGUN, Move, alone, conclude, promote, roll_back, settle
 
 MODEL = "kd-test"
 
@@ -30,16 +32,16 @@ def aliases(client):
 
 
 def test_the_first_promotion_leaves_no_previous_and_the_second_keeps_the_way_back(registry):
-    move(MODEL, "1", before="")
+    promote(MODEL, "1", "", "run")
     assert aliases(registry) == {"champion": "1"}
-    move(MODEL, "2", before="1")
+    promote(MODEL, "2", "1", "run")
     assert aliases(registry) == {"champion": "2", "previous": "1"}
 
 
 def test_a_champion_that_somebody_else_moved_meanwhile_is_not_overwritten(registry):
-    move(MODEL, "1", before="")
+    promote(MODEL, "1", "", "run")
     with pytest.raises(UserError, match="moved from version none to 1"):
-        move(MODEL, "2", before="")
+        promote(MODEL, "2", "", "run")
     assert aliases(registry) == {"champion": "1"}
 
 
@@ -52,13 +54,13 @@ def test_a_champion_that_somebody_else_moves_right_after_is_reported(registry, m
             real(model, alias, "3")
 
     monkeypatch.setattr(tracking, "set_alias", raced)
-    with pytest.raises(UserError, match="set to version 2, but is 3"):
-        move(MODEL, "2", before="")
+    with pytest.raises(UserError, match="set to version 2, previous to none, but they are 3 and none"):
+        promote(MODEL, "2", "", "run")
 
 
 def test_a_move_that_fails_between_the_two_aliases_leaves_both_as_they_were(registry, monkeypatch):
-    move(MODEL, "3", before="")
-    move(MODEL, "1", before="3")
+    promote(MODEL, "3", "", "run")
+    promote(MODEL, "1", "3", "run")
     real, written = tracking.set_alias, []
 
     def dying(model, alias, version):
@@ -69,7 +71,7 @@ def test_a_move_that_fails_between_the_two_aliases_leaves_both_as_they_were(regi
 
     monkeypatch.setattr(tracking, "set_alias", dying)
     with pytest.raises(ConnectionError):
-        move(MODEL, "2", before="1")
+        promote(MODEL, "2", "1", "run")
     assert written == ["previous", "previous"]
     assert aliases(registry) == {"champion": "1", "previous": "3"}
 
@@ -109,16 +111,16 @@ def rolled_back(monkeypatch):
 
 
 def test_a_rollback_goes_to_the_version_that_champion_followed(registry, monkeypatch):
-    move(MODEL, "1", before="")
-    move(MODEL, "2", before="1")
+    promote(MODEL, "1", "", "run")
+    promote(MODEL, "2", "1", "run")
     rolled_back(monkeypatch)
     assert aliases(registry) == {"champion": "1"}
     assert "Rolled back" in registry.get_model_version(MODEL, "2").description
 
 
 def test_a_champion_set_by_hand_is_not_rolled_back_to_a_version_it_never_followed(registry, monkeypatch):
-    move(MODEL, "1", before="")
-    move(MODEL, "2", before="1")
+    promote(MODEL, "1", "", "run")
+    promote(MODEL, "2", "1", "run")
     registry.set_registered_model_alias(MODEL, "champion", "3")
     with pytest.raises(UserError, match="set by hand"):
         rolled_back(monkeypatch)
@@ -126,9 +128,70 @@ def test_a_champion_set_by_hand_is_not_rolled_back_to_a_version_it_never_followe
 
 
 def test_a_champion_that_was_deleted_is_followed_by_previous(registry, monkeypatch):
-    move(MODEL, "1", before="")
-    move(MODEL, "2", before="1")
+    promote(MODEL, "1", "", "run")
+    promote(MODEL, "2", "1", "run")
     registry.delete_model_version(MODEL, "2")
     assert aliases(registry) == {"previous": "1"}
     rolled_back(monkeypatch)
     assert aliases(registry) == {"champion": "1"}
+
+
+def interrupted(kind, *versions):
+    """Note a move that a killed process has begun."""
+    tracking.tag_model(MODEL, BEGUN, json.dumps(asdict(Move(kind, "run", *versions))))
+
+
+@pytest.fixture
+def second(registry):
+    """Version 2 is champion and followed 1."""
+    for number, before in (("1", ""), ("2", "1")):
+        promote(MODEL, number, before, "run")
+        conclude(MODEL)
+    return registry
+
+
+def test_a_promotion_killed_before_champion_moved_is_taken_back_so_the_way_back_is_not_lost(second, monkeypatch):
+    interrupted("promotion", "2", "3", "1", "2")
+    second.set_registered_model_alias(MODEL, "previous", "2")
+    assert settle(MODEL) is None
+    assert aliases(second) == {"champion": "2", "previous": "1"}
+    rolled_back(monkeypatch)
+    assert aliases(second) == {"champion": "1"}
+
+
+def test_a_promotion_killed_after_champion_moved_can_be_rolled_back(second, monkeypatch):
+    promote(MODEL, "3", "2", "run")  # and killed before the note was taken away
+    rolled_back(monkeypatch)
+    assert aliases(second) == {"champion": "2"}
+    assert second.get_registered_model(MODEL).tags == {}
+
+
+def test_a_rollback_given_again_after_a_kill_goes_back_once_and_not_twice(second, monkeypatch, capsys):
+    promote(MODEL, "3", "2", "run")
+    conclude(MODEL)
+    interrupted("rollback", "3", "2", "2", "")
+    second.set_registered_model_alias(MODEL, "champion", "2")
+    for _ in range(2):
+        rolled_back(monkeypatch)
+        assert aliases(second) == {"champion": "2"}
+        assert second.get_model_version(MODEL, "3").description.count("Rolled back") == 1
+        assert (
+            "a rollback of kd-test that was interrupted is finished: champion is version 2" in capsys.readouterr().out
+        )
+        interrupted("rollback", "3", "2", "2", "")
+
+
+def test_what_somebody_moved_after_a_kill_stays(second):
+    interrupted("promotion", "1", "2", "", "1")
+    second.set_registered_model_alias(MODEL, "champion", "3")
+    assert settle(MODEL) is None
+    assert aliases(second) == {"champion": "3", "previous": "1"}
+    assert second.get_registered_model(MODEL).tags == {}
+
+
+def test_a_dry_run_does_not_finish_what_was_interrupted(second, monkeypatch):
+    interrupted("rollback", "2", "1", "1", "")
+    second.set_registered_model_alias(MODEL, "champion", "1")
+    with pytest.raises(UserError):
+        roll_back(PromoteConfig(model=MODEL, rollback=True, dry_run=True))
+    assert aliases(second) == {"champion": "1", "previous": "1"}

@@ -541,10 +541,8 @@ def test_a_copy_is_a_version_of_the_other_model_with_the_run_and_tags_of_its_sou
     (run_id,) = made(client, "kd-development")
     tracking.set_alias("kd-development", "champion", "1")
     version = tracking.model_version("models:/kd-development@champion", "model")
-    assert [tracking.copy_version(f"models:/{version.name}/{version.version}", "kd-production") for _ in range(2)] == [
-        "1",
-        "2",
-    ]
+    uri = f"models:/{version.name}/{version.version}"
+    assert [tracking.copy_version(uri, "kd-production") for _ in range(2)] == ["1", "1"]  # the second would be the same
     copy = tracking.model_version("models:/kd-production/1", "model")
     assert copy.run_id == run_id
     assert copy.tags == {"kd.role": "student"}
