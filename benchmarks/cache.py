@@ -54,7 +54,7 @@ def measure(settings: Settings) -> list[Result]:
 def work(settings: Settings, contents: tuple[str, ...], precision: PrecisionName) -> TeacherPass:
     """Make a MiniLM-L6 with texts of the data."""
     task = Classification(settings.text_column, "", settings.label_column)
-    splits = load(RowOptions(dataset=settings.dataset), task.inputs, task.target)
+    splits = load(RowOptions(dataset=settings.dataset), task.inputs, task.target, task.holds)
     task = task.fitted(splits)
     order = np.random.default_rng(SEED).permutation(len(splits.train))[:ROWS]
     folder = fetch_weights("builtin:minilm-l6", "teacher")

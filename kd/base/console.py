@@ -4,9 +4,10 @@ import difflib
 import logging
 import reprlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import islice
 from typing import Any
 
 from rich.console import Console
@@ -23,7 +24,20 @@ _HUSHED = ContextVar("hushed", default=False)
 def did_you_mean(word: Any, known: Iterable[str], otherwise: str, prefix: str = "") -> str:
     """Ask whether an unknown word was meant to be the nearest known one; `otherwise` where none is like it."""
     found = difflib.get_close_matches(word[:50], known, n=1) if isinstance(word, str) else []
-    return f"did you mean {prefix}{found[0]}?" if found else otherwise
+    return f"did you mean {prefix}{shown(found)}?" if found else otherwise
+
+
+def short(value: object) -> str:
+    """Write a value as Python does, so that no sign of it is lost or moves the cursor, on at most 60 characters."""
+    text = repr(value[:60] if isinstance(value, str | bytes | list | tuple) else value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def shown(words: Sequence[object], most: int = 20) -> str:
+    """List words for a message: those with odd signs or of great length as Python writes them, and so many at most."""
+    each = (word if isinstance(word, str) and word.isprintable() and len(word) <= 60 else short(word) for word in words)
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(islice(each, most)) + more
 
 
 def one_line(error: BaseException) -> str:

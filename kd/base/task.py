@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from kd.base.judge import Judge
-from kd.base.types import Batch, Content, FormatName, MaskName, Splits, TaskName, Term
+from kd.base.types import Batch, Content, FormatName, Holds, MaskName, Splits, TaskName, Term
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +50,10 @@ class Task(Judge, Protocol):
     @property
     def target(self) -> str:
         """The column to be learned; empty where the task makes its own."""
+
+    @property
+    def holds(self) -> Mapping[str, Holds]:
+        """What columns of `inputs` and `target` must hold, checked when they are read; others may hold anything."""
 
     @property
     def balance(self) -> str:

@@ -19,6 +19,9 @@ OUTPUTS = "outputs"
 GuideName = Literal["teacher", "control"]
 REST = "rest"
 """Where transfer rows come from: the training rows whose labels are not used."""
+Holds = Literal["text", "class", "name", "value"]
+"""What a column must hold: text; a class, that is one text, whole number or truth value; what may also be a date; any
+number too."""
 SplitName = Literal["train", "validation", "test"]
 TaskName = Literal["classification"]
 ObjectiveName = Literal[
@@ -49,6 +52,10 @@ Term: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"
 
 class UserError(Exception):
     """A mistake the user can mend. Its text is one line: the option, the value got, what is allowed. Exit code 2."""
+
+    def __init__(self, text: str) -> None:
+        """Signs that a terminal does not show, of names that users and files give, are written as in Python."""
+        super().__init__("".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text))
 
 
 class Refused(Exception):

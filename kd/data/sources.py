@@ -1,25 +1,28 @@
 """From what the user names to three checked splits: builtin, hub id, file or folder."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import get_args
 
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Value
 
-from kd.base.console import did_you_mean
-from kd.base.types import STANDARD_COLUMNS, SplitName, Splits, UserError
-from kd.config import RowOptions
+from kd.base.console import did_you_mean, one_line, shown
+from kd.base.types import STANDARD_COLUMNS, Holds, SplitName, Splits, UserError
+from kd.config import RowOptions, listed
 from kd.data import files, hub
+from kd.data.columns import names_of, near_classes, plain
+from kd.data.formats import READERS
 from kd.data.splits import Source, cut, identified, leaks, named_splits, refuse_shared_groups
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:[\w.+-]+)?")
 
 
-def load(options: RowOptions, inputs: Sequence[str], target: str) -> Splits:
+def load(options: RowOptions, inputs: Sequence[str], target: str, holds: Mapping[str, Holds]) -> Splits:
     """Read, check and split rows.
 
     Official splits are kept. A missing validation or test split is cut from train, a tenth each. A test without targets
@@ -29,20 +32,29 @@ def load(options: RowOptions, inputs: Sequence[str], target: str) -> Splits:
         options: What to read and how to split. A builtin's own groups always count.
         inputs: Columns in which every row must have a value; at least one.
         target: Column to be learned, kept in proportion by cuts; "" when the task has none.
+        holds: What these columns must hold; one that is not named may hold anything.
 
     Returns:
-        Three splits with the original columns, `example_id` (`<file or split>:<row from 0>`, the same whatever is cut)
-        and `group` (both strings), and notes that the user should read.
+        Three splits with the columns that are asked for, `example_id` (`<file or split>:<row from 0>`, the same
+        whatever is cut) and `group` (both strings), and notes that the user should read.
 
     Raises:
         UserError: The rows cannot be read, checked or split.
     """
-    sources, notes = _read(options)
-    group = _group(options)
+    group, slices = _group(options), listed(options.slice_columns)
+    sources, notes = _read(options, {*inputs, target, group, *slices} - {""})
     notes += _refuse_unlabelled_test(sources, target)
-    for source in sources.values():
-        notes += _check(source, inputs, target, group, options.dataset)
-    _check_types(sources, [*inputs, *filter(None, [target])])
+    roles = {**dict.fromkeys(inputs, "input"), target: "target", group: "group"}
+    roles.pop("", None)
+    notes += chain(*(_check(source, roles, options.dataset) for source in sources.values()))
+    _require_slices(options.slice_columns, sources)
+    kinds: dict[str, Holds] = {**dict.fromkeys(slices, "value"), **({group: "name"} if group else {}), **holds}
+    for split, source in sources.items():
+        sources[split], more = _typed(source, kinds)
+        notes += more
+    _require_alike(sources, [*inputs, *filter(None, [target])])
+    if holds.get(target) == "class":
+        notes += near_classes(chain(*(names_of(source.rows, target) for source in sources.values())), target)
     splits = {split: identified(source, group) for split, source in sources.items()}
     if group:
         refuse_shared_groups(splits, group)
@@ -50,13 +62,15 @@ def load(options: RowOptions, inputs: Sequence[str], target: str) -> Splits:
     missing: list[SplitName] = [split for split in ("test", "validation") if split not in splits]
     if missing:
         total = splits["train"].num_rows
-        splits |= cut(splits["train"], missing, inputs, target, bool(group), options.split_seed)
+        made, more = cut(splits["train"], missing, inputs, target, holds.get(target) == "class", options.split_seed)
+        splits |= made
+        notes += more
         notes += [f"{s.capitalize()} was cut from train: {splits[s].num_rows} of its {total} rows." for s in missing]
     notes += leaks(splits, official, inputs)
     return Splits(splits["train"], splits["validation"], splits["test"], tuple(notes))
 
 
-def load_inputs(options: RowOptions, inputs: Sequence[str]) -> Dataset:
+def load_inputs(options: RowOptions, inputs: Sequence[str], holds: Mapping[str, Holds]) -> Dataset:
     """Read the inputs of a source's training rows, and nothing else of it: no target, no other split.
 
     Returns:
@@ -65,10 +79,12 @@ def load_inputs(options: RowOptions, inputs: Sequence[str]) -> Dataset:
     Raises:
         UserError: the rows cannot be read, or an input is missing.
     """
-    source = _read(options)[0]["train"]
-    group = _group(options) if _group(options) in source.rows.column_names else ""
-    _check(source, inputs, "", group, options.dataset)
-    rows = identified(Source(f"transfer/{source.name}", source.rows), group)
+    source = _read(options, {*inputs, _group(options)} - {""})[0]["train"]
+    group = _group(options) if _group(options) in source.names else ""
+    _check(source, {**dict.fromkeys(inputs, "input"), **({group: "group"} if group else {})}, options.dataset)
+    kinds: dict[str, Holds] = {**holds, **({group: "name"} if group else {})}
+    source, _ = _typed(source, kinds)
+    rows = identified(replace(source, name=f"transfer/{source.name}"), group)
     return rows.select_columns([*inputs, *STANDARD_COLUMNS])
 
 
@@ -85,34 +101,47 @@ def _group(options: RowOptions) -> str:
     return options.group_column or ("group" if options.dataset.startswith("builtin:") else "")
 
 
-def _read(options: RowOptions) -> tuple[dict[SplitName, Source], list[str]]:
+def _read(options: RowOptions, columns: Collection[str]) -> tuple[dict[SplitName, Source], list[str]]:
+    """Return the sources of splits, with those of the columns that they have, and notes."""
     named: dict[SplitName, str] = {
         split: file for split in get_args(SplitName) if (file := getattr(options, f"{split}_file"))
     }
     source: Callable[[], DatasetDict] | None
-    path = Path(options.dataset).expanduser()
+    path = _place(options.dataset)
     if path.exists():
         if not files.is_saved(path):
-            return files.read(path, named), []
+            sources = files.read(path, named, columns)
+            return sources, [note for one in sources.values() for note in one.notes]
         source = partial(files.read_saved, path)
     elif options.dataset.startswith("builtin:"):
         source = BUILTINS.get(options.dataset.removeprefix("builtin:"))
         if source is None:
             raise UserError(f"--dataset={options.dataset}: no such builtin: there are {', '.join(BUILTINS)}")
-    elif path.suffix.lower() not in files.READERS and HUB_ID.fullmatch(options.dataset):
+    elif path.suffix.lower() not in READERS and HUB_ID.fullmatch(options.dataset):
         source = partial(hub.load, options.dataset)
     else:
         raise UserError(
-            f"--dataset={options.dataset}: not found: it may be builtin:NAME ({', '.join(BUILTINS)}), a file "
-            f"({', '.join(files.READERS)}), a folder, or a hub id owner/name[:config]"
+            f"--dataset={options.dataset}: not found: there is no {path.absolute()}; it may be a file "
+            f"({', '.join(READERS)}) or a folder, given in full under `mlflow run` of another folder, builtin:NAME "
+            f"({', '.join(BUILTINS)}), or a hub id owner/name[:config]"
         )
     if named:
         raise UserError(f"--{next(iter(named))}_file: --dataset={options.dataset} has its own splits: leave it out")
     data = source()
-    sources, notes = named_splits(data)
+    sources, notes = named_splits(data, columns)
     if "train" not in sources:
-        raise UserError(f"--dataset={options.dataset}: has no split 'train', only {', '.join(map(str, data))}")
+        raise UserError(f"--dataset={options.dataset}: has no split 'train', only {shown(list(data))}")
     return sources, notes
+
+
+def _place(dataset: str) -> Path:
+    """Return the path that a name may be; raises UserError where it cannot be looked at."""
+    try:
+        path = Path(dataset).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:  # too long a name, a folder that may not be read, no such user
+        raise UserError(f"--dataset={dataset}: cannot be looked for ({one_line(error)}): give another path") from error
+    return path
 
 
 def _refuse_unlabelled_test(sources: dict[SplitName, Source], target: str) -> list[str]:
@@ -121,53 +150,70 @@ def _refuse_unlabelled_test(sources: dict[SplitName, Source], target: str) -> li
     if test is None or not target:
         return []
     values = test.rows[target][:] if target in test.rows.column_names else [None]
-    if not values or any(value is not None and str(value) != "-1" for value in values):  # empty: `_check` says so
+    if not values or any(value not in (None, -1, "-1") for value in values):  # empty: `_check` says so
         return []
     del sources["test"]
-    note = f"'{test.name}' was refused as a test: it has no values in '{target}'."
+    note = f"{test.name!r} was refused as a test: it has no values in {target!r}."
     if "validation" not in sources:
         return [note]
     sources["test"] = sources.pop("validation")
-    return [f"{note} '{sources['test'].name}' is the test in its place."]
+    return [f"{note} {sources['test'].name!r} is the test in its place."]
 
 
-def _check(source: Source, inputs: Sequence[str], target: str, group: str, dataset: str) -> list[str]:
-    """Check one source's columns and values; return notes."""
+def _check(source: Source, roles: Mapping[str, str], dataset: str) -> list[str]:
+    """Check that a source has rows, and that each column that plays a role is there and filled; return notes."""
     rows, name = source.rows, source.name
-    if rows.num_rows == 0:
+    if rows.num_rows == 0 and (rows.column_names or not source.names):  # without columns Arrow counts no rows
         raise UserError(f"--dataset={dataset}: {name} has no rows")
-    roles = {**dict.fromkeys(inputs, "input"), target: "target", group: "group"}
-    roles.pop("", None)
     for column, role in roles.items():
-        if column not in rows.column_names:
-            hint = did_you_mean(column, rows.column_names, "name another")
-            raise UserError(
-                f"{role} column '{column}' is not in {name}, which has {', '.join(rows.column_names)}; {hint}"
-            )
+        if column not in source.names:
+            hint = did_you_mean(column, source.names, "name another")
+            raise UserError(f"{role} column {column!r} is not in {name}, which has {shown(source.names)}; {hint}")
         values = rows.with_format("arrow")[column][:]
         absent = pc.is_null(values, nan_is_null=True)
         if isinstance(rows.features[column], ClassLabel):  # -1 means no class
             absent = pc.or_(absent, pc.fill_null(pc.equal(values, -1), True))
         if places := pc.indices_nonzero(absent).to_pylist():
             raise UserError(
-                f"{role} column '{column}' has no value in {len(places)} of {rows.num_rows} rows of {name}, first in "
+                f"{role} column {column!r} has no value in {len(places)} of {rows.num_rows} rows of {name}, first in "
                 f"row {places[0]} (counted from 0): fill them or leave those rows out"
             )
-    taken = [c for c in STANDARD_COLUMNS if c in rows.column_names and c != group]
+    taken = [column for column in STANDARD_COLUMNS if column in source.names and roles.get(column) != "group"]
     for column in taken:
         if column in roles:
-            raise UserError(f"{roles[column]} column '{column}' of {name}: the name is reserved: rename the column")
-    return [f"Column '{column}' of '{name}' was replaced: the name is reserved." for column in taken]
+            raise UserError(f"{roles[column]} column {column!r} of {name}: the name is reserved: rename the column")
+    return [
+        f"Column {column!r} of {name!r} was replaced: the name is reserved (for groups give group_column)."
+        for column in taken
+    ]
 
 
-def _check_types(sources: dict[SplitName, Source], columns: list[str]) -> None:
+def _require_slices(names: str, sources: Mapping[SplitName, Source]) -> None:
+    """Predictions of validation and test keep these columns; without such a source both are cut from train."""
+    official = {split: source for split, source in sources.items() if split != "train"}
+    for name, source in product(listed(names), (official if len(official) == 2 else sources).values()):
+        if name not in source.names:
+            raise UserError(f"slice_columns={names!r}: there is no column {name!r}; give some of {shown(source.names)}")
+
+
+def _typed(source: Source, holds: Mapping[str, Holds]) -> tuple[Source, list[str]]:
+    """Let its columns hold what they must; returns notes too."""
+    rows, notes = source.rows, []
+    for column in rows.column_names:
+        if column in holds:
+            rows, more = plain(rows, column, holds[column], source.name)
+            notes += more
+    return replace(source, rows=rows), notes
+
+
+def _require_alike(sources: Mapping[SplitName, Source], columns: Sequence[str]) -> None:
     """Refuse a column that is text here and a number there, or whose class names differ: scores would be wrong."""
     train = sources["train"]
     for source, column in product(sources.values(), columns):
         here, there = kind(source.rows, column), kind(train.rows, column)
         if here != there:
             raise UserError(
-                f"column '{column}' is {here} in {source.name} but {there} in {train.name}: write it alike in both"
+                f"column {column!r} is {here} in {source.name} but {there} in {train.name}: write it alike in both"
             )
 
 
@@ -175,7 +221,7 @@ def kind(rows: Dataset, column: str) -> str:
     """Return the kind of a column's values, as far as two sources must agree on it."""
     feature = rows.features[column]
     if isinstance(feature, ClassLabel):
-        return f"class label {feature.names}"
+        return f"class label {shown(feature.names)}"
     if isinstance(feature, Value):
         return "text" if "string" in feature.dtype else "bool" if feature.dtype == "bool" else "number or date"
     return type(feature).__name__

@@ -3,7 +3,7 @@
 Nothing here knows what the columns mean.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations, product
 
@@ -16,7 +16,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedShuffleSplit
 
+from kd.base.console import short, shown
 from kd.base.types import STANDARD_COLUMNS, SplitName, UserError
+from kd.data.columns import names_of
 from kd.data.digests import row_keys
 
 SPLIT_ALIASES: dict[str, SplitName] = {
@@ -41,9 +43,13 @@ class Source:
     name: str
     """File name or split name; the first part of every `example_id`."""
     rows: Dataset
+    """The columns that are asked for and are there."""
+    names: tuple[str, ...]
+    """All columns that are there, also those that were not read."""
+    notes: tuple[str, ...] = ()
 
 
-def named_splits(data: DatasetDict) -> tuple[dict[SplitName, Source], list[str]]:
+def named_splits(data: DatasetDict, columns: Collection[str]) -> tuple[dict[SplitName, Source], list[str]]:
     """Pick train, validation and test by split name; notes say which splits are left out, and which go by another name.
 
     An exact name or alias wins; else the first split whose name starts with one (`validation_matched`).
@@ -52,17 +58,18 @@ def named_splits(data: DatasetDict) -> tuple[dict[SplitName, Source], list[str]]
     for fits in (str.__eq__, str.startswith):
         for name, (alias, split) in product(map(str, data), SPLIT_ALIASES.items()):
             if split not in found and fits(name.lower(), alias):
-                found[split] = Source(name, data[name])
+                names = data[name].column_names
+                found[split] = Source(name, data[name].select_columns([n for n in names if n in columns]), tuple(names))
     used = {source.name for source in found.values()}
-    notes = [f"Split '{name}' was left out." for name in data if str(name) not in used]
-    notes += [f"Split '{s.name}' is used as {split}." for split, s in found.items() if s.name != split]
+    notes = [f"Split {name!r} was left out." for name in data if str(name) not in used]
+    notes += [f"Split {s.name!r} is used as {split}." for split, s in found.items() if s.name != split]
     return found, notes
 
 
 def identified(source: Source, group: str) -> Dataset:
     """Return the rows with `example_id` (`<source name>:<row from 0>`) and `group` (the column's value, or the id)."""
     ids = pa.array([f"{source.name}:{row}" for row in range(source.rows.num_rows)])
-    groups = pa.array([str(value) for value in source.rows[group][:]]) if group else ids
+    groups = pa.array([str(value) for value in source.rows[group][:]]) if group else ids  # of a kind that `plain` lets
     rows = source.rows.remove_columns([name for name in STANDARD_COLUMNS if name in source.rows.column_names])
     return rows.add_column("example_id", ids).add_column("group", groups)
 
@@ -89,8 +96,8 @@ def leaks(splits: dict[SplitName, Dataset], official: Sequence[SplitName], input
 
 
 def cut(
-    rows: Dataset, parts: Sequence[SplitName], inputs: Sequence[str], target: str, grouped: bool, seed: int
-) -> dict[SplitName, Dataset]:
+    rows: Dataset, parts: Sequence[SplitName], inputs: Sequence[str], target: str, classes: bool, seed: int
+) -> tuple[dict[SplitName, Dataset], list[str]]:
     """Cut `parts` from rows, 10 % each; the rest is train. Rows keep their order.
 
     Rows that share a group or exact inputs, directly or through others, form one unit and never part. Of `DRAWS` seeded
@@ -101,30 +108,55 @@ def cut(
         parts: Splits to cut, in this order; not empty.
         inputs: Columns; rows that are equal in them stay together.
         target: Column whose values are kept in proportion, where each is frequent enough; "" for none.
-        grouped: Whether the column `group` has a user's groups rather than row ids.
+        classes: Whether train must have each of these values: those that a draw would leave without a row there, and
+            those that are as rare, stay in train.
         seed: Fixes the draws.
+
+    Returns:
+        The splits, and a note on what is too rare to be cut.
 
     Raises:
         UserError: Too few distinct rows, or too few groups.
     """
-    units = _independent_units(rows, inputs)
-    count, needed = int(units.max(initial=-1)) + 1, len(parts) + 1 if grouped else MIN_ROWS
-    if count < needed:
-        what = "groups that share no inputs" if grouped else "rows with distinct inputs"
-        raise UserError(
-            f"--dataset: the train rows ({rows.num_rows}) contain {count} {what}, and cutting needs at least {needed}: "
-            "give more rows, or the missing splits as files (--validation_file, --test_file)"
-        )
-    classes = _pool_rare(_classes(rows, target))
-    size = max(1, round(CUT_SHARE * count))
-    left = np.arange(rows.num_rows)
-    result: dict[SplitName, Dataset] = {}
-    for step, part in enumerate(parts):
-        aim = CUT_SHARE * rows.num_rows / len(left)
-        taken = left[_draw(units[left], classes[left], size, aim, seed + step)]
-        left = np.setdiff1d(left, taken)
-        result[part] = rows.select(taken)
-    return {**result, "train": rows.select(left)}
+    units, codes = _independent_units(rows, inputs), _classes(rows, target)
+    grouped = rows["group"][:] != rows["example_id"][:]
+    needed = len(parts) + 1 if grouped else MIN_ROWS
+    cuttable, rare = np.arange(rows.num_rows), np.arange(0)
+    while True:
+        count = len(np.unique(units[cuttable]))
+        if count < needed:
+            what = "groups that share no inputs" if grouped else "rows with distinct inputs"
+            kept = f" beside those of the rarest values of {target!r}, which must stay in train" if len(rare) else ""
+            instead = ", or another column" if len(rare) else ""
+            raise UserError(
+                f"--dataset: the train rows ({rows.num_rows}) contain {count} {what}{kept}, and cutting needs at least "
+                f"{needed}: give more rows, or the missing splits as files (--validation_file, --test_file){instead}"
+            )
+        taken = _taken(units, codes, cuttable, len(parts), seed)
+        left = np.setdiff1d(np.arange(rows.num_rows), np.concatenate(taken))
+        lost = np.setdiff1d(codes, codes[left]) if classes else np.arange(0)
+        if not len(lost):
+            break
+        spread = pd.Series(units).groupby(codes).nunique()  # units of each class
+        rare = np.flatnonzero(np.isin(codes, spread.index[spread <= spread[lost].max()]))
+        cuttable = np.flatnonzero(~np.isin(units, units[rare]))
+    chosen = {part: rows.select(places) for part, places in zip(parts, taken, strict=True)}
+    values = sorted({short(name) for name in names_of(rows.select(rare), target)}) if len(rare) else []
+    note = f"Too rare to be cut, {len(values)} values of {target!r} stay in train alone: {shown(values, 5)}."
+    return {**chosen, "train": rows.select(left)}, [note] if len(rare) else []
+
+
+def _taken(units: Indices, codes: Indices, cuttable: Indices, parts: int, seed: int) -> list[Indices]:
+    """Return the positions of each part's rows, none of which is in two."""
+    strata = _pool_rare(codes[cuttable])
+    size = max(1, round(CUT_SHARE * len(np.unique(units[cuttable]))))
+    found: list[Indices] = []
+    for step in range(parts):
+        left = np.flatnonzero(~np.isin(cuttable, np.concatenate(found))) if found else np.arange(len(cuttable))
+        aim = CUT_SHARE * len(cuttable) / len(left)
+        places = left[_draw(units[cuttable][left], strata[left], size, aim, seed + step)]
+        found.append(cuttable[places])
+    return found
 
 
 def _independent_units(rows: Dataset, inputs: Sequence[str]) -> Indices:

@@ -7,15 +7,19 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from datasets import Dataset
 
-from kd.base.console import say
+from kd.base.console import say, short
 from kd.base.task import Record, Task
 from kd.base.types import REST, STANDARD_COLUMNS, SplitName, Splits, UserError
 from kd.config import DistillConfig, RowOptions, listed
+from kd.data.columns import names_of
 from kd.data.digests import digest
 from kd.data.sources import load, load_inputs
 from kd.data.splits import subset
 from kd.data.unlabelled import joined, without_shared
 from kd.tasks import options_of, task_named
+
+SHIFTED = 0.05
+"""Change of a class's share, 0 to 1, from which a draw of rows is spoken of."""
 
 
 @dataclass(frozen=True)
@@ -70,20 +74,23 @@ def load_rows(config: RowOptions) -> Rows:
     """
     given, kind = config.task_options, options_of(config.task)
     task = task_named(config.task).from_options(given if isinstance(given, kind) else kind())
-    splits = load(config, task.inputs, task.target)
+    _require_free(config.slice_columns, task)
+    splits = load(config, task.inputs, task.target, task.holds)
     task = task.fitted(splits)
     splits = task.examples(splits)
-    _require_columns(config.slice_columns, splits, task)
     train, rest = splits.train, None
     if config.labelled:
         train, rest = _with_labels(config, task, splits)
     elif config.max_train:
         train = subset(splits.train, config.max_train, config.split_seed, task.balance)
-        task.fitted(replace(splits, train=train))  # refuses a subset that is too small to learn from
+        try:
+            task.fitted(replace(splits, train=train))
+        except UserError as error:
+            raise UserError(f"max_train={config.max_train} is too few to learn from: {error}") from error
     full_digest = digest(splits.train, task.content)
     return Rows(
         task=task,
-        splits=splits,
+        splits=replace(splits, notes=(*splits.notes, *_evened(config, splits.train, train, task.balance))),
         train=train,
         full_digest=full_digest,
         train_digest=full_digest if train is splits.train else digest(train, task.content),
@@ -91,6 +98,23 @@ def load_rows(config: RowOptions) -> Rows:
         test_digest=digest(splits.test, task.content),
         rest=rest,
     )
+
+
+def _evened(config: RowOptions, whole: Dataset, drawn: Dataset, column: str) -> list[str]:
+    """Return a note where a draw changes the shares of the values that it draws evenly by more than `SHIFTED`."""
+    if not column or len(drawn) == len(whole):
+        return []
+    before, after = (pd.Series(names_of(rows, column)).value_counts(normalize=True) for rows in (whole, drawn))
+    moved = after.reindex(before.index, fill_value=0.0) - before
+    value = moved.abs().idxmax()
+    if abs(moved[value]) <= SHIFTED:
+        return []
+    option = "labelled" if config.labelled else "max_train"
+    return [
+        f"{option}={getattr(config, option)} draws the values of {column!r} evenly: {short(value)} is "
+        f"{before[value]:.0%} of the training rows and {before[value] + moved[value]:.0%} of those drawn, while "
+        f"validation and test are as they are; leave {option} out, or give a file of fewer rows, to keep the shares."
+    ]
 
 
 def _with_labels(config: RowOptions, task: Task, splits: Splits) -> tuple[Dataset, Dataset | None]:
@@ -140,7 +164,7 @@ def with_transfer(config: DistillConfig, rows: Rows) -> Rows:
         raise UserError(f"{named}: labelled={config.labelled} is all training rows, and leaves none")
     try:
         wanted = RowOptions(dataset=config.transfer, group_column=config.group_column)
-        found = load_inputs(wanted, inputs) if rest is None else rest
+        found = load_inputs(wanted, inputs, rows.task.holds) if rest is None else rest
         kept = without_shared(found, (rows.splits.validation, rows.splits.test), inputs)
         whole = joined(rows.train, kept, inputs, rows.task.target)
     except UserError as error:
@@ -169,7 +193,7 @@ def with_transfer(config: DistillConfig, rows: Rows) -> Rows:
     return replace(rows, whole=whole, whole_digest=whole_digest, transfer_digest=digest(kept, inputs))
 
 
-def _require_columns(names: str, splits: Splits, task: Task) -> None:
+def _require_free(names: str, task: Task) -> None:
     taken = (*STANDARD_COLUMNS, *task.slices, *task.outcomes)
     for name in listed(names):
         if name in taken or (task.wide and name.startswith(task.wide)):
@@ -177,16 +201,13 @@ def _require_columns(names: str, splits: Splits, task: Task) -> None:
                 f"slice_columns={names!r}: predictions have a column {name!r} of their own; "
                 "leave it out, or give the column of your data another name"
             )
-        for split in (splits.validation, splits.test):
-            if name not in split.column_names:
-                known = ", ".join(column for column in split.column_names if column not in ("example_id", "group"))
-                raise UserError(f"slice_columns={names!r}: there is no column {name!r}; give some of {known}")
 
 
 def predictions(config: RowOptions, task: Task, examples: Dataset, records: Sequence[Sequence[Record]]) -> pd.DataFrame:
     """Return the task's predictions together with the columns of `slice_columns`."""
-    table = task.predictions(examples, records)
-    return table.assign(**{name: list(map(str, examples[name])) for name in listed(config.slice_columns)})
+    kept = {name: examples[name][:] for name in listed(config.slice_columns)}
+    texts = {name: [None if value is None else str(value) for value in values] for name, values in kept.items()}
+    return task.predictions(examples, records).assign(**texts)
 
 
 def describe(config: RowOptions, rows: Rows) -> None:

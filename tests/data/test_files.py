@@ -1,13 +1,16 @@
 """Files: nothing is guessed, dropped or turned into a missing value without a word."""
 
+import csv
+import io
 import json
+import os
 
 import pytest
 from datasets import ClassLabel, Dataset
 
 from kd.base.types import UserError
-from kd.data import files
-from kd.data.files import read, read_file
+from kd.data import formats
+from kd.data.files import read
 
 
 def write(folder, name, text, encoding="utf-8"):
@@ -17,9 +20,16 @@ def write(folder, name, text, encoding="utf-8"):
     return path
 
 
+COLUMNS = ("text", "label", "a", "b")
+
+
+def read_file(path):
+    return formats.read_file(path, COLUMNS).rows
+
+
 def refusal(path, named=None):
     with pytest.raises(UserError) as caught:
-        read(path, named or {})
+        read(path, named or {}, COLUMNS)
     text = str(caught.value)
     assert "\n" not in text
     return text
@@ -66,7 +76,7 @@ def test_a_wrong_encoding_names_file_byte_and_line(tmp_path, name):
 
 @pytest.mark.parametrize("count", [1, 4, 6, 7])
 def test_no_row_is_lost_or_doubled_where_one_piece_of_a_file_ends(tmp_path, count, monkeypatch):
-    monkeypatch.setattr(files, "CHUNK", 3)
+    monkeypatch.setattr(formats, "CHUNK", 3)
     rows = [[f"t{row}", None if row % 2 else "x\ny"] for row in range(count)]
     text = "a,b\n" + "".join(f'{a},"{b or ""}"\n\n' for a, b in rows)
     data = read_file(write(tmp_path, "d.csv", text))
@@ -146,7 +156,7 @@ def test_parquet_keeps_types_and_class_names(tmp_path):
 def test_every_usual_name_of_validation_is_found_so_none_is_cut_by_mistake(tmp_path, name):
     for stem in ("train", name, "test", "categories", "train_old"):
         write(tmp_path, f"{stem}.csv", f"text\n{stem}\n")
-    sources = read(tmp_path, {})
+    sources = read(tmp_path, {}, COLUMNS)
     assert {split: source.name for split, source in sources.items()} == {
         "train": "train.csv",
         "validation": f"{name}.csv",
@@ -172,7 +182,7 @@ def test_a_folder_without_train_lists_what_is_there(tmp_path):
 def test_named_files_win_and_are_no_other_split_at_the_same_time(tmp_path):
     for name in ("train.csv", "dev.csv"):
         write(tmp_path, name, "text\na\n")
-    sources = read(tmp_path, {"test": "dev.csv"})
+    sources = read(tmp_path, {"test": "dev.csv"}, COLUMNS)
     assert {split: source.name for split, source in sources.items()} == {"train": "train.csv", "test": "dev.csv"}
 
 
@@ -195,6 +205,72 @@ def test_a_named_file_that_is_not_there_is_refused_by_its_option(tmp_path):
 def test_files_next_to_a_single_file_are_used_only_when_named(tmp_path):
     path = write(tmp_path, "train.csv", "text\na\n")
     write(tmp_path, "test.csv", "text\nb\n")
-    assert set(read(path, {})) == {"train"}
-    assert set(read(path, {"test": "test.csv"})) == {"train", "test"}
+    assert set(read(path, {}, COLUMNS)) == {"train"}
+    assert set(read(path, {"test": "test.csv"}, COLUMNS)) == {"train", "test"}
     assert "--train_file" in refusal(path, {"train": "test.csv"})
+
+
+def tsv(folder, rows, **dialect):
+    out = io.StringIO()
+    csv.writer(out, delimiter="\t", **dialect).writerows([("text", "label"), *rows])
+    return write(folder, "a.tsv", out.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("texts", "dialect"),
+    [
+        (['so "it" is', "plain"], {}),
+        (["a\nb", "plain"], {"lineterminator": "\n"}),
+        (["plain", "other"], {"quoting": csv.QUOTE_ALL}),
+        (['so "it"\tis', ""], {"quoting": csv.QUOTE_ALL}),
+    ],
+)
+def test_a_tsv_that_a_csv_writer_wrote_is_read_as_it_was_meant_and_said(tmp_path, texts, dialect):
+    source = formats.read_file(tsv(tmp_path, [(text, "1") for text in texts], **dialect), COLUMNS)
+    assert list(source.rows["text"]) == [text or None for text in texts]
+    assert "'a.tsv' encloses fields in quotes" in source.notes[0]
+
+
+@pytest.mark.parametrize("text", ['so "it" is', '"so it is"', '"so" it is', 'so ""it"" is', '""', '"'])
+def test_quotes_that_no_csv_writer_would_put_there_are_part_of_the_text(tmp_path, text):
+    source = formats.read_file(write(tmp_path, "a.tsv", f"text\tlabel\n{text}\t1\nplain\t1\n"), COLUMNS)
+    assert list(source.rows["text"]) == [text, "plain"]
+    assert not source.notes
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("[" * 100_000, "line 2 is nested too deeply"),
+        ('{"text": ' + "1" * 5_000 + "}", "line 2 has a number of more than 4,300 digits"),
+        ('{"text": "\\ud800"}', "column 'text', line 2: '\\ud800' has half of a surrogate pair"),
+        ('{"label": ' + "9" * 30 + "}", "column 'label', line 2: 999999999999999999999999999999 is beyond 64 bits"),
+        ('{"text": ["b"]}', "column 'text' mixes types: text in line 1, a list in line 2"),
+        ('{"label": {"a": [1, "b"]}}', "column 'label', line 2: {'a': [1, 'b']} mixes types"),
+    ],
+)
+def test_what_json_allows_and_no_column_holds_is_refused_by_its_line(tmp_path, line, said):
+    assert said in refusal(write(tmp_path, "a.jsonl", f'{{"text": "a"}}\n{line}\n'))
+
+
+def test_a_key_that_no_terminal_shows_is_listed_as_python_writes_it(tmp_path):
+    write(tmp_path, "train.jsonl", '{"\\ud800": 1, "a\\nb": 2}\n')
+    assert read(tmp_path, {}, COLUMNS)["train"].names == ("\ud800", "a\nb")
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_the_training_rows_are_not_taken_for_others_too(tmp_path, split):
+    path = write(tmp_path, "train.csv", "text\na\n")
+    for place in (path, tmp_path):
+        for name in ("train.csv", str(path)):
+            said = refusal(place, {split: name})
+            assert f"--{split}_file={path}: these are the training rows" in said
+
+
+def test_a_pipe_is_refused_rather_than_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.csv")
+    assert "no regular file" in refusal(tmp_path / "a.csv")
+
+
+def test_of_two_columns_of_one_name_that_nobody_asked_for_no_one_speaks(tmp_path):
+    assert list(read_file(write(tmp_path, "x.csv", "text,,\na,1,2\n"))["text"]) == ["a"]

@@ -109,7 +109,7 @@ def rows(count, start=0):
 
 def rejected(dataset, **files):
     with pytest.raises(UserError) as caught:
-        load(RowOptions(dataset=dataset, **files), ("text",), "label")
+        load(RowOptions(dataset=dataset, **files), ("text",), "label", {})
     return str(caught.value)
 
 
@@ -129,7 +129,7 @@ def test_hub_splits_are_found_by_prefix_and_the_rest_is_named(dataset, monkeypat
         test_matched=Dataset.from_list([{**row, "label": None} for row in rows(20, 300)]),
     )
     monkeypatch.setattr(hub, "load", lambda identifier: asked.append(identifier) or data)
-    splits = load(RowOptions(dataset=dataset), ("text",), "label")
+    splits = load(RowOptions(dataset=dataset), ("text",), "label", {})
     assert asked == [dataset]
     assert splits.test["example_id"][0] == "validation_matched:0"
     assert any("validation_mismatched" in note and "left out" in note for note in splits.notes)

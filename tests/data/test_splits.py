@@ -27,7 +27,8 @@ def some(count, start=0, classes=3):
 
 
 def request(folder, inputs=("text",), target="label", group="", **options):
-    return RowOptions(dataset=str(folder), group_column=group, **options), inputs, target
+    holds = dict.fromkeys(inputs, "text") | ({target: "class"} if target else {})
+    return RowOptions(dataset=str(folder), group_column=group, **options), inputs, target, holds
 
 
 def refusal(wanted):
@@ -90,7 +91,7 @@ def test_classes_keep_their_proportions_in_spite_of_a_long_tail(tmp_path):
 def test_uneven_groups_are_drawn_to_a_tenth_of_the_rows_not_to_the_fewest(tmp_path):
     docs = [size for size in range(1, 41) for _ in range(size)]
     save(tmp_path / "train.jsonl", [{"text": f"t{i}", "label": f"u{i}", "doc": doc} for i, doc in enumerate(docs)])
-    for part in parts(load(*request(tmp_path, group="doc")))[1:]:
+    for part in parts(load(*request(tmp_path, group="doc")[:3], {}))[1:]:
         assert part.num_rows == pytest.approx(82, abs=12)
 
 
@@ -107,7 +108,7 @@ def test_the_seed_alone_decides_the_cut(tmp_path):
 @pytest.mark.parametrize("target", ["", "score", "pieces"])
 def test_targets_that_are_no_classes_are_cut_plainly(tmp_path, target):
     save(tmp_path / "train.jsonl", [{"text": f"t{i}", "score": i / 7, "pieces": [f"s{i}", "x"]} for i in range(50)])
-    splits = load(*request(tmp_path, target=target))
+    splits = load(*request(tmp_path, target=target)[:3], {"text": "text"})
     assert [part.num_rows for part in parts(splits)] == [40, 5, 5]
 
 
@@ -267,7 +268,7 @@ def test_a_builtin_is_loaded_lazily_and_its_groups_always_count(monkeypatch):
     rows = [{**row, "group": row["doc"]} for row in some(200)]
     monkeypatch.setitem(BUILTINS, "stub", lambda: DatasetDict(train=Dataset.from_list(rows)))
     splits = load(*request("builtin:stub"))
-    assert not set(splits.train["doc"]) & set(splits.test["doc"])
+    assert not set(splits.train["group"]) & set(splits.test["group"])
     assert not hasattr(sources, "apidocs")
 
 
@@ -321,3 +322,39 @@ def test_real_folders_keep_every_row(folder, fields, sizes):
     assert tuple(part.num_rows for part in parts(splits)) == pytest.approx(sizes, rel=0.05)
     assert sum(part.num_rows for part in parts(splits)) == sum(sizes)
     assert not set(splits.train["group"]) & set(splits.validation["group"])
+
+
+@pytest.mark.parametrize("rare", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_train_keeps_every_class_so_that_nobodys_own_cut_is_refused(tmp_path, rare, seed):
+    labels = [f"c{i % 3}" for i in range(300)] + [f"rare {i // rare}" for i in range(20 * rare)]
+    save(tmp_path / "train.jsonl", [{"text": f"t{i}", "label": label} for i, label in enumerate(labels)])
+    splits = load(*request(tmp_path, split_seed=seed))
+    assert set(splits.train["label"]) == set(labels)
+    assert sum(part.num_rows for part in parts(splits)) == len(labels)
+    if rare == 1:
+        assert not any(label.startswith("rare") for part in parts(splits)[1:] for label in part["label"])
+        assert any("20 values of 'label' stay in train alone: 'rare 0', 'rare 1'" in note for note in splits.notes)
+
+
+def test_a_class_within_one_group_stays_in_train(tmp_path):
+    save(
+        tmp_path / "train.jsonl",
+        [{"text": f"t{i}", "label": "b" if i < 7 else "a", "doc": f"d{i // 7}"} for i in range(70)],
+    )
+    for seed in range(10):
+        assert set(load(*request(tmp_path, group="doc", split_seed=seed)).train["label"]) == {"a", "b"}
+
+
+def test_a_column_of_ids_as_label_is_refused_with_a_way_out(tmp_path):
+    save(tmp_path / "train.jsonl", [{"text": f"t{i}", "label": f"id {i}"} for i in range(50)])
+    said = refusal(request(tmp_path))
+    assert "0 rows with distinct inputs beside those of the rarest values of 'label'" in said
+    assert "another column" in said
+
+
+@pytest.mark.parametrize("dataset", ["data/gone.csv", "~nobody-of-this-name/x", "x" * 5000, "a\0b", "data/gone.csv\n"])
+def test_a_path_that_is_not_there_is_told_with_where_it_was_looked_for(dataset):
+    said = refusal(request(dataset))
+    if dataset == "data/gone.csv":
+        assert str(Path.cwd() / dataset) in said

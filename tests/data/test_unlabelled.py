@@ -12,6 +12,11 @@ from kd.data.unlabelled import joined, without_shared
 from tests.data.test_splits import request, save, some
 
 
+def inputs_of(folder, **options):
+    wanted, inputs, _, holds = request(folder, **options)
+    return wanted, inputs, holds
+
+
 def rows(texts, start=0, groups=None, **more) -> Dataset:
     ids = [f"r:{i}" for i in range(start, start + len(texts))]
     return Dataset.from_dict({"text": texts, "example_id": ids, "group": groups or ids, **more})
@@ -59,7 +64,7 @@ def test_of_a_source_the_inputs_of_its_training_rows_are_read_and_nothing_else(t
     save(tmp_path / "train.jsonl", [{**row, "label": None, "secret": 1} for row in some(5)])
     for split in ("validation", "test"):
         save(tmp_path / f"{split}.jsonl", some(3, 90))
-    found = load_inputs(*request(tmp_path)[:2])
+    found = load_inputs(*inputs_of(tmp_path))
     assert set(found.column_names) == {"text", "example_id", "group"}
     assert list(found["text"]) == [f"row {i}" for i in range(5)]
     assert list(found["group"]) == list(found["example_id"])
@@ -69,8 +74,8 @@ def test_of_a_source_the_inputs_of_its_training_rows_are_read_and_nothing_else(t
 def test_groups_of_a_source_are_read_where_it_has_them(tmp_path):
     save(tmp_path / "with.jsonl", some(9))
     save(tmp_path / "without.jsonl", [{"text": row["text"]} for row in some(9)])
-    assert list(load_inputs(*request(tmp_path / "with.jsonl", group="doc")[:2])["group"])[6:8] == ["d0", "d1"]
-    plain = load_inputs(*request(tmp_path / "without.jsonl", group="doc")[:2])
+    assert list(load_inputs(*inputs_of(tmp_path / "with.jsonl", group="doc"))["group"])[6:8] == ["d0", "d1"]
+    plain = load_inputs(*inputs_of(tmp_path / "without.jsonl", group="doc"))
     assert list(plain["group"]) == list(plain["example_id"])
 
 
@@ -83,4 +88,4 @@ def test_a_source_that_cannot_be_learned_from_is_refused(tmp_path, rows, said):
     path = tmp_path / "t.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(UserError, match=said):
-        load_inputs(*request(path)[:2])
+        load_inputs(*inputs_of(path))

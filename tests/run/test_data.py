@@ -71,3 +71,35 @@ def test_what_is_kept_beside_predictions_changes_neither_rows_nor_digests(data):
     names = ("full_digest", "train_digest", "validation_digest", "test_digest")
     assert [getattr(one, name) for name in names] == [getattr(other, name) for name in names]
     assert len({getattr(one, name) for name in names}) == 3  # all of train is used, and each split is another
+
+
+def test_a_value_that_is_missing_is_no_value_to_slice_by(data, tmp_path):
+    path = tmp_path / "test.csv"
+    path.write_text(path.read_text().replace(",0.5,7", ",,7", 1))
+    kept, _ = table(options(data, slice_columns="rating"))
+    assert kept["rating"].isna().sum() == 1
+
+
+def unbalanced(folder, *counts):
+    lines = [f"text {label} {row},{label}" for label, count in enumerate(counts) for row in range(count)]
+    (folder / "u.csv").write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
+    return RowOptions(dataset=str(folder / "u.csv"))
+
+
+@pytest.mark.parametrize("option", ["max_train", "labelled"])
+def test_a_draw_that_changes_the_shares_of_classes_says_so(tmp_path, option):
+    (note,) = [note for note in load_rows(replace(unbalanced(tmp_path, 180, 20), **{option: 20})).splits.notes
+               if option in note]  # fmt: skip
+    assert f"{option}=20 draws the values of 'label' evenly: '0' is 90% of the training rows and 50% of those" in note
+    assert f"leave {option} out" in note
+
+
+def test_a_draw_that_changes_no_share_says_nothing(tmp_path):
+    assert not any(
+        "max_train" in note for note in load_rows(replace(unbalanced(tmp_path, 100, 100), max_train=20)).splits.notes
+    )
+
+
+def test_too_few_rows_for_all_classes_are_told_by_their_option(tmp_path):
+    with pytest.raises(UserError, match=r"^max_train=1 is too few to learn from: "):
+        load_rows(replace(unbalanced(tmp_path, 100, 100), max_train=1))

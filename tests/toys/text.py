@@ -1,6 +1,7 @@
 """What the two toys on text share: a tokenizer beside the weights, and an examples' frame."""
 
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
@@ -13,6 +14,7 @@ class TextToy:
     """A task whose processor is a tokenizer; rows are examples."""
 
     balance = ""
+    holds = MappingProxyType({"text": "text", "tags": "text", "answer": "text"})
     wide = ""
     outcomes = ("answer", "right")
     figures = (Figure("fidelity/same", "same answers", higher_is_better=True), CKA)

@@ -11,9 +11,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from kd.base.console import one_line
+from kd.base.console import one_line, short, shown
 from kd.base.task import Collate, Record
-from kd.base.types import Batch, Content, FormatName, MaskName, ObjectiveName, Splits, TaskName, Term, UserError
+from kd.base.types import (
+    Batch,
+    Content,
+    FormatName,
+    Holds,
+    MaskName,
+    ObjectiveName,
+    Splits,
+    TaskName,
+    Term,
+    UserError,
+)
 from kd.models.tokens import content_of, padded, token_fill
 from kd.tasks.classification import scores
 from kd.tasks.classification.options import ClassificationOptions
@@ -64,6 +75,11 @@ class Classification(scores.LabelJudge):
         return (self.text, self.text_pair) if self.text_pair else (self.text,)
 
     @property
+    def holds(self) -> Mapping[str, Holds]:
+        """Texts, and a class."""
+        return {**dict.fromkeys(self.inputs, "text"), self.target: "class"}
+
+    @property
     def balance(self) -> str:
         """The label column."""
         return self.target
@@ -94,11 +110,11 @@ class Classification(scores.LabelJudge):
         seen = self._truth(splits.train)
         distinct = sorted(set(seen))
         if len(distinct) < 2:
-            raise UserError(f"{named}: train has one class only ({distinct[0]!r}); give data with at least two")
+            raise UserError(f"{named}: train has one class only ({short(distinct[0])}); give data with at least two")
         if not self.labels and len(distinct) > max(20, len(seen) / 2):  # with known labels, a few rows may be used
             raise UserError(
                 f"{named}: {len(distinct)} different values in {len(seen)} training rows are not classes (such as "
-                f"{distinct[0]!r}); give the name of the label's column"
+                f"{short(distinct[0])}); give the name of the label's column"
             )
         for name, rows in (("validation", splits.validation), ("test", splits.test)):
             if unseen := sorted(set(self._truth(rows)) - set(distinct)):
@@ -240,7 +256,7 @@ class Classification(scores.LabelJudge):
 
     def requests(self, examples: Dataset) -> pd.DataFrame:
         """One text column, or the two text columns under their names."""
-        return pd.DataFrame({column: list(map(str, examples[column][:])) for column in self.inputs})
+        return pd.DataFrame({column: examples[column][:] for column in self.inputs})
 
     def from_served(self, answers: pd.DataFrame) -> list[list[Record]]:
         """Log-probabilities `(classes,)`: softmax gives the served probabilities back."""
@@ -261,20 +277,17 @@ class Classification(scores.LabelJudge):
 
     def _texts(self, rows: Dataset) -> list[list[str]]:
         """Return each input column, read in one go: row by row takes twenty times as long."""
-        return [list(map(str, rows[column][:])) for column in self.inputs]
+        return [rows[column][:] for column in self.inputs]
 
     def _truth(self, rows: Dataset) -> list[str]:
         return [str(name) for name in self._names(rows)]
 
     def _names(self, rows: Dataset) -> list[str | None]:
         """Return the label of each row; None where it has none."""
-        from datasets import ClassLabel
+        from kd.data.columns import names_of
 
-        feature = rows.features[self.target]
-        name = feature.int2str if isinstance(feature, ClassLabel) else str
-        return [None if value is None else name(value) for value in rows[self.target][:]]
+        return [None if name is None else str(name) for name in names_of(rows, self.target)]
 
 
 def _listed(labels: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, labels[:8]))
-    return shown + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
+    return shown([short(label) for label in labels], 8)

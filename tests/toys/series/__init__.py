@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,6 +37,7 @@ class Series:
     inputs: ClassVar = ("value", "step")
     target: ClassVar = ""
     balance: ClassVar = ""
+    holds: ClassVar = MappingProxyType({})
     content: ClassVar = ("window", "horizon")
 
     @classmethod
