@@ -67,9 +67,10 @@ def _plain(values: pa.ChunkedArray, holds: Holds, column: str, source: str) -> t
     if is_bytes(kind):
         return _decoded(values, holds, column, source), "its bytes were read as UTF-8 text"
     if kind in TEXTS:
+        values = values.cast(pa.string()) if kind == pa.string_view() else values
         if holds in ("class", "name"):
             _require_none(pc.match_substring(values, "\0"), values, holds, column, source, "a NUL character")
-        return (values.cast(pa.string()), "") if kind == pa.string_view() else (values, "")
+        return values, ""
     if pa.types.is_null(kind):
         return values.cast(pa.string()), ""
     word = kind_in_words(kind)
