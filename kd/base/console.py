@@ -28,8 +28,10 @@ def did_you_mean(word: Any, known: Iterable[str], otherwise: str, prefix: str = 
 
 
 def short(value: object) -> str:
-    """Write a value as Python does, so that no sign of it is lost or moves the cursor, on at most 60 characters."""
-    text = repr(value[:60] if isinstance(value, str | bytes | list | tuple) else value)
+    """Write a value so that no sign of it is lost or moves the cursor, on at most 60 characters."""
+    if isinstance(value, str | bytes | list | tuple):
+        value = value[:60]
+    text = repr(value) if isinstance(value, str | bytes | list | tuple | dict) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

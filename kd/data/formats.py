@@ -135,12 +135,13 @@ def _is_quoted(path: Path) -> bool:
         with path.open(encoding="utf-8-sig", newline="") as file:
             for fields in csv.reader(lines(file), strict=True, delimiter="\t"):
                 raw = "".join(taken).rstrip("\r\n")
-                header = header or taken[0]
                 if '"' in raw:
                     if raw not in (_written(fields, csv.QUOTE_MINIMAL), _written(fields, csv.QUOTE_ALL)):
                         return False
-                    torn = any(line.count("\t") != header.count("\t") for line in taken)
-                    quoted |= '""' in raw or raw == header.rstrip("\r\n") or torn
+                    if not header:  # nobody calls a column so
+                        return True
+                    quoted |= '""' in raw or any(line.count("\t") != header.count("\t") for line in taken)
+                header = header or raw
                 taken.clear()
     except (OSError, UnicodeDecodeError, csv.Error):
         return False  # reading it says what is wrong
@@ -173,7 +174,8 @@ def _object(where: str, line: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
-        raise UserError(f"{where} is not JSON ({error.msg}): write one object a line") from error
+        said = f"{error.msg.removesuffix(' at')}, character {error.colno}"
+        raise UserError(f"{where} is not JSON ({said}): write one object a line") from error
     except RecursionError as error:
         raise UserError(f"{where} is nested too deeply: write one flat object a line") from error
     except ValueError as error:  # Python reads no number of more digits

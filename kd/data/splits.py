@@ -142,7 +142,7 @@ def cut(
         cuttable = np.flatnonzero(~np.isin(units, units[rare]))
     chosen = {part: rows.select(places) for part, places in zip(parts, taken, strict=True)}
     values = sorted({short(name) for name in names_of(rows.select(rare), target)}) if len(rare) else []
-    note = f"Too rare to be cut, {len(values)} values of {target!r} stay in train alone: {shown(values, 5)}."
+    note = f"Values of {target!r} that are too rare to be cut stay in train alone ({len(values)}): {shown(values, 5)}."
     return {**chosen, "train": rows.select(left)}, [note] if len(rare) else []
 
 
