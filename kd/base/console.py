@@ -24,22 +24,7 @@ _HUSHED = ContextVar("hushed", default=False)
 def did_you_mean(word: Any, known: Iterable[str], otherwise: str, prefix: str = "") -> str:
     """Ask whether an unknown word was meant to be the nearest known one; `otherwise` where none is like it."""
     found = difflib.get_close_matches(word[:50], known, n=1) if isinstance(word, str) else []
-    return f"did you mean {prefix}{shown(found)}?" if found else otherwise
-
-
-def short(value: object) -> str:
-    """Write a value so that no sign of it is lost or moves the cursor, on at most 60 characters."""
-    if isinstance(value, str | bytes | list | tuple):
-        value = value[:60]
-    text = repr(value) if isinstance(value, str | bytes | list | tuple | dict) else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def shown(words: Sequence[object], most: int = 20) -> str:
-    """List words for a message: those with odd signs or of great length as Python writes them, and so many at most."""
-    each = (word if isinstance(word, str) and word.isprintable() and len(word) <= 60 else short(word) for word in words)
-    more = f" and {len(words) - most} more" if len(words) > most else ""
-    return ", ".join(islice(each, most)) + more
+    return f"did you mean {prefix}{several(found)}?" if found else otherwise
 
 
 def one_line(error: BaseException) -> str:
@@ -50,6 +35,13 @@ def one_line(error: BaseException) -> str:
 def shown(value: Any) -> str:
     """Return a value's repr on one line, cut where it is long."""
     return " ".join(_BRIEF.repr(value).split())
+
+
+def several(words: Sequence[object], most: int = 20) -> str:
+    """List words for a message: those with odd signs or of great length as Python writes them, and so many at most."""
+    each = (word if isinstance(word, str) and word.isprintable() and len(word) <= 80 else shown(word) for word in words)
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(islice(each, most)) + more
 
 
 def say(what: str | Table) -> None:

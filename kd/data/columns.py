@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetInfo, Features, Value
 
-from kd.base.console import short, shown
+from kd.base.console import several, shown
 from kd.base.types import Holds, UserError
 
 ALLOWED: dict[Holds, tuple[str, ...]] = {
@@ -115,10 +115,11 @@ def _require_none(wrong: pa.ChunkedArray, values: pa.ChunkedArray, holds: Holds,
 def refuse(values: pa.ChunkedArray, column: str, source: str, holds: Holds = "value", what: str = "") -> NoReturn:
     """Raise UserError for the first of the values that is not missing."""
     row = next((place for place, value in enumerate(values) if value.is_valid), 0)
-    what = what or kind_in_words(values.type)
+    what, value = what or kind_in_words(values.type), values[row].as_py()
+    said = shown(value) if isinstance(value, str | bytes | list | dict) else str(value)
     raise UserError(
         f"column {column!r} of {source!r} holds {what}, first in row {row} (counted from 0): "
-        f"{short(values[row].as_py())}; write {', '.join(ALLOWED[holds])}, or name another column"
+        f"{said}; write {', '.join(ALLOWED[holds])}, or name another column"
     )
 
 
@@ -145,10 +146,10 @@ def near_classes(values: Iterable[object], column: str) -> list[str]:
     for value in values:
         if isinstance(value, str):
             alike[" ".join(value.casefold().split())].add(value)
-    pairs = [" and ".join(map(short, sorted(each))) for each in alike.values() if len(each) > 1]
+    pairs = [" and ".join(map(repr, sorted(each))) for each in alike.values() if len(each) > 1]
     if not pairs:
         return []
     return [
-        f"Values of {column!r} differ by blanks or case only, and are classes of their own: {shown(pairs, 5)}; if they "
-        "are the same, write them alike in the file."
+        f"Values of {column!r} differ by blanks or case only, and are classes of their own: {several(pairs, 5)}; if "
+        "they are the same, write them alike in the file."
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, load_from_disk
 
-from kd.base.console import one_line, shown
+from kd.base.console import one_line, several
 from kd.base.types import SplitName, UserError
 from kd.data.formats import READERS, read_file
 from kd.data.splits import SPLIT_ALIASES, Source
@@ -54,7 +54,7 @@ def _no_train(path: Path, by_user: dict[SplitName, Path]) -> UserError:
                 f"--{split}_file={file}: these are the training rows (--dataset={path}): give other rows, or leave it "
                 "out, and rows are cut from train"
             )
-    there = shown(sorted(file.name for file in path.iterdir()), 10)
+    there = several(sorted(file.name for file in path.iterdir()), 10)
     return UserError(
         f"--dataset={path}: has no train file ({', '.join('train' + suffix for suffix in READERS)}); there: "
         f"{there or 'nothing'}: name the file with --train_file"

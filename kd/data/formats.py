@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, DatasetInfo, Features
 from datasets.features.features import generate_from_arrow_type
 
-from kd.base.console import one_line, short
+from kd.base.console import one_line, shown
 from kd.base.types import UserError
 from kd.data.columns import refuse
 from kd.data.splits import Source
@@ -208,11 +208,11 @@ def _require_storable(where: str, value: Any) -> None:
     try:
         pa.array([value])
     except OverflowError as error:
-        raise UserError(f"{where} {short(value)} is beyond 64 bits: write it as text") from error
+        raise UserError(f"{where} {shown(value)} is beyond 64 bits: write it as text") from error
     except UnicodeEncodeError as error:
-        raise UserError(f"{where} {short(value)} has half of a surrogate pair, which is no text: mend it") from error
+        raise UserError(f"{where} {shown(value)} has half of a surrogate pair, which is no text: mend it") from error
     except pa.ArrowException as error:
-        raise UserError(f"{where} {short(value)} mixes types ({one_line(error)}): write one type") from error
+        raise UserError(f"{where} {shown(value)} mixes types ({one_line(error)}): write one type") from error
 
 
 def _read_parquet(path: Path, columns: Collection[str]) -> Source:

@@ -11,7 +11,7 @@ from typing import get_args
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Value
 
-from kd.base.console import did_you_mean, one_line, shown
+from kd.base.console import did_you_mean, one_line, several
 from kd.base.types import STANDARD_COLUMNS, Holds, SplitName, Splits, UserError
 from kd.config import RowOptions, listed
 from kd.data import files, hub
@@ -130,7 +130,7 @@ def _read(options: RowOptions, columns: Collection[str]) -> tuple[dict[SplitName
     data = source()
     sources, notes = named_splits(data, columns)
     if "train" not in sources:
-        raise UserError(f"--dataset={options.dataset}: has no split 'train', only {shown(list(data))}")
+        raise UserError(f"--dataset={options.dataset}: has no split 'train', only {several(list(data))}")
     return sources, notes
 
 
@@ -168,7 +168,7 @@ def _check(source: Source, roles: Mapping[str, str], dataset: str) -> list[str]:
     for column, role in roles.items():
         if column not in source.names:
             hint = did_you_mean(column, source.names, "name another")
-            raise UserError(f"{role} column {column!r} is not in {name}, which has {shown(source.names)}; {hint}")
+            raise UserError(f"{role} column {column!r} is not in {name}, which has {several(source.names)}; {hint}")
         values = rows.with_format("arrow")[column][:]
         absent = pc.is_null(values, nan_is_null=True)
         if isinstance(rows.features[column], ClassLabel):  # -1 means no class
@@ -193,7 +193,9 @@ def _require_slices(names: str, sources: Mapping[SplitName, Source]) -> None:
     official = {split: source for split, source in sources.items() if split != "train"}
     for name, source in product(listed(names), (official if len(official) == 2 else sources).values()):
         if name not in source.names:
-            raise UserError(f"slice_columns={names!r}: there is no column {name!r}; give some of {shown(source.names)}")
+            raise UserError(
+                f"slice_columns={names!r}: there is no column {name!r}; give some of {several(source.names)}"
+            )
 
 
 def _typed(source: Source, holds: Mapping[str, Holds]) -> tuple[Source, list[str]]:
@@ -221,7 +223,7 @@ def kind(rows: Dataset, column: str) -> str:
     """Return the kind of a column's values, as far as two sources must agree on it."""
     feature = rows.features[column]
     if isinstance(feature, ClassLabel):
-        return f"class label {shown(feature.names)}"
+        return f"class label {several(feature.names)}"
     if isinstance(feature, Value):
         return "text" if "string" in feature.dtype else "bool" if feature.dtype == "bool" else "number or date"
     return type(feature).__name__

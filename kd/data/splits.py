@@ -16,7 +16,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from kd.base.console import short, shown
+from kd.base.console import several, shown
 from kd.base.types import STANDARD_COLUMNS, SplitName, UserError
 from kd.data.columns import names_of
 from kd.data.digests import row_keys
@@ -123,15 +123,8 @@ def cut(
     needed = len(parts) + 1 if grouped else MIN_ROWS
     cuttable, rare = np.arange(rows.num_rows), np.arange(0)
     while True:
-        count = len(np.unique(units[cuttable]))
-        if count < needed:
-            what = "groups that share no inputs" if grouped else "rows with distinct inputs"
-            kept = f" beside those of the rarest values of {target!r}, which must stay in train" if len(rare) else ""
-            instead = ", or another column" if len(rare) else ""
-            raise UserError(
-                f"--dataset: the train rows ({rows.num_rows}) contain {count} {what}{kept}, and cutting needs at least "
-                f"{needed}: give more rows, or the missing splits as files (--validation_file, --test_file){instead}"
-            )
+        if (count := len(np.unique(units[cuttable]))) < needed:
+            raise UserError(_too_few(rows.num_rows, count, needed, grouped, target if len(rare) else ""))
         taken = _taken(units, codes, cuttable, len(parts), seed)
         left = np.setdiff1d(np.arange(rows.num_rows), np.concatenate(taken))
         lost = np.setdiff1d(codes, codes[left]) if classes else np.arange(0)
@@ -141,9 +134,22 @@ def cut(
         rare = np.flatnonzero(np.isin(codes, spread.index[spread <= spread[lost].max()]))
         cuttable = np.flatnonzero(~np.isin(units, units[rare]))
     chosen = {part: rows.select(places) for part, places in zip(parts, taken, strict=True)}
-    values = sorted({short(name) for name in names_of(rows.select(rare), target)}) if len(rare) else []
-    note = f"Values of {target!r} that are too rare to be cut stay in train alone ({len(values)}): {shown(values, 5)}."
+    values = sorted({shown(name) for name in names_of(rows.select(rare), target)}) if len(rare) else []
+    note = (
+        f"Values of {target!r} that are too rare to be cut stay in train alone ({len(values)}): {several(values, 5)}."
+    )
     return {**chosen, "train": rows.select(left)}, [note] if len(rare) else []
+
+
+def _too_few(rows: int, count: int, needed: int, grouped: bool, rare: str) -> str:
+    """Say why rows cannot be cut; `rare` is the column whose rarest values are left out, if any are."""
+    what = "groups that share no inputs" if grouped else "rows with distinct inputs"
+    kept = f" beside those of the rarest values of {rare!r}, which must stay in train" if rare else ""
+    instead = ", or another column" if rare else ""
+    return (
+        f"--dataset: the train rows ({rows}) contain {count} {what}{kept}, and cutting needs at least {needed}: give "
+        f"more rows, or the missing splits as files (--validation_file, --test_file){instead}"
+    )
 
 
 def _taken(units: Indices, codes: Indices, cuttable: Indices, parts: int, seed: int) -> list[Indices]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from datasets import Dataset
 
-from kd.base.console import say, short
+from kd.base.console import say, shown
 from kd.base.task import Record, Task
 from kd.base.types import REST, STANDARD_COLUMNS, SplitName, Splits, UserError
 from kd.config import DistillConfig, RowOptions, listed
@@ -111,7 +111,7 @@ def _evened(config: RowOptions, whole: Dataset, drawn: Dataset, column: str) -> 
         return []
     option = "labelled" if config.labelled else "max_train"
     return [
-        f"{option}={getattr(config, option)} draws the values of {column!r} evenly: {short(value)} is "
+        f"{option}={getattr(config, option)} draws the values of {column!r} evenly: {shown(value)} is "
         f"{before[value]:.0%} of the training rows and {before[value] + moved[value]:.0%} of those drawn, while "
         f"validation and test are as they are; leave {option} out, or give a file of fewer rows, to keep the shares."
     ]

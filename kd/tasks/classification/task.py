@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from kd.base.console import one_line, short, shown
+from kd.base.console import one_line, several, shown
 from kd.base.task import Collate, Record
 from kd.base.types import (
     Batch,
@@ -110,11 +110,11 @@ class Classification(scores.LabelJudge):
         seen = self._truth(splits.train)
         distinct = sorted(set(seen))
         if len(distinct) < 2:
-            raise UserError(f"{named}: train has one class only ({short(distinct[0])}); give data with at least two")
+            raise UserError(f"{named}: train has one class only ({shown(distinct[0])}); give data with at least two")
         if not self.labels and len(distinct) > max(20, len(seen) / 2):  # with known labels, a few rows may be used
             raise UserError(
                 f"{named}: {len(distinct)} different values in {len(seen)} training rows are not classes (such as "
-                f"{short(distinct[0])}); give the name of the label's column"
+                f"{shown(distinct[0])}); give the name of the label's column"
             )
         for name, rows in (("validation", splits.validation), ("test", splits.test)):
             if unseen := sorted(set(self._truth(rows)) - set(distinct)):
@@ -290,4 +290,4 @@ class Classification(scores.LabelJudge):
 
 
 def _listed(labels: Sequence[str]) -> str:
-    return shown([short(label) for label in labels], 8)
+    return several([shown(label) for label in labels], 8)
