@@ -14,7 +14,7 @@ from kd.base.files import home
 from kd.base.hashing import fingerprint
 from kd.base.task import Collate
 from kd.base.types import Batch, Features, Term
-from kd.models.layers import layer_stack
+from kd.models.layers import without_layers
 
 ROWS_AT_ONCE = 32
 SUFFIX = ".json"
@@ -51,7 +51,6 @@ def measure(
 
     The model, on the device to be used, is not changed. Raises UserError where it has no single list of layers.
     """
-    layers = model.get_submodule(layer_stack(model))
     chosen = np.asarray(positions)
     order = chosen[np.argsort(-np.asarray(features["length"])[chosen], kind="stable")].tolist()
     starts = range(0, len(order), ROWS_AT_ONCE)
@@ -59,20 +58,11 @@ def measure(
     was_training = model.training
     model.eval()
     losses = [_mean_loss(model, batches, loss)]
-    for layer in layers.children():
-        hook = layer.register_forward_hook(_pass_on, with_kwargs=True)
-        try:
+    for layer in range(model.config.num_hidden_layers):
+        with without_layers(model, [layer]):
             losses.append(_mean_loss(model, batches, loss))
-        finally:
-            hook.remove()
     model.train(was_training)
     return Importance(len(chosen), losses[0], tuple(losses[1:]))
-
-
-def _pass_on(layer: torch.nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
-    """Return a layer's input in the form of its output."""
-    states = given[0] if given else named["hidden_states"]
-    return states if isinstance(output, torch.Tensor) else (states, *output[1:])
 
 
 def _mean_loss(model: PreTrainedModel, batches: Sequence[Batch], loss: Callable[[Any, Batch], Term]) -> float:

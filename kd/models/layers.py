@@ -1,8 +1,11 @@
 """Which layers of a source model a student keeps, which of them are compared, and the one function that copies them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -12,6 +15,8 @@ LayerMap = tuple[int, ...]
 """0-based indices into the source's layers, one a student layer, rising."""
 Moved = Callable[[], Sequence[float]]
 """Measures how far the source's loss moves without each of its layers, >= 0; called only where it decides."""
+WHOLE = "give a whole model as student instead"
+OTHERS = "give other layers, such as the first (initialisation=first), or a whole model as student"
 
 
 LAYER_MAPS: dict[InitialisationName, Callable[[int], slice]] = {
@@ -75,7 +80,7 @@ def layer_stack(model: PreTrainedModel) -> str:
     if len(outermost) != 1:
         raise UserError(
             f"student_layers: {type(model).__name__} has no single list of {count} layers to choose from "
-            f"(found {outermost or 'none'}); give a whole model as student instead"
+            f"(found {', '.join(outermost) or 'none'}); {WHOLE}"
         )
     return str(outermost[0])
 
@@ -84,15 +89,41 @@ def copy_layers(source: PreTrainedModel, student: PreTrainedModel, indices: Laye
     """Copy `source` into `student`: layer `indices[i]` into layer i, and everything outside the layers.
 
     With empty `indices` the student's layers keep their initialisation. The two models share no storage afterwards.
+    Raises UserError where a weight has no counterpart in the other model.
     """
-    stack, weights, chosen = f"{layer_stack(source)}.", source.state_dict(), {}
-    for name in student.state_dict():
+    stack, chosen = f"{layer_stack(source)}.", {}
+    places = {str(layer): str(place) for place, layer in enumerate(indices)}
+    for name, value in source.state_dict().items():
         if not name.startswith(stack):
-            chosen[name] = weights[name]
-        elif indices:
-            position, rest = name.removeprefix(stack).split(".", 1)
-            chosen[name] = weights[f"{stack}{indices[int(position)]}.{rest}"]
+            chosen[name] = value
+            continue
+        layer, _, rest = name.removeprefix(stack).partition(".")
+        if layer in places:
+            chosen[f"{stack}{places[layer]}.{rest}"] = value
+    wanted = {name for name in student.state_dict() if indices or not name.startswith(stack)}
+    if alone := sorted(wanted ^ set(chosen)):
+        whose = "no counterpart in its source" if alone[0] in wanted else "no place in the student"
+        raise UserError(
+            f"student_layers: layers of this {type(source).__name__} differ by their place: {alone[0]} has {whose}; "
+            f"{OTHERS}"
+        )
     student.load_state_dict(chosen, strict=bool(indices))
+
+
+@contextmanager
+def without_layers(model: PreTrainedModel, layers: Collection[int]) -> Iterator[None]:
+    """Take layers out of a model meanwhile: the input of each is its output. Raises UserError as `layer_stack`."""
+    stack = list(model.get_submodule(layer_stack(model)).children()) if layers else []
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.callback(stack[layer].register_forward_hook(_pass_on, with_kwargs=True).remove)
+        yield
+
+
+def _pass_on(layer: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
+    """Return a layer's input in the form of its output."""
+    states = given[0] if given else named["hidden_states"]
+    return states if isinstance(output, torch.Tensor) else (states, *output[1:])
 
 
 def spaced(student: int, teacher: int) -> LayerPairs:

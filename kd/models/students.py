@@ -1,8 +1,10 @@
 """Build a student: from a source model's layers, or with random weights from a configuration."""
 
 import copy
-from collections.abc import Mapping
-from typing import Any
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -10,7 +12,7 @@ from transformers import PreTrainedModel
 
 from kd.base.console import did_you_mean, one_line
 from kd.base.types import UserError
-from kd.models.layers import LayerMap, copy_layers
+from kd.models.layers import OTHERS, WHOLE, LayerMap, copy_layers, layer_stack, without_layers
 
 SHARED = (
     *("vocab_size", "type_vocab_size", "pad_token_id", "bos_token_id", "eos_token_id"),
@@ -22,6 +24,16 @@ NO_SHAPE = (
     *("dtype", "torch_dtype", "transformers_version"),
 )
 """Other settings of a saved configuration, which are ignored."""
+NO_LAYERS = ("_token_id", "architectures", "languages", "type_vocab_sizes")
+"""Ends of names of lists that have no entry a layer, whatever their length."""
+NOT_BUILT = (
+    *(OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, NotImplementedError),
+    *(AssertionError, StrictDataclassError),
+)
+"""What architectures raise for a configuration that they cannot be built from."""
+SAME = 1e-5
+"""Largest difference of outputs that are the same, as a share of the greatest of them: both are computed alike."""
+Says: TypeAlias = Callable[[PreTrainedModel], Mapping[str, torch.Tensor]]
 SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads")
 
 
@@ -29,14 +41,103 @@ def build_student(source: PreTrainedModel, layers: int, indices: LayerMap, seed:
     """Make a shallower model of the source's own architecture and width, with its embeddings, pooler and head; float32.
 
     Layer i starts from the source's layer `indices[i]`, or by `seed` where there are none. The source is not changed.
+
+    Raises:
+        UserError: the source has no single list of layers, layers differ in their weights by their place, or the
+            student's configuration, saved and read again, is another model's.
     """
-    config = copy.deepcopy(source.config)
-    config.num_hidden_layers = layers
-    if getattr(config, "layer_types", None) is not None:
-        config.layer_types = [config.layer_types[i] for i in indices or range(layers)]
-    student = _random(type(source), config, seed)
+    kind = type(source)
+    stack = layer_stack(source)
+    try:
+        student = _random(kind, _cut(source.config, layers, indices or range(layers)), seed)
+    except NOT_BUILT as error:
+        raise UserError(
+            f"student_layers: no {kind.__name__} of {layers} of its {source.config.num_hidden_layers} layers can be "
+            f"built: {one_line(error)}; {WHOLE}"
+        ) from error
+    if (count := len(list(student.get_submodule(stack).children()))) != layers:
+        raise UserError(
+            f"student_layers: with {layers} layers this {kind.__name__} still has {count} in {stack}; {WHOLE}"
+        )
     copy_layers(source, student, indices)
+    require_kept(student, "student_layers")
     return student
+
+
+def _cut(config: Any, layers: int, kept: Sequence[int]) -> Any:
+    """Return a configuration of `layers` layers; of each setting with one entry a layer, the entries of `kept`."""
+    settings, depth = config.to_dict(), config.num_hidden_layers
+    for name, value in settings.items():
+        if isinstance(value, list) and len(value) == depth and not name.endswith(NO_LAYERS):
+            settings[name] = [value[layer] for layer in kept]
+    if "per_layer_config" in settings:
+        own = {int(layer): value for layer, value in settings["per_layer_config"].items()}
+        settings["per_layer_config"] = {place: own[layer] for place, layer in enumerate(kept) if layer in own}
+    if "attention_types" in settings:  # GPT-Neo reads its kinds of layers from pairs of a pattern and how often
+        settings["attention_types"] = [[[kind], 1] for kind in settings["attention_layers"]]
+    settings[config.attribute_map.get("num_hidden_layers", "num_hidden_layers")] = layers
+    return type(config).from_dict(settings)
+
+
+def require_kept(model: PreTrainedModel, option: str) -> None:
+    """Check that a model's configuration, saved and read again, is the same and makes a model of the same weights.
+
+    Raises UserError, naming the option, where it does not: the trained model could not be loaded.
+    """
+    kind, config = type(model), model.config
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            config.save_pretrained(folder)
+            again = type(config).from_pretrained(folder)
+        settings = [
+            {
+                name: value
+                for name, value in json.loads(one.to_json_string(use_diff=False)).items()
+                if name not in NO_SHAPE
+            }
+            for one in (config, again)
+        ]
+        with torch.device("meta"):
+            shapes = [{name: value.shape for name, value in one.state_dict().items()} for one in (model, kind(again))]
+    except NOT_BUILT as error:
+        raise UserError(
+            f"{option}: a saved {kind.__name__} like this cannot be read again: {one_line(error)}"
+        ) from error
+    if settings[0] != settings[1] or shapes[0] != shapes[1]:
+        raise UserError(
+            f"{option}: a saved {kind.__name__} like this is another model when it is read again: use another"
+        )
+
+
+def require_same(source: PreTrainedModel, student: PreTrainedModel, indices: LayerMap, say: Says) -> None:
+    """Check that a student made of layers says what its source says without its other layers.
+
+    What a layer does may depend on its place in ways that no setting knows, such as a scale by its number.
+
+    Args:
+        source: gave the layers `indices`.
+        student: has them and no others.
+        indices: 0-based.
+        say: returns a model's outputs for some inputs, by name.
+
+    Raises:
+        UserError: it does not.
+    """
+    said, home = [], student.device
+    student.to(source.device)  # another device computes otherwise
+    for model, others in ((student, ()), (source, set(range(source.config.num_hidden_layers)) - set(indices))):
+        was_training = model.training
+        with torch.inference_mode(), without_layers(model.eval(), others):
+            said.append({name: value.float().cpu() for name, value in say(model).items()})
+        model.train(was_training)
+    student.to(home)
+    for name, theirs in said[1].items():
+        scale = theirs[theirs.isfinite()].abs().max().item()
+        if not torch.allclose(said[0][name], theirs, rtol=0.0, atol=SAME * scale, equal_nan=True):
+            raise UserError(
+                f"student_layers: layers {','.join(map(str, indices))} of this {type(source).__name__} would compute "
+                f"something else in a student, because what a layer does depends on its place; {OTHERS}"
+            )
 
 
 def configured_student(source: PreTrainedModel, settings: Mapping[str, Any], seed: int) -> PreTrainedModel:
@@ -57,7 +158,7 @@ def configured_student(source: PreTrainedModel, settings: Mapping[str, Any], see
             if not (isinstance(value := getattr(config, name), int) and value >= 1):
                 raise ValueError(f"{name}={value!r} is no number >= 1")
         return _random(type(source), config, seed)
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, StrictDataclassError) as error:
+    except NOT_BUILT as error:
         raise UserError(f"student_config: no {kind.model_type} model can be built of it: {one_line(error)}") from error
 
 

@@ -21,6 +21,7 @@ from kd.run.encode import encoder
 from kd.run.locate import Loaded, Located
 from kd.run.plan import Plan
 from kd.run.signals import TeacherSignals
+from kd.run.trial import trial_batch
 
 
 def planned(config: StudentConfig, rows: Rows) -> Plan:
@@ -137,8 +138,7 @@ def require_comparable(
             f"({_named(others)}, of {theirs.located.uri!r}):{advice} give a student with that tokenizer"
         )
     if deep:
-        features = rows.task.encode(rows.splits.validation.select([0]), words)
-        inputs = rows.task.collate(words)([{**features[0], "feature": 0}]).inputs
+        inputs = trial_batch(rows, words).inputs
         check(ours.model, inputs, [name for term in deep for name in term.needs.student], "student")
         check(theirs.model, inputs, [name for term in deep for name in term.needs.teacher], "teacher")
 

@@ -19,13 +19,14 @@ from kd.config import StudentConfig
 from kd.config.layers import parse_layers
 from kd.models.importance import Importance, measure, remembered
 from kd.models.layers import LayerMap, Moved, layer_map
-from kd.models.students import build_student, configured_student
+from kd.models.students import build_student, configured_student, require_same
 from kd.run.data import Rows, model_name
 from kd.run.encode import encoder, sample
 from kd.run.identity import code_digest, library_versions, shared_identity
 from kd.run.locate import Loaded, Located, load
 from kd.run.plan import Plan
 from kd.run.signals import TeacherSignals
+from kd.run.trial import outputs, require_works, trial_batch
 
 DEFAULT_LAYERS = "2"
 RANKED_ON = 1024
@@ -50,12 +51,14 @@ def plan(config: StudentConfig, rows: Rows) -> Plan:
         UserError: teacher or student do not exist, know other labels, or have too few layers.
     """
     teacher = find_teacher(config, rows)
+    require_works(teacher.model, teacher.processor, rows, "teacher")
     if config.attribution_examples and not hasattr(rows.task, "evidence"):
         raise UserError(
             f"attribution_examples={config.attribution_examples}: task={config.task!r} has no decisions that could be "
             "attributed to tokens: leave it out"
         )
     start = initialise(config, rows, teacher)
+    require_works(start.model, start.processor, rows, "student")
     return Plan(
         stage="student",
         role="student",
@@ -142,7 +145,7 @@ def _cut(config: StudentConfig, rows: Rows, teacher: Loaded, source: Loaded) -> 
     wanted, depth = config.student_layers or DEFAULT_LAYERS, source.model.config.num_hidden_layers
     indices = _indices(config, depth, partial(_moved, config, rows, teacher))
     count = len(indices) or int(wanted)
-    student = build_student(source.model, count, indices, config.seed)
+    student = _copied(rows, source, count, indices, config.seed)
     origin = f"layers {', '.join(map(str, indices))} of {depth} (0-based)" if indices else "random layers"
     say(f"Student: {origin}, {student.num_parameters() / 1e6:.1f} M parameters")
     words = f"{count} layers" + (f" {called(config.student)}" if config.student else "")
@@ -150,6 +153,15 @@ def _cut(config: StudentConfig, rows: Rows, teacher: Loaded, source: Loaded) -> 
     words += f" {config.initialisation}" if config.initialisation else ""
     identity = {"source": source.located.digest, "layers": list(indices) or f"random {count}"}
     return Start(student, source.processor, words, identity)
+
+
+def _copied(rows: Rows, source: Plan | Loaded, count: int, indices: LayerMap, seed: int) -> PreTrainedModel:
+    """Build a student from layers of `source`; UserError where they would not compute in it what they do there."""
+    student = build_student(source.model, count, indices, seed)
+    if indices:
+        batch = trial_batch(rows, source.processor)
+        require_same(source.model, student, indices, lambda model: outputs(model, rows, batch))
+    return student
 
 
 def _indices(config: StudentConfig, depth: int, moved: Moved) -> LayerMap:
@@ -210,14 +222,24 @@ def _configured(config: StudentConfig, rows: Rows, teacher: Loaded) -> Start:
     return Start(student, teacher.processor, f"{size} ({Path(config.student_config).name})", identity)
 
 
-def require_shape(config: StudentConfig, teacher: PreTrainedModel) -> None:
+def require_shape(config: StudentConfig, rows: Rows, teacher: Plan | Loaded) -> None:
     """Check, before a teacher is trained, that the student can be made from it.
 
     Raises:
-        UserError: the teacher has too few layers, or `student_config` cannot be built.
+        UserError: the teacher has too few layers, they cannot be taken out of it, or `student_config` cannot be built.
     """
     if config.student_config:
-        configured_student(teacher, config.student_settings, config.seed)
+        configured_student(teacher.model, config.student_settings, config.seed)
     elif not config.student:
-        depth = teacher.config.num_hidden_layers
-        _indices(config, depth, lambda: (0.0,) * depth)
+        require_cut(config, rows, teacher)
+
+
+def require_cut(config: StudentConfig, rows: Rows, source: Plan | Loaded) -> None:
+    """Check that a student can be made of layers of `source`; which those are by importance is not known yet.
+
+    Raises:
+        UserError: it has too few, or they would not compute in a student what they do there.
+    """
+    depth = source.model.config.num_hidden_layers
+    indices = _indices(config, depth, lambda: (0.0,) * depth)
+    _copied(rows, source, len(indices) or int(config.student_layers or DEFAULT_LAYERS), indices, config.seed)

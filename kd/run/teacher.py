@@ -13,6 +13,7 @@ from kd.run.identity import shared_identity
 from kd.run.locate import load
 from kd.run.plan import Plan
 from kd.run.register import register
+from kd.run.trial import require_works
 
 
 def finished(config: TeachingOptions, rows: Rows, where: Where) -> str:
@@ -26,7 +27,7 @@ def finished(config: TeachingOptions, rows: Rows, where: Where) -> str:
         learning_rate=config.teacher_learning_rate or config.learning_rate,
     )
     decided = plan(options, rows)
-    student.require_shape(config, decided.model)
+    student.require_shape(config, rows, decided)
     outcome = train(decided, options, where)
     name, version = register(outcome, options, rows)
     reused = ", reused: it was trained before with these options" if outcome.reused else ""
@@ -42,6 +43,7 @@ def plan(config: TeacherConfig, rows: Rows) -> Plan:
     """
     set_seed(config.seed)
     source = load(rows.task, config.teacher, "teacher", finished=False)
+    require_works(source.model, source.processor, rows, "teacher")
     short = source.located.uri.removeprefix("builtin:").rstrip("/").rpartition("/")[2]
     return Plan(
         stage="teacher",

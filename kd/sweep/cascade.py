@@ -29,7 +29,7 @@ from kd.run.execute import Outcome, Where, train
 from kd.run.locate import Loaded, load
 from kd.run.plan import Plan
 from kd.run.register import best_on_validation, register_best
-from kd.run.student import called
+from kd.run.student import called, require_cut
 from kd.serving.measure import is_profiled, measure_apart
 from kd.sweep.compared import ONCE, Records, compared
 
@@ -152,9 +152,11 @@ def _require_step(link: Link, config: DistillConfig, rows: Rows, loaded: Mapping
     """Check that a student can be cut, and compared with its teacher."""
     ours, theirs = (_shape(member, loaded) for member in (link.after, link.before))
     if link.after.layers is not None:
-        depth = shape(loaded[config.student].model).layers if config.student else theirs.layers
-        chosen = config.initialisation or "spaced"
-        layer_map(link.after.layers, chosen, depth, "student" if config.student else "teacher", lambda: (0.0,) * depth)
+        source, depth = loaded[config.student or link.before.source], theirs.layers
+        if config.student or shape(source.model).layers == depth:
+            require_cut(config, rows, source)
+        else:  # an assistant that is not there yet
+            layer_map(link.after.layers, config.initialisation or "spaced", depth, moved=lambda: (0.0,) * depth)
     student, teacher = (loaded[member.source] for member in (link.after, link.before))
     require_comparable(config, rows, terms_between(config, ours, theirs), student, teacher)
 

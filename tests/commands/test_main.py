@@ -17,7 +17,7 @@ def trained(monkeypatch):
         return Outcome("run", "models:/t/1", reused=False)
 
     monkeypatch.setattr(teacher, "plan", lambda config, rows: type("Plan", (), {"model": None})())
-    monkeypatch.setattr(teacher.student, "require_shape", lambda config, model: None)
+    monkeypatch.setattr(teacher.student, "require_shape", lambda config, rows, plan: None)
     monkeypatch.setattr(teacher, "train", train)
     monkeypatch.setattr(teacher, "register", lambda outcome, options, rows: ("t", 1))
     return found

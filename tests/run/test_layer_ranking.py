@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 
 from kd.base.types import UserError
-from kd.config import StudentConfig
+from kd.config import StudentConfig, TeacherConfig, narrowed
 from kd.models.layers import layer_stack
-from kd.run import student
+from kd.run import student, teacher
 from kd.run.data import load_rows
+from tests.architectures import built
 from tests.tiny import bert, saved_bert, tokenizer
 
 
@@ -31,6 +32,14 @@ def config(tmp_path):
         student_layers="3",
         initialisation="importance",
     )
+
+
+def saved_by_place(folder):
+    """Save a decoder whose attention is divided by the layer's number."""
+    model, words = built("GPT-2, scaled by layer"), tokenizer()
+    words.model_input_names = ["input_ids", "attention_mask"]
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
 
 
 @pytest.fixture
@@ -102,17 +111,31 @@ def test_positions_that_do_not_suffice_are_told(config, tmp_path):
         started(configured(config, tmp_path, max_position_embeddings=20))
 
 
+def untrained(config):
+    rows = load_rows(config)
+    return rows, teacher.plan(narrowed(TeacherConfig, config), rows)
+
+
 @pytest.mark.parametrize(
     "changes", [{"student_layers": "9"}, {"student_layers": "0,9", "initialisation": None}, {"student_layers": "x"}]
 )
 def test_a_student_that_cannot_be_cut_is_refused_before_its_teacher_is_trained(config, changes):
     with pytest.raises(UserError, match=r"^student_layers="):
-        student.require_shape(replace(config, **changes), bert(layers=4))
+        student.require_shape(replace(config, **changes), *untrained(config))
+
+
+@pytest.mark.parametrize("layers", ["0,2", "1,2"])
+def test_layers_that_work_by_their_place_are_refused_before_their_teacher_is_trained(config, layers):
+    """A scale by the layer's number: the copy would compute something else, silently."""
+    saved_by_place(config.teacher)
+    with pytest.raises(UserError, match=r"^student_layers: layers .* would compute something else"):
+        student.require_shape(replace(config, student_layers=layers, initialisation=None), *untrained(config))
 
 
 def test_a_shape_that_can_be_made_passes_without_measuring(config, tmp_path, measured):
-    student.require_shape(config, bert(layers=4))
-    student.require_shape(configured(config, tmp_path), bert(layers=4))
+    given = untrained(config)
+    student.require_shape(config, *given)
+    student.require_shape(configured(config, tmp_path), *given)
     with pytest.raises(UserError, match=r"^student_config"):
-        student.require_shape(configured(config, tmp_path, num_attention_heads=5), bert(layers=4))
+        student.require_shape(configured(config, tmp_path, num_attention_heads=5), *given)
     assert measured == []
