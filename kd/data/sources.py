@@ -46,7 +46,7 @@ def load(options: RowOptions, inputs: Sequence[str], target: str, holds: Mapping
     notes += _refuse_unlabelled_test(sources, target)
     roles = {**dict.fromkeys(inputs, "input"), target: "target", group: "group"}
     roles.pop("", None)
-    notes += chain(*(_check(source, roles, options.dataset) for source in sources.values()))
+    notes += chain(*(_check(source, roles, options) for source in sources.values()))
     _require_slices(options.slice_columns, sources)
     kinds: dict[str, Holds] = {**dict.fromkeys(slices, "value"), **({group: "name"} if group else {}), **holds}
     for split, source in sources.items():
@@ -81,7 +81,7 @@ def load_inputs(options: RowOptions, inputs: Sequence[str], holds: Mapping[str, 
     """
     source = _read(options, {*inputs, _group(options)} - {""})[0]["train"]
     group = _group(options) if _group(options) in source.names else ""
-    _check(source, {**dict.fromkeys(inputs, "input"), **({group: "group"} if group else {})}, options.dataset)
+    _check(source, {**dict.fromkeys(inputs, "input"), **({group: "group"} if group else {})}, options)
     kinds: dict[str, Holds] = {**holds, **({group: "name"} if group else {})}
     source, _ = _typed(source, kinds)
     rows = identified(replace(source, name=f"transfer/{source.name}"), group)
@@ -160,15 +160,14 @@ def _refuse_unlabelled_test(sources: dict[SplitName, Source], target: str) -> li
     return [f"{note} {sources['test'].name!r} is the test in its place."]
 
 
-def _check(source: Source, roles: Mapping[str, str], dataset: str) -> list[str]:
+def _check(source: Source, roles: Mapping[str, str], options: RowOptions) -> list[str]:
     """Check that a source has rows, and that each column that plays a role is there and filled; return notes."""
     rows, name = source.rows, source.name
     if rows.num_rows == 0 and (rows.column_names or not source.names):  # without columns Arrow counts no rows
-        raise UserError(f"--dataset={dataset}: {name} has no rows")
+        raise UserError(f"--dataset={options.dataset}: {name} has no rows")
     for column, role in roles.items():
         if column not in source.names:
-            hint = did_you_mean(column, source.names, "name another")
-            raise UserError(f"{role} column {column!r} is not in {name}, which has {several(source.names)}; {hint}")
+            raise _absent(column, role, source, roles, options)
         values = rows.with_format("arrow")[column][:]
         absent = pc.is_null(values, nan_is_null=True)
         if isinstance(rows.features[column], ClassLabel):  # -1 means no class
@@ -186,6 +185,20 @@ def _check(source: Source, roles: Mapping[str, str], dataset: str) -> list[str]:
         f"Column {column!r} of {name!r} was replaced: the name is reserved (for groups give group_column)."
         for column in taken
     ]
+
+
+def _absent(column: str, role: str, source: Source, roles: Mapping[str, str], options: RowOptions) -> UserError:
+    """Say that a column is not there, and which may be meant: one of a like name, or the only one without a role."""
+    given = {**vars(options.task_options), "group_column": options.group_column}
+    option = next((name for name, value in given.items() if value == column), "")
+    left = [name for name in source.names if name not in (*roles, *STANDARD_COLUMNS)]
+    prefix = f"{option}=" if option else ""
+    otherwise = (
+        f"did you mean {prefix}{several(left)}?" if len(left) == 1 else f"name another by {option or 'its option'}"
+    )
+    hint = did_you_mean(column, source.names, otherwise, prefix)
+    said = f"{role} column {column!r}{f' ({option})' if option else ''} is not in {source.name}"
+    return UserError(f"{said}, which has {several(source.names)}; {hint}")
 
 
 def _require_slices(names: str, sources: Mapping[SplitName, Source]) -> None:

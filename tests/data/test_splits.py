@@ -13,6 +13,8 @@ from kd.data import sources
 from kd.data.digests import digest
 from kd.data.sources import BUILTINS, load
 from kd.data.splits import subset
+from kd.tasks.classification.options import ClassificationOptions
+from kd.tasks.classification.task import Classification
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -358,3 +360,25 @@ def test_a_path_that_is_not_there_is_told_with_where_it_was_looked_for(dataset):
     said = refusal(request(dataset))
     if dataset == "data/gone.csv":
         assert str(Path.cwd() / dataset) in said
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (
+            {"text_column": "txt"},
+            "input column 'txt' (text_column) is not in train.jsonl, which has clause, label, more",
+        ),
+        ({"text_column": "clauses"}, "did you mean text_column=clause?"),
+        (
+            {"label_column": "stars", "text_column": "clause", "text_pair_column": "more"},
+            "did you mean label_column=label?",
+        ),
+        ({"label_column": "stars", "text_column": "clause"}, "name another by label_column"),
+    ],
+)
+def test_a_column_that_is_not_there_is_told_with_its_option_and_what_it_may_be(tmp_path, columns, said):
+    save(tmp_path / "train.jsonl", [{"clause": f"t{i}", "label": "ab"[i % 2], "more": "x"} for i in range(20)])
+    task = Classification.from_options(given := ClassificationOptions(**columns))
+    wanted = RowOptions(dataset=str(tmp_path), task_options=given)
+    assert said in refusal((wanted, task.inputs, task.target, task.holds))

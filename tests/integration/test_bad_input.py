@@ -47,8 +47,11 @@ def assert_refused(done, told):
 CASES = {
     "unknown dataset": (["--dataset", "{rows}/nowhere.csv"], ["nowhere.csv", "builtin:NAME", "hub id"]),
     "unknown builtin": (["--dataset", "builtin:apidoc"], ["builtin:apidoc", "apidocs"]),
-    "unknown column": (["--text_column", "txt"], ["'txt'", "did you mean text?", "text, label"]),
-    "unknown label column": (["--label_column", "stars"], ["'stars'", "text, label"]),
+    "unknown column": (
+        ["--text_column", "txt"],
+        ["'txt' (text_column)", "did you mean text_column=text?", "text, label"],
+    ),
+    "unknown label column": (["--label_column", "stars"], ["'stars' (label_column)", "text, label"]),
     "empty file": (["--dataset", "{rows}/empty"], ["train.csv", "empty"]),
     "no rows": (["--dataset", "{rows}/header"], ["train.csv", "no rows"]),
     "one class": (["--dataset", "{rows}/one_class"], ["label", "'good'"]),
