@@ -12,6 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from datasets import Dataset, DatasetDict
+from datasets.utils.logging import disable_progress_bar
 
 from benchmarks.fuzz.trial import some
 from kd.config import RowOptions
@@ -81,29 +83,49 @@ BYTES = (
 )
 
 
+disable_progress_bar()
+
+
 def read(chance: random.Random, folder: Path) -> list[str]:
-    """Make a file or a folder of files, read it as a training would, and return the notes."""
-    suffix = chance.choice((".csv", ".tsv", ".jsonl", ".parquet"))
-    names = chance.choice((["train"], ["train"], ["train", "test", "dev"]))
+    """Make a file, a folder of files or a saved data set, read it as a training would, and return the notes."""
+    suffix = chance.choice((".csv", ".tsv", ".jsonl", ".parquet", "saved"))
     rows = _mutated(chance, _rows(chance, chance.randint(20, 60)))
-    known: dict[str, Row] = {}
-    for name in names:
-        written, meant = _written(chance, rows if name == "train" else _rows(chance, 20), suffix)
-        torn = _bytes(chance, written)
-        (folder / f"{name}{suffix}").write_bytes(torn)
-        if torn == written:
-            known |= {f"{name}{suffix}:{place}": row for place, row in enumerate(meant)}
-    whole = len(names) > 1 or chance.random() < 0.2
-    dataset = folder if whole else folder / f"train{suffix}"
+    dataset, meant = (_saved if suffix == "saved" else _files)(chance, rows, folder, suffix)
     columns, options = _options(chance, f"train{suffix}")
     task = ClassificationOptions(**columns)
     data = load_rows(RowOptions(dataset=str(dataset), task_options=task, **options))
     for part in (data.train, data.splits.validation, data.splits.test):
         for row in part:
-            meant = known.get(row["example_id"], row)[columns["text_column"]]
-            assert row[columns["text_column"]] == (meant.decode() if isinstance(meant, bytes) else meant)
+            text = meant.get(row["example_id"], row)[columns["text_column"]]
+            assert row[columns["text_column"]] == (text.decode() if isinstance(text, bytes) else text)
     assert all(isinstance(label, str) for label in data.task.labels)
     return list(data.splits.notes)
+
+
+def _files(chance: random.Random, rows: list[Row], folder: Path, suffix: str) -> tuple[Path, dict[str, Row]]:
+    """Write one file or three; returns what to give as data set, and the rows of files that are whole, by id."""
+    names, meant = chance.choice((["train"], ["train"], ["train", "test", "dev"])), {}
+    for name in names:
+        written, own = _written(chance, rows if name == "train" else _rows(chance, 20), suffix)
+        torn = _bytes(chance, written)
+        (folder / f"{name}{suffix}").write_bytes(torn)
+        if torn == written:
+            meant |= {f"{name}{suffix}:{place}": row for place, row in enumerate(own)}
+    return folder if len(names) > 1 or chance.random() < 0.2 else folder / f"train{suffix}", meant
+
+
+def _saved(chance: random.Random, rows: list[Row], folder: Path, _: str) -> tuple[Path, dict[str, Row]]:
+    """Let `datasets` write a folder, and tear a file of it at times."""
+    table = pq.read_table(pa.BufferReader(_parquet(chance, rows, list(rows[0]))[0])).replace_schema_metadata(None)
+    kept = [name for name in table.column_names if not pa.types.is_map(table[name].type)]
+    data = Dataset(table.select(kept))
+    (DatasetDict(train=data) if chance.random() < 0.5 else data).save_to_disk(str(folder / "saved"))
+    torn = False
+    for file in some(chance, sorted(path for path in folder.rglob("*") if path.is_file()), 1):
+        before = file.read_bytes()
+        file.write_bytes(_bytes(chance, before))
+        torn |= before != file.read_bytes()
+    return folder / "saved", {} if torn else {f"train:{place}": row for place, row in enumerate(data.to_list())}
 
 
 def _rows(chance: random.Random, count: int) -> list[Row]:

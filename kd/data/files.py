@@ -70,7 +70,9 @@ def read_saved(path: Path) -> DatasetDict:
     """Read such a folder; one without splits is all train. Raises UserError where it is damaged."""
     try:
         data = load_from_disk(str(path))
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        for rows in data.values() if isinstance(data, DatasetDict) else [data]:
+            rows.data.table.validate(full=True)  # Arrow reads torn offsets as addresses
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         raise UserError(
             f"--dataset={path}: not readable as saved by save_to_disk ({one_line(error)}): save it again"
         ) from error
