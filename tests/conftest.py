@@ -2,8 +2,12 @@
 
 import os
 import shutil
+import subprocess
 
+import psutil
 import pytest
+
+from kd.base.processes import myself
 
 os.environ["GOMP_SPINCOUNT"] = "0"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -37,3 +41,13 @@ def make_store(tmp_path_factory):
         return f"sqlite:///{folder}/mlflow.db"
 
     return make
+
+
+@pytest.fixture(scope="session")
+def dead():
+    """Return the signature of a process of this machine that is gone."""
+    process = subprocess.Popen(["sleep", "60"])
+    started = psutil.Process(process.pid).create_time() - psutil.boot_time()
+    process.kill()
+    process.wait()
+    return f"{myself().split('|')[0]}|{process.pid}|{started}"

@@ -19,6 +19,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from kd.base.hashing import SHORT, file_digest, lines_digest
+from kd.base.processes import is_left, mark
+from kd.base.types import UserError
 
 log = logging.getLogger(__name__)
 SEAL = "CHECKSUM"
@@ -119,7 +121,7 @@ def publish(target: Path) -> Iterator[Path]:
     Where another process published `target` first, that one stays: both were made from the same inputs.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.{mark()}.", dir=target.parent))
     try:
         yield scratch
         (scratch / SEAL).write_text(_seal(scratch, target.name), encoding="ascii")
@@ -131,6 +133,38 @@ def publish(target: Path) -> Iterator[Path]:
                         raise PermissionError(errno.EACCES, "a damaged folder cannot be deleted", str(target))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def scratch() -> Iterator[None]:
+    """Keep all temporary files of this process in one folder, and remove those that killed processes left.
+
+    What they left is below KD_HOME too, where a folder was being filled. Raises UserError where there can be none.
+    """
+    former = tempfile.tempdir
+    try:
+        remove_left(Path(tempfile.gettempdir()), "kd-*")
+    except FileNotFoundError as error:
+        raise UserError(f"no temporary file can be written ({error}): free space, or set TMPDIR to a folder") from error
+    for folder in home().glob("*/"):
+        remove_left(folder, ".*")
+    own = tempfile.mkdtemp(prefix=f"kd-{mark()}-")
+    tempfile.tempdir = own
+    try:
+        yield
+    finally:
+        tempfile.tempdir = former
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def remove_left(folder: Path, pattern: str) -> None:
+    """Remove what processes that are gone have left in a folder under names with their `mark`."""
+    for path in filter(lambda one: is_left(one.name), folder.glob(pattern)):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
 
 
 def _renamed(scratch: Path, target: Path) -> bool:

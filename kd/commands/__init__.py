@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from kd import config
 from kd.base.console import log_plainly
+from kd.base.files import scratch
 from kd.base.ranks import is_main, join, world
 from kd.base.types import Followed, Lost, Refused, Stopped, UserError
 from kd.config.commandline import parse
@@ -81,7 +82,8 @@ def start(command: str, arguments: Sequence[str] | None = None) -> None:
                 f"{', '.join(TRAINING)}"
             )
         join()
-        importlib.import_module(f"kd.commands.{command}").run(options)
+        with scratch():
+            importlib.import_module(f"kd.commands.{command}").run(options)
     except Followed:
         sys.exit(0)
     except UserError as error:

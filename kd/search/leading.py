@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from kd import tracking
 from kd.base.console import say
+from kd.base.processes import host
 from kd.base.types import Stopped, UserError
 from kd.config import HpoConfig, as_params
-from kd.search.lease import WORKER, RunningTrial, Superseded, host
+from kd.search.lease import WORKER, RunningTrial, Superseded
 from kd.search.optuna_study import Study
 from kd.search.page import page
 from kd.search.prepare import SearchArm, SearchPlan, first_tries, teach

@@ -1,18 +1,14 @@
 """A trial that one process runs: which process that is, its signs of life and reports, and its one end."""
 
 import contextlib
-import os
-import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
 from optuna.storages import BaseStorage
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import TrialState
@@ -24,8 +20,6 @@ from kd.search.retries import Reason
 HEARTBEAT_S = 10
 GRACE_S = 60
 """Without a sign of life for so long a trial is taken for dead; on the same machine its process is looked for."""
-SAME_S = 2
-"""Seconds by which the start of one process may seem to move: the system rounds when it booted to whole ones."""
 SLOT, WORKER, LEASE, REASON, TEXT = (f"kd.{name}" for name in ("slot", "worker", "lease", "reason", "error"))
 
 
@@ -122,41 +116,3 @@ def beat(storage: BaseStorage, trial_id: int) -> None:
             storage.record_heartbeat(trial_id)
         else:
             storage.set_trial_user_attr(trial_id, LEASE, time.time() + GRACE_S)
-
-
-def _place() -> str:
-    """Name the machine and, in containers, the processes that see one another by number."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        space = os.readlink("/proc/self/ns/pid")
-    except OSError:  # elsewhere than on Linux
-        boot = space = ""
-    return f"{socket.gethostname()} {boot} {space}"
-
-
-def _since_boot(process: psutil.Process) -> float:
-    """Return when a process started, in seconds since the machine did: the clock may be set meanwhile."""
-    return float(process.create_time() - psutil.boot_time())
-
-
-def myself() -> str:
-    """Sign this process: machine, number, start."""
-    return f"{_place()}|{os.getpid()}|{_since_boot(psutil.Process())}"
-
-
-def host(signature: str) -> str:
-    """Return the machine's name in a signature."""
-    return signature.split(" ")[0]
-
-
-def vanished(signature: str) -> bool | None:
-    """Say whether a process is gone; None where that cannot be seen from here, as on another machine."""
-    place, number, started = signature.rsplit("|", 2)
-    if place != _place():
-        return None
-    try:
-        process = psutil.Process(int(number))
-        other = abs(_since_boot(process) - float(started)) > SAME_S
-        return other or bool(process.status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True

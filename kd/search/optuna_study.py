@@ -16,8 +16,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from kd.base.hashing import text_digest
+from kd.base.processes import myself, vanished
 from kd.base.types import PrunerName, SamplerName
-from kd.search.lease import GRACE_S, LEASE, REASON, SLOT, TEXT, WORKER, RunningTrial, beat, myself, vanished
+from kd.search.lease import GRACE_S, LEASE, REASON, SLOT, TEXT, WORKER, RunningTrial, beat
 from kd.search.retries import Attempt, Reason, Slot, State, again, due, failures, first
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -14,6 +14,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, NoReturn
 
 from kd.base.console import log_plainly
+from kd.base.files import scratch
 from kd.base.types import Stopped, UserError
 
 PATIENCE_S = 60
@@ -108,7 +109,8 @@ def _main(work: Work, pipe: Connection, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_follow, daemon=True).start()
     try:
-        work(pipe, *arguments)
+        with scratch():
+            work(pipe, *arguments)
     except (Stopped, KeyboardInterrupt, EOFError):
         return
     except UserError as error:  # such as a store that is away

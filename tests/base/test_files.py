@@ -2,6 +2,10 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -10,7 +14,7 @@ import pytest
 from filelock import Timeout
 
 from kd.base import files
-from kd.base.files import SEAL, find, home, is_whole, label_of, locked, publish, stays_whole, write
+from kd.base.files import SEAL, find, home, is_whole, label_of, locked, publish, scratch, stays_whole, write
 
 
 def kept(folder, label="label", content=b"content"):
@@ -191,3 +195,51 @@ def test_writers_at_once_leave_one_whole_folder_and_none_fails(tmp_path, damaged
         assert {path.name for path in tmp_path.iterdir()} <= {"made", ".made.lock"}
         if not damaged:
             shutil.rmtree(target)
+
+
+# What killed processes left
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """A folder for temporary files."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def killed_in(code):
+    """Run Python code in a process that kills itself at its end."""
+    code = f"import os, signal\n{code}\nos.kill(os.getpid(), signal.SIGKILL)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+
+
+def test_the_next_start_removes_what_a_killed_process_left_and_nothing_else(temporary, kd_home, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    (temporary / "kd-mine").mkdir()
+    killed_in(
+        "import tempfile\n"
+        "from kd.base.files import home, publish, scratch\n"
+        "opened = [scratch(), publish(home() / 'data' / 'made')]\n"
+        "[one.__enter__() for one in opened]\n"
+        "tempfile.mkdtemp()"
+    )
+    assert len([*temporary.iterdir()]) == 2
+    assert len([*(kd_home / "data").iterdir()]) == 1
+    with scratch(), publish(kd_home / "data" / "other"):
+        assert len([*temporary.iterdir()]) == 2
+        with scratch():  # another one is there at the same time
+            pass
+        assert Path(tempfile.gettempdir()).is_dir()
+        assert len([*(kd_home / "data").iterdir()]) == 1
+    assert [path.name for path in temporary.iterdir()] == ["kd-mine"]
+    assert [path.name for path in (kd_home / "data").iterdir()] == ["other"]
+
+
+def test_temporary_files_of_libraries_are_removed_with_the_process_s_own(temporary):
+    with scratch():
+        tempfile.mkdtemp()
+        tempfile.NamedTemporaryFile(delete=False).close()
+    assert [*temporary.iterdir()] == []
+    assert tempfile.gettempdir() == str(temporary)

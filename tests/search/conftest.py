@@ -1,12 +1,9 @@
 """Places for studies: both kinds of storage."""
 
 import shutil
-import subprocess
 
-import psutil
 import pytest
 
-from kd.search.lease import myself
 from kd.search.storage import open_storage
 
 
@@ -31,13 +28,3 @@ def place(request, tmp_path):
 @pytest.fixture
 def journal(tmp_path):
     return str(tmp_path / "studies.journal")
-
-
-@pytest.fixture(scope="session")
-def dead():
-    """Return the signature of a process of this machine that is gone."""
-    process = subprocess.Popen(["sleep", "60"])
-    started = psutil.Process(process.pid).create_time() - psutil.boot_time()
-    process.kill()
-    process.wait()
-    return f"{myself().split('|')[0]}|{process.pid}|{started}"

@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 
-from kd.search.lease import host, myself, vanished
+from kd.base.processes import host, is_left, mark, myself, vanished
 
 
 def started(number):
@@ -61,8 +61,40 @@ def test_of_a_process_elsewhere_nothing_is_known_even_if_its_number_is_free_or_t
 
 def test_another_container_of_this_machine_is_elsewhere():
     place, rest = myself().split("|", 1)
-    name, boot, _ = place.split(" ")
-    assert vanished(f"{name} {boot} pid:[1]|{rest}") is None
+    name, boot, _, machine = place.split(" ")
+    assert vanished(f"{name} {boot} pid:[1] {machine}|{rest}") is None
+    assert vanished(f"{name} {boot} pid:[1]|{rest}") is None  # as an earlier release signed
+
+
+@pytest.mark.parametrize(
+    ("then", "gone"),
+    [
+        ("box old pid:[1] 4711", True),
+        ("box new pid:[2] 4711", None),
+        ("box old pid:[1] 4712", None),
+        ("other old pid:[1] 4711", None),
+        ("box  pid:[1] 4711", None),
+        ("box old pid:[1] ", None),
+    ],
+)
+def test_after_a_restart_of_this_machine_and_no_other_its_processes_are_gone(monkeypatch, then, gone):
+    monkeypatch.setattr("kd.base.processes._place", lambda: "box new pid:[1] 4711")
+    assert vanished(f"{then}|1|5.0") is gone
+
+
+def test_a_machine_without_a_number_of_its_own_is_not_taken_for_another_that_has_none_either(monkeypatch):
+    monkeypatch.setattr("kd.base.processes._place", lambda: "box new pid:[1] ")
+    assert vanished("box old pid:[1] |1|5.0") is None
+
+
+def test_what_bears_the_mark_of_a_living_process_or_of_one_elsewhere_or_none_is_not_left_behind():
+    place, _, started = mark().split("-")
+    assert not is_left(f"kd-{mark()}-x1y2")
+    assert not is_left(f".data.{mark()}.x1y2")
+    assert not is_left(f"kd-{'0' * 8}-{2**22 + 1}-{started}-x1y2")
+    assert not is_left("kd-12-x1y2")
+    assert is_left(f"kd-{place}-{2**22 + 1}-{started}-x1y2")
+    assert is_left(f".data.{place}-{os.getpid()}-1.0.x1y2")
 
 
 def test_host_is_the_name_of_the_machine():
