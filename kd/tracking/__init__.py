@@ -19,6 +19,8 @@ from kd.tracking.registry import tag_model as tag_model
 from kd.tracking.registry import version_of as version_of
 from kd.tracking.registry import versions as versions
 from kd.tracking.runs import ANSWERS as ANSWERS
+from kd.tracking.runs import PARENT as PARENT
+from kd.tracking.runs import REGISTERED as REGISTERED
 from kd.tracking.runs import REQUESTS as REQUESTS
 from kd.tracking.runs import Run as Run
 from kd.tracking.runs import abandon as abandon
@@ -31,6 +33,7 @@ from kd.tracking.runs import runs as runs
 from kd.tracking.runs import table as table
 from kd.tracking.runs import text as text
 from kd.tracking.runs import times_scored as times_scored
+from kd.tracking.store import GONE as GONE
 from kd.tracking.store import Away as Away
 from kd.tracking.store import Gone as Gone
 from kd.tracking.store import end as end

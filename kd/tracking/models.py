@@ -12,12 +12,12 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
 from kd.base.ranks import shared
 from kd.base.types import Refused, UserError
+from kd.tracking.leftovers import discard_models, models_of
 from kd.tracking.registry import model_version
 from kd.tracking.store import absent, failed, first_line, tracking_uri
 
@@ -38,6 +38,8 @@ class StoredModel:
 def log_model(served: Path, folder: Path, example: pd.DataFrame, answer: pd.DataFrame, requirements: list[str]) -> str:
     """Log a pyfunc from code with its signature and input example into the active run; returns its URI.
 
+    It takes the place of one that a killed process had logged into the same run.
+
     Args:
         served: file of the pyfunc.
         folder: weights (safetensors), configuration, tokenizer and kd.json.
@@ -45,6 +47,8 @@ def log_model(served: Path, folder: Path, example: pd.DataFrame, answer: pd.Data
         answer: what the model gives for `example`.
         requirements: exact, of pip, for serving.
     """
+    if (active := mlflow.active_run()) is not None:
+        discard_models(active.info.run_id, whole=True)
     taken = example.iloc[:, 0].tolist() if example.shape[1] == 1 else example
     info = mlflow.pyfunc.log_model(
         name=STORED_NAME,
@@ -112,8 +116,7 @@ def _resolved(uri: str, option: str) -> tuple[str, str]:
 @shared
 def model_of(run_id: str) -> str:
     """Return the URI of the model a run logged."""
-    outputs = MlflowClient().get_run(run_id).outputs.model_outputs
-    return f"models:/{outputs[-1].model_id}"
+    return f"models:/{models_of(run_id)[-1].model_id}"
 
 
 def answers_apart(uri: str) -> Any:
@@ -132,7 +135,7 @@ def answers_apart(uri: str) -> Any:
         words = ["-m", "mlflow", "models", "predict", "-m", uri, "-i", request, "-t", "json", "-o", str(out)]
         done = subprocess.run(
             [sys.executable, *words, "--env-manager", "local"],
-            env=os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
+            env=os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "TMPDIR": folder},
             capture_output=True,
             text=True,
             check=False,

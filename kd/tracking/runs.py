@@ -22,6 +22,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 from pyarrow import parquet
 
+from kd.base.processes import myself
 from kd.base.ranks import is_main, shared
 from kd.base.types import RunRecord, UserError
 from kd.tracking import store
@@ -31,6 +32,10 @@ REQUESTS = "requests.parquet"
 """Artifact: real inputs of the task, to time a model on."""
 ANSWERS = "answers.json"
 """Artifact: what the model answered to its stored input example when it was logged."""
+PARENT = "mlflow.parentRunId"
+"""Tag of a run that is nested in another."""
+REGISTERED = "kd.registered"
+"""Tag of a run whose model was registered: as which version."""
 MOST_COUNTED = 1000
 _ARTIFACTS: dict[str, str] = {}
 """Where the runs read so far keep their artifacts; it never changes."""
@@ -115,12 +120,14 @@ def run(name: str, tags: Mapping[str, str], parent: Run | None = None, continued
     reopened = continued if continued and not (adopted or parent) and _in_this_experiment(continued) else ""
     if continued and not reopened:
         abandon(continued)
+    if reopened:  # before it is running again, or another process takes it for one that was killed
+        MlflowClient().set_tag(reopened, store.OWNER, myself())
     active = mlflow.start_run(
         run_id=adopted or reopened or None,
         run_name=name,
         nested=parent is not None,
         parent_run_id=parent.run_id if parent else None,
-        tags=None if adopted or reopened else dict(tags),  # at once, so that no killed run is a stray
+        tags=None if adopted or reopened else {**tags, store.OWNER: myself()},  # at once: no killed run is a stray
         log_system_metrics=True,
     )
     this = Run(active.info.run_id)
@@ -149,7 +156,7 @@ def abandon(run_id: str) -> None:
     if known:
         MlflowClient().set_tag(run_id, "kd.resumable", "false")
     if known == "RUNNING":
-        store.end(run_id, "KILLED", "killed")
+        store.end(run_id, "KILLED", store.GONE)
 
 
 def code_version() -> dict[str, str]:

@@ -13,10 +13,17 @@ from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import SQLAlchemyError
 
+from kd.base.processes import myself, vanished
 from kd.base.ranks import from_main, shared
 from kd.base.types import Pruned, Refused, Stopped, UserError
+from kd.tracking.database import prepare, settled
+from kd.tracking.leftovers import discard_models
 
 DEFAULT_EXPERIMENT = "kd"
+OWNER = "kd.process"
+"""Tag of a run: the process that writes to it."""
+GONE = "killed: its process is gone"
+"""The reason why a run ended that a killed process left open."""
 KNOCK_S = 8.0
 KIND = "mlflow.experimentKind"
 NOT_LET_IN = {
@@ -152,6 +159,7 @@ def reading(experiment: str) -> Iterator[str]:
     if not adopted:
         _hide_password()
         with _reachable():
+            prepare(mlflow.get_tracking_uri())
             named_experiment(name)
     with session("" if adopted else name) as own:
         yield experiment or own
@@ -190,18 +198,28 @@ def _experiment(wanted: str, adopted: str) -> str:
         uri = mlflow.get_tracking_uri()
         if uri.startswith(("http://", "https://")):  # any answer will do; MLflow's own client waits for minutes
             requests.get(uri, timeout=KNOCK_S)
-        if adopted:
-            found = MlflowClient().get_experiment(MlflowClient().get_run(adopted).info.experiment_id)
-        else:
-            found = mlflow.set_experiment(wanted or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT)
-        if KIND not in found.tags:  # without it the UI opens on traces of agents
-            MlflowClient().set_experiment_tag(found.experiment_id, KIND, "custom_model_development")
+        prepare(uri)
+        found = settled(lambda: _entered(wanted, adopted))
+    close_lost(found.experiment_id)
     if wanted and wanted != found.name:
         raise UserError(
             f"experiment={wanted!r}: mlflow run put this run into {found.name!r}; "
             f"give mlflow run the option --experiment-name {wanted}"
         )
     return str(found.name)
+
+
+def _entered(wanted: str, adopted: str) -> Experiment:
+    if adopted:
+        MlflowClient().set_tag(adopted, OWNER, myself())
+        found = MlflowClient().get_experiment(MlflowClient().get_run(adopted).info.experiment_id)
+    else:
+        found = mlflow.set_experiment(wanted or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT)
+        # where another process made it at the same time, MLflow has returned it without entering it
+        found = mlflow.set_experiment(experiment_id=found.experiment_id)
+    if KIND not in found.tags:  # without it the UI opens on traces of agents
+        MlflowClient().set_experiment_tag(found.experiment_id, KIND, "custom_model_development")
+    return found
 
 
 @shared
@@ -213,6 +231,17 @@ def status(run_id: str | None) -> str:
         if failed(error):
             raise
         return ""
+
+
+def close_lost(experiment_id: str) -> None:
+    """End the runs of an experiment whose processes, on this machine, are gone: they were killed.
+
+    Trials are left to their search, which knows how they ended.
+    """
+    found = MlflowClient().search_runs([experiment_id], "attributes.status = 'RUNNING'")
+    for tags, run_id in [(run.data.tags, run.info.run_id) for run in found]:
+        if OWNER in tags and tags.get("kd.stage") != "trial" and vanished(tags[OWNER]):
+            end(run_id, "KILLED", GONE)
 
 
 @contextmanager
@@ -234,7 +263,9 @@ def close(run_id: str, error: BaseException) -> None:
 
 
 def end(run_id: str, status: str, reason: str) -> None:
-    """Put a run into a state; `kd.exit_reason` says why."""
+    """Put a run into a state; `kd.exit_reason` says why. A model that it was writing is removed."""
+    if status != "FINISHED":
+        discard_models(run_id)
     MlflowClient().set_tag(run_id, "kd.exit_reason", reason[:5000])
     MlflowClient().set_terminated(run_id, status)
 
