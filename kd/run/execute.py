@@ -4,22 +4,23 @@ import gc
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
-from filelock import FileLock, Timeout
+import pandas as pd
 
 from kd import tracking
 from kd.base.budgets import budgets_of
 from kd.base.console import say
-from kd.base.files import home
+from kd.base.files import home, locked
 from kd.base.hashing import fingerprint
-from kd.base.ranks import from_main, is_main
-from kd.base.types import ResumeName, SplitName, UserError
+from kd.base.ranks import is_main, leave
+from kd.base.types import Followed, RunRecord, SplitName
 from kd.config import FitOptions, as_params
 from kd.models.precision import resolve_precision
+from kd.run.checkpoints import checkpoints, discard_finished, note
 from kd.run.data import Rows, short_name
 from kd.run.fit import learn, log_model, score_test
 from kd.run.identity import code_digest, drawn
@@ -27,6 +28,8 @@ from kd.run.plan import Plan
 from kd.serving.measure import is_profiled, measure_apart
 
 REQUESTS_KEPT = 256
+COUNT = "kd.baselines"
+"""Tag of a trivial baseline: how many there are on the same rows."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,9 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
         # the arm may identify a teacher that is itself a student by its arm alone
         data["teacher"] = plan.teacher.located.digest
     key = fingerprint({**plan.identity, **data, "seed": config.seed, "code": code_digest(plan.rows.task)})
-    found = tracking.runs([where.experiment], f"tags.`kd.cache_key` = '{key}'") if where.reuse else []
-    if found:
-        outcome = Outcome(found[-1].run_id, tracking.model_of(found[-1].run_id), reused=True)
-        if where.profile and (budgets_of(config) or not is_profiled(found[-1].metrics)):  # budgets may differ
+    if found := _finished(plan, config, where, key):
+        outcome = Outcome(found.run_id, tracking.model_of(found.run_id), reused=True)
+        if where.profile and (budgets_of(config) or not is_profiled(found.metrics)):  # budgets may differ
             measure_apart(outcome.model, outcome.run_id, config)
     else:
         with started(plan, config, where.parent, key, where.tags) as (run, folder):
@@ -88,6 +90,36 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
                 measure_apart(outcome.model, outcome.run_id, config)
     log_baselines(plan.rows, config, where)
     return outcome
+
+
+def _finished(plan: Plan, config: FitOptions, where: Where, key: str) -> RunRecord | None:
+    """Return the run of the same training that is used instead of training again, if there is one.
+
+    Without `where.reuse` that is one of the same command that was killed before it had registered the model.
+
+    Raises:
+        Followed: there is one, and this is not the main process, which alone continues.
+    """
+    if where.reuse:
+        found = tracking.runs([where.experiment], f"tags.`kd.cache_key` = '{key}'")
+    elif config.resume == "never":
+        return None
+    else:
+        alone = f"tags.`kd.cache_key` = '{key}' and tags.`kd.stage` = '{plan.stage}'"
+        made = tracking.runs([where.experiment], alone)
+        found = [run for run in made if not {tracking.PARENT, tracking.REGISTERED} & run.tags.keys()]
+    if not found:
+        return None
+    if not is_main():
+        raise Followed
+    leave()
+    discard_finished()
+    if not where.reuse:
+        say(f"{plan.title} was trained before, in run {found[-1].run_id}, and is registered now.")
+        if tracking.under_mlflow_run():
+            with tracking.run(f"{plan.title}, registered", {"kd.stage": "register", "kd.registers": found[-1].run_id}):
+                pass
+    return found[-1]
 
 
 @contextmanager
@@ -105,63 +137,13 @@ def started(
         "precision": resolve_precision(config.precision),
         "layers": ",".join(map(str, layers)) if isinstance(layers, list) else layers,
     }
-    with (
-        _checkpoints(key, config.resume) as (folder, interrupted),
-        tracking.run(plan.title, {**_tags(plan, config, key), **tags}, parent, interrupted) as run,
-    ):
-        if is_main():  # so that a later process can continue the run
-            record = {"run_id": run.run_id, "store": tracking.tracking_uri()}
-            (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
-        run.log_params({**as_params(config), **derived})
-        _log_inputs(run, plan, config)
-        yield run, folder
-        shutil.rmtree(folder)
-
-
-@contextmanager
-def _checkpoints(key: str, resume: ResumeName) -> Iterator[tuple[Path, str]]:
-    """Lock the checkpoint folder of a training; yields it and the interrupted run that it continues, or empty.
-
-    Raises:
-        UserError: another process runs the same training, or the folder cannot be written.
-    """
-    folder = home() / "checkpoints" / key
-    lock = FileLock(folder.with_suffix(".lock"))
-
-    def begin() -> tuple[Path, str]:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise UserError(
-                "the same training is running in another process: wait for it, or give another seed"
-            ) from error
-        except OSError as error:
-            raise UserError(
-                f"KD_HOME={str(home())!r} cannot be written ({error.strerror}): set KD_HOME to a folder that can"
-            ) from error
-        return folder, _interrupted_run(folder, resume)
-
-    try:
-        yield from_main(begin)
-    finally:
-        lock.release()
-
-
-def _interrupted_run(folder: Path, resume: ResumeName) -> str:
-    record: dict[str, str] = {}
-    with suppress(OSError, ValueError):
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    here = record.get("store") == tracking.tracking_uri() and tracking.status(record["run_id"])
-    run_id = record["run_id"] if here else ""
-    if resume == "auto" and list(folder.glob("checkpoint-*")):
-        say(f"Continuing an interrupted training from its last checkpoint{'' if run_id else ' (its run is gone)'}.")
-        return run_id
-    if run_id:
-        tracking.abandon(run_id)
-    shutil.rmtree(folder)
-    folder.mkdir()
-    return ""
+    with checkpoints(key, config.resume) as (folder, interrupted):
+        with tracking.run(plan.title, {**_tags(plan, config, key), **tags}, parent, interrupted) as run:
+            note(folder, run)
+            run.log_params({**as_params(config), **derived})
+            _log_inputs(run, plan, config)
+            yield run, folder
+        shutil.rmtree(folder)  # the run first: without its checkpoint it could not be finished
 
 
 def _tags(plan: Plan, config: FitOptions, key: str) -> dict[str, str]:
@@ -214,23 +196,36 @@ def log_baselines(rows: Rows, config: FitOptions, where: Where) -> None:
     arm = {"data": rows.full_digest, "max_train": config.max_train, "test": rows.test_digest}
     arm |= drawn(config, rows)
     key = fingerprint({**arm, "rows": rows.train_digest})
-    if tracking.runs([where.experiment], f"tags.`kd.role` = 'trivial' and tags.`kd.cache_key` = '{key}'"):
-        return
-    task = rows.task
-    for name, tables in task.baselines(replace(rows.splits, train=rows.train)):
-        tags = {
-            "kd.stage": "baseline",
-            "kd.label": f"baseline {name}",
-            "kd.role": "trivial",
-            **_tags_of_rows(rows, config),
-            "kd.arm": fingerprint({**arm, "baseline": name}),
-            "kd.cache_key": key,
-            "kd.test_scored": "true",
-        }
-        with tracking.run(tags["kd.label"], tags, where.parent) as run:
-            run.log_params({"max_train": config.max_train, "labelled": config.labelled})
-            metrics = dict(task.diagnostics(None, tables["test"]))
-            for prefix, split in (("val", "validation"), ("test", "test")):
-                metrics |= {f"{prefix}/{each}": value for each, value in task.quality(tables[split]).items()}
-                run.log_table(tables[split], f"predictions_{split}.parquet")
-            run.log_metrics(metrics)
+    locks = home() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with locked(locks / f"baselines-{key[:16]}.lock"):
+        made = tracking.runs([where.experiment], f"tags.`kd.role` = 'trivial' and tags.`kd.cache_key` = '{key}'")
+        if made and len(made) >= int(made[0].tags.get(COUNT, 1)):
+            return
+        known = {run.label for run in made}  # before a kill
+        found = list(rows.task.baselines(replace(rows.splits, train=rows.train)))
+        for name, tables in found:
+            tags = {
+                "kd.stage": "baseline",
+                "kd.label": f"baseline {name}",
+                "kd.role": "trivial",
+                **_tags_of_rows(rows, config),
+                "kd.arm": fingerprint({**arm, "baseline": name}),
+                "kd.cache_key": key,
+                "kd.test_scored": "true",
+                COUNT: str(len(found)),
+            }
+            if tags["kd.label"] not in known:
+                _log_baseline(rows, config, where, tags, tables)
+
+
+def _log_baseline(
+    rows: Rows, config: FitOptions, where: Where, tags: Mapping[str, str], tables: Mapping[str, pd.DataFrame]
+) -> None:
+    with tracking.run(tags["kd.label"], tags, where.parent) as run:
+        run.log_params({"max_train": config.max_train, "labelled": config.labelled})
+        metrics = dict(rows.task.diagnostics(None, tables["test"]))
+        for prefix, split in (("val", "validation"), ("test", "test")):
+            metrics |= {f"{prefix}/{each}": value for each, value in rows.task.quality(tables[split]).items()}
+            run.log_table(tables[split], f"predictions_{split}.parquet")
+        run.log_metrics(metrics)

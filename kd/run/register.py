@@ -27,11 +27,15 @@ def register(outcome: Outcome, config: RowOptions, rows: Rows) -> tuple[str, str
     name, kind = model_name(config, rows.test_digest), "Students, with and without distillation,"
     if record.tags["kd.role"] == "teacher":
         name, kind = f"{name}-teacher", "Teachers"
-    if already := tracking.version_of(outcome.run_id, name):
-        return name, already
+    version = tracking.version_of(outcome.run_id, name) or _registered(outcome, config, name, kind, record)
+    tracking.Run(outcome.run_id).set_tags({tracking.REGISTERED: f"{name}/{version}"})
+    return name, version
+
+
+def _registered(outcome: Outcome, config: RowOptions, name: str, kind: str, record: RunRecord) -> str:
     tags = {"kd.format": "safetensors", **{key: record.tags[key] for key in LINEAGE if key in record.tags}}
     about = f"{kind} for {config.task.replace('_', ' ')} on `{config.dataset}`. `champion` is the version to serve."
-    return name, tracking.register(outcome.model, outcome.run_id, name, tags, (about, about_version(record)))
+    return tracking.register(outcome.model, outcome.run_id, name, tags, (about, about_version(record)))
 
 
 def best_on_validation(outcomes: Iterable[Outcome], rows: Rows) -> Outcome:

@@ -9,6 +9,7 @@ from typing import Any
 from kd import tracking
 from kd.base.types import UserError
 from kd.config import HpoConfig
+from kd.run.checkpoints import discard_finished
 from kd.search.optuna_study import Study
 from kd.search.prepare import SearchArm, SearchPlan
 from kd.search.retries import Attempt, Slot, ended, failures, outstanding
@@ -121,7 +122,8 @@ def reconcile(plan: SearchPlan, study: Study) -> None:
             continue
         state = states.get(record.tags["kd.trial"], "")
         if state in STATUS:
-            tracking.end(record.run_id, STATUS[state], "killed: its process is gone" if state == "failed" else state)
+            tracking.end(record.run_id, STATUS[state], tracking.GONE if state == "failed" else state)
+    discard_finished()
 
 
 def tally(study: Study, slots: Sequence[Slot]) -> dict[str, int]:
