@@ -34,7 +34,8 @@ def read(path: Path, named: dict[SplitName, str], columns: Collection[str]) -> d
     for split, file in chosen.items():
         if split in named and not file.is_file():
             raise UserError(
-                f"--{split}_file={named[split]}: no file {file}: give a path that is absolute or within the folder"
+                f"--{split}_file={named[split]}: no file {file.absolute()}: give a path that is absolute or within the "
+                "folder"
             )
         name = _source_name(file, folder)
         if name in names:  # ids would not be unique; the same file twice would be scored on what it was trained on

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, DatasetInfo, Features
 from datasets.features.features import generate_from_arrow_type
@@ -108,13 +109,26 @@ def _fields(path: Path, lines: Iterable[str], dialect: Mapping[str, Any]) -> Ite
 def _read_tsv(path: Path, columns: Collection[str]) -> Source:
     """Read fields as they stand, quotes too, unless the file shows that its quotes are those of a CSV writer."""
     if not _is_quoted(path):
-        return _read_delimited(path, columns, delimiter="\t", quoting=csv.QUOTE_NONE)
+        source = _read_delimited(path, columns, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return replace(source, notes=_half_quoted(source))
     source = _read_delimited(path, columns, delimiter="\t")
     note = (
         f"{path.name!r} encloses fields in quotes and doubles those within, as pandas does: they are read as in a CSV "
         "file (fields with quotes of their own: write JSONL)."
     )
     return replace(source, notes=(note,))
+
+
+def _half_quoted(source: Source) -> tuple[str, ...]:
+    """Return a note for each column in which some fields look as a CSV writer would quote them."""
+    columns = {name: source.rows.with_format("arrow")[name][:] for name in source.rows.column_names}
+    counts = {name: pc.sum(pc.match_substring_regex(each, '(?s)^".*"".*"$')).as_py() for name, each in columns.items()}
+    return tuple(
+        f"{count} fields of {name!r} in {source.name!r} are in quotes and double those within, as in CSV, but other "
+        "quotes of the file are not, so all are part of the text: if they are not meant so, save the file as .csv."
+        for name, count in counts.items()
+        if count
+    )
 
 
 def _is_quoted(path: Path) -> bool:

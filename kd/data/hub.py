@@ -1,5 +1,7 @@
 """Rows from the Hugging Face hub, or from its local cache where the hub cannot be reached."""
 
+from pathlib import Path
+
 import datasets
 from datasets import DatasetDict, load_dataset
 from huggingface_hub import HfApi
@@ -47,7 +49,7 @@ def _probe(identifier: str, name: str) -> str | None:
         ) from error
     except RepositoryNotFoundError as error:
         raise UserError(
-            f"--dataset={identifier}: no such file or folder here, and the hub knows no data set '{name}' "
+            f"--dataset={identifier}: no such file or folder in {Path.cwd()}, and the hub knows no data set '{name}' "
             f"(or it is private): check the id; {INSTEAD}"
         ) from error
     except (OSError, HTTPError) as error:
@@ -60,7 +62,7 @@ def _explained(unreachable: str | None, error: Exception) -> str:
         return f"needs code of its own, which is not run: {INSTEAD}"
     if unreachable is not None:
         said = f"the hub cannot be reached ({unreachable}) and its cache does not have it"
-        return f"no such file or folder here, {said}: {INSTEAD}"
+        return f"no such file or folder in {Path.cwd()}, {said}: {INSTEAD}"
     if isinstance(error, ValueError) and "config" in str(error).lower():  # its text lists the configs there are
         return f"{one_line(error)}: name one as owner/name:config"
     return f"could not be loaded ({type(error).__name__}: {one_line(error)}): {INSTEAD}"

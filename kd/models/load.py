@@ -50,7 +50,8 @@ def fetch_weights(name: str, option: str) -> Path:
     folder = Path(name).expanduser()
     if not folder.is_dir():
         if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-            raise UserError(f"{named}: there is no such folder; it may be {WHAT_A_MODEL_MAY_BE}")
+            where = "" if folder.is_absolute() else f" in {Path.cwd()}"
+            raise UserError(f"{named}: there is no such folder{where}; it may be {WHAT_A_MODEL_MAY_BE}")
         folder = _hub(name, named)
     return _checked(folder, named)
 

@@ -231,6 +231,15 @@ def test_a_tsv_that_a_csv_writer_wrote_is_read_as_it_was_meant_and_said(tmp_path
     assert "'a.tsv' encloses fields in quotes" in source.notes[0]
 
 
+def test_a_tsv_of_which_a_csv_writer_wrote_a_part_is_read_as_it_stands_and_said(tmp_path):
+    rows = 'text\tlabel\n"so ""it"" is"\t1\nplain "it" is\t1\n'
+    source = formats.read_file(write(tmp_path, "a.tsv", rows), COLUMNS)
+    assert list(source.rows["text"]) == ['"so ""it"" is"', 'plain "it" is']
+    (note,) = source.notes
+    assert "1 fields of 'text' in 'a.tsv' are in quotes" in note
+    assert "save the file as .csv" in note
+
+
 @pytest.mark.parametrize("text", ['so "it" is', '"so it is"', '"so" it is', 'so ""it"" is', '""', '"'])
 def test_quotes_that_no_csv_writer_would_put_there_are_part_of_the_text(tmp_path, text):
     source = formats.read_file(write(tmp_path, "a.tsv", f"text\tlabel\n{text}\t1\nplain\t1\n"), COLUMNS)
