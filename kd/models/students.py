@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel
 
 from kd.base.console import did_you_mean, one_line
 from kd.base.types import UserError
+from kd.models.folder import UNUSABLE
 from kd.models.layers import OTHERS, WHOLE, LayerMap, copy_layers, layer_stack, without_layers
 
 SHARED = (
@@ -26,11 +26,6 @@ NO_SHAPE = (
 """Other settings of a saved configuration, which are ignored."""
 NO_LAYERS = ("_token_id", "architectures", "languages", "type_vocab_sizes")
 """Ends of names of lists that have no entry a layer, whatever their length."""
-NOT_BUILT = (
-    *(OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, NotImplementedError),
-    *(AssertionError, StrictDataclassError),
-)
-"""What architectures raise for a configuration that they cannot be built from."""
 SAME = 1e-5
 """Largest difference of outputs that are the same, as a share of the greatest of them: both are computed alike."""
 Says: TypeAlias = Callable[[PreTrainedModel], Mapping[str, torch.Tensor]]
@@ -50,7 +45,7 @@ def build_student(source: PreTrainedModel, layers: int, indices: LayerMap, seed:
     stack = layer_stack(source)
     try:
         student = _random(kind, _cut(source.config, layers, indices or range(layers)), seed)
-    except NOT_BUILT as error:
+    except UNUSABLE as error:
         raise UserError(
             f"student_layers: no {kind.__name__} of {layers} of its {source.config.num_hidden_layers} layers can be "
             f"built: {one_line(error)}; {WHOLE}"
@@ -99,7 +94,7 @@ def require_kept(model: PreTrainedModel, option: str) -> None:
         ]
         with torch.device("meta"):
             shapes = [{name: value.shape for name, value in one.state_dict().items()} for one in (model, kind(again))]
-    except NOT_BUILT as error:
+    except UNUSABLE as error:
         raise UserError(
             f"{option}: a saved {kind.__name__} like this cannot be read again: {one_line(error)}"
         ) from error
@@ -158,7 +153,7 @@ def configured_student(source: PreTrainedModel, settings: Mapping[str, Any], see
             if not (isinstance(value := getattr(config, name), int) and value >= 1):
                 raise ValueError(f"{name}={value!r} is no number >= 1")
         return _random(type(source), config, seed)
-    except NOT_BUILT as error:
+    except UNUSABLE as error:
         raise UserError(f"student_config: no {kind.model_type} model can be built of it: {one_line(error)}") from error
 
 

@@ -10,6 +10,7 @@ from kd import tracking
 from kd.base.hashing import digest_of_files
 from kd.base.task import Processor, Task
 from kd.base.types import UserError
+from kd.models.folder import require_safe
 from kd.models.load import fetch_weights
 
 
@@ -51,6 +52,7 @@ def locate(name: str, option: str) -> Located:
         folder, uri, run_id = stored.folder, stored.uri, stored.run_id or ""
         if not any(folder.glob("*.safetensors")):
             raise UserError(f"{option}={name!r} is exported: give the version it came from (its tag kd.exported_from)")
+        require_safe(folder, f"{option}={name!r}")
     else:
         folder, uri, run_id = fetch_weights(name, option), name, ""
     files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".txt", ".model"))
@@ -59,5 +61,11 @@ def locate(name: str, option: str) -> Located:
 
 def load(task: Task, name: str, option: str, *, finished: bool) -> Loaded:
     """Find a model and load it; a `finished` one knows the task's outcomes. Raises UserError."""
-    located = locate(name, option)
-    return Loaded(located, *task.load(located.folder, f"{option}={name!r}", finished=finished))
+    located, named = locate(name, option), f"{option}={name!r}"
+    model, processor = task.load(located.folder, named, finished=finished)
+    depth = getattr(model.config, "num_hidden_layers", None)
+    if not isinstance(depth, int) or depth < 1:
+        raise UserError(
+            f"{named}: {type(model).__name__} has no layers of its own ({depth}); give a model of text alone"
+        )
+    return Loaded(located, model, processor)

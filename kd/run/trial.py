@@ -9,7 +9,8 @@ from transformers import PreTrainedModel
 from kd.base.console import one_line
 from kd.base.task import Processor
 from kd.base.types import Batch, UserError
-from kd.models.students import NOT_BUILT, require_kept
+from kd.models.folder import UNUSABLE
+from kd.models.students import require_kept
 from kd.run.data import Rows
 
 AMONG = 16
@@ -38,7 +39,7 @@ def require_works(model: PreTrainedModel, processor: Processor, rows: Rows, opti
     try:
         with torch.inference_mode():
             outputs(model.eval(), rows, batch)
-    except NOT_BUILT as error:
+    except UNUSABLE as error:
         given = ", ".join(batch.inputs)
         raise UserError(
             f"{option}: {type(model).__name__} cannot be run on what its own processor makes of the rows ({given}): "

@@ -134,9 +134,10 @@ class Classification(scores.LabelJudge):
 
     def require_fit(self, model: PreTrainedModel, processor: PreTrainedTokenizerBase, option: str) -> None:
         """Make the two agree on the padding token; the model must have positions for `max_length` tokens."""
-        from kd.models.load import fit_together
+        from kd.models.load import fit_together, types_fit
 
         fit_together(model, processor, option, self.max_length)
+        types_fit(model, processor(*["a"] * len(self.inputs)).get("token_type_ids", ()), option)
 
     def processor_digest(self, processor: PreTrainedTokenizerBase) -> str:
         """Return a digest of everything that the tokenizer would save."""
@@ -146,8 +147,9 @@ class Classification(scores.LabelJudge):
 
     def _model(self, folder: Path, option: str, finished: bool) -> PreTrainedModel:
         import torch
-        from safetensors import SafetensorError
         from transformers import AutoConfig, AutoModelForSequenceClassification
+
+        from kd.models.folder import UNUSABLE, require_weights
 
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -158,6 +160,8 @@ class Classification(scores.LabelJudge):
                     f"({len(theirs)}), the data has {_listed(self.labels)} ({len(self.labels)}); "
                     "use a teacher trained on this data"
                 )
+            kind = partial(AutoModelForSequenceClassification.from_config, config, trust_remote_code=False)
+            require_weights(kind, folder, option)
             loaded: tuple[PreTrainedModel, Any] = AutoModelForSequenceClassification.from_pretrained(
                 folder,
                 dtype=torch.float32,
@@ -169,7 +173,7 @@ class Classification(scores.LabelJudge):
                 id2label=dict(enumerate(self.labels)),
                 label2id={label: i for i, label in enumerate(self.labels)},
             )
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        except UNUSABLE as error:
             raise UserError(f"{option}: {folder.name} is no model that can be loaded: {one_line(error)}") from error
         model, info = loaded
         absent = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
