@@ -197,6 +197,8 @@ def _absent(column: str, role: str, source: Source, roles: Mapping[str, str], op
         f"did you mean {prefix}{several(left)}?" if len(left) == 1 else f"name another by {option or 'its option'}"
     )
     hint = did_you_mean(column, source.names, otherwise, prefix)
+    if sign := next((sign for sign in ";|\t," if len(source.names) == 1 and sign in source.names[0]), ""):
+        hint = f"its header has {sign!r} between names: save it with commas as .csv, or with tabs as .tsv"
     said = f"{role} column {column!r}{f' ({option})' if option else ''} is not in {source.name}"
     return UserError(f"{said}, which has {several(source.names)}; {hint}")
 

@@ -106,6 +106,8 @@ class Classification(scores.LabelJudge):
         """
         from datasets import ClassLabel
 
+        from kd.data.columns import near_classes
+
         feature, named = splits.train.features[self.target], f"label_column={self.target!r}"
         seen = self._truth(splits.train)
         distinct = sorted(set(seen))
@@ -118,8 +120,10 @@ class Classification(scores.LabelJudge):
             )
         for name, rows in (("validation", splits.validation), ("test", splits.test)):
             if unseen := sorted(set(self._truth(rows)) - set(distinct)):
+                alike = "".join(f"; {note}" for note in near_classes([*distinct, *unseen], self.target))
                 raise UserError(
                     f"{named}: {name} has labels that train lacks: {_listed(unseen)}; train has {_listed(distinct)}"
+                    + alike
                 )
         return replace(self, labels=tuple(feature.names if isinstance(feature, ClassLabel) else distinct))
 
