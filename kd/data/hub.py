@@ -30,7 +30,7 @@ def load(identifier: str) -> DatasetDict:
     datasets.config.HF_HUB_OFFLINE = offline or unreachable is not None
     try:
         data = load_dataset(name, config or None)
-    except (OSError, ValueError, RuntimeError, HTTPError, datasets.exceptions.DatasetsError) as error:
+    except Exception as error:  # of the hub, of the network, or of any reader of any format
         raise UserError(f"--dataset={identifier}: {_explained(unreachable, error)}") from error
     finally:
         datasets.config.HF_HUB_OFFLINE = offline
