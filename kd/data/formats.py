@@ -29,7 +29,7 @@ MAX_FIELD = 2**31 - 1
 """Longest CSV field in characters; the csv module's own limit of 131,072 is under the length of a long document."""
 CHUNK = 2_000
 """Rows of a CSV or TSV file that are read at a time: as text in Python they take several times the table's room."""
-KINDS = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+KINDS = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
 """JSON's values in words."""
 
 
@@ -186,7 +186,7 @@ def _read_jsonl(path: Path, columns: Collection[str]) -> Source:
 
 def _object(where: str, line: str) -> dict[str, Any]:
     try:
-        value = json.loads(line)
+        value = json.loads(line, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         said = f"{error.msg.removesuffix(' at')}, character {error.colno}"
         raise UserError(f"{where} is not JSON ({said}): write one object a line") from error
@@ -196,7 +196,18 @@ def _object(where: str, line: str) -> dict[str, Any]:
         raise UserError(f"{where} has a number of more than 4,300 digits: write it as text") from error
     if not isinstance(value, dict):
         raise UserError(f"{where} is not a JSON object: write one object a line")
+    if isinstance(value, _Repeated):
+        raise UserError(f"{where} names a column twice: keep one")
     return value
+
+
+class _Repeated(dict[str, Any]):
+    """An object that names a key twice; within columns that nobody asked for that does no harm."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else _Repeated(found)
 
 
 def _array(path: Path, name: str, values: list[Any], numbers: list[int]) -> pa.Array:
@@ -205,7 +216,9 @@ def _array(path: Path, name: str, values: list[Any], numbers: list[int]) -> pa.A
         return pa.array(values)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
         given = [
-            (KINDS[type(value)], number) for value, number in zip(values, numbers, strict=True) if value is not None
+            (KINDS.get(type(value), "an object"), number)
+            for value, number in zip(values, numbers, strict=True)
+            if value is not None
         ]
         other = next(((kind, number) for kind, number in given if kind != given[0][0]), None)
         if other:

@@ -254,6 +254,8 @@ def test_quotes_that_no_csv_writer_would_put_there_are_part_of_the_text(tmp_path
         ('{"text": ' + "1" * 5_000 + "}", "line 2 has a number of more than 4,300 digits"),
         ('{"text": "\\ud800"}', "column 'text', line 2: '\\ud800' has half of a surrogate pair"),
         ('{"label": ' + "9" * 30 + "}", "column 'label', line 2: 999999999999999999999999999999 is beyond 64 bits"),
+        ('{"text": "a", "text": "b"}', "line 2 names a column twice"),
+        ('{"text": {"a": 1, "a": 2}}', "column 'text' mixes types: text in line 1, an object in line 2"),
         ('{"text": ["b"]}', "column 'text' mixes types: text in line 1, a list in line 2"),
         ('{"label": {"a": [1, "b"]}}', "column 'label', line 2: {'a': [1, 'b']} mixes types"),
     ],
