@@ -58,6 +58,14 @@ class UserError(Exception):
         super().__init__("".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text))
 
 
+class Halted(UserError):
+    """What stops all work, as any other would meet it too. What was finished is kept; the same command continues."""
+
+
+class DiskFull(Halted):
+    """There is no room to write. The text says where."""
+
+
 class Refused(Exception):
     """A gate was not passed. The text says which, the figure and the threshold. Exit code 3."""
 

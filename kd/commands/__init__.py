@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from kd import config
 from kd.base.console import log_plainly
+from kd.base.disk import told
 from kd.base.files import scratch
 from kd.base.ranks import is_main, join, world
 from kd.base.types import Followed, Lost, Refused, Stopped, UserError
@@ -53,7 +54,7 @@ QUIET = {
 
 TRAINING = ("teacher", "student", "distill")
 """Commands that torchrun may start as several processes of one training."""
-DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG)
+DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
 """Errors of a file system that the user can fix."""
 
 
@@ -82,7 +83,7 @@ def start(command: str, arguments: Sequence[str] | None = None) -> None:
                 f"{', '.join(TRAINING)}"
             )
         join()
-        with scratch():
+        with told(), scratch():
             importlib.import_module(f"kd.commands.{command}").run(options)
     except Followed:
         sys.exit(0)
@@ -98,7 +99,7 @@ def start(command: str, arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         if error.errno not in DENIED:
             raise
-        _leave(f"error: {error.filename or 'a file'} cannot be written ({error.strerror}); free or grant the space", 2)
+        _leave(f"error: {error.filename or 'a file'} cannot be written ({error.strerror}): grant it", 2)
     except KeyboardInterrupt:
         _leave("stopped: interrupted", 130)
 

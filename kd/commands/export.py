@@ -2,7 +2,8 @@
 
 import json
 import shutil
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import pandas as pd
 from kd import tracking
 from kd.analysis.gates import TOLERANCE, largest_difference
 from kd.base.console import say
+from kd.base.disk import temporary, told
 from kd.base.types import Refused, UserError
 from kd.config import ExportConfig, as_params
 from kd.registry.evidence import Version, rows_behind
@@ -40,9 +42,9 @@ def _export(config: ExportConfig, source: Version) -> None:
     options, rows = rows_behind(source.record, f"model={source.uri!r}")
     before = tracking.table(source.record.run_id, "predictions_test.parquet")
     requests = tracking.table(source.record.run_id, tracking.REQUESTS)
-    with tempfile.TemporaryDirectory() as scratch, tracking.run(*described(config, source, rows)) as run:
+    with temporary() as scratch, tracking.run(*described(config, source, rows)) as run, _whole(config.output):
         run.log_params(as_params(config))
-        folder = Path(scratch) / "weights"
+        folder = scratch / "weights"
         convert(config, source, options, rows, folder)
         tables = answered(options, rows, folder)
         metrics, lost = figures(rows.task, tables, before, source.record)
@@ -69,7 +71,7 @@ def _export(config: ExportConfig, source: Version) -> None:
 def _write_plain(config: ExportConfig, source: Version) -> None:
     """Write the version's folder as it is, and check that the written model answers as the version does."""
     tags = {"kd.stage": "export", "kd.format": config.format, "kd.exported_from": source.uri}
-    with tracking.run(f"export {source.uri} · {config.format}", tags) as run:
+    with tracking.run(f"export {source.uri} · {config.format}", tags) as run, _whole(config.output):
         run.log_params(as_params(config))
         requests = tracking.table(source.record.run_id, tracking.REQUESTS)
         _copy(source.folder, config.output)
@@ -92,6 +94,22 @@ def _write_plain(config: ExportConfig, source: Version) -> None:
     )
 
 
+@contextmanager
+def _whole(output: str) -> Iterator[None]:
+    """Leave the output folder as it was, empty or not there, where the export fails: the same command works again."""
+    folder = Path(output).expanduser().resolve()
+    there = folder.exists()
+    try:
+        yield
+    except BaseException:
+        if output:
+            shutil.rmtree(folder, ignore_errors=True)
+            if there:
+                folder.mkdir(exist_ok=True)
+        raise
+
+
 def _copy(folder: Path, output: str) -> None:
     if output:
-        shutil.copytree(folder, Path(output).expanduser(), dirs_exist_ok=True)
+        with told(at=Path(output).expanduser() / folder.name):
+            shutil.copytree(folder, Path(output).expanduser(), dirs_exist_ok=True)

@@ -4,7 +4,6 @@ import importlib.util
 import json
 import pickle
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from kd.base.console import one_line
+from kd.base.disk import temporary, told
 from kd.base.files import home, publish, stays_whole
 from kd.base.hashing import bytes_digest, digest_of_files, file_digest, lines_digest
 from kd.base.types import UserError
@@ -72,9 +72,9 @@ def load_tokenizer(folder: Path, option: str) -> PreTrainedTokenizerBase:
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the sha256 of everything a tokenizer would save, except truncation and padding of its last call."""
     lines = []
-    with tempfile.TemporaryDirectory() as scratch:
+    with temporary() as scratch:
         tokenizer.save_pretrained(scratch)
-        for path in sorted(Path(scratch).iterdir()):
+        for path in sorted(scratch.iterdir()):
             content = path.read_bytes()
             if path.name == "tokenizer.json":
                 content = json.dumps({**json.loads(content), "truncation": None, "padding": None}).encode()
@@ -192,7 +192,7 @@ def _converted(folder: Path, named: str) -> Path:
     target = home() / "converted" / digest_of_files([weights, *beside])
     if not stays_whole(target):
         tensors = _tensors(weights, named)
-        with publish(target) as scratch:
+        with told(at=target), publish(target) as scratch:
             for path in beside:
                 shutil.copy(path, scratch)
             save_file(tensors, scratch / "model.safetensors", metadata={"format": "pt"})

@@ -1,11 +1,11 @@
 """Shows a comparison, and keeps it with its pictures and exact inputs in a run."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from kd import tracking
 from kd.base.console import console, say
+from kd.base.disk import temporary
 from kd.config import CompareConfig, as_params
 from kd.report.data import as_csv, as_json
 from kd.report.page import page
@@ -44,7 +44,7 @@ def publish(
     lines = [line for table, _ in findings for line in (f"**{title(table)}**", *answer(table).splitlines())]
     run.describe("\n\n".join([*lines, f"Tables and pictures: Artifacts, {REPORT}."]))
     drawings = []
-    with tempfile.TemporaryDirectory() as scratch:
+    with temporary() as scratch:
         for place, (table, details) in enumerate(findings):
             folder = Path(scratch) / "plots" / f"{table.task}-{table.digest[:8]}"
             folder.mkdir(parents=True)

@@ -1,6 +1,5 @@
 """The steps of a plan: train the model, score it, and log it."""
 
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +9,7 @@ import pandas as pd
 
 from kd import tracking
 from kd.base.console import say
+from kd.base.disk import temporary
 from kd.base.ranks import is_main, leave
 from kd.base.task import Filters
 from kd.base.types import Features, Followed, SplitName, UserError
@@ -152,8 +152,8 @@ def _scored(plan: Plan, config: FitOptions, name: SplitName) -> pd.DataFrame:
 
 def log_model(plan: Plan, run: tracking.Run) -> str:
     """Log the trained model as it is served; returns its URI."""
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "weights"
+    with temporary() as scratch:
+        folder = scratch / "weights"
         save(plan, folder)
         return log_served(run, plan.rows.task, plan.rows.splits.validation, folder)
 

@@ -19,6 +19,7 @@ from optuna.study import StudyDirection
 from sqlalchemy import Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from kd.base.disk import told
 from kd.base.files import home
 from kd.base.types import PrunerName, UserError
 from kd.search.lease import GRACE_S, HEARTBEAT_S
@@ -144,7 +145,8 @@ def _exclude_each_other(engine: Engine) -> None:
 def unbroken(place: str) -> Iterator[None]:
     """Report in one line, as a UserError, that the storage failed in the middle of something."""
     try:
-        yield
+        with told(at=None if "://" in place else Path(place)):
+            yield
     except StorageInternalError as error:
         reason = first_line(error.__cause__ or error)
         raise UserError(

@@ -1,21 +1,20 @@
 """Running trials, here or in several processes: each in a child run, its state in Optuna and MLflow alike."""
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import torch
 from optuna.exceptions import StorageInternalError
 
 from kd import tracking
 from kd.base.console import hushed, say
+from kd.base.disk import temporary
 from kd.base.hashing import fingerprint
-from kd.base.types import Pruned, Stopped, UserError
+from kd.base.types import Halted, Pruned, Stopped, UserError
 from kd.run.distill import planned
 from kd.run.execute import started
 from kd.run.fit import learn, log_model, save
@@ -92,7 +91,7 @@ def _run(search: SearchPlan, arm: SearchArm, study: Study, claim: RunningTrial, 
             _train(search, arm, study, claim, show)
     except Pruned:
         return
-    except (tracking.Away, StorageInternalError):  # it stays open, and is taken up again when the store is back
+    except (Halted, StorageInternalError):  # it stays open, and the next command takes it up again
         raise
     except (Stopped, KeyboardInterrupt) as stop:
         claim.fail("stopped", str(stop))
@@ -153,7 +152,7 @@ def _train(search: SearchPlan, arm: SearchArm, study: Study, claim: RunningTrial
             known = {**quality, **cost}
             excess = {name: known[name] - limit for name, limit in search.config.limits.items()}
             claim.complete([known[name] for name in search.directions], excess)
-    except (Stopped, KeyboardInterrupt, Superseded, StorageInternalError, tracking.Away):
+    except (Stopped, KeyboardInterrupt, Superseded, StorageInternalError, Halted):
         raise
     except Exception:
         if folder is not None:
@@ -167,9 +166,9 @@ def _cost(plan: Plan, asked: set[str]) -> dict[str, float]:
     if "gflops" in asked:
         cost["gflops"] = _gflops(plan)
     if "size_mib" in asked:
-        with tempfile.TemporaryDirectory() as scratch:
-            save(plan, Path(scratch) / "weights")
-            cost["size_mib"] = profile.folder_size_mib(Path(scratch) / "weights")
+        with temporary() as scratch:
+            save(plan, scratch / "weights")
+            cost["size_mib"] = profile.folder_size_mib(scratch / "weights")
     return cost
 
 

@@ -10,8 +10,9 @@ from datasets import Dataset
 
 from kd import tracking
 from kd.base.budgets import budgets_of
+from kd.base.disk import SAID
 from kd.base.task import Task
-from kd.base.types import UserError
+from kd.base.types import DiskFull, UserError
 from kd.config import FitOptions
 from kd.serving import package
 
@@ -44,6 +45,8 @@ def measure_apart(model: str, run_id: str, budgets: FitOptions | None = None) ->
     env = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
     done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    if done.returncode == 2 and SAID.search(last):
+        raise DiskFull(last.removeprefix("error: "))
     if done.returncode == 2:
         raise UserError(last.removeprefix("error: "))
     if done.returncode:

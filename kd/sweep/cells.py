@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection, wait
 
 from kd import tracking
 from kd.base.console import hushed, one_line
-from kd.base.types import Stopped, UserError
+from kd.base.types import Halted, Stopped, UserError
 from kd.config import DistillConfig, RowOptions, StudentConfig, StudyConfig, narrowed, with_options
 from kd.run import distill
 from kd.run.data import Rows, load_rows
@@ -91,13 +91,13 @@ def carry_out(cell: Cell, where: Where) -> Result:
 
     Raises:
         Stopped: a signal came.
-        Away: the store failed.
+        Halted: the store failed, or a disk is full.
     """
     start = time.perf_counter()
     try:
         with hushed():
             outcome = train(distill.planned(cell.config, rows_of(cell.config)), cell.config, where)
-    except (Stopped, KeyboardInterrupt, tracking.Away):
+    except (Stopped, KeyboardInterrupt, Halted):
         raise
     except Exception as error:
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "

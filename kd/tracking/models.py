@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
+from kd.base.disk import SAID, reason, temporary
 from kd.base.ranks import shared
 from kd.base.types import Refused, UserError
 from kd.tracking.leftovers import discard_models, models_of
@@ -124,14 +124,17 @@ def answers_apart(uri: str) -> Any:
 
     Raises:
         UserError: it has no input example.
+        DiskFull: it cannot be loaded for want of room.
         Refused: it cannot be loaded, or fails to answer.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary() as folder:
         try:
-            request = mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{EXAMPLE}", dst_path=folder)
+            request = mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{EXAMPLE}", dst_path=str(folder))
         except (MlflowException, OSError) as error:
+            if reason(error):
+                raise
             raise UserError(f"{uri} has no stored input example to check it with: {first_line(error)}") from error
-        out = Path(folder) / "answers.json"
+        out = folder / "answers.json"
         words = ["-m", "mlflow", "models", "predict", "-m", uri, "-i", request, "-t", "json", "-o", str(out)]
         done = subprocess.run(
             [sys.executable, *words, "--env-manager", "local"],
@@ -142,5 +145,7 @@ def answers_apart(uri: str) -> Any:
         )
         if done.returncode or not out.exists():
             said = [line for line in done.stderr.splitlines() if line.strip()]
+            if full := SAID.search(done.stderr):
+                raise OSError(full[0])
             raise Refused(f"{uri} does not load and answer in a fresh process: {(said or ['no message'])[-1]}")
         return json.loads(out.read_text(encoding="utf-8"))["predictions"]

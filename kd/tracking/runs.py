@@ -5,7 +5,6 @@ import os
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 from pyarrow import parquet
 
+from kd.base.disk import temporary
 from kd.base.processes import myself
 from kd.base.ranks import is_main, shared
 from kd.base.types import RunRecord, UserError
@@ -78,9 +78,9 @@ class Run:
     @_main_alone
     def log_table(self, frame: pd.DataFrame, name: str) -> None:
         """Keep a table as a Parquet artifact."""
-        with tempfile.TemporaryDirectory() as folder:
-            frame.to_parquet(Path(folder) / name, index=False)
-            MlflowClient().log_artifact(self.run_id, str(Path(folder) / name))
+        with temporary() as folder:
+            frame.to_parquet(folder / name, index=False)
+            MlflowClient().log_artifact(self.run_id, str(folder / name))
 
     @_main_alone
     def log_text(self, text: str, name: str) -> None:
@@ -232,10 +232,12 @@ def _fetched(run_id: str, name: str) -> Iterator[Path]:
     if here := local_artifact(run_id, name):
         yield here
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary() as folder:
         with store.absent(lambda _: f"run {run_id!r} has no artifact {name}"):
             # given a run, MLflow would also search the run's models for the artifact, which takes twice as long.
-            path = mlflow.artifacts.download_artifacts(artifact_uri=f"{_artifacts(run_id)}/{name}", dst_path=folder)
+            path = mlflow.artifacts.download_artifacts(
+                artifact_uri=f"{_artifacts(run_id)}/{name}", dst_path=str(folder)
+            )
         yield Path(path)
 
 

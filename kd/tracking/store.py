@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import mlflow
@@ -11,11 +12,15 @@ import requests
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException, RestException
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import is_local_uri
+from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from kd.base import disk
 from kd.base.processes import myself, vanished
 from kd.base.ranks import from_main, shared
-from kd.base.types import Pruned, Refused, Stopped, UserError
+from kd.base.types import DiskFull, Halted, Pruned, Refused, Stopped, UserError
 from kd.tracking.database import prepare, settled
 from kd.tracking.leftovers import discard_models
 
@@ -33,8 +38,8 @@ NOT_LET_IN = {
 }
 REFUSING = ("TEMPORARILY_UNAVAILABLE", *NOT_LET_IN)
 """Error codes of a store that cannot use its database, or does not let us in."""
-REASONS = {UserError: "bad input", Refused: "refused", Stopped: "stopped", KeyboardInterrupt: "interrupted",
-           Pruned: "pruned"}  # fmt: skip
+REASONS = {DiskFull: "disk full", UserError: "bad input", Refused: "refused", Stopped: "stopped",
+           KeyboardInterrupt: "interrupted", Pruned: "pruned"}  # fmt: skip
 """What a run's `kd.exit_reason` begins with, by what ended it."""
 ENDED_EARLY = (Stopped, Pruned, KeyboardInterrupt)
 """What ends a run as KILLED rather than FAILED."""
@@ -46,7 +51,7 @@ class Gone(UserError):
     """What is wanted is not in the tracking store or the registry."""
 
 
-class Away(UserError):
+class Away(Halted):
     """The store failed in the middle: it cannot be reached or written any more."""
 
 
@@ -86,13 +91,15 @@ def session(experiment: str) -> Iterator[str]:
 
 @contextmanager
 def unbroken(doing: str = "") -> Iterator[None]:
-    """Report in one line that the store failed in the middle of something.
+    """Report in one line that the store failed in the middle of something, or that a disk is full.
 
     Raises:
         Away: it did; the text names the store, and what to do.
+        DiskFull: likewise.
     """
     try:
-        yield
+        with disk.told(_places()):
+            yield
     except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
         if not failed(error):
             raise
@@ -101,6 +108,17 @@ def unbroken(doing: str = "") -> Iterator[None]:
             f"{doing}{': ' if doing else ''}the tracking store {tracking_uri()} cannot be reached or written any more "
             f"({reason}); what was finished is kept, a run that was open may keep the status RUNNING: {mend}"
         ) from error
+
+
+def _places() -> dict[str, Path]:
+    """Return the folders of the store and of the active run's artifacts, as far as they are on this machine."""
+    found = {}
+    uri = mlflow.get_tracking_uri()
+    if uri.startswith("sqlite:") and (name := make_url(uri).database):
+        found["the store"] = Path(name).absolute().parent
+    if (active := mlflow.active_run()) and is_local_uri(active.info.artifact_uri):
+        found["the artifacts"] = Path(local_file_uri_to_path(active.info.artifact_uri))
+    return found
 
 
 def failed(error: BaseException) -> bool:
@@ -140,7 +158,7 @@ def absent(said: Callable[[Exception], str]) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        if failed(error):
+        if failed(error) or disk.reason(error):
             raise
         raise Gone(said(error)) from error
 
@@ -177,7 +195,8 @@ def named_experiment(name: str) -> Experiment:
 @contextmanager
 def _reachable() -> Iterator[None]:
     try:
-        yield
+        with disk.told(_places()):
+            yield
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         reason, mend = _explained(error, "set MLFLOW_TRACKING_URI to a store that can be reached and written")
         raise UserError(f"the tracking store {tracking_uri()} cannot be used: {reason}; {mend}") from error

@@ -1,6 +1,7 @@
 """The one training loop: a `transformers.Trainer` in which only loss, order of features and reporting differ."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PreTrainedModel, ProgressCallback, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, TrainerControl
 
+from kd.base.disk import told
 from kd.base.memory import Peaks
 from kd.base.ranks import lost, world
 from kd.base.task import Collate, Task
@@ -181,13 +183,18 @@ class _Trainer(Trainer):
         waited = time.perf_counter() - self.saved_s >= self.options.checkpoint_every_s
         if not self._any(waited or self.stopper.asked.is_set()):
             return
-        if self.state.best_global_step == self.state.global_step:
-            self.best = None
-        elif self.best is not None and self.args.should_save:  # before the file that makes the checkpoint whole
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            folder.mkdir(parents=True, exist_ok=True)
-            save_file(self.best, folder / BEST)
-        super()._save_checkpoint(model, trial)
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        with told(at=folder):
+            try:
+                if self.state.best_global_step == self.state.global_step:
+                    self.best = None
+                elif self.best is not None and self.args.should_save:  # before the file that makes the checkpoint whole
+                    folder.mkdir(parents=True, exist_ok=True)
+                    save_file(self.best, folder / BEST)
+                super()._save_checkpoint(model, trial)
+            except Exception:
+                shutil.rmtree(folder, ignore_errors=True)  # it is torn, and takes room
+                raise
         self.saved_s = time.perf_counter()
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
