@@ -69,8 +69,8 @@ def test_a_disk_without_room_is_told_whatever_writes_to_it(writer, tmp_path):
 def test_a_database_that_is_full_is_told(tmp_path):
     database = sqlite3.connect(tmp_path / "full.db")
     database.execute("PRAGMA max_page_count = 2")
+    database.execute("CREATE TABLE one (text)")
     with pytest.raises(DiskFull, match="database or disk is full"), disk.told():
-        database.execute("CREATE TABLE one (text)")
         database.execute("INSERT INTO one VALUES (?)", ["x" * 100_000])
 
 
@@ -90,9 +90,9 @@ def test_the_folder_that_the_error_names_is_called_as_the_user_knows_it(kd_home,
     with pytest.raises(DiskFull, match=rf"^KD_HOME \({kd_home}\) has no room left \(No space"), disk.told():
         raise wrapped(source)
     copying = shutil.Error([("source", str(tmp_path / "out" / "a"), "[Errno 28] No space left on device")])
-    with pytest.raises(DiskFull, match=rf"^the artifacts \({tmp_path}/out\)"):
-        with disk.told({"the artifacts": tmp_path / "out"}):
-            raise copying
+    places = {"the artifacts": tmp_path / "out"}
+    with pytest.raises(DiskFull, match=rf"^the artifacts \({tmp_path}/out\)"), disk.told(places):
+        raise copying
 
 
 def test_a_full_disk_that_no_error_names_is_the_fullest_or_all_are_listed(kd_home, tmp_path, monkeypatch):
@@ -101,9 +101,9 @@ def test_a_full_disk_that_no_error_names_is_the_fullest_or_all_are_listed(kd_hom
     usage = lambda folder: shutil._ntuple_diskusage(2**40, 0, left.get(folder, 2**30))  # noqa: E731
     monkeypatch.setattr(shutil, "disk_usage", usage)
     full = OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(DiskFull, match=rf"^the store \({tmp_path}/store\) has no room"):
-        with disk.told({"the store": tmp_path / "store"}):
-            raise full
+    places = {"the store": tmp_path / "store"}
+    with pytest.raises(DiskFull, match=rf"^the store \({tmp_path}/store\) has no room"), disk.told(places):
+        raise full
     left.clear()
     with pytest.raises(DiskFull, match=r"a disk has no room left .*KD_HOME .* has 1,024 MiB left, TMPDIR"), disk.told():
         raise full
