@@ -36,11 +36,11 @@ from kd.base.console import hushed
 from kd.base.types import Pruned
 from kd.commands import read
 from kd.config import HpoConfig
+from kd.run.data import rows_of
 from kd.run.distill import planned
 from kd.run.fit import learn
 from kd.search.prepare import SearchPlan, options, prepare
 from kd.search.retries import Attempt, counting
-from kd.sweep.cells import rows_of
 
 KILLS = 8
 TRIED, WAIT_S = 20, (8.0, 40.0)

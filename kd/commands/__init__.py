@@ -84,6 +84,7 @@ def start(command: str, arguments: Sequence[str] | None = None) -> None:
             )
         join()
         with told(), scratch():
+            _check(options)
             importlib.import_module(f"kd.commands.{command}").run(options)
     except Followed:
         sys.exit(0)
@@ -102,6 +103,24 @@ def start(command: str, arguments: Sequence[str] | None = None) -> None:
         _leave(f"error: {error.filename or 'a file'} cannot be written ({error.strerror}): grant it", 2)
     except KeyboardInterrupt:
         _leave("stopped: interrupted", 130)
+
+
+def _check(options: config.Options) -> None:
+    """Refuse data that cannot be used before torch is imported, which takes seconds, and MLflow, where that can wait.
+
+    A study reads its rows itself, because its design may name their columns.
+    """
+    if not isinstance(options, config.FitOptions) or isinstance(options, config.StudyConfig):
+        return
+    from kd.run.data import rows_of
+
+    if not os.environ.get("MLFLOW_RUN_ID"):
+        rows_of(options)
+        return
+    from kd import tracking
+
+    with tracking.session(options.experiment):  # it closes the run that `mlflow run` made
+        rows_of(options)
 
 
 def _leave(message: str, code: int) -> NoReturn:

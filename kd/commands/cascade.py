@@ -4,7 +4,7 @@ from kd import tracking
 from kd.base.console import say
 from kd.config import CascadeConfig, TeachingOptions, as_params, narrowed
 from kd.run import teacher
-from kd.run.data import describe, load_rows, short_name
+from kd.run.data import describe, rows_of, short_name
 from kd.run.execute import Outcome, Where
 from kd.sweep.cascade import carry_out, chain_in_words, conclude, links_of, require_chain
 
@@ -17,7 +17,7 @@ def run(config: CascadeConfig) -> None:
         Stopped: a signal arrived; the same command continues with what is missing.
     """
     with tracking.session(config.experiment) as experiment:
-        rows = load_rows(config)
+        rows = rows_of(config)
         describe(config, rows)
         require_chain(config, rows)
         tags = {"kd.stage": "cascade", "kd.task": config.task, "kd.dataset": config.dataset}

@@ -5,7 +5,7 @@ import shlex
 from kd import tracking
 from kd.base.console import say
 from kd.config import DistillConfig, StudentConfig, as_params, default_of, narrowed
-from kd.run.data import describe, load_rows
+from kd.run.data import describe, rows_of
 from kd.run.distill import plan
 from kd.run.execute import Where, train
 from kd.run.register import register
@@ -14,7 +14,7 @@ from kd.run.register import register
 def run(config: DistillConfig) -> None:
     """Train, evaluate, log, profile and register a distilled student."""
     with tracking.session(config.experiment) as experiment:
-        rows = load_rows(config)
+        rows = rows_of(config)
         describe(config, rows)
         outcome = train(plan(config, rows), config, Where(experiment))
         name, version = register(outcome, config, rows)

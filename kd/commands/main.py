@@ -6,7 +6,7 @@ from kd.config import CompareConfig, DistillConfig, MainConfig, StudentConfig, a
 from kd.report.findings import find
 from kd.report.publish import publish, show, where
 from kd.run import teacher
-from kd.run.data import Rows, describe, load_rows, short_name
+from kd.run.data import Rows, describe, rows_of, short_name
 from kd.run.distill import planned
 from kd.run.execute import Outcome, Where, train
 from kd.run.register import register_best
@@ -15,7 +15,7 @@ from kd.run.register import register_best
 def run(config: MainConfig) -> None:
     """Run everything, compare, register the best on validation as challenger."""
     with tracking.session(config.experiment) as experiment:
-        rows = load_rows(config)
+        rows = rows_of(config)
         describe(config, rows)
         tags = {"kd.stage": "main", "kd.dataset": config.dataset}
         with tracking.run(f"main {short_name(config.dataset)}", tags) as parent:

@@ -3,7 +3,7 @@
 from kd import tracking
 from kd.base.console import say
 from kd.config import TeacherConfig
-from kd.run.data import describe, load_rows
+from kd.run.data import describe, rows_of
 from kd.run.execute import Where, train
 from kd.run.register import register
 from kd.run.teacher import plan
@@ -12,7 +12,7 @@ from kd.run.teacher import plan
 def run(config: TeacherConfig) -> None:
     """Train, evaluate, log, profile and register a teacher."""
     with tracking.session(config.experiment) as experiment:
-        rows = load_rows(config)
+        rows = rows_of(config)
         describe(config, rows)
         outcome = train(plan(config, rows), config, Where(experiment))
         name, version = register(outcome, config, rows)

@@ -4,6 +4,8 @@ from kd.base.console import shown
 from kd.base.numbers import wholes
 from kd.base.types import UserError
 
+DEFAULT_LAYERS = "2"
+"""How many of the teacher's layers a student keeps, where nothing is given."""
 ALLOWED = "give a count such as 2, or rising 0-based layer indices such as 0,5 (a single index as `5,`)"
 
 

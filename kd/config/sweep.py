@@ -19,7 +19,7 @@ class StudyConfig(TeachingOptions):
     workers: PositiveInt = 1
     """Processes that train cells on this machine, >= 1; CPU threads and GPUs are shared out among them."""
     dry_run: bool = False
-    """Print the cells, and train nothing."""
+    """Read the data, print the cells and about how long they take, and train nothing."""
 
     def _require_transfer(self) -> None:
         """Each cell checks it: what contradicts may be an axis."""

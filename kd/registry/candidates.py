@@ -17,6 +17,7 @@ GATES = tuple(field.name for field in fields(GateOptions) if field.name != "metr
 
 def named(config: PromoteConfig) -> Version:
     """Return the version that the option `candidate` names."""
+    tracking.require_model(config.model, "model")
     if config.candidate == "best":
         return _best(config.model)
     place = config.candidate if config.candidate.startswith("@") else f"/{config.candidate}"
@@ -43,7 +44,6 @@ def _best(model: str) -> Version:
         else:
             found.append((value if higher else -value, -int(version.number), version, f"val/{metric} {value:.4g}"))
     if not found:
-        tracking.model_version(f"models:/{model}/1", "model")  # says what there is, where the model itself is not
         why = " ".join(["", *reasons])
         raise UserError(f"candidate='best': no version of {model!r} has a validation metric.{why}")
     _, _, version, figure = max(found, key=lambda one: one[:2])

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import pandas as pd
 from datasets import Dataset
@@ -10,7 +11,7 @@ from datasets import Dataset
 from kd.base.console import say, shown
 from kd.base.task import Record, Task
 from kd.base.types import REST, STANDARD_COLUMNS, SplitName, Splits, UserError
-from kd.config import DistillConfig, RowOptions, listed
+from kd.config import DistillConfig, RowOptions, listed, narrowed
 from kd.data.columns import names_of
 from kd.data.digests import digest
 from kd.data.sources import load, load_inputs
@@ -98,6 +99,14 @@ def load_rows(config: RowOptions) -> Rows:
         test_digest=digest(splits.test, task.content),
         rest=rest,
     )
+
+
+def rows_of(config: RowOptions) -> Rows:
+    """Return the rows of a training as `load_rows` does; they are read once a process."""
+    return _rows(narrowed(RowOptions, config))
+
+
+_rows = lru_cache(maxsize=8)(load_rows)
 
 
 def _evened(config: RowOptions, whole: Dataset, drawn: Dataset, column: str) -> list[str]:

@@ -16,7 +16,7 @@ from kd.base.hashing import fingerprint
 from kd.base.task import Processor
 from kd.base.types import UserError
 from kd.config import StudentConfig
-from kd.config.layers import parse_layers
+from kd.config.layers import DEFAULT_LAYERS, parse_layers
 from kd.models.importance import Importance, measure, remembered
 from kd.models.layers import LayerMap, Moved, layer_map
 from kd.models.students import build_student, configured_student, require_same
@@ -28,7 +28,6 @@ from kd.run.plan import Plan
 from kd.run.signals import TeacherSignals
 from kd.run.trial import outputs, require_works, trial_batch
 
-DEFAULT_LAYERS = "2"
 RANKED_ON = 1024
 """Most validation features on which the teacher's layers are ranked."""
 RANKING_CODE = ("data", "models")

@@ -17,7 +17,7 @@ from kd.config import DistillConfig, HpoConfig, StudentConfig, default_of, narro
 from kd.config.hpo import LIMITED
 from kd.models.precision import resolve_precision
 from kd.run import student
-from kd.run.data import Rows, describe, short_name
+from kd.run.data import Rows, describe, rows_of, short_name
 from kd.run.distill import planned
 from kd.run.locate import Loaded, Located
 from kd.search.optuna_study import Sampling, Study
@@ -25,7 +25,6 @@ from kd.search.storage import existing, open_storage, open_study, place_of
 from kd.space.parameters import OF_TEACHER, Space, as_json, check_space, extremes, for_control, within
 from kd.space.reading import load_space
 from kd.space.values import SEARCHABLE
-from kd.sweep.cells import rows_of
 from kd.tasks import task_named
 
 ARMS = {"distill": ("distill",), "control": ("control",), "both": ("control", "distill")}

@@ -12,6 +12,7 @@ from kd.config import CompareConfig
 from kd.report.findings import find
 from kd.report.publish import publish, show, where
 from kd.report.tables import answer, markdown_table, rich_table
+from kd.run.data import rows_of
 from kd.run.distill import planned
 from kd.run.execute import Outcome, Where, log_baselines
 from kd.run.fit import score_test
@@ -23,7 +24,6 @@ from kd.search.progress import in_words
 from kd.search.retries import Attempt, counting
 from kd.search.schedule import finalists
 from kd.serving.measure import is_profiled, measure_apart
-from kd.sweep.cells import rows_of
 from kd.sweep.compared import beside
 
 COSTS = {"p95 ms": "profile/latency_ms_p95", "RAM MiB": "profile/ram_peak_mib", "disk MiB": "model/size_mib"}

@@ -15,6 +15,7 @@ from kd.base.console import hushed, say
 from kd.base.disk import temporary
 from kd.base.hashing import fingerprint
 from kd.base.types import Halted, Pruned, Stopped, UserError
+from kd.run.data import rows_of
 from kd.run.distill import planned
 from kd.run.execute import started
 from kd.run.fit import learn, log_model, save
@@ -27,7 +28,6 @@ from kd.search.storage import unbroken
 from kd.serving import profile
 from kd.serving.work import COUNTED, counted
 from kd.space.parameters import draw
-from kd.sweep.cells import rows_of
 from kd.sweep.workers import SAID_WHY, workers
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}

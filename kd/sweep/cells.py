@@ -3,38 +3,17 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
 from kd import tracking
 from kd.base.console import hushed, one_line
 from kd.base.types import Halted, Stopped, UserError
-from kd.config import DistillConfig, RowOptions, StudentConfig, StudyConfig, narrowed, with_options
 from kd.run import distill
-from kd.run.data import Rows, load_rows
+from kd.run.data import rows_of
 from kd.run.execute import Where, train
-from kd.run.student import DEFAULT_LAYERS
-from kd.sweep.design import GUIDE, OF_TRANSFER, Levels, in_words
+from kd.sweep.planning import Cell
 from kd.sweep.workers import SAID_WHY, workers
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One training of a study: its levels of the axes, and the options that `distill` or `student` would be given."""
-
-    levels: Levels
-    config: StudentConfig
-
-    @property
-    def words(self) -> str:
-        """What a person reads."""
-        return " ".join(f"{axis}={in_words(axis, value)}" for axis, value in self.levels.items())
-
-    @property
-    def self_trained(self) -> bool:
-        """Whether its teacher is its control."""
-        return self.levels.get(GUIDE) == "control"
 
 
 @dataclass(frozen=True)
@@ -46,44 +25,6 @@ class Result:
     reused: bool = False
     seconds: float = 0.0
     failure: str = ""
-
-
-def cell_of(config: StudyConfig, levels: Levels) -> Cell:
-    """Return the training at these levels; raises UserError where its options contradict each other."""
-    kind = StudentConfig if levels["objective"] == "none" else DistillConfig
-    own = {axis: level for axis, level in levels.items() if axis != GUIDE}
-    if levels.get("transfer") == "" and kind is DistillConfig:
-        own |= {name: getattr(DistillConfig, name) for name in OF_TRANSFER}
-    try:
-        return Cell(levels, narrowed(kind, with_options(config, **own)))
-    except UserError as error:
-        raise UserError(f"{Cell(levels, config).words}: {error}; or exclude such cells in the design") from error
-
-
-def taught_by(cell: Cell, model: str) -> Cell:
-    """Return a cell with another teacher, that starts from the layers which its control starts from.
-
-    Raises:
-        UserError: the student starts from its teacher.
-    """
-    config = cell.config
-    if config.student_config or config.initialisation == "importance":
-        raise UserError(
-            "guide=control needs a student that starts where its control did: student_config and initialisation="
-            "importance start from the teacher, which is the control there; leave them out"
-        )
-    if not config.student:
-        layers = config.student_layers or DEFAULT_LAYERS
-        config = replace(config, student=config.teacher, student_layers=layers)
-    return replace(cell, config=replace(config, teacher=model))
-
-
-def rows_of(config: RowOptions) -> Rows:
-    """Return the rows of a training; they are read once a process."""
-    return _rows(narrowed(RowOptions, config))
-
-
-_rows = lru_cache(maxsize=8)(load_rows)
 
 
 def carry_out(cell: Cell, where: Where) -> Result:

@@ -1,8 +1,9 @@
 """The design of a study: which options vary, crossed with one another, and the cells that this makes. Pure."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ REFUSED = {
 """Options that cannot be an axis, and why."""
 DECIDING = {name: options_in(DistillConfig)[name].default for name in ("objective", "alpha", "transfer")}
 """Options that say whether a cell learns from a teacher, and their defaults."""
+MOST_COMBINATIONS = 100_000
+"""More than are trained within a year, and as many as are planned within seconds."""
 KEYS = ("title", "base", "axes", "exclude")
 Excluded = Mapping[str, frozenset[Value | None]]
 """A combination that is left out: all cells that have one of the values for each option named."""
@@ -54,6 +57,7 @@ class Design:
         base: options that are the same in all cells.
         axes: options that vary, and their values; every combination is a cell.
         exclude: combinations that are left out.
+        text: the file's.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Design:
     base: Mapping[str, Value | None]
     axes: Mapping[str, tuple[Value | None, ...]]
     exclude: tuple[Excluded, ...]
+    text: str = ""
 
 
 def load_design(path: str, own: type[TaskOptions] = TaskOptions) -> Design:
@@ -71,7 +76,7 @@ def load_design(path: str, own: type[TaskOptions] = TaskOptions) -> Design:
     """
     named = f"design={path!r}"
     text = read_text(path, named, "give a YAML file, such as studies/quick.yaml")
-    return read_design(parse_yaml(text, named), named, Path(path).stem, own)
+    return replace(read_design(parse_yaml(text, named), named, Path(path).stem, own), text=text)
 
 
 def read_design(given: Any, named: str, name: str, own: type[TaskOptions] = TaskOptions) -> Design:
@@ -112,7 +117,7 @@ def cells(design: Design) -> list[Levels]:
     there also where it is no axis.
 
     Raises:
-        UserError: everything is excluded.
+        UserError: everything is excluded, or there are too many.
     """
     pairs = ((control_of(point), _levels(design, point)) for point in _combinations(design))
     found = dict.fromkeys(tuple(levels.items()) for pair in pairs for levels in pair)
@@ -138,6 +143,11 @@ def in_words(axis: str, level: object) -> str:
 def _combinations(design: Design) -> Iterator[Levels]:
     """Yield every combination of the axes' values that is not excluded, the seeds changing slowest."""
     order = sorted(design.axes, key=lambda axis: axis != "seed")
+    if (count := math.prod(map(len, design.axes.values()))) > MOST_COMBINATIONS:
+        raise UserError(
+            f"study {design.title!r} crosses {count:,} combinations: give fewer values, at most {MOST_COMBINATIONS:,} "
+            "combinations; each that is not excluded is a training"
+        )
     for values in itertools.product(*(design.axes[axis] for axis in order)):
         chosen = dict(zip(order, values, strict=True))
         point = {axis: chosen[axis] for axis in design.axes}

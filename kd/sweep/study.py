@@ -1,138 +1,37 @@
-"""A study: what it trains, checked before long work, every cell that is not finished yet, and which factor mattered."""
+"""A study carried out: its teachers, every cell that is not finished yet, and which factor mattered."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 from kd import tracking
 from kd.analysis.effects import main_effects
 from kd.analysis.statistics import MIN_SEEDS
-from kd.base.console import console, hushed, say
+from kd.base.console import hushed, say
 from kd.base.hashing import fingerprint
 from kd.base.types import UserError
-from kd.config import RowOptions, StudentConfig, StudyConfig, default_of, value_of, with_options
+from kd.config import StudentConfig, StudyConfig
 from kd.report.sections import study_section
-from kd.report.tables import rich_table
 from kd.run import distill, student, teacher
-from kd.run.data import Rows, describe
+from kd.run.data import rows_of
 from kd.run.execute import Where
 from kd.run.locate import locate
 from kd.run.plan import Plan
-from kd.space.values import Value
-from kd.sweep.cells import Cell, Result, carry_out_all, cell_of, rows_of, taught_by
+from kd.sweep.cells import Result, carry_out_all
 from kd.sweep.compared import ONCE, Records, compared
-from kd.sweep.design import DECIDING, GUIDE, Design, cells, control_of, in_words, load_design
-
-OF_TEACHER = ("teacher", *(field.name for field in fields(RowOptions)))
-"""A teacher's name and rows, as its cells have them."""
-OF_START = ("student", "student_layers", "student_config", "initialisation")
-"""Options that say what a student starts from, which must be possible with its teacher."""
-OVERHEAD_S = 8.0
-"""Guess, before any cell was timed, of what one takes beside training; the real times replace it."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """What planning has shown of a cell.
-
-    Attributes:
-        work: epochs x rows x (layers of the model + 1 for what is beside them).
-        key: the same for the same training, such as controls that start from one `student` under several teachers.
-    """
-
-    work: float
-    key: str
-
-
-def planned(config: StudyConfig) -> tuple[StudyConfig, Design, list[Cell]]:
-    """Read the design; returns the options with its base, it with what decides its controls, and its cells.
-
-    What the command line gives otherwise than by default comes before the base.
-
-    Raises:
-        UserError: the design is wrong, an axis is given on the command line too, or a cell's options contradict each
-            other.
-    """
-    design = load_design(config.design, type(config.task_options))
-    for name in design.axes:
-        if name != GUIDE and value_of(config, name) not in (default_of(config, name), None):
-            raise UserError(
-                f"{name}={value_of(config, name)!r} is given, but {name} is an axis of design={config.design!r}: "
-                "leave it out, or take it from the axes"
-            )
-    taken = {name: value for name, value in design.base.items() if value_of(config, name) == default_of(config, name)}
-    for name in design.base.keys() - taken.keys():
-        say(f"{name}={value_of(config, name)}: the command line comes before the design's {design.base[name]}")
-    config = with_options(config, **taken)
-    design = replace(design, base={**design.base, **{name: getattr(config, name) for name in DECIDING}})
-    return config, design, [cell_of(config, levels) for levels in cells(design)]
-
-
-def announce(design: Design, todo: Sequence[Cell]) -> None:
-    """Print the cells as a table of conditions, with their seeds side by side."""
-    conditions: dict[tuple[tuple[str, Value | None], ...], list[str]] = {}
-    for cell in todo:
-        apart = tuple((axis, value) for axis, value in cell.levels.items() if axis != "seed")
-        conditions.setdefault(apart, []).append(str(cell.config.seed))
-    axes = list(dict.fromkeys(axis for condition in conditions for axis, _ in condition))
-    rows = [[*axes, "seeds"]]
-    for condition, seeds in conditions.items():
-        words = {axis: in_words(axis, value) for axis, value in condition}
-        rows.append([*(words.get(axis, "–") for axis in axes), ", ".join(seeds)])
-    say(f"{design.title}: {len(todo)} trainings")
-    console.print(rich_table("", rows))
-    if min(map(len, conditions.values())) < MIN_SEEDS:
-        say(f"Warning: with fewer than {MIN_SEEDS} seeds no difference can be claimed: give an axis seed, as [0, 1, 2]")
-
-
-def all_rows(config: StudyConfig, todo: Sequence[Cell]) -> None:
-    """Read the rows that the cells' teachers are trained on, and say how many there are.
-
-    Raises:
-        UserError: the data is wrong, or cells are scored on different rows.
-    """
-    known: dict[str, Rows] = {}
-    for cell in _one_a_teacher(todo).values():
-        wanted = _for_teacher(config, cell)
-        rows = rows_of(wanted)
-        if rows.train_digest not in known:
-            describe(wanted, rows)
-            known[rows.train_digest] = rows
-        first = next(iter(known.values()))
-        if (rows.test_digest, rows.validation_digest) != (first.test_digest, first.validation_digest):
-            raise UserError(
-                f"{cell.words} is scored on other rows than {todo[0].words}, so that they cannot be compared: give on "
-                "the command line what changes the rows, in a study for each"
-            )
+from kd.sweep.design import Design, control_of, in_words
+from kd.sweep.planning import Cell, TimeLeft, Training, for_teacher, one_a_teacher, taught_by, teacher_key
 
 
 def with_teachers(config: StudyConfig, todo: Sequence[Cell], where: Where) -> list[Cell]:
     """Return the cells with their finished teachers; each that is not given finished is trained once, with `seed`."""
     finished = {}
-    for key, cell in _one_a_teacher(todo).items():
-        wanted = _for_teacher(config, cell)
+    for key, cell in one_a_teacher(todo).items():
+        wanted = for_teacher(config, cell)
         rows = rows_of(wanted)
         finished[key] = teacher.finished(wanted, rows, where)
         student.further_labels(wanted, rows, locate(finished[key], "teacher"))
-    return [replace(cell, config=replace(cell.config, teacher=finished[_teacher(cell)])) for cell in todo]
-
-
-def _teacher(cell: Cell) -> tuple[object, ...]:
-    """Return what distinguishes a cell's teacher from others."""
-    return tuple(getattr(cell.config, name) for name in OF_TEACHER)
-
-
-def _one_a_teacher(todo: Sequence[Cell]) -> dict[tuple[object, ...], Cell]:
-    """Return for each teacher the first of its cells."""
-    found: dict[tuple[object, ...], Cell] = {}
-    for cell in todo:
-        found.setdefault(_teacher(cell), cell)
-    return found
-
-
-def _for_teacher(config: StudyConfig, cell: Cell) -> StudyConfig:
-    """Return the options that a cell's teacher is trained with: the command's, with the cell's rows and student."""
-    return replace(config, **{name: getattr(cell.config, name) for name in (*OF_TEACHER, *OF_START)})
+    return [replace(cell, config=replace(cell.config, teacher=finished[teacher_key(cell)])) for cell in todo]
 
 
 def trainings(config: StudyConfig, todo: Sequence[Cell]) -> list[Training]:
@@ -156,7 +55,7 @@ def _plan(config: StudyConfig, cell: Cell) -> Plan:
     try:
         with hushed():
             wanted = taught_by(cell, cell.config.teacher) if cell.self_trained else cell
-            return distill.planned(wanted.config, rows_of(_for_teacher(config, cell)))
+            return distill.planned(wanted.config, rows_of(for_teacher(config, cell)))
     except UserError as error:
         raise UserError(f"{cell.words}: {error}; or exclude such cells in the design") from error
 
@@ -167,39 +66,6 @@ def seconds_a_layer(model: str) -> float | None:
     speed = tracking.record(stored.run_id).metrics.get("cost/examples_per_s") if stored.run_id else None
     depth = json.loads((stored.folder / "config.json").read_text("utf-8")).get("num_hidden_layers", 1)
     return 1 / (speed * (depth + 1)) if speed else None
-
-
-@dataclass
-class TimeLeft:
-    """How long the rest will take, by the time that a unit of work has taken.
-
-    `work` is that of each cell that has not ended; `guess` the seconds that a unit takes until cells have been timed.
-    """
-
-    work: dict[int, float]
-    workers: int
-    guess: float | None
-    timed: float = 0.0
-    seconds: float = 0.0
-
-    def end(self, number: int, seconds: float | None) -> None:
-        """Count a cell that ended; None where it took no time that says anything of the others."""
-        work = self.work.pop(number)
-        if seconds is not None:
-            self.timed, self.seconds = self.timed + work, self.seconds + seconds
-
-    @property
-    def words(self) -> str:
-        """How long the cells that have not ended will take."""
-        rest = sum(self.work.values())
-        if self.timed:
-            seconds = rest * self.seconds / self.timed
-        elif self.guess is not None:
-            seconds = rest * self.guess + len(self.work) * OVERHEAD_S
-        else:
-            return "an unknown time"
-        minutes = seconds / self.workers / 60
-        return f"about {minutes:.0f} min" if minutes >= 1.5 else f"about {60 * minutes:.0f} s"
 
 
 @dataclass

@@ -13,6 +13,7 @@ from kd.tracking.registry import forget as forget
 from kd.tracking.registry import model_tag as model_tag
 from kd.tracking.registry import model_version as model_version
 from kd.tracking.registry import register as register
+from kd.tracking.registry import require_model as require_model
 from kd.tracking.registry import set_alias as set_alias
 from kd.tracking.registry import source_deleted as source_deleted
 from kd.tracking.registry import tag_model as tag_model
@@ -37,6 +38,7 @@ from kd.tracking.store import GONE as GONE
 from kd.tracking.store import Away as Away
 from kd.tracking.store import Gone as Gone
 from kd.tracking.store import end as end
+from kd.tracking.store import is_there as is_there
 from kd.tracking.store import reading as reading
 from kd.tracking.store import session as session
 from kd.tracking.store import status as status

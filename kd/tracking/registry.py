@@ -22,6 +22,12 @@ def model_version(uri: str, option: str) -> ModelVersion:
         return MlflowClient().get_model_version(name, number)
 
 
+def require_model(name: str, option: str) -> None:
+    """Raise Gone, which says what there is, where no registered model has this name."""
+    with absent(lambda _: f"{option}={name!r}: {_what_there_is(name)}"):
+        MlflowClient().get_registered_model(name)
+
+
 def _what_there_is(name: str) -> str:
     try:
         model = MlflowClient().get_registered_model(name)

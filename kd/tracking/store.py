@@ -65,6 +65,12 @@ def under_mlflow_run() -> bool:
     return bool(os.environ.get("MLFLOW_RUN_ID"))
 
 
+def is_there() -> bool:
+    """Whether there is a store to look into; to look for one in a SQLite file would make it."""
+    scheme, _, path = mlflow.get_tracking_uri().partition(":///")
+    return scheme != "sqlite" or Path(path.partition("?")[0]).is_file()
+
+
 @contextmanager
 def session(experiment: str) -> Iterator[str]:
     """Open the store; yields the experiment's name. An early failure still closes the run that `mlflow run` made.

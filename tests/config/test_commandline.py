@@ -228,6 +228,28 @@ def test_a_mistake_costs_one_line_and_exit_code_2_not_a_traceback(words):
     assert not imported & HEAVY
 
 
+MISTAKES = {
+    "main": (["--dataset", "{rows}"], "'text'"),
+    "hpo": (["--dataset", "{rows}", "--text_column", "clause", "--labelled", "90"], "labelled=90"),
+    "study": (["--design", "{design}", "--dataset", "{rows}", "--dry_run"], "'text'"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_in_data_costs_no_import_of_torch_and_no_store(name, tmp_path, monkeypatch):
+    rows, design = tmp_path / "rows.csv", tmp_path / "d.yaml"
+    rows.write_text("clause,label\n" + "".join(f"word {row},{row % 3}\n" for row in range(60)))
+    design.write_text("axes: {seed: [0]}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    words, told = MISTAKES[name]
+    code, _, said, imported = command(name, *(word.format(rows=rows, design=design) for word in words))
+    assert (code, len(said)) == (2, 1)
+    assert told in said[0]
+    assert "torch" not in imported
+    assert not (tmp_path / "mlflow.db").exists()
+
+
 @pytest.mark.parametrize("words", [["--help"], ["--temprature", "2"], ["--dataset", "d", "--alpha", "2"]])
 def test_python_m_kd_does_what_the_entry_point_does_from_any_folder(words, tmp_path):
     one, other = (python("-m", *way, *words, folder=tmp_path) for way in (["kd", "distill"], ["entrypoints.distill"]))

@@ -247,9 +247,11 @@ def test_a_gates_file_is_obeyed_and_an_option_outranks_it(project, compared, ali
 
 
 def test_an_unknown_registered_model_lists_those_that_there_are(project, compared):
-    done = project.run("promote", "--model", "kd-nothing")
-    assert done.code == 2
-    assert compared.student_name in done.err
+    for words in ((), ("--candidate", "3"), ("--candidate", "best")):
+        done = project.run("promote", "--model", "kd-nothing", *words)
+        assert done.code == 2
+        assert "error: model='kd-nothing': no registered model" in done.err
+        assert compared.student_name in done.err
 
 
 def test_a_version_whose_run_did_not_finish_is_never_promoted(project, compared, aliases):

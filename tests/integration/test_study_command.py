@@ -120,6 +120,10 @@ def test_a_dry_run_prints_the_cells_and_leaves_no_run(project, words, studied):
     done = project.run("study", *words, "--dry_run", "true")
     assert done.code == 0
     assert f"{CELLS} trainings" in " ".join(done.out.split())
+    assert "earlier trainings on this data; finished ones are not trained again" in done.out
+    absent = project.run("study", *words, "--dry_run", "true", "--dataset", "nowhere.csv")
+    assert absent.code == 2
+    assert "nowhere.csv" in absent.lines[-1]
     assert len(project.runs(stage="study")) == count
 
 

@@ -167,6 +167,14 @@ def test_thousands_of_seeds_and_hundreds_of_sizes_are_read_in_seconds():
     assert time.process_time() - began < 30  # quadratic, it takes hours
 
 
+def test_more_combinations_than_can_ever_be_trained_are_refused_at_once_and_not_unfolded():
+    axes = {"epoch_rows": list(range(1, 501)), "seed": list(range(2000)), "alpha": [0.1, 0.5]}
+    began = time.process_time()
+    with pytest.raises(UserError, match="crosses 2,000,000 combinations: give fewer values, at most 100,000"):
+        cells(read(axes=axes))
+    assert time.process_time() - began < 5
+
+
 def test_excluding_everything_is_refused():
     with pytest.raises(UserError, match="leaves no cell"):
         cells(read(axes={"objective": ["soft"]}, exclude=[{"objective": "soft"}]))
