@@ -1,6 +1,6 @@
 """The texts of `objective` and `match`: read without torch, and spelt in one way, so that equal options look equal."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import cast, get_args
 
 from kd.base.numbers import number, whole
@@ -25,11 +25,11 @@ def positive(text: str) -> float | None:
         return None
 
 
-def parse_objective(text: str) -> dict[ObjectiveName, float]:
+def parse_objective(text: str, offered: Collection[str] = OBJECTIVE_NAMES) -> dict[ObjectiveName, float]:
     """Read a weighted sum such as `soft:0.5,hidden:0.1` into weights by name, in the order of `ObjectiveName`.
 
-    A weight that is left out is 1. Raises UserError for an unknown or repeated name, a weight that is not finite and
-    > 0, or `none` beside others.
+    A weight that is left out is 1. Errors name the objectives that are `offered`, those of a task. Raises UserError for
+    an unknown or repeated name, a weight that is not finite and > 0, or `none` beside others.
     """
     weights: dict[str, float] = {}
     for part in PRESETS.get(text.strip(), text).split(","):
@@ -43,9 +43,9 @@ def parse_objective(text: str) -> dict[ObjectiveName, float]:
         else:
             weights[name] = weight
             continue
-        raise UserError(f"objective={text!r} is not understood, {wrong}: give {allowed_objectives()}")
+        raise UserError(f"objective={text!r} is not understood, {wrong}: give {allowed_objectives(offered)}")
     if "none" in weights and weights != {"none": 1}:
-        raise UserError(f"objective={text!r}: none goes with no other: give {allowed_objectives()}")
+        raise UserError(f"objective={text!r}: none goes with no other: give {allowed_objectives(offered)}")
     return {name: weights[name] for name in OBJECTIVE_NAMES if name in weights}
 
 
@@ -54,14 +54,18 @@ def plays_a_part(option: str, weights: Mapping[ObjectiveName, float]) -> bool:
     return any(name in USED_BY.get(option, weights) for name in weights)
 
 
-def allowed_objectives() -> str:
-    """Say what `objective` may be."""
-    return f"one of {', '.join(OBJECTIVE_NAMES)}, {', '.join(PRESETS)}, or a weighted sum such as soft:0.5,hidden:0.1"
+def allowed_objectives(offered: Collection[str] = OBJECTIVE_NAMES) -> str:
+    """Say what `objective` may be, of those that are `offered`."""
+    presets = [word for word, whole in PRESETS.items() if {*whole.split(",")} <= {*offered}]
+    names = [name for name in OBJECTIVE_NAMES if name in offered]
+    terms = [name for name in names if name != "none"]
+    example = ",".join(f"{name}:{weight}" for name, weight in zip(terms, (0.5, 0.1), strict=False))
+    return f"one of {', '.join([*names, *presets])}, or a weighted sum such as {example}"
 
 
-def spelt_objective(text: str) -> str:
+def spelt_objective(text: str, offered: Collection[str] = OBJECTIVE_NAMES) -> str:
     """Return an objective in its one spelling: presets unfolded, names in order, weights of 1 left out."""
-    parts = parse_objective(text).items()
+    parts = parse_objective(text, offered).items()
     return ",".join(name if weight == 1 else f"{name}:{_number(weight)}" for name, weight in parts)
 
 

@@ -14,6 +14,7 @@ from kd.base.console import shown
 from kd.base.numbers import number, whole
 from kd.base.types import UserError
 from kd.config.base import Options, TaskOptions
+from kd.config.objective import OBJECTIVE_NAMES
 
 Kind = TypeVar("Kind", bound=Options)
 NESTED = "task_options"
@@ -44,6 +45,8 @@ class Option:
     """Its meaning, unit and range."""
     heading: str
     """What `--help` groups it under."""
+    offered: tuple[str, ...] = OBJECTIVE_NAMES
+    """For `objective`: the names that the task has."""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -75,7 +78,7 @@ def options_in(kind: type[Options], task: type[TaskOptions] = TaskOptions) -> Ma
     if "task" in found:  # tasks may be registered while this runs: `parse` is given them
         found["task"] = replace(found["task"], kind=str)
     if "objective" in found:
-        found["objective"] = replace(found["objective"], default=task.objectives[0])
+        found["objective"] = replace(found["objective"], default=task.objectives[0], offered=("none", *task.objectives))
     return found
 
 

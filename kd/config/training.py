@@ -108,9 +108,9 @@ class DistillConfig(StudentConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         # equal options look equal everywhere
-        object.__setattr__(self, "objective", spelt_objective(self.objective or self.task_options.objectives[0]))
-        object.__setattr__(self, "match", spelt_match(self.match))
         known = ("none", *self.task_options.objectives)
+        object.__setattr__(self, "objective", spelt_objective(self.objective or known[1], known))
+        object.__setattr__(self, "match", spelt_match(self.match))
         if foreign := [name for name in self.weights if name not in known]:
             allowed = f"give one of {', '.join(known)}, or a weighted sum of them"
             raise UserError(f"objective={self.objective!r}: task={self.task!r} has no {foreign[0]}: {allowed}")

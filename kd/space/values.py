@@ -69,7 +69,7 @@ def typed(name: str, value: Any, options: Mapping[str, Option] = OPTIONS) -> Val
 def described(name: str, options: Mapping[str, Option] = OPTIONS) -> str:
     """Say in words what an option takes."""
     texts = {
-        "objective": allowed_objectives(),
+        "objective": allowed_objectives(options[name].offered),
         "match": "spaced, last, skip, or pairs such as 0:2,1:5",
         "student_layers": 'a count of layers such as 2, or rising 0-based indices in quotes such as "0,5"',
         "transfer": "rest, or a data set",

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -77,6 +78,7 @@ def test_excluded_combinations_are_left_out_and_nothing_else_is():
         ({"axes": {"alpha": ["much"]}}, "alpha='much': give a finite number"),
         ({"axes": {"alpha": [0.5, 0.5]}}, "twice"),
         ({"axes": {"seed": [0.5]}}, "a whole number"),
+        ({"base": {"objective": "sotf"}, "axes": {"seed": [0]}}, "objective='sotf': give one of none, soft, hard"),
         ({"axes": {"alpha": [0.5]}, "base": {"alpha": 0.1}}, "in base and in axes"),
         ({"axes": {"alpha": [0.5]}, "base": [1]}, "base is"),
         ({"axes": {"guide": ["me"]}}, "guide='me': give one of teacher, control"),
@@ -153,7 +155,11 @@ def test_the_options_of_a_task_are_axes_and_their_types_are_checked():
         horizon: int = 4
         quantile: float | None = None
 
+        objectives: ClassVar = ("mse",)
+
     axes = {"horizon": [2, 4], "quantile": [None, "0.5"]}
+    with pytest.raises(UserError, match=r"'sotf': give one of none, mse, or a weighted sum such as mse:0\.5$"):
+        read_design({"axes": {"objective": ["sotf"]}}, "d", "d", Own)
     assert read_design({"axes": axes}, "d", "d", Own).axes == {"horizon": (2, 4), "quantile": (None, 0.5)}
     with pytest.raises(UserError, match="horizon='far': give a whole number"):
         read_design({"axes": {"horizon": ["far"]}}, "d", "d", Own)
