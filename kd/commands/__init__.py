@@ -112,15 +112,15 @@ def _check(options: config.Options) -> None:
     """
     if not isinstance(options, config.FitOptions) or isinstance(options, config.StudyConfig):
         return
-    from kd.run.data import rows_of
+    from kd.run.data import require_data
 
     if not os.environ.get("MLFLOW_RUN_ID"):
-        rows_of(options)
+        require_data(options)
         return
     from kd import tracking
 
     with tracking.session(options.experiment):  # it closes the run that `mlflow run` made
-        rows_of(options)
+        require_data(options)
 
 
 def _leave(message: str, code: int) -> NoReturn:

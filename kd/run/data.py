@@ -8,9 +8,9 @@ from functools import lru_cache
 import pandas as pd
 from datasets import Dataset
 
-from kd.base.console import say, shown
+from kd.base.console import hushed, say, shown
 from kd.base.task import Record, Task
-from kd.base.types import REST, STANDARD_COLUMNS, SplitName, Splits, UserError
+from kd.base.types import REST, STANDARD_COLUMNS, Holds, SplitName, Splits, UserError
 from kd.config import DistillConfig, RowOptions, listed, narrowed
 from kd.data.columns import names_of
 from kd.data.digests import digest
@@ -109,6 +109,19 @@ def rows_of(config: RowOptions) -> Rows:
 _rows = lru_cache(maxsize=8)(load_rows)
 
 
+def require_data(config: RowOptions) -> None:
+    """Read all data of a training, which is kept for it. Raises UserError where some cannot be used."""
+    rows = rows_of(config)
+    if isinstance(config, DistillConfig):
+        with hushed():
+            with_transfer(config, rows)
+
+
+@lru_cache(maxsize=8)
+def _inputs_of(config: RowOptions, inputs: Sequence[str], holds: frozenset[tuple[str, Holds]]) -> Dataset:
+    return load_inputs(config, inputs, dict(holds))
+
+
 def _evened(config: RowOptions, whole: Dataset, drawn: Dataset, column: str) -> list[str]:
     """Return a note where a draw changes the shares of the values that it draws evenly by more than `SHIFTED`."""
     if not column or len(drawn) == len(whole):
@@ -173,7 +186,7 @@ def with_transfer(config: DistillConfig, rows: Rows) -> Rows:
         raise UserError(f"{named}: labelled={config.labelled} is all training rows, and leaves none")
     try:
         wanted = RowOptions(dataset=config.transfer, group_column=config.group_column)
-        found = load_inputs(wanted, inputs, rows.task.holds) if rest is None else rest
+        found = _inputs_of(wanted, inputs, frozenset(rows.task.holds.items())) if rest is None else rest
         kept = without_shared(found, (rows.splits.validation, rows.splits.test), inputs)
         whole = joined(rows.train, kept, inputs, rows.task.target)
     except UserError as error:

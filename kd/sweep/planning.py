@@ -21,7 +21,7 @@ from kd.config import (
 )
 from kd.config.layers import DEFAULT_LAYERS, parse_layers
 from kd.report.tables import rich_table
-from kd.run.data import Rows, describe, rows_of
+from kd.run.data import Rows, describe, require_data, rows_of
 from kd.space.values import Value
 from kd.sweep.design import DECIDING, GUIDE, OF_TRANSFER, Design, Levels, cells, in_words, load_design
 
@@ -164,6 +164,11 @@ def all_rows(config: StudyConfig, todo: Sequence[Cell]) -> dict[TeacherKey, tupl
                 "the command line what changes the rows, in a study for each"
             )
         counts[key] = len(rows.train), len(rows.rest or ())
+    for cell in {(teacher_key(cell), getattr(cell.config, "transfer", "")): cell for cell in todo}.values():
+        try:
+            require_data(cell.config)
+        except UserError as error:
+            raise UserError(f"{cell.words}: {error}") from error
     return counts
 
 

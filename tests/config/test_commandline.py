@@ -229,9 +229,13 @@ def test_a_mistake_costs_one_line_and_exit_code_2_not_a_traceback(words):
 
 
 MISTAKES = {
-    "main": (["--dataset", "{rows}"], "'text'"),
+    "main": (
+        ["--dataset", "{rows}"],
+        "'text' (text_column) is not in rows.csv, which has clause, label; did you mean text_column=clause?",
+    ),
+    "distill": (["--dataset", "{rows}", "--text_column", "clause", "--transfer", "nowhere.csv"], "nowhere.csv"),
     "hpo": (["--dataset", "{rows}", "--text_column", "clause", "--labelled", "90"], "labelled=90"),
-    "study": (["--design", "{design}", "--dataset", "{rows}", "--dry_run"], "'text'"),
+    "study": (["--design", "{design}", "--dataset", "{rows}", "--dry_run"], "text_column=clause?"),
 }
 
 
