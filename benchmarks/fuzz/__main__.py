@@ -1,6 +1,6 @@
 """Mutated inputs: each is read, read with a note, or refused in one line; all else is a fault.
 
-    python -m benchmarks.fuzz [--kinds data] [--count 3000] [--first 0] [--show 10] [--keep FOLDER]
+    python -m benchmarks.fuzz [--kinds data,yaml,words] [--count 3000] [--first 0] [--show 10] [--keep FOLDER]
 
 Nothing is trained. An input is a function of its kind and number: `--first N --count 1 --keep FOLDER` makes it again
 and keeps it. A new kind is a file here with one function (`Kind` in trial.py) and one line in KINDS. Exits with 1 where
@@ -21,7 +21,11 @@ from pathlib import Path
 
 from benchmarks.fuzz.trial import Kind, Outcome, tried
 
-KINDS = {"data": "benchmarks.fuzz.data:read"}
+KINDS = {
+    "data": "benchmarks.fuzz.data:read",
+    "yaml": "benchmarks.fuzz.written:yaml",
+    "words": "benchmarks.fuzz.written:words",
+}
 """Kind to `module:function`."""
 LONGEST_S = 10
 """Seconds after which an input counts as hanging."""

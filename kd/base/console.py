@@ -17,7 +17,7 @@ from kd.base.ranks import is_main
 
 console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 140)
 _BRIEF = reprlib.Repr()
-_BRIEF.maxstring = _BRIEF.maxother = 80
+_BRIEF.maxstring = _BRIEF.maxother = 200
 _HUSHED = ContextVar("hushed", default=False)
 
 

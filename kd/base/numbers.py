@@ -17,6 +17,8 @@ def number(text: str) -> float:
     text = text.strip()
     if not PLAIN.fullmatch(text):
         raise ValueError("no plain decimal number")
+    if WHOLE.fullmatch(text):  # a float would round a greater one
+        return whole(text) + 0.0
     value = float(text) + 0.0  # -0 is 0, and spelt so
     if not math.isfinite(value) or (value == 0 and re.match(r"[-+.0]*[1-9]", text)):
         raise ValueError("a number past every float")

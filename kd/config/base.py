@@ -62,7 +62,7 @@ class Options:
         """Refuse each of `others` that is given, that is, differs from its default; `instead` names another way."""
         for other in others:
             if (value := getattr(self, other)) != getattr(type(self), other):
-                both = f"{other}={value!r} beside {option}={getattr(self, option)!r}"
+                both = f"{other}={shown(value)} beside {option}={shown(getattr(self, option))}"
                 raise UserError(f"{both}: {why}; leave {other} out, or {instead or f'leave out {option}'}")
 
 

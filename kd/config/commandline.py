@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING
 from itertools import pairwise
 
-from kd.base.console import did_you_mean
+from kd.base.console import did_you_mean, shown
 from kd.base.types import UserError
 from kd.config.base import Options, TaskOptions
 from kd.config.options import ABSENT, Kind, Option, options_from, options_in
@@ -30,7 +30,7 @@ def parse(kind: type[Kind], tasks: Mapping[str, type[TaskOptions]], arguments: S
     if "task" in known:
         task = _named_task(words) or known["task"].default
         if task not in tasks:
-            raise UserError(f"task={task!r} is not understood: give one of {', '.join(tasks)}")
+            raise UserError(f"task={shown(task)} is not understood: give one of {', '.join(tasks)}")
         options = tasks[task]
         known = options_in(kind, options)
     texts = _texts(words, known)
@@ -39,7 +39,7 @@ def parse(kind: type[Kind], tasks: Mapping[str, type[TaskOptions]], arguments: S
         sys.exit()
     if unknown := [name for name in texts if name not in known]:
         hint = did_you_mean(unknown[0], known, f"known: {', '.join(known)}", "--")
-        raise UserError(f"unknown option --{unknown[0]}: {hint}")
+        raise UserError(f"unknown option --{unknown[0][:80]}: {hint}")
     return options_from(kind, options, texts)
 
 
@@ -58,7 +58,7 @@ def _texts(words: Sequence[str], known: Mapping[str, Option]) -> dict[str, str]:
         word = "--help" if (word := rest.pop()) == "-h" else word
         name, equals, text = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not name:
-            raise UserError(f"{word!r} belongs to no option: give --NAME VALUE, and quote a value that has blanks")
+            raise UserError(f"{shown(word)} belongs to no option: give --NAME VALUE, and quote a value that has blanks")
         after = rest[-1] if rest else "--help"  # the end is no value, as an option is none
         switch = name in known and known[name].kind is bool
         if equals or name == "help":

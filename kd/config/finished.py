@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from kd.base.console import shown
 from kd.base.types import CacheActionName, FormatName, OutputName, UserError
 from kd.config.base import BudgetOptions, NonNegativeFloat, Options, PositiveFloat, Range, Share
 
@@ -107,7 +108,7 @@ class PromoteConfig(GateOptions):
         if self.rollback:
             self._refuse_beside("rollback", "to_model", why="roll that model back by its own name")
         if self.to_model == self.model:
-            raise UserError(f"to_model={self.to_model!r} is the same model: give another one to copy to")
+            raise UserError(f"to_model={shown(self.to_model)} is the same model: give another one to copy to")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from kd.base.console import shown
 from kd.base.numbers import wholes
 from kd.base.types import PrunerName, SamplerName, SearchedArmName, UserError
 from kd.config.base import ChallengerOptions, NonNegativeFloat, PositiveInt, Range, listed, seed_range
@@ -52,17 +53,21 @@ class HpoConfig(DistillConfig, ChallengerOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.seed in self.seed_list:
-            raise UserError(f"final_seeds={self.final_seeds!r} has seed={self.seed} of the search: give fresh ones")
+            raise UserError(
+                f"final_seeds={shown(self.final_seeds)} has seed={self.seed} of the search: give fresh ones"
+            )
         if self.sampler == "grid":
             self._refuse_beside("sampler", "warm_start", why="a grid has points of its own and takes no others")
             if self.space in ("default", "shape"):
-                raise UserError(f"sampler='grid' needs choices or steps: give a YAML file as space, not {self.space!r}")
+                raise UserError(
+                    f"sampler='grid' needs choices or steps: give a YAML file as space, not {shown(self.space)}"
+                )
         wanted = self.directed
         if len(set(wanted)) < len(wanted) or len(wanted) > 3:
             known = f"{', '.join(STANDS_FOR)}, parameters, or metrics of the task"
-            raise UserError(f"directions={self.directions!r}: give one to three different ones of {known}")
+            raise UserError(f"directions={shown(self.directions)}: give one to three different ones of {known}")
         if wanted and all(name in LIMITED for name in wanted):
-            raise UserError(f"directions={self.directions!r} names no quality, so none is kept: add accuracy, say")
+            raise UserError(f"directions={shown(self.directions)} names no quality, so none is kept: add accuracy, say")
         _ = self.limits
 
     @property
@@ -84,8 +89,8 @@ class HpoConfig(DistillConfig, ChallengerOptions):
             name, value = STANDS_FOR.get(word, word), positive(limit)
             if name not in LIMITED or value is None:
                 raise UserError(
-                    f"constraints={self.constraints!r}: {text!r} is not understood: give NAME<=NUMBER with a name "
-                    f"of {', '.join(LIMITED)}; latency_budget_ms and ram_budget_mib apply to the retrained models"
+                    f"constraints={shown(self.constraints)}: {shown(text)} is not understood: give NAME<=NUMBER with a "
+                    f"name of {', '.join(LIMITED)}; latency_budget_ms and ram_budget_mib apply to the retrained models"
                 )
             found[name] = min(value, found.get(name, value))
         return found

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import cast, get_args
 
+from kd.base.console import shown
 from kd.base.numbers import number, whole
 from kd.base.types import MatchName, ObjectiveName, UserError
 
@@ -35,17 +36,17 @@ def parse_objective(text: str, offered: Collection[str] = OBJECTIVE_NAMES) -> di
     for part in PRESETS.get(text.strip(), text).split(","):
         name, colon, number = (word.strip() for word in part.partition(":"))
         if name not in OBJECTIVE_NAMES:
-            wrong = f"{name!r} is no objective"
+            wrong = f"{shown(name)} is no objective"
         elif name in weights:
             wrong = f"{name} is given twice"
         elif (weight := positive(number) if colon else 1.0) is None:
-            wrong = f"the weight {number!r} of {name} is no finite number > 0"
+            wrong = f"the weight {shown(number)} of {name} is no finite number > 0"
         else:
             weights[name] = weight
             continue
-        raise UserError(f"objective={text!r} is not understood, {wrong}: give {allowed_objectives(offered)}")
+        raise UserError(f"objective={shown(text)} is not understood, {wrong}: give {allowed_objectives(offered)}")
     if "none" in weights and weights != {"none": 1}:
-        raise UserError(f"objective={text!r}: none goes with no other: give {allowed_objectives(offered)}")
+        raise UserError(f"objective={shown(text)}: none goes with no other: give {allowed_objectives(offered)}")
     return {name: weights[name] for name in OBJECTIVE_NAMES if name in weights}
 
 
@@ -88,9 +89,9 @@ def parse_match(text: str) -> MatchName | tuple[tuple[int, int], ...]:
     except ValueError:
         pairs = [(-1, -1)]
     if min(map(min, pairs)) < 0:
-        raise UserError(f"match={text!r} is not understood: give {allowed}")
+        raise UserError(f"match={shown(text)} is not understood: give {allowed}")
     if len(set(pairs)) < len(pairs):
-        raise UserError(f"match={text!r} has a pair twice: give {allowed}")
+        raise UserError(f"match={shown(text)} has a pair twice: give {allowed}")
     return tuple(sorted(pairs))
 
 

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
+from kd.base.console import shown
 from kd.base.numbers import whole
 from kd.base.types import UserError
 from kd.config.base import PositiveInt
@@ -53,7 +54,7 @@ class CascadeConfig(MainConfig):
     def members(self) -> tuple[int | str, ...]:
         """The models of the chain, the teacher first: a number of layers, or a model's name. Raises UserError."""
         found = tuple(_member(part.strip()) for part in self.chain.split(","))
-        named, example = f"chain={self.chain!r}", "such as 6,4,2"
+        named, example = f"chain={shown(self.chain)}", "such as 6,4,2"
         if any(one < 0 if isinstance(one, int) else not re.match(r"[^\d-]|\d+[^\d.]", one) for one in found):
             raise UserError(f"{named} is not understood: give numbers of layers or models, {example}")
         numbers = [(before, after) for before, after in pairwise(found) if isinstance(after, int)]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
+from kd.base.console import shown
 from kd.base.numbers import wholes
 from kd.base.types import REST, CacheName, InitialisationName, ObjectiveName, UserError
 from kd.base.written import parse_json, read_text
@@ -71,7 +72,7 @@ class StudentConfig(FitOptions):
     @property
     def student_settings(self) -> dict[str, Any]:
         """What the file `student_config` says. Raises UserError where it cannot be read or is no JSON object."""
-        named = f"student_config={self.student_config!r}"
+        named = f"student_config={shown(self.student_config)}"
         instead = 'give a file such as {"num_hidden_layers": 4, "hidden_size": 312, "num_attention_heads": 12}'
         settings = parse_json(read_text(self.student_config, named, instead), named, instead)
         if not isinstance(settings, dict) or not settings:
@@ -113,7 +114,9 @@ class DistillConfig(StudentConfig):
         object.__setattr__(self, "match", spelt_match(self.match))
         if foreign := [name for name in self.weights if name not in known]:
             allowed = f"give one of {', '.join(known)}, or a weighted sum of them"
-            raise UserError(f"objective={self.objective!r}: task={self.task!r} has no {foreign[0]}: {allowed}")
+            raise UserError(
+                f"objective={shown(self.objective)}: task={shown(self.task)} has no {foreign[0]}: {allowed}"
+            )
         self._require_transfer()
 
     def _require_transfer(self) -> None:
@@ -127,7 +130,9 @@ class DistillConfig(StudentConfig):
             self._refuse_beside("objective", "transfer", why="without a teacher, text without labels teaches nothing")
         for option in ("transfer_confidence", "transfer_balance"):
             if getattr(self, option) and not self.transfer:
-                raise UserError(f"{option}={getattr(self, option)!r} chooses among transfer rows: give transfer too")
+                raise UserError(
+                    f"{option}={shown(getattr(self, option))} chooses among transfer rows: give transfer too"
+                )
 
     @property
     def weights(self) -> dict[ObjectiveName, float]:

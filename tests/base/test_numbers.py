@@ -32,7 +32,7 @@ def test_what_python_or_yaml_would_read_otherwise_than_a_person_is_no_number(tex
             read(text)
 
 
-@pytest.mark.parametrize("text", ["9" * 400, "1e999", "-1e999", "1e-400", "0.0001e-999999999", "9" * 5000])
+@pytest.mark.parametrize("text", ["1e999", "-1e999", "1e-400", "0.0001e-999999999", "9" * 400 + "."])
 def test_a_number_past_every_float_is_refused_and_not_infinite_or_0(text):
     with pytest.raises(ValueError, match="past every float"):
         number(text)
@@ -40,8 +40,9 @@ def test_a_number_past_every_float_is_refused_and_not_infinite_or_0(text):
 
 @pytest.mark.parametrize("text", [str(2**53 + 1), "9" * 400, "9" * 5000])
 def test_a_whole_number_that_other_programs_would_round_is_refused(text):
-    with pytest.raises(ValueError, match=r"past 2\*\*53"):
-        whole(text)
+    for read in (whole, number):
+        with pytest.raises(ValueError, match=r"past 2\*\*53"):
+            read(text)
 
 
 def test_minus_0_is_0_because_equal_options_must_look_equal():
