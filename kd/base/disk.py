@@ -39,11 +39,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 @contextmanager
-def told(places: Mapping[str, Path] | None = None, at: Path | None = None) -> Iterator[None]:
+def told(places: Mapping[str, Path] | None = None, at: Path | None = None, guess: bool = True) -> Iterator[None]:
     """Raise DiskFull for an error that a full disk is behind: which folder, what was kept, and what to do.
 
     `places` are folders that may be full by the names a user knows them by, beside KD_HOME and TMPDIR; `at` is the one
-    that is written to.
+    that is written to. Without `guess` an error stays what it is where it names no file and none of them is full.
     """
     try:
         yield
@@ -55,6 +55,10 @@ def told(places: Mapping[str, Path] | None = None, at: Path | None = None) -> It
             temporaries = own.parent if own.name.startswith("kd-") else own  # see `files.scratch`
             known = {"KD_HOME": home(), "TMPDIR": temporaries, **(places or {})}
             target = next(filter(None, map(_target, _chain(error))), at)
+            if target is None and "large" not in why:
+                target = _fullest(known)
+            if not (target or guess):
+                raise
             raise DiskFull(
                 f"{_where(why, target, known)}: what was finished is kept, and the last checkpoint of a training, if "
                 "there is one: make room, and give the same command again"
@@ -75,13 +79,14 @@ def _where(why: str, target: Path | None, known: Mapping[str, Path]) -> str:
         where = _called(target, known) if target else "a disk"
         return f"{where} takes no file as large ({why}: see ulimit -f, and what the file system allows)"
     if target is None:
-        left = {name: shutil.disk_usage(_there(folder)).free / 2**20 for name, folder in known.items()}
-        fullest = min(left, key=lambda name: left[name])
-        if left[fullest] > LEFT_MIB:
-            rooms = ", ".join(f"{name} ({known[name]}) has {room:,.0f} MiB left" for name, room in left.items())
-            return f"a disk has no room left ({why}; now {rooms})"
-        target = known[fullest]
+        rooms = ", ".join(f"{name} ({folder}) has {_left(folder):,.0f} MiB left" for name, folder in known.items())
+        return f"a disk has no room left ({why}; now {rooms})"
     return f"{_called(target, known)} has no room left ({why})"
+
+
+def _fullest(known: Mapping[str, Path]) -> Path | None:
+    folder = min(known.values(), key=_left)
+    return folder if _left(folder) < LEFT_MIB else None
 
 
 def _called(path: Path, known: Mapping[str, Path]) -> str:
@@ -91,13 +96,13 @@ def _called(path: Path, known: Mapping[str, Path]) -> str:
     return f"{name} ({inside[name]})" if name else f"the disk of {path.parent}"
 
 
-def _there(folder: Path) -> Path:
-    """Return the folder, or the nearest one around it that exists."""
-    return next(path for path in (folder, *folder.parents) if path.exists())
+def _left(folder: Path) -> float:
+    """Return the MiB left on the disk of a folder, which need not exist yet."""
+    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free / 2**20
 
 
 @contextmanager
 def temporary() -> Iterator[Path]:
-    """Yield an empty folder in TMPDIR, removed afterwards. Raises DiskFull while it can be seen which disk is full."""
-    with tempfile.TemporaryDirectory() as folder, told():
+    """Yield an empty folder in TMPDIR, removed afterwards. Raises DiskFull where that disk is seen to be full."""
+    with tempfile.TemporaryDirectory() as folder, told(guess=False):
         yield Path(folder)
