@@ -1,9 +1,9 @@
 """Which architectures a student can be cut from and distilled with: `python -m benchmarks.architectures [NAME ...]`.
 
 Each is four layers of random weights. Layers 0,2 and 1,2 are taken out, and the student must say what its source says
-without the other layers. Then a student of two layers (of all, where they cannot be taken out: *) is distilled for three
-steps with each of four objectives. Prints a Markdown table, and below it why something is refused; exits with 1 where
-something fails in other words than a refusal.
+without the other layers. Then a student of two layers (of all, where they cannot be taken out: *) is distilled for
+three steps with each of four objectives. Prints a Markdown table, and below it why something is refused; exits with 1
+where something fails in other words than a refusal.
 """
 
 import logging
@@ -37,10 +37,11 @@ RUN = SimpleNamespace(log_metrics=lambda *_, **__: None, log_params=lambda *_: N
 
 def write_rows(path: Path) -> str:
     """Write texts of three labels; returns the file."""
-    draw = random.Random(0)
-    lines = [f"{' '.join(draw.choices(tiny.WORDS, k=draw.randint(4, 14)))} {chr(97 + i % 26)}{chr(97 + i // 26)},LABEL_{i % 3}"
-             for i in range(30)]  # fmt: skip
-    path.write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
+    draw, lines = random.Random(0), ["text,label"]  # noqa: S311
+    for row in range(30):
+        words = draw.choices(tiny.WORDS, k=draw.randint(4, 14))
+        lines.append(f"{' '.join(words)} {chr(97 + row % 26)}{chr(97 + row // 26)},LABEL_{row % 3}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return str(path)
 
 

@@ -97,8 +97,13 @@ def look_into(model: PreTrainedModel, contents: Sequence[str], whose: str) -> In
     return Insides(whose, found, {layer: tuple(each[layer] for each in joints) for layer in relations})
 
 
-def check(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], contents: Sequence[str], whose: str) -> None:
-    """Check on some inputs, before a training, that a model gives what is compared; UserError where it does not."""
+def check(
+    model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], length: int, contents: Sequence[str], whose: str
+) -> None:
+    """Check on inputs of `length` tokens, before a training, that a model gives what is compared of each of them.
+
+    Raises UserError where it does not.
+    """
     inside = look_into(model, contents, whose)
     if not inside.contents:
         return
@@ -111,7 +116,12 @@ def check(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], contents: 
         except TypeError as error:
             kinds = " and ".join(sorted(inside.kinds))
             raise UserError(f"{whose}: {type(model).__name__} gives no {kinds}; {OTHERWISE} {whose}") from error
-        inside.picked(outputs, heard)
+        found = inside.picked(outputs, heard)
+    if short := [name for name, value in found.items() if value.shape[-2] != length]:
+        raise UserError(
+            f"{whose}: {type(model).__name__} gives {short[0]} of {found[short[0]].shape[-2]} tokens where a text has "
+            f"{length}; {OTHERWISE} {whose}"
+        )
     model.train(was_training)
 
 

@@ -110,9 +110,9 @@ def fit_together(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, opt
             f"{words.num_embeddings}: they do not belong together; save both again, the model after "
             "resize_token_embeddings"
         )
-    positions = getattr(model.config, "max_position_embeddings", None) or max_length
+    positions = getattr(model.config, "max_position_embeddings", None) or -1
     reserved = max((part.padding_idx + 1 for part in _positions(model) if part.padding_idx is not None), default=0)
-    most = min(positions - reserved, tokenizer.model_max_length)
+    most = min(positions - reserved if positions > 0 else max_length, tokenizer.model_max_length)  # XLNet's -1: any
     if max_length > most:
         raise UserError(f"{option}: max_length={max_length} is more than its {most} positions: give at most {most}")
 

@@ -138,9 +138,10 @@ def require_comparable(
             f"({_named(others)}, of {theirs.located.uri!r}):{advice} give a student with that tokenizer"
         )
     if deep:
-        inputs = trial_batch(rows, words).inputs
-        check(ours.model, inputs, [name for term in deep for name in term.needs.student], "student")
-        check(theirs.model, inputs, [name for term in deep for name in term.needs.teacher], "teacher")
+        batch = trial_batch(rows, words)
+        length = rows.task.masks(batch)["tokens"].shape[1]
+        check(ours.model, batch.inputs, length, [name for term in deep for name in term.needs.student], "student")
+        check(theirs.model, batch.inputs, length, [name for term in deep for name in term.needs.teacher], "teacher")
 
 
 def _named(tokenizer: Any) -> str:

@@ -19,6 +19,7 @@ INPUTS = {
     "input_ids": torch.tensor([[2, 7, 9, 3, 0, 0], [2, 8, 9, 10, 11, 3]]),
     "attention_mask": torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]]),
 }
+LENGTH = INPUTS["input_ids"].shape[1]
 
 
 def distilbert():
@@ -67,7 +68,7 @@ def test_attention_is_put_back_also_after_an_error(former):
 @pytest.mark.parametrize("make", [bert, distilbert])
 def test_a_model_that_gives_all_passes_and_stays_as_it_was(make):
     model = make().train()
-    check(model, INPUTS, ("hidden.1", "attention.0", "relation.1"), "student")
+    check(model, INPUTS, LENGTH, ("hidden.1", "attention.0", "relation.1"), "student")
     assert model.training
     assert model.config._attn_implementation == "sdpa"
     assert not any(part._forward_hooks for name, part in model.named_modules() if name.endswith(("query", "q_lin")))
@@ -97,11 +98,12 @@ def silent():
         (fnet, "attention.0", "teacher", "gives no attention"),
         (fnet, "relation.1", "student", "no queries, keys and values"),
         (funnel, "attention.0", "student", "before dropout"),
+        (funnel, "hidden.1", "teacher", "gives hidden.1 of . tokens where a text has"),
     ],
 )
 def test_what_a_model_does_not_give_is_told_in_one_line_before_training(model, asked, whose, told):
     with pytest.raises(UserError, match=f"^{whose}: .*{told}.*another objective") as caught:
-        check(model(), INPUTS, (asked,), whose)
+        check(model(), INPUTS, LENGTH, (asked,), whose)
     assert "\n" not in str(caught.value)
 
 

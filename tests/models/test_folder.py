@@ -223,3 +223,10 @@ def test_positions_that_are_reserved_are_not_promised(name, most):
         model(input_ids=ids, attention_mask=torch.ones_like(ids))
     with pytest.raises(UserError, match=f"max_length={most + 1} is more than its {most} positions"):
         fit_together(model, words, "teacher", most + 1)
+
+
+def test_a_model_without_a_limit_takes_texts_of_any_length():
+    """XLNet writes -1."""
+    words = tokenizer()
+    words.model_max_length = 10**6
+    fit_together(built("XLNet"), words, "teacher", 5000)
