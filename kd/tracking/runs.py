@@ -22,7 +22,7 @@ from mlflow.utils.uri import is_local_uri
 from pyarrow import parquet
 
 from kd.base.disk import temporary
-from kd.base.processes import myself
+from kd.base.processes import myself, signals_held
 from kd.base.ranks import is_main, shared
 from kd.base.types import RunRecord, UserError
 from kd.tracking import store
@@ -120,19 +120,21 @@ def run(name: str, tags: Mapping[str, str], parent: Run | None = None, continued
     reopened = continued if continued and not (adopted or parent) and _in_this_experiment(continued) else ""
     if continued and not reopened:
         abandon(continued)
-    if reopened:  # before it is running again, or another process takes it for one that was killed
-        MlflowClient().set_tag(reopened, store.OWNER, myself())
-    active = mlflow.start_run(
-        run_id=adopted or reopened or None,
-        run_name=name,
-        nested=parent is not None,
-        parent_run_id=parent.run_id if parent else None,
-        tags=None if adopted or reopened else {**tags, store.OWNER: myself()},  # at once: no killed run is a stray
-        log_system_metrics=True,
-    )
-    this = Run(active.info.run_id)
-    resumed = {"kd.resumed_from": continued} if continued and not reopened else {}
+    this, resumed = Run(adopted or reopened), {"kd.resumed_from": continued} if continued and not reopened else {}
     try:
+        with signals_held():  # a run that has started is known, and so can be ended
+            if reopened:  # before it is running again, or another process takes it for one that was killed
+                MlflowClient().set_tag(reopened, store.OWNER, myself())
+            active = mlflow.start_run(
+                run_id=adopted or reopened or None,
+                run_name=name,
+                nested=parent is not None,
+                parent_run_id=parent.run_id if parent else None,
+                # at once: no killed run is a stray
+                tags=None if adopted or reopened else {**tags, store.OWNER: myself()},
+                log_system_metrics=True,
+            )
+            this = Run(active.info.run_id)
         with store.unbroken(name):
             this.set_tags({"mlflow.runName": name, **code_version(), **resumed, **tags})
             yield this
@@ -142,7 +144,8 @@ def run(name: str, tags: Mapping[str, str], parent: Run | None = None, continued
         with store.suppressed():
             if (left := mlflow.active_run()) and left.info.run_id == this.run_id:  # ending it may be what failed
                 mlflow.end_run("KILLED" if isinstance(error, store.ENDED_EARLY) else "FAILED")
-            store.close(this.run_id, error)
+            if this.run_id:
+                store.close(this.run_id, error)
         raise
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import time
 
 import mlflow
@@ -56,6 +57,35 @@ def adopted(client, monkeypatch):
 
 
 # How runs end
+
+
+@pytest.mark.parametrize("continues", [False, True])
+def test_a_signal_while_a_run_starts_does_not_leave_it_running(client, monkeypatch, continues):
+    start = mlflow.start_run
+
+    def interrupted(*args, **words):
+        made = start(*args, **words)
+        signal.raise_signal(signal.SIGTERM)
+        return made
+
+    def stop(*_):
+        raise Stopped("SIGTERM came")
+
+    experiment = client.get_experiment_by_name("kd").experiment_id
+    former = client.create_run(experiment).info.run_id if continues else ""
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
+    before = runs_made(client)
+    monkeypatch.setattr(mlflow, "start_run", interrupted)
+    handler = signal.signal(signal.SIGTERM, stop)
+    try:
+        with pytest.raises(Stopped), tracking.run("begun", {"kd.stage": "teacher"}, continued=former):
+            pytest.fail("it was stopped")
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    (made,) = [former] if continues else runs_made(client).keys() - before.keys()
+    assert client.get_run(made).info.status == "KILLED"
+    assert client.get_run(made).data.tags["kd.exit_reason"] == "stopped: SIGTERM came"
+    assert mlflow.active_run() is None
 
 
 def test_a_signal_that_comes_within_the_store_is_no_error_of_it(client):
