@@ -49,7 +49,7 @@ def plain(rows: Dataset, column: str, holds: Holds, source: str) -> tuple[Datase
     """
     values = rows.with_format("arrow")[column][:]
     if isinstance(rows.features[column], ClassLabel):
-        _require_named(values, rows.features[column], holds, column, source)
+        require_named(values, rows.features[column], holds, column, source)
         return rows, []
     found, note = _plain(values, holds, column, source)
     if found is values:
@@ -98,10 +98,12 @@ def _decoded(values: pa.ChunkedArray, holds: Holds, column: str, source: str) ->
         refuse(wrong, column, source, holds, "bytes that are not UTF-8")
 
 
-def _require_named(values: pa.ChunkedArray, feature: ClassLabel, holds: Holds, column: str, source: str) -> None:
+def require_named(values: pa.ChunkedArray, feature: ClassLabel, holds: Holds, column: str, source: str) -> None:
+    """Refuse numbers of classes as text, and a number that has no name."""
     if holds == "text":
         refuse(values, column, source, holds, "numbers of classes")
-    beyond = pc.or_(pc.less(values, -1), pc.greater_equal(values, feature.num_classes))
+    numbers = values.cast(pa.float64(), safe=False)  # Arrow compares no uint64 with -1
+    beyond = pc.or_(pc.less(numbers, -1), pc.greater_equal(numbers, feature.num_classes))
     _require_none(beyond, values, holds, column, source, f"a number beyond its {feature.num_classes} class names")
 
 

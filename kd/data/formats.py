@@ -22,7 +22,7 @@ from datasets.features.features import generate_from_arrow_type
 
 from kd.base.console import one_line, shown
 from kd.base.types import UserError
-from kd.data.columns import refuse
+from kd.data.columns import refuse, require_named
 from kd.data.splits import Source
 
 MAX_FIELD = 2**31 - 1
@@ -255,7 +255,8 @@ def _read_parquet(path: Path, columns: Collection[str]) -> Source:
         _require_known(table, name, path.name)
     numbers = {name for name in names if pa.types.is_integer(table[name].type)}
     labels = {name: label for name, label in _class_labels(path, schema).items() if name in numbers}
-    for name in labels:
+    for name, label in labels.items():
+        require_named(table[name], label, "class", name, path.name)
         table = table.set_column(names.index(name), name, table[name].cast(pa.int64()))
     features = Features({**Features.from_arrow_schema(table.schema), **labels})
     return Source(path.name, Dataset(table, info=DatasetInfo(features=features)), tuple(schema.names))

@@ -133,6 +133,16 @@ def test_a_class_number_without_a_name_is_refused_rather_than_failing_later():
         plain(damaged, "label", "class", "train")
 
 
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint64()])
+def test_a_parquet_class_number_without_a_name_is_refused_before_it_is_cast(tmp_path, kind):
+    names = b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": ["a", "b"]}}}}'
+    top = 7 if kind == pa.int8() else 2**63
+    table = rows(label=pa.array([0, top] * 10, kind)).replace_schema_metadata({b"huggingface": names})
+    pq.write_table(table, tmp_path / "d.parquet")
+    with pytest.raises(UserError, match="holds a number beyond its 2 class names, first in row 1"):
+        read(tmp_path / "d.parquet")
+
+
 def test_columns_that_nobody_asked_for_are_not_read(tmp_path):
     odd = pa.array([[("a", 1)]] * 20, pa.map_(pa.string(), pa.int64()))
     assert set(read(parquet(tmp_path, other=odd)).train.column_names) == {"text", "label", "example_id", "group"}
