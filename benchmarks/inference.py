@@ -61,7 +61,7 @@ def measure(settings: Settings) -> list[Result]:
 def _worker(here: Made, name: str) -> Iterator[Callable[[], dict[str, Any]]]:
     """Start a model's server and its process; yields what runs a round in it and returns figures by batch size."""
     uri = here.models[name]
-    with _served(here, uri) as port:
+    with serving(uri, here.folder, here.environment) as port:
         words = [sys.executable, "-m", "benchmarks.inference", uri, str(port), *here.data]
         pipe = subprocess.PIPE
         with subprocess.Popen(words, cwd=here.folder, env=here.environment, stdin=pipe, stdout=pipe, text=True) as one:
@@ -82,7 +82,7 @@ def _worker(here: Made, name: str) -> Iterator[Callable[[], dict[str, Any]]]:
 
 
 @contextmanager
-def _served(here: Made, uri: str) -> Iterator[int]:
+def serving(uri: str, folder: Path, environment: Mapping[str, str]) -> Iterator[int]:
     """Serve a registered model on a free port of this machine; yields the port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -90,8 +90,8 @@ def _served(here: Made, uri: str) -> Iterator[int]:
     words = ["-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local", "--port", str(port)]
     with subprocess.Popen(
         [sys.executable, *words],
-        cwd=here.folder,
-        env=here.environment,
+        cwd=folder,
+        env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -24,6 +24,7 @@ from benchmarks.fuzz.trial import Kind, Outcome, tried
 KINDS = {
     "data": "benchmarks.fuzz.data:read",
     "yaml": "benchmarks.fuzz.written:yaml",
+    "requests": "benchmarks.fuzz.requests:ask",
     "words": "benchmarks.fuzz.written:words",
 }
 """Kind to `module:function`."""

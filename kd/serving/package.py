@@ -32,6 +32,8 @@ def save(
             processor.backend_tokenizer.no_padding()
         processor.save_pretrained(folder)
     write_settings(folder, settings)
+    for path in folder.glob("*.safetensors"):  # the library gives them a mode of its own, for their owner alone
+        path.chmod((folder / "kd.json").stat().st_mode)
 
 
 def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:

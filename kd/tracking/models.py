@@ -12,7 +12,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.models import infer_signature
+from mlflow.models import ModelSignature, infer_signature
 
 from kd.base.disk import SAID, reason, temporary
 from kd.base.ranks import shared
@@ -20,6 +20,7 @@ from kd.base.types import Refused, UserError
 from kd.tracking.leftovers import discard_models, models_of
 from kd.tracking.registry import model_version
 from kd.tracking.store import absent, failed, first_line, tracking_uri
+from kd.tracking.stored_code import require_released
 
 STORED_NAME = "model"
 EXAMPLE = "serving_input_example.json"
@@ -36,28 +37,34 @@ class StoredModel:
 
 
 def log_model(served: Path, folder: Path, example: pd.DataFrame, answer: pd.DataFrame, requirements: list[str]) -> str:
-    """Log a pyfunc from code with its signature and input example into the active run; returns its URI.
+    """Log a pyfunc from code with its input example and what it answers into the active run; returns its URI.
+
+    What it takes is not declared: by such a declaration MLflow turns numbers and nulls into texts and drops columns
+    before the model sees them, and the model itself checks what it is given.
 
     It takes the place of one that a killed process had logged into the same run.
 
     Args:
-        served: file of the pyfunc.
+        served: file of the pyfunc; what is stored has the mode of a new file, not this one's.
         folder: weights (safetensors), configuration, tokenizer and kd.json.
-        example: rows; one column of text is declared without a name, so that string, list and table are all accepted.
+        example: rows; one column of text is kept as a list.
         answer: what the model gives for `example`.
         requirements: exact, of pip, for serving.
     """
     if (active := mlflow.active_run()) is not None:
         discard_models(active.info.run_id, whole=True)
     taken = example.iloc[:, 0].tolist() if example.shape[1] == 1 else example
-    info = mlflow.pyfunc.log_model(
-        name=STORED_NAME,
-        python_model=str(served),
-        artifacts={STORED_NAME: str(folder)},
-        signature=infer_signature(taken, answer),
-        input_example=taken,
-        pip_requirements=requirements,
-    )
+    with temporary() as scratch:
+        code = scratch / served.name
+        code.write_bytes(served.read_bytes())
+        info = mlflow.pyfunc.log_model(
+            name=STORED_NAME,
+            python_model=str(code),
+            artifacts={STORED_NAME: str(folder)},
+            signature=ModelSignature(outputs=infer_signature(taken, answer).outputs),
+            input_example=taken,
+            pip_requirements=requirements,
+        )
     return str(info.model_uri)
 
 
@@ -65,14 +72,26 @@ def load_served(uri: str) -> Any:
     """Load a model the way it is served.
 
     Raises:
-        UserError: it needs to be unpickled, which is never done, or is damaged.
+        UserError: its code is not this project's, it needs to be unpickled, which is never done, or it is damaged.
     """
     try:
-        return mlflow.pyfunc.load_model(uri)
+        return mlflow.pyfunc.load_model(str(_released(uri)))
     except MlflowException as error:
         if failed(error):
             raise
         raise UserError(f"model={uri!r} cannot be loaded: {first_line(error)}") from error
+
+
+def _released(uri: str, into: Path | None = None) -> Path:
+    """Return the folder of a model, brought here, whose code may be run. Raises UserError."""
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=into and str(into)))
+    except (MlflowException, OSError) as error:
+        if reason(error) or failed(error):
+            raise
+        raise UserError(f"the files of {uri} cannot be had: {first_line(error)}") from error
+    require_released(folder, f"model={uri!r}")
+    return folder
 
 
 @shared
@@ -81,14 +100,15 @@ def stored_model(uri: str, option: str) -> StoredModel:
 
     Raises:
         Gone: no such run, model, version or alias.
-        UserError: the model was not logged by this project.
+        UserError: the model was not logged by this project, or its code is another's.
     """
     uri, run_id = _resolved(uri, option)
     with _there(uri, option):
-        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)) / "artifacts"
-    inside = next((path.parent for path in sorted(folder.glob("*/kd.json"))), None)
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+    inside = next((path.parent for path in sorted(folder.glob("artifacts/*/kd.json"))), None)
     if inside is None:
         raise UserError(f"{option}={uri!r} was not logged by this project: give a model that one of its stages made")
+    require_released(folder, f"{option}={uri!r}")
     return StoredModel(uri, run_id, inside)
 
 
@@ -123,22 +143,20 @@ def answers_apart(uri: str) -> Any:
     """Load a model in a fresh process, pickle refused, and return its answers to its stored input example, as JSON.
 
     Raises:
-        UserError: it has no input example.
+        UserError: its code is not this project's, or it has no input example.
         DiskFull: it cannot be loaded for want of room.
         Refused: it cannot be loaded, or fails to answer.
     """
     with temporary() as folder:
-        try:
-            request = mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{EXAMPLE}", dst_path=str(folder))
-        except (MlflowException, OSError) as error:
-            if reason(error):
-                raise
-            raise UserError(f"{uri} has no stored input example to check it with: {first_line(error)}") from error
+        model = _released(uri, folder)
+        request = model / EXAMPLE
+        if not request.is_file():
+            raise UserError(f"{uri} has no stored input example to check it with: make the version again")
         out = folder / "answers.json"
-        words = ["-m", "mlflow", "models", "predict", "-m", uri, "-i", request, "-t", "json", "-o", str(out)]
+        words = ["-m", "mlflow", "models", "predict", "-m", str(model), "-i", str(request), "-t", "json"]
         done = subprocess.run(
-            [sys.executable, *words, "--env-manager", "local"],
-            env=os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "TMPDIR": folder},
+            [sys.executable, *words, "-o", str(out), "--env-manager", "local"],
+            env=os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "TMPDIR": str(folder)},
             capture_output=True,
             text=True,
             check=False,

@@ -144,7 +144,7 @@ def project(tmp_path_factory):
         write_rows(folder / "rows" / f"{split}.csv", count, seed)
     env = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")} | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONPATH": os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "tests" / "toys" / "site"))),
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
         "KD_HOME": str(folder / "home"),
         "HF_HUB_OFFLINE": "1",

@@ -25,7 +25,7 @@ forms = {
     "other name": model.predict(pd.DataFrame({"review": texts})),
 }
 refused = []
-for wrong in (["good", None], pd.DataFrame({"text": ["good", float("nan")]}), {"text": texts}):
+for wrong in (["good", None], pd.DataFrame({"text": ["good", float("nan")]}), [texts]):
     try:
         model.predict(wrong)
     except Exception as error:
@@ -60,9 +60,9 @@ def served(request, project, compared, tmp_path_factory):
 def test_what_is_no_text_is_refused_instead_of_answered_as_the_word_for_it(served):
     refused = served[2]
     assert len(refused) == 3
-    assert "row 1: a text is needed, got nan" in refused[0]
-    assert "row 1: a text is needed, got nan" in refused[1]
-    assert "row 0: a text is needed" in refused[2]
+    assert "row 1: a text is needed, got null" in refused[0]
+    assert "row 1: a text is needed, got null" in refused[1]
+    assert "row 0: a text is needed, got a list" in refused[2]
 
 
 def test_a_string_a_list_and_a_table_give_the_same_answers(served):
@@ -97,12 +97,12 @@ def test_versions_carry_their_lineage(project, compared, which):
 
 
 @pytest.mark.parametrize("which", ["student", "teacher"])
-def test_versions_have_signature_input_example_and_exact_requirements(project, compared, which, tmp_path, monkeypatch):
+def test_versions_have_outputs_an_input_example_and_exact_requirements(project, compared, which, tmp_path, monkeypatch):
     for name in ("MLFLOW_TRACKING_URI", "KD_HOME"):
         monkeypatch.setenv(name, project.env[name])
     version = project.client.get_model_version(getattr(compared, f"{which}_name"), "1")
     info = get_model_info(version.source)
-    assert info.signature.inputs.to_dict() == [{"type": "string", "required": True}]
+    assert info.signature.inputs is None  # declared, MLflow would make texts of numbers before the model sees them
     assert {"label", "score", "probabilities"} == {column["name"] for column in info.signature.outputs.to_dict()}
     assert info.saved_input_example_info is not None
     folder = Path(download_artifacts(artifact_uri=version.source, dst_path=str(tmp_path)))
@@ -112,3 +112,27 @@ def test_versions_have_signature_input_example_and_exact_requirements(project, c
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert any(path.suffix == ".safetensors" for path in files)
     assert [path for path in files if path.suffix in (".pkl", ".pickle", ".bin", ".pt", ".pth")] == []
+
+
+def test_no_command_runs_code_that_came_into_the_store_by_another_way(project, compared, tmp_path):
+    name, seen = compared.student_name, tmp_path / "seen"
+    source = project.client.get_model_version(name, "1").source.removeprefix("models:/")
+    (code,) = project.folder.rglob(f"{source}/artifacts/served.py")
+    ours = code.read_bytes()
+    code.write_text(f"import pathlib\npathlib.Path({str(seen)!r}).touch()\n")
+    try:
+        model = ("--model", f"models:/{name}/1")
+        for command, words in (
+            ("measure", model),
+            ("export", (*model, "--format", "safetensors", "--output", str(tmp_path / "out"))),
+            ("export", (*model, "--format", "onnx")),
+            ("promote", ("--model", name, "--candidate", "1", "--min_metric", "0", "--dry_run", "true")),
+            ("student", ("--dataset", project.data, "--teacher", f"models:/{name}/1")),
+        ):
+            done = project.run(command, *words)
+            assert (done.code, len(done.lines)) == (2, 1), (command, done.err[-2000:])
+            assert "its code, 'served.py', is none that this project has released" in done.err
+    finally:
+        code.write_bytes(ours)
+    assert not seen.exists()
+    assert project.running() == []

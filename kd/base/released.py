@@ -1,0 +1,13 @@
+"""Which code of stored models may be run: what this project has released to serve its models."""
+
+RELEASED = {
+    "350a881dae654de49046226778cada255b899a595d2fb1be352f85f8af78f7b1": "classification, 2026-11-22",
+    "84c15bef83ebf5715aba1977ee68816ad3c4d21d05d57e3bb36b1748957b2dc5": "classification, 2026-11-22",
+    "5affbcbe7f42af7343f7c24daf271bfd87bc549493e4a975f320d3970681e018": "classification, 2026-11-22",
+    "e9c658287dd54ae51ef907007acc5d3f5e28644ad3132fb420cc733df972a4b4": "classification, 2026-11-22",
+    "d78f5b45c528776b842f2fd79168843708beab1f27d4f4e0ae115928667b1210": "classification, 2026-11-22",
+    "6c15f2090fdb3171f5ab4b0fc6693810d6b9d1b57b9d4daec47e5fdbf2ddf10a": "classification, 2026-11-22",
+    "cb3a477491d904ad82780a24abe99ae4e7914179f2d79acf802b102ce858ea21": "classification, 2026-11-28",
+    "7a231076b00d4e0d4bc6c4eb68c3752ad772231596613951f3132b0969750ec9": "classification, 2026-11-29",
+}
+"""SHA-256 of every version of every `served.py`, and which it is: a change of such a file adds a line, none goes."""
