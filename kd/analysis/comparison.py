@@ -64,6 +64,7 @@ class Arm:
         run_ids: the runs behind it, by seed.
         pairs: the runs behind the difference.
         trained_on: digests of their training rows.
+        teachers: what its runs name as their teachers.
     """
 
     key: str
@@ -78,6 +79,16 @@ class Arm:
     run_ids: tuple[str, ...] = ()
     pairs: tuple[Pair, ...] = ()
     trained_on: tuple[str, ...] = ()
+    teachers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A reason not to promote: what is wrong, with the figures; what to do before; the runs it speaks of."""
+
+    sentence: str
+    instead: str
+    run_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,7 @@ class Table:
         against: what differences are taken from, in words.
         times_scored: how many trained runs of the store have scored these test rows; None where not counted.
         figures: what the task shows beside the metric.
+        doubts: said before anything else.
     """
 
     task: str
@@ -102,6 +114,7 @@ class Table:
     arms: tuple[Arm, ...]
     times_scored: int | None = None
     figures: tuple[Figure, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
 
 def compare(
@@ -237,6 +250,7 @@ def _table(newest: Newest, score: str, higher: bool, config: CompareConfig, dige
             run_ids=tuple(one.run_id for one in sorted(members, key=lambda one: (_seed(one), one.run_id))),
             pairs=tuple(pairs[key]),
             trained_on=tuple(sorted({one.tags.get("kd.dataset_digest", "") for one in members})),
+            teachers=tuple(sorted({one.tags["kd.teacher"] for one in members if one.tags.get("kd.teacher")})),
         )
         for key, members in runs.items()
     ]

@@ -8,7 +8,7 @@ from kd.config import DistillConfig, StudentConfig, as_params, default_of, narro
 from kd.run.data import describe, rows_of
 from kd.run.distill import plan
 from kd.run.execute import Where, train
-from kd.run.register import register
+from kd.run.register import register_alone
 
 
 def run(config: DistillConfig) -> None:
@@ -17,8 +17,7 @@ def run(config: DistillConfig) -> None:
         rows = rows_of(config)
         describe(config, rows)
         outcome = train(plan(config, rows), config, Where(experiment))
-        name, version = register(outcome, config, rows)
-        say(f"Registered {name} version {version}")
+        register_alone(outcome, config, rows, experiment)
         _point_to_control(config, outcome.run_id, experiment)
 
 

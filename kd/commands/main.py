@@ -1,10 +1,11 @@
 """The whole comparison in one command: teacher once, then control and distilled student on every seed."""
 
 from kd import tracking
+from kd.analysis.comparison import Doubt
 from kd.base.console import say
 from kd.config import CompareConfig, DistillConfig, MainConfig, StudentConfig, as_params, narrowed
 from kd.report.findings import find
-from kd.report.publish import publish, show, where
+from kd.report.publish import doubts_of, publish, show, where
 from kd.run import teacher
 from kd.run.data import Rows, describe, rows_of, short_name
 from kd.run.distill import planned
@@ -23,8 +24,8 @@ def run(config: MainConfig) -> None:
             where = Where(experiment, parent, reuse=True)
             guide = teacher.finished(config, rows, where)
             outcomes = _students(config, rows, guide, where)
-            _compare(experiment, rows, parent)
-            register_best(outcomes, config, rows)
+            against = _compare(experiment, rows, parent)
+            register_best(outcomes, config, rows, against)
     say("Look at the runs: make ui, or: mlflow ui")
 
 
@@ -39,11 +40,15 @@ def _students(config: MainConfig, rows: Rows, guide: str, where: Where) -> list[
     return outcomes
 
 
-def _compare(experiment: str, rows: Rows, parent: tracking.Run) -> None:
-    """Show and log the comparison of all runs of the experiment on these test rows, as `compare` would."""
+def _compare(experiment: str, rows: Rows, parent: tracking.Run) -> list[Doubt]:
+    """Show and log the comparison of all runs of the experiment on these test rows, as `compare` would.
+
+    Returns what it says against the models.
+    """
     tested = f"tags.`kd.test_digest` = '{rows.test_digest}' and tags.`kd.stage` != 'trial'"
     question = CompareConfig(experiments=experiment, filter=tested)
     findings, notes = find(tracking.runs([experiment], question.filter), question)
     show(findings, notes)
     publish(findings, notes, question, parent)
     say(where(parent))
+    return doubts_of(findings)

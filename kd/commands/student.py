@@ -1,11 +1,10 @@
 """Train a student on the labels alone: the control of every distilled student."""
 
 from kd import tracking
-from kd.base.console import say
 from kd.config import StudentConfig
 from kd.run.data import describe, rows_of
 from kd.run.execute import Where, train
-from kd.run.register import register
+from kd.run.register import register_alone
 from kd.run.student import plan
 
 
@@ -15,5 +14,4 @@ def run(config: StudentConfig) -> None:
         rows = rows_of(config)
         describe(config, rows)
         outcome = train(plan(config, rows), config, Where(experiment))
-        name, version = register(outcome, config, rows)
-        say(f"Registered {name} version {version}")
+        register_alone(outcome, config, rows, experiment)

@@ -5,7 +5,7 @@ from kd.base.console import say
 from kd.config import TeacherConfig
 from kd.run.data import describe, rows_of
 from kd.run.execute import Where, train
-from kd.run.register import register
+from kd.run.register import register_alone
 from kd.run.teacher import plan
 
 
@@ -15,5 +15,5 @@ def run(config: TeacherConfig) -> None:
         rows = rows_of(config)
         describe(config, rows)
         outcome = train(plan(config, rows), config, Where(experiment))
-        name, version = register(outcome, config, rows)
-        say(f"Registered {name} version {version}; give it to student and distill as teacher=models:/{name}/{version}")
+        if good := register_alone(outcome, config, rows, experiment):
+            say(f"Give it to student and distill as teacher={good}")

@@ -16,7 +16,7 @@ def as_json(findings: Sequence[Finding], notes: Sequence[str], inputs: Mapping[s
     """Write tables, slices, tests, notes and inputs as JSON; what was not measured is null or absent."""
     tables = [
         {
-            **{name: value for name, value in vars(table).items() if name != "figures"},
+            **{name: value for name, value in vars(table).items() if name not in ("figures", "doubts")},
             "arms": [_arm(arm, details) for arm in table.arms],
             "answer": answer(table).splitlines(),
         }

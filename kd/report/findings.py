@@ -1,13 +1,15 @@
 """A comparison, from records of runs and what their artifacts add."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 
 import pandas as pd
 
 from kd import tracking
-from kd.analysis.comparison import Pair, Table, compare, split_of, uneven_steps
+from kd.analysis.comparison import Doubt, Pair, Table, compare, split_of, uneven_steps
+from kd.analysis.doubts import doubts
 from kd.analysis.slices import Details, SeedTest, Slice, slice_differences
 from kd.analysis.verdicts import Values, differences, over_examples, values_of
 from kd.base.judge import Judge
@@ -33,17 +35,50 @@ def find(records: list[RunRecord], config: CompareConfig) -> tuple[list[Finding]
     if not tables:
         said = "".join(f"; {note}" for note in notes)
         raise UserError(f"{_given(config)}: no finished run with a {split_of(config.metric)} score matches{said}")
+    guides = _guides(records)
     steps = {record.run_id: int(record.params["steps"]) for record in records if "steps" in record.params}
     findings = []
     for table in tables:
         judge = task_named(table.task)
         scored = tracking.times_scored(table.digest) if table.split == "test" else None
-        table = replace(table, times_scored=scored, figures=judge.figures)
+        table = replace(table, times_scored=scored, figures=judge.figures, doubts=doubts(table, guides))
         stored = Stored(table, judge)
         details, examples = _details(stored, listed(config.slice_by))
         notes += [*stored.notes, *uneven_steps(table, steps)]
         findings.append((over_examples(table, examples), details))
     return findings, notes
+
+
+def _guides(records: Sequence[RunRecord]) -> dict[str, RunRecord]:
+    """Return the run that made each teacher, by the URI that its students name; one that is gone is left out."""
+    found = {}
+    for uri in dict.fromkeys(record.tags.get("kd.teacher", "") for record in records):
+        if uri.startswith(("models:/", "runs:/")):
+            with suppress(tracking.Gone):
+                found[uri] = tracking.record(tracking.maker(uri, "teacher"))
+    return found
+
+
+def beside(records: Mapping[str, RunRecord], experiment: str) -> list[str]:
+    """Return the runs of the teachers of these runs, given by id, and of the trivial baselines on the same rows."""
+    one = next(iter(records.values()))
+    same = f"tags.`kd.test_digest` = '{one.tags['kd.test_digest']}' and tags.`kd.role` = 'trivial'"
+    rows = {record.tags["kd.dataset_digest"] for record in records.values()}
+    simple = [run.run_id for run in tracking.runs([experiment], same) if run.tags["kd.dataset_digest"] in rows]
+    teachers = [guide.run_id for guide in _guides([*records.values()]).values()]
+    return [run_id for run_id in dict.fromkeys([*simple, *teachers]) if run_id not in records]
+
+
+def doubts_about(run_id: str, experiment: str) -> list[Doubt]:
+    """Return what speaks against promoting the model of one run: its baselines, its teacher, and its control."""
+    record = tracking.record(run_id)
+    control = f"tags.`kd.arm` = '{record.tags.get('kd.control_arm', '')}'"
+    same = f"{control} and tags.`kd.test_digest` = '{record.tags['kd.test_digest']}'"
+    records = {one.run_id: one for one in (*tracking.runs([experiment], same), record)}
+    found = [*records.values(), *map(tracking.record, beside(records, experiment))]
+    tables, _ = compare(found, {record.tags["kd.task"]: task_named(record.tags["kd.task"]).directions})
+    guides = _guides(found)
+    return [doubt for table in tables for doubt in doubts(table, guides) if run_id in doubt.run_ids]
 
 
 def _given(config: CompareConfig) -> str:

@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from kd.analysis.comparison import Table
 from kd.analysis.slices import Details
 from kd.report.plots import GROUND, INK, MARKERS, looks
-from kd.report.tables import MISSING, Cells, Finding, Section, answer, caption, p_cell, title, titled_tables
+from kd.report.tables import MISSING, Cells, Finding, Section, caption, p_cell, title, titled_tables, verdicts
 
 HALF = 540.0
 """Points: a wider picture gets the page's whole width."""
@@ -35,7 +35,8 @@ def _part(table: Table, details: Details, drawn: Mapping[str, str]) -> dict[str,
     tests = ("Tests of single seeds (for information)", seed_cells(table, details), "Two-sided p, not corrected.")
     return {
         "title": title(table),
-        "answers": answer(table).splitlines(),
+        "doubts": [doubt.sentence for doubt in table.doubts],
+        "answers": verdicts(table).splitlines(),
         "verdicts": Counter(arm.verdict or "cannot be said" for arm in table.arms if arm.role == "distilled"),
         "signs": {arm.label: (look[arm.key].colour, MARKERS[look[arm.key].marker]) for arm in table.arms},
         "caption": caption(table),

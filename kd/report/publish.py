@@ -1,9 +1,11 @@
 """Shows a comparison, and keeps it with its pictures and exact inputs in a run."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from kd import tracking
+from kd.analysis.comparison import Doubt
 from kd.base.console import console, say
 from kd.base.disk import temporary
 from kd.config import CompareConfig, as_params
@@ -34,10 +36,12 @@ def publish(
 ) -> str:
     """Keep the comparison with its pictures and exact inputs as artifacts of a run; returns the HTML report.
 
-    Its `sections` come before the findings.
+    Its `sections` come before the findings, and what speaks against the models before all.
     """
+    against = tuple(doubt.sentence for doubt in doubts_of(findings))
+    sections = [replace(one, lines=(*against, *one.lines)) if not place else one for place, one in enumerate(sections)]
     pages = [*map(markdown_section, sections)]
-    pages += [f"{markdown(table, details)}\n{answer(table)}\n" for table, details in findings]
+    pages += [markdown(table, details) for table, details in findings]
     run.log_text("\n".join([*pages, *(f"Note: {note}" for note in notes)]), "comparison.md")
     run.log_text(as_json(findings, notes, inputs(config)), "comparison.json")
     run.log_text(as_csv(findings), "comparison.csv")
@@ -57,6 +61,11 @@ def publish(
         (Path(scratch) / REPORT).write_text(report, encoding="utf-8")
         run.log_folder(Path(scratch))
     return report
+
+
+def doubts_of(findings: Sequence[Finding]) -> list[Doubt]:
+    """Return what speaks against the models of all tables."""
+    return [doubt for table, _ in findings for doubt in table.doubts]
 
 
 def where(run: tracking.Run) -> str:

@@ -18,8 +18,6 @@ MISSING = "–"
 MEANS = "Means over an arm's runs."
 WORST = 5
 """Losing slices shown of an arm."""
-WEAK = 3
-"""Arms named that are no better than a trivial baseline."""
 ANSWERS = {
     "better": ("yes, distillation helped", "better"),
     "worse": ("no, distillation hurt", "worse"),
@@ -133,8 +131,8 @@ def rich_table(heading: str, rows: Cells) -> RichTable:
 
 
 def markdown(table: Table, details: Details) -> str:
-    """Write a comparison as Markdown tables with title and caption."""
-    lines = [f"### {title(table)}", ""]
+    """Write a comparison as Markdown: title, answer, tables, caption."""
+    lines = [f"### {title(table)}", "", *(f"{line}\n" for line in answer(table).splitlines())]
     for _, rows, _ in titled_tables(table, details):
         lines += markdown_table(rows)
     return "\n".join([*lines, caption(table), ""])
@@ -174,7 +172,7 @@ def title(table: Table) -> str:
 
 
 def caption(table: Table) -> str:
-    """Say what intervals and differences are, how often the test set was scored, and who is below a baseline."""
+    """Say what intervals and differences are, and how often the test set was scored."""
     scored = table.times_scored
     over_examples = any(arm.difference and arm.difference.examples for arm in table.arms)
     return (
@@ -182,31 +180,15 @@ def caption(table: Table) -> str:
         + ", with 95 % intervals over seeds and test examples" * over_examples
         + "; the verdicts are Holm-corrected."
         + (f" {scored} runs have scored this test set." if scored is not None else "")
-        + _weak(table)
     )
 
 
-def _weak(table: Table) -> str:
-    """Name the trained arms that are no better than a trivial baseline of the same training rows."""
-    sign = 1 if table.higher_is_better else -1
-    trivial = sorted((arm for arm in table.arms if arm.role == "trivial"), key=lambda arm: -sign * arm.quality.mean)
-    beaten: dict[str, list[str]] = {}
-    for arm in table.arms:
-        same = next((one for one in trivial if {*one.trained_on} & {*arm.trained_on}), None)
-        if arm.role != "trivial" and same and sign * (arm.quality.mean - same.quality.mean) <= 0:
-            beaten.setdefault(_reached(same), []).append(_reached(arm))
-    said = ""
-    for best, weak in beaten.items():
-        more = f" and {len(weak) - WEAK} more" if len(weak) > WEAK else ""
-        said += f" No better than {best}: {', '.join(weak[:WEAK])}{more}."
-    return said
-
-
-def _reached(arm: Arm) -> str:
-    return f"{arm.label} ({arm.quality.mean:.3f})"
-
-
 def answer(table: Table) -> str:
+    """Say what speaks against the models, then what `verdicts` says, a sentence a line."""
+    return "\n".join([*(doubt.sentence for doubt in table.doubts), verdicts(table)])
+
+
+def verdicts(table: Table) -> str:
     """Answer "did distillation help?", or how it does against the baseline, in a plain sentence an arm."""
     distilled = [arm for arm in table.arms if arm.role == "distilled" and arm.label != table.against]
     if not distilled:

@@ -1,12 +1,14 @@
 """Register the model of a finished run as a version, with its lineage."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kd import tracking
+from kd.analysis.comparison import Doubt
 from kd.base.console import say
 from kd.base.types import RunRecord
 from kd.config import ChallengerOptions, RowOptions
+from kd.report.findings import doubts_about
 from kd.run.data import Rows, model_name
 from kd.run.execute import Outcome
 
@@ -38,6 +40,18 @@ def _registered(outcome: Outcome, config: RowOptions, name: str, kind: str, reco
     return tracking.register(outcome.model, outcome.run_id, name, tags, (about, about_version(record)))
 
 
+def register_alone(outcome: Outcome, config: RowOptions, rows: Rows, experiment: str) -> str:
+    """Register the model of one training, saying first what speaks against it; returns its URI, or "" where it does."""
+    against = doubts_about(outcome.run_id, experiment)
+    for doubt in against:
+        say(f"Warning: {doubt.sentence}")
+    name, version = register(outcome, config, rows)
+    say(f"Registered {name} version {version}")
+    if against:
+        say(before_promoting(against))
+    return "" if against else f"models:/{name}/{version}"
+
+
 def best_on_validation(outcomes: Iterable[Outcome], rows: Rows) -> Outcome:
     """Return the training that is best on validation by the task's first metric."""
     metric, higher = next(iter(rows.task.directions.items()))
@@ -45,19 +59,23 @@ def best_on_validation(outcomes: Iterable[Outcome], rows: Rows) -> Outcome:
     return best(outcomes, key=lambda outcome: tracking.record(outcome.run_id).metrics[f"val/{metric}"])
 
 
-def register_best(outcomes: Iterable[Outcome], config: ChallengerOptions, rows: Rows) -> None:
-    """Register the student that is best on validation, which may take the alias challenger."""
+def register_best(outcomes: Iterable[Outcome], config: ChallengerOptions, rows: Rows, against: Sequence[Doubt]) -> None:
+    """Register the student that is best on validation, which may take the alias challenger.
+
+    `against` is what the comparison says against the models.
+    """
     metric = next(iter(rows.task.directions))
     best = best_on_validation(outcomes, rows)
     record = tracking.record(best.run_id)
     say(f"Best on validation: {record.name} (val {metric} {record.metrics[f'val/{metric}']:.3f})")
-    challenge(best, config, rows)
+    challenge(best, config, rows, against)
 
 
-def challenge(outcome: Outcome, config: ChallengerOptions, rows: Rows, why: str = "") -> str:
+def challenge(outcome: Outcome, config: ChallengerOptions, rows: Rows, against: Sequence[Doubt], why: str = "") -> str:
     """Register a model, and give it the alias challenger where it is better than what has it, or `challenger` says so.
 
-    Returns the sentence that says what became of it; `why` it was registered is part of it.
+    Returns the sentence that says what became of it; `why` it was registered is part of it. No promotion is offered of
+    a model that something speaks `against`.
     """
     name, version = register(outcome, config, rows)
     holder = tracking.aliased(name, "challenger")
@@ -72,8 +90,17 @@ def challenge(outcome: Outcome, config: ChallengerOptions, rows: Rows, why: str 
         text += "challenger=replace moves it all the same"
         which = "the challenger"
     say(text)
-    say(f"Promote {which}: python -m entrypoints.promote --model {name} --min_metric VALUE, see --help for more gates")
+    run_id = tracking.model_version(f"models:/{name}@challenger", "challenger").run_id
+    own = [doubt for doubt in against if run_id in doubt.run_ids]
+    offer = f"Promote {which}: python -m entrypoints.promote --model {name} --min_metric VALUE"
+    say(before_promoting(own) or f"{offer}, see --help for more gates")
     return text
+
+
+def before_promoting(against: Sequence[Doubt]) -> str:
+    """Return the line that stands where a promotion would be offered; empty where nothing speaks against it."""
+    ways = dict.fromkeys(doubt.instead for doubt in against)
+    return f"Do not promote it yet: {'; '.join(ways)}." if ways else ""
 
 
 def _better(outcome: Outcome, name: str, holder: str, rows: Rows) -> tuple[bool, str]:

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from kd import tracking
+from kd.analysis.comparison import Doubt
 from kd.base.budgets import budgets_of
 from kd.base.console import console, hushed, say
 from kd.base.types import Refused, RunRecord, UserError
 from kd.config import CompareConfig
-from kd.report.findings import find
-from kd.report.publish import publish, show, where
-from kd.report.tables import answer, markdown_table, rich_table
+from kd.report.findings import beside, find
+from kd.report.publish import doubts_of, publish, show, where
+from kd.report.tables import Finding, markdown_table, rich_table, verdicts
 from kd.run.data import rows_of
 from kd.run.distill import planned
 from kd.run.execute import Outcome, Where, log_baselines
@@ -24,7 +25,6 @@ from kd.search.progress import in_words
 from kd.search.retries import Attempt, counting
 from kd.search.schedule import finalists
 from kd.serving.measure import is_profiled, measure_apart
-from kd.sweep.compared import beside
 
 COSTS = {"p95 ms": "profile/latency_ms_p95", "RAM MiB": "profile/ram_peak_mib", "disk MiB": "model/size_mib"}
 
@@ -85,9 +85,12 @@ def conclude(plan: SearchPlan, arms: Sequence[SearchArm]) -> None:
         texts += [f"**{arm.name}**", "\n".join(markdown_table(rows)), *lines]
     for one in winners:
         _score(plan, one, winners[0])
-    texts += _verdict(plan, winners)
-    texts.append(_register(plan, winners, higher))
-    plan.parent.describe("\n\n".join([*texts, "Pictures: Artifacts, search.html and report.html."]))
+    findings = _compared(plan, winners)
+    texts += [verdicts(table) for table, _ in findings]
+    against = doubts_of(findings)
+    texts.append(_register(plan, winners, higher, against))
+    first = [doubt.sentence for doubt in against]
+    plan.parent.describe("\n\n".join([*first, *texts, "Pictures: Artifacts, search.html and report.html."]))
 
 
 def _retrained(plan: SearchPlan, arm: SearchArm) -> list[Finalist]:
@@ -169,8 +172,8 @@ def _score(plan: SearchPlan, winner: Finalist, control: Finalist) -> None:
         run.set_tags(tags)
 
 
-def _verdict(plan: SearchPlan, winners: Sequence[Finalist]) -> list[str]:
-    """Compare the winners' fresh seeds, with their teacher and the trivial baselines; returns the answers."""
+def _compared(plan: SearchPlan, winners: Sequence[Finalist]) -> list[Finding]:
+    """Compare the winners' fresh seeds, with their teacher and the trivial baselines, and show it."""
     records = {one.run_id: tracking.record(one.run_id) for winner in winners for one in winner.anew}
     runs = [*records, *beside(records, plan.experiment)]
     compared = CompareConfig(runs=",".join(runs), metric=next(iter(plan.directions)))
@@ -180,10 +183,10 @@ def _verdict(plan: SearchPlan, winners: Sequence[Finalist]) -> list[str]:
     say(where(plan.parent))
     if [winner.arm for winner in winners] == ["distill"]:
         say("Whether distillation helps is for a tuned control to say: the same command with --arm both adds it")
-    return [answer(table) for table, _ in findings]
+    return findings
 
 
-def _register(plan: SearchPlan, winners: Sequence[Finalist], higher: bool) -> str:
+def _register(plan: SearchPlan, winners: Sequence[Finalist], higher: bool, against: Sequence[Doubt]) -> str:
     """Register the model that is best on validation, and point the alias challenger at it."""
     anew = [one for winner in winners for one in winner.anew]
     best = sorted(anew, key=lambda one: one.values[0], reverse=higher)[0]
@@ -191,4 +194,4 @@ def _register(plan: SearchPlan, winners: Sequence[Finalist], higher: bool) -> st
     if not is_profiled(tracking.record(outcome.run_id).metrics):  # it is not the first of its finalist
         measure_apart(outcome.model, outcome.run_id, plan.config)
     why = f": {tracking.record(outcome.run_id).name}, the best winner's model on validation"
-    return challenge(outcome, plan.config, rows_of(plan.config), why)
+    return challenge(outcome, plan.config, rows_of(plan.config), against, why)

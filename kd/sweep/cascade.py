@@ -20,8 +20,9 @@ from kd.base.types import Shape, UserError
 from kd.config import CascadeConfig, CompareConfig, DistillConfig, StudentConfig, narrowed
 from kd.models.layers import layer_map
 from kd.report.findings import Stored, find
+from kd.report.publish import doubts_of
 from kd.report.sections import StepFound, cascade_section
-from kd.report.tables import answer
+from kd.report.tables import verdicts
 from kd.run import distill
 from kd.run.data import Rows
 from kd.run.distill import require_comparable, shape, terms_between
@@ -261,7 +262,7 @@ def conclude(routes: Sequence[Route], config: CascadeConfig, parent: tracking.Ru
     steps = _steps(routes, found.records, chain, ours, rows)
     lines = [_against_direct(routes, found.records, chain), *_budget(routes, found.records, steps, config), ONCE]
     found.report(cascade_section(f"Cascade {chain}", steps, f"{ours.split} {ours.metric}", lines), parent)
-    register_best(ends, config, rows)
+    register_best(ends, config, rows, doubts_of(found.findings))
 
 
 def _steps(routes: Sequence[Route], records: Records, chain: str, table: Table, rows: Rows) -> list[StepFound]:
@@ -315,7 +316,7 @@ def _against_direct(routes: Sequence[Route], records: Records, chain: str) -> st
     (table, _), *_ = find([*last, *direct], CompareConfig(baseline=key))[0]
     arm = next(arm for arm in table.arms if arm.key != key)
     against = f"the direct route {routes[-1][0].words} of as many epochs"
-    return answer(replace(table, against=against, arms=(replace(arm, label=f"Cascade {chain}"),)))
+    return verdicts(replace(table, against=against, arms=(replace(arm, label=f"Cascade {chain}"),)))
 
 
 def _budget(

@@ -8,7 +8,7 @@ from kd.analysis.comparison import Table
 from kd.base.console import console, say
 from kd.base.types import RunRecord
 from kd.config import CompareConfig, FitOptions
-from kd.report.findings import find
+from kd.report.findings import beside, find
 from kd.report.publish import publish, show, where
 from kd.report.tables import Finding, Section, rich_table
 from kd.serving.measure import is_profiled, measure_apart
@@ -72,14 +72,3 @@ def _with_costs(table: Table, records: Records, costs: Mapping[str, Mapping[str,
         known = costs[shapes.pop()] if len(shapes) == 1 else {}
         arms.append(replace(arm, figures={**known, **arm.figures}))
     return replace(table, arms=tuple(arms))
-
-
-def beside(records: Records, experiment: str) -> list[str]:
-    """Return the runs of the teachers and of the trivial baselines on the same rows."""
-    one = next(iter(records.values()))
-    same = f"tags.`kd.test_digest` = '{one.tags['kd.test_digest']}' and tags.`kd.role` = 'trivial'"
-    rows = {record.tags["kd.dataset_digest"] for record in records.values()}
-    simple = [run.run_id for run in tracking.runs([experiment], same) if run.tags["kd.dataset_digest"] in rows]
-    teachers = dict.fromkeys(record.tags["kd.teacher"] for record in records.values())
-    made = [tracking.maker(uri, "teacher") for uri in teachers if uri.startswith(("models:/", "runs:/"))]
-    return [run_id for run_id in dict.fromkeys([*simple, *filter(None, made)]) if run_id not in records]

@@ -3,9 +3,12 @@ nothing."""
 
 import math
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
+
+from tests.integration.conftest import RECIPE, main_words
 
 pytestmark = pytest.mark.integration
 
@@ -38,7 +41,7 @@ def test_it_ends_with_the_table_the_answer_the_registered_version_and_a_line_for
         assert row in out
     last = out[out.index("Did distillation help?") :]
     assert f"Registered {compared.student_name} version 1, alias challenger" in last
-    assert f"python -m entrypoints.promote --model {compared.student_name}" in last
+    assert "Do not promote it yet: " in last  # after so few steps it is no better than a bag of words
     assert "mlflow ui" in last
     assert "Traceback" not in out + compared.first.err
 
@@ -142,3 +145,26 @@ def test_predictions_of_every_run_have_the_same_ids_and_the_columns_that_compari
 def test_validation_metrics_keep_one_value_an_epoch(project, compared):
     history = project.client.get_metric_history(compared.student, "val/accuracy")
     assert sorted({one.step for one in history}) == [6, 12]
+
+
+def test_a_teacher_that_learned_nothing_is_the_first_sentence_everywhere_and_nothing_is_offered_for_promotion(project):
+    """A verdict of "no difference shown" and a line "Promote it" would make a bad model look finished."""
+    own = ("--experiment", "doubted", *main_words(project), "--teacher_learning_rate", "1e-9", "--teacher_epochs", "1")
+    done = project.run("main", *own)
+    assert done.code == 0, done.err[-3000:]
+    _, answer = done.out.split("Did distillation help?\n")
+    first = answer.splitlines()[0]
+    assert first.startswith(("No better than baseline", "The teacher has little to teach"))
+    assert re.search(r"\(\d\.\d{3}\)", first)
+    assert "Promote it" not in done.out
+    assert "Do not promote it yet: " in answer
+    run = project.runs(stage="main")[-1]
+    folder = Path(project.client.download_artifacts(run.info.run_id, "comparison.md")).parent
+    page = Path(project.client.download_artifacts(run.info.run_id, "report.html")).read_text(encoding="utf-8")
+    assert (folder / "comparison.md").read_text(encoding="utf-8").splitlines()[2] == first
+    assert run.data.tags["mlflow.note.content"].splitlines()[2] == first
+    assert page.index(f'<p class="doubt">{first}') < page.index("too few seeds")
+    alone = project.run("student", "--experiment", "doubted", "--dataset", project.data, "--seed", "7", *RECIPE,
+                        "--learning_rate", "1e-9")  # fmt: skip
+    assert alone.out.index("Warning: No better than baseline") < alone.out.index("Registered ")
+    assert "Do not promote it yet: " in alone.out

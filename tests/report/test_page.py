@@ -1,15 +1,17 @@
 """The report says all that the table says, opens without a network, and shows names as text, never as markup."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
+from kd.analysis.comparison import Doubt
 from kd.analysis.slices import Details, SeedTest
 from kd.report.page import page
 from kd.report.plots import as_svg, plots
 from kd.report.tables import answer, figure_cells, quality_cells, slice_cells
-from tests.report.examples import BETTER, CONTROL, DETAILS, PLAIN, arm, crowd, cut, table
+from tests.report.examples import BETTER, CONTROL, DETAILS, PLAIN, WORSE, arm, crowd, cut, table
 
 INPUTS = {"experiments": "kd", "kd.git_commit": "0a1b2c"}
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "</svg></div>", "-->")
@@ -71,6 +73,13 @@ def test_every_cell_answer_and_run_is_on_it(plain):
         assert one.label in read.text
         assert one.verdict is None or one.verdict in read.text
     assert read.tags.count("svg") == len(plots(PLAIN, DETAILS))
+
+
+def test_what_speaks_against_the_models_comes_before_every_verdict():
+    doubted = replace(PLAIN, doubts=(Doubt("No better than words.", "train longer", ()),))
+    text = Read(written((doubted, DETAILS))).text
+    assert text.count("No better than words.") == 1
+    assert text.index("No better than words.") < min(text.index(one.verdict) for one in (BETTER, WORSE))
 
 
 def test_inputs_and_what_was_left_out_are_on_it(plain):

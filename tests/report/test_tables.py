@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from rich.console import Console
 
-from kd.analysis.comparison import SAME_STUDENT, Arm, Table
+from kd.analysis.comparison import SAME_STUDENT, Arm, Doubt, Table
 from kd.analysis.slices import Details, Slice
 from kd.analysis.statistics import Interval, PairedDifference
 from kd.base.judge import Figure
@@ -15,6 +15,7 @@ from kd.report.tables import (
     COST,
     MISSING,
     WORST,
+    answer,
     caption,
     churn_cells,
     figure_cells,
@@ -192,26 +193,16 @@ def test_words_stand_left_and_numbers_right():
     assert "\n| :-- | --: | --: |\n" in text
 
 
-@pytest.mark.parametrize(("higher", "weak", "strong"), [(True, 0.6, 0.8), (False, 0.8, 0.6)])
-def test_the_caption_names_who_is_no_better_than_the_best_baseline(higher, weak, strong):
-    def reaching(label, mean, role="student", rows="rows"):
-        return arm(label, role, Interval(mean, None, None, 1), rows=rows)
+DOUBT = Doubt("No better than words (0.900): control (0.812).", "train longer", ("id",))
 
-    baselines = [reaching("majority", weak, "trivial"), reaching("words", 0.7, "trivial")]
-    arms = [reaching("teacher", strong, "teacher"), reaching("first", weak), reaching("tied", 0.7)]
-    assert caption(table(*baselines, *arms, higher=higher)).endswith(
-        f" No better than words (0.700): first ({weak:.3f}), tied (0.700)."
-    )
-    assert "No better than" not in caption(table(*baselines, arms[0], higher=higher))
-    assert "No better than" not in caption(table(*arms, higher=higher))
-    many = [reaching(f"student {place}", weak) for place in range(5)]
-    assert caption(table(*baselines, *many, higher=higher)).endswith(f"student 2 ({weak:.3f}) and 2 more.")
-    fewer = [reaching("words of fewer", weak, "trivial", "fewer"), reaching("student of fewer", strong, rows="fewer")]
-    assert "of fewer" not in caption(table(*baselines, *arms, *fewer, higher=higher))
-    behind = reaching("behind", weak, rows="fewer")
-    said = caption(table(*baselines, arms[1], fewer[0], behind, higher=higher))
-    assert f" No better than words (0.700): first ({weak:.3f})." in said
-    assert said.endswith(f" No better than words of fewer ({weak:.3f}): behind ({weak:.3f}).")
+
+def test_what_speaks_against_the_models_is_the_first_sentence_whatever_the_verdicts_say():
+    doubted = replace(table(TRIVIAL, CONTROL, DISTILLED), doubts=(DOUBT,))
+    first, *others = answer(doubted).splitlines()
+    assert first == DOUBT.sentence
+    assert others == answer(table(TRIVIAL, CONTROL, DISTILLED)).splitlines()
+    text = markdown(doubted, LOSES)
+    assert 0 < text.index(DOUBT.sentence) < text.index("yes, distillation helped") < text.index("| arm |")
 
 
 # Slices

@@ -35,7 +35,7 @@ def challenge(registry, monkeypatch, capsys):
         rows = SimpleNamespace(
             task=SimpleNamespace(directions={metric.removeprefix("val/"): not falls}), validation_digest="rows"
         )
-        text = register.challenge(Outcome(run.info.run_id, "", reused=False), MainConfig(challenger=how), rows)
+        text = register.challenge(Outcome(run.info.run_id, "", reused=False), MainConfig(challenger=how), rows, [])
         said = capsys.readouterr().out
         assert text in said
         return str(registry.get_model_version_by_alias(NAME, "challenger").version), said
