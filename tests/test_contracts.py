@@ -708,6 +708,10 @@ def test_the_truth_scores_best_in_each_metrics_own_direction(name):
         order = [worst[metric], some[metric], best[metric]]
         assert order == sorted(order, reverse=not rises), metric
         assert best[metric] != worst[metric]
+    assert set(got.task.bounds) <= set(got.task.directions)
+    for metric, (low, high) in got.task.bounds.items():
+        values = [found[metric] for found in (best, worst, some)]
+        assert all((low is None or low <= value) and (high is None or value <= high) for value in values), metric
 
 
 @every_task

@@ -13,15 +13,18 @@ from kd.analysis.statistics import (
     Interval,
     PairedDifference,
     Verdict,
+    bounded,
     holm,
+    holm_levels,
     mean_interval,
     minimum_detectable_difference,
+    of_difference,
     paired_difference,
     seed_means,
     verdict,
 )
 from kd.base.console import did_you_mean
-from kd.base.judge import Figure
+from kd.base.judge import UNBOUNDED, Bounds, Figure
 from kd.base.types import RunRecord, UserError
 from kd.config import CompareConfig, listed
 
@@ -56,7 +59,8 @@ class Arm:
         label: what a person reads.
         role: teacher, student, distilled or trivial.
         quality: the metric over seeds.
-        difference: arm minus control by seed; None where there is no control.
+        difference: arm minus control by seed; None where there is no control. Its interval is Holm-corrected within
+            the table, so that it contains 0 unless the verdict claims something; absent under three seeds.
         adjusted_p: p of the difference, Holm-corrected within the table; None under three pairs.
         verdict: the difference in words; None without a control.
         detectable: smallest true difference that would be shown at 80 % power, where none was shown.
@@ -102,6 +106,7 @@ class Table:
         times_scored: how many trained runs of the store have scored these test rows; None where not counted.
         figures: what the task shows beside the metric.
         doubts: said before anything else.
+        bounds: of the metric; no interval leaves them.
     """
 
     task: str
@@ -115,10 +120,14 @@ class Table:
     times_scored: int | None = None
     figures: tuple[Figure, ...] = ()
     doubts: tuple[Doubt, ...] = ()
+    bounds: Bounds = UNBOUNDED
 
 
 def compare(
-    records: Sequence[RunRecord], directions: Mapping[str, Mapping[str, bool]], config: CompareConfig | None = None
+    records: Sequence[RunRecord],
+    directions: Mapping[str, Mapping[str, bool]],
+    config: CompareConfig | None = None,
+    bounds: Mapping[str, Mapping[str, Bounds]] | None = None,
 ) -> tuple[list[Table], list[str]]:
     """Group runs by task and rows scored, and each group by arm over seeds.
 
@@ -127,6 +136,7 @@ def compare(
             several of one seed into an arm, the seed's value is their mean.
         directions: for each task, its metrics and whether higher is better, the first being the default.
         config: its `metric`, `baseline` and `group_by` are read.
+        bounds: for each task, those of its metrics; any value is possible where not named.
 
     Returns:
         The tables, and notes on what was left out.
@@ -147,7 +157,8 @@ def compare(
         newest, said = _newest(group, f"{split}/{metric}")
         notes += said
         if newest:
-            tables.append(_table(newest, f"{split}/{metric}", directions[task][metric], config, digest))
+            ends = (bounds or {}).get(task, {}).get(metric, UNBOUNDED)
+            tables.append(_table(newest, Scale(f"{split}/{metric}", directions[task][metric], ends), config, digest))
     if groups and not tables:
         known = ", ".join(dict.fromkeys(name for task, _ in groups for name in directions[task]))
         why = "".join(f"; {note}" for note in notes)
@@ -231,7 +242,16 @@ def _newest(group: Sequence[RunRecord], metric: str) -> tuple[Newest, list[str]]
     return newest, notes
 
 
-def _table(newest: Newest, score: str, higher: bool, config: CompareConfig, digest: str) -> Table:
+@dataclass(frozen=True)
+class Scale:
+    """What arms are compared by: a tracked metric, whether higher is better, and what values it can have."""
+
+    score: str
+    higher_is_better: bool
+    bounds: Bounds
+
+
+def _table(newest: Newest, scale: Scale, config: CompareConfig, digest: str) -> Table:
     """Sort runs into arms, pair them with what each arm is compared with, and judge the differences over seeds."""
     runs: dict[str, list[RunRecord]] = defaultdict(list)
     group_by = listed(config.group_by)
@@ -239,13 +259,15 @@ def _table(newest: Newest, score: str, higher: bool, config: CompareConfig, dige
         runs[_key(record, group_by)].append(record)
     labels = {key: key for key in runs} if group_by else _labels(runs)
     pairs, against = _pairs_of_all(runs, labels, newest, config.baseline)
-    value = {record.run_id: record.metrics[score] for record in newest.values()}
+    value = {record.run_id: record.metrics[scale.score] for record in newest.values()}
     arms = [
         Arm(
             key,
             labels[key],
             role=members[-1].tags["kd.role"],
-            quality=mean_interval([*seed_means((_seed(one), value[one.run_id]) for one in members).values()]),
+            quality=bounded(
+                mean_interval([*seed_means((_seed(one), value[one.run_id]) for one in members).values()]), scale.bounds
+            ),
             figures=_figures(members),
             run_ids=tuple(one.run_id for one in sorted(members, key=lambda one: (_seed(one), one.run_id))),
             pairs=tuple(pairs[key]),
@@ -256,8 +278,9 @@ def _table(newest: Newest, score: str, higher: bool, config: CompareConfig, dige
     ]
     arms.sort(key=lambda arm: (ROLE_ORDER.index(arm.role), _by_number(arm.label)))
     last = list(newest.values())[-1].tags
-    split, _, metric = score.partition("/")
-    table = Table(last["kd.task"], last.get("kd.dataset", ""), split, digest, metric, higher, against, tuple(arms))
+    split, _, metric = scale.score.partition("/")
+    rows = last["kd.task"], last.get("kd.dataset", ""), split, digest
+    table = Table(*rows, metric, scale.higher_is_better, against, tuple(arms), bounds=scale.bounds)
     differences = {
         key: paired_difference(
             seed_means((pair.seed, value[pair.run_id]) for pair in own),
@@ -270,9 +293,9 @@ def _table(newest: Newest, score: str, higher: bool, config: CompareConfig, dige
 
 
 def judged(table: Table, differences: Mapping[str, PairedDifference]) -> Table:
-    """Give arms their differences, by key, with the verdicts after Holm's correction over all of them."""
+    """Give arms their differences, by key, with verdicts and intervals after Holm's correction over all of them."""
     tested = {key: one.p for key, one in differences.items() if one.n >= MIN_SEEDS and one.p is not None}
-    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+    adjusted, levels = (dict(zip(tested, of([*tested.values()]), strict=True)) for of in (holm, holm_levels))
 
     def judge(arm: Arm) -> Arm:
         gap = differences.get(arm.key)
@@ -282,6 +305,8 @@ def judged(table: Table, differences: Mapping[str, PairedDifference]) -> Table:
         unseen = None
         if words == "no difference shown" and gap.se is not None:  # at Holm's strictest level
             unseen = minimum_detectable_difference(gap.se, gap.spread, alpha=LEVEL / len(tested))
+        shown = gap.at(levels[arm.key]) if arm.key in levels else replace(gap, low=None, high=None)
+        gap = bounded(shown, of_difference(table.bounds))
         return replace(arm, difference=gap, adjusted_p=adjusted.get(arm.key), verdict=words, detectable=unseen)
 
     return replace(table, arms=tuple(map(judge, table.arms)))

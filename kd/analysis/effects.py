@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 from scipy import special
 
-from kd.analysis.statistics import MIN_SEEDS, ROUNDING, Interval, holm, mean_interval
+from kd.analysis.statistics import LEVEL, MIN_SEEDS, ROUNDING, Interval, holm, holm_levels, mean_interval
 
 Scores = Sequence[tuple[Mapping[str, object], int, float]]
 """The levels of a cell, its seed, and its metric."""
@@ -16,11 +16,19 @@ Scores = Sequence[tuple[Mapping[str, object], int, float]]
 
 @dataclass(frozen=True)
 class Level:
-    """A value of a factor: by how much its cells are above the mean of all, in the metric's unit; `cells` a seed."""
+    """A value of a factor: by how much its cells are above the mean of all, in the metric's unit; `cells` a seed.
+
+    The interval of `effect` has the level at which the factor was tested. `by_seed` are the effects it is made of.
+    """
 
     value: object
     effect: Interval
     cells: int
+    by_seed: tuple[float, ...] = ()
+
+    def at(self, alpha: float) -> "Level":
+        """Return the same with the interval at another level."""
+        return replace(self, effect=mean_interval(self.by_seed, alpha))
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,16 @@ def main_effects(scores: Scores, factors: Sequence[str]) -> list[Factor]:
     """
     found = [one for name in factors if (one := _factor(name, scores)) is not None]
     tested = {one.name: one.p for one in found if one.p is not None}
-    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
-    return sorted((replace(one, adjusted_p=adjusted.get(one.name)) for one in found), key=lambda one: -one.spread)
+    adjusted, levels = (dict(zip(tested, of([*tested.values()]), strict=True)) for of in (holm, holm_levels))
+    judged = [
+        replace(
+            one,
+            adjusted_p=adjusted.get(one.name),
+            levels=tuple(level.at(levels.get(one.name, LEVEL)) for level in one.levels),
+        )
+        for one in found
+    ]
+    return sorted(judged, key=lambda one: -one.spread)
 
 
 def _factor(name: str, scores: Scores) -> Factor | None:
@@ -72,7 +88,7 @@ def _factor(name: str, scores: Scores) -> Factor | None:
     table = np.array([[block[value][0] for value in values] for block in blocks])  # (seeds, levels)
     effects = table - table.mean(axis=1, keepdims=True)
     levels = tuple(
-        Level(value, mean_interval(effects[:, place].tolist()), blocks[0][value][1])
+        Level(value, mean_interval(effects[:, place].tolist()), blocks[0][value][1], tuple(effects[:, place].tolist()))
         for place, value in enumerate(values)
     )
     p = _blocked_anova(effects, ROUNDING * float(np.abs(table).max())) if len(blocks) >= MIN_SEEDS else None

@@ -1,5 +1,6 @@
 """What single examples and steps add to a table of means: slices, per-seed tests, curves. Pure."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -8,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kd.analysis.statistics import PairedDifference, paired_difference, seed_means
+from kd.analysis.statistics import PairedDifference, bounded, of_difference, paired_difference, seed_means
+from kd.base.judge import UNBOUNDED, Bounds
 
 MIN_EXAMPLES = 30
 """Fewest examples of a slice that is looked at: fewer say little."""
@@ -98,6 +100,7 @@ def slice_differences(
     columns: Iterable[str],
     quality: Quality,
     higher_is_better: bool,
+    bounds: Bounds = UNBOUNDED,
 ) -> list[Slice]:
     """Return the differences of an arm on every slice, the arm's worst slice first.
 
@@ -106,6 +109,7 @@ def slice_differences(
         columns: to slice by; one that the predictions do not have is passed over.
         quality: the metric of predictions.
         higher_is_better: its direction.
+        bounds: of its values. A slice on which it is not finite is left out.
     """
     first = pairs[0][1]
     found = []
@@ -116,6 +120,8 @@ def slice_differences(
             ours = seed_means((seed, quality(arm.iloc[rows])) for seed, arm, _ in pairs)
             theirs = seed_means((seed, quality(other.iloc[rows])) for seed, _, other in pairs)
             means = fmean(ours.values()), fmean(theirs.values())
-            found.append(Slice(column, value, len(rows), *means, paired_difference(ours, theirs)))
+            if all(map(math.isfinite, means)):
+                gap = bounded(paired_difference(ours, theirs), of_difference(bounds))
+                found.append(Slice(column, value, len(rows), *means, gap))
     sign = 1 if higher_is_better else -1
     return sorted(found, key=lambda one: (sign * one.difference.mean, one.column, one.value))

@@ -3,13 +3,15 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
+
+from kd.base.judge import UNBOUNDED, Bounds
 
 Verdict = Literal["better", "worse", "no difference shown", "too few seeds"]
 
@@ -38,7 +40,7 @@ class PairedDifference:
 
     Attributes:
         mean: of the differences.
-        low: end of the 95 % t interval; None under two pairs, or where all differences are one non-zero number.
+        low: end of the t interval; None under two pairs, or where all differences are one non-zero number.
         high: its other end.
         p: two-sided, 0 to 1; None under two pairs.
         n: common seeds.
@@ -46,6 +48,7 @@ class PairedDifference:
         groups: independent ones, of these examples.
         se: standard error of the mean; None where the differences have no spread.
         seed_share: share of its variance that is tested as that between seeds, 0 to 1; the rest is between examples.
+        alpha: level of the interval, which contains what has p >= alpha; 0.05 for a 95 % interval.
     """
 
     mean: float
@@ -57,11 +60,41 @@ class PairedDifference:
     groups: int = 0
     se: float | None = None
     seed_share: float = 1.0
+    alpha: float = LEVEL
 
     @property
     def spread(self) -> "Spread":
         """How well the standard error is known."""
         return Spread(self.n - 1, self.groups - 1 if self.groups else MOST_DF, self.seed_share)
+
+    def at(self, alpha: float) -> "PairedDifference":
+        """Return the same with its interval at another level, where there is a standard error to make it of."""
+        if self.se is None or alpha == self.alpha:
+            return replace(self, alpha=alpha)
+        half = self.se * self.spread.critical(alpha)
+        return replace(self, low=self.mean - half, high=self.mean + half, alpha=alpha)
+
+
+Found = TypeVar("Found", Interval, PairedDifference)
+
+
+def bounded(found: Found, bounds: Bounds) -> Found:
+    """Cut an interval where values cannot be; it contains the truth as often as before.
+
+    Args:
+        found: of a mean, or of a difference; one without ends stays as it is.
+        bounds: of the mean, or of the difference (`of_difference`).
+    """
+    least, greatest = (-math.inf if bounds[0] is None else bounds[0], math.inf if bounds[1] is None else bounds[1])
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(found.low, least), high=min(found.high, greatest))
+
+
+def of_difference(bounds: Bounds) -> Bounds:
+    """Return the bounds of the difference of two values that have these bounds."""
+    low, high = bounds
+    return UNBOUNDED if low is None or high is None else (low - high, high - low)
 
 
 def seed_means(values: Iterable[tuple[int, float]]) -> dict[int, float]:
@@ -72,19 +105,24 @@ def seed_means(values: Iterable[tuple[int, float]]) -> dict[int, float]:
     return {seed: fmean(some) for seed, some in sorted(found.items())}
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
-    """Return the mean of one value a seed and its 95 % t interval (Student 1908).
+def mean_interval(values: Sequence[float], alpha: float = LEVEL) -> Interval:
+    """Return the mean of one value a seed and its t interval (Student 1908), at 95 % unless `alpha` says otherwise.
 
     Raises:
         ValueError: no values, or a value that is not finite.
     """
     array = np.asarray(values, dtype=float)
-    if array.size == 0 or not np.isfinite(array).all():
-        raise ValueError(f"values={list(values)}: one finite value a seed is needed")
+    if array.size == 0:
+        raise ValueError("no seed has a value, so there is no mean: one finite value a seed is needed")
+    if odd := [value for value in array.tolist() if not math.isfinite(value)]:
+        raise ValueError(
+            f"{len(odd)} of {array.size} values are not finite (the first is {odd[0]}), so there is no mean: "
+            "one finite value a seed is needed; leave out the runs that have none"
+        )
     mean, n = float(array.mean()), array.size
     if n == 1:
         return Interval(mean, None, None, 1)
-    half = float(special.stdtrit(n - 1, 1 - LEVEL / 2) * array.std(ddof=1) / math.sqrt(n))
+    half = float(special.stdtrit(n - 1, 1 - alpha / 2) * array.std(ddof=1) / math.sqrt(n))
     return Interval(mean, mean - half, mean + half, n)
 
 
@@ -209,6 +247,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
     return list(map(float, adjusted))
+
+
+def holm_levels(p_values: Sequence[float]) -> list[float]:
+    """Return the level of each interval of one table, in the order given: 0 is outside where Holm's method claims.
+
+    The i-th smallest of m p values is compared with 0.05 / (m - i + 1), and so is its interval made; those from the
+    first that claims nothing on have the level of that one, at which the method stops (Ludbrook 2000,
+    Multiple inferences using confidence intervals).
+    """
+    m, order = len(p_values), np.argsort(np.asarray(p_values, dtype=float))
+    claimed = sum(one < LEVEL for one in holm(p_values))
+    levels = np.empty(m)
+    levels[order] = [LEVEL / (m - min(place, claimed)) for place in range(m)]
+    return list(map(float, levels))
 
 
 def verdict(difference: PairedDifference, adjusted_p: float | None, higher_is_better: bool) -> Verdict:

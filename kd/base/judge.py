@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
     from kd.base.types import ObjectiveName
 
+Bounds = tuple[float | None, float | None]
+"""Least and greatest value that a metric can have; None where there is none."""
+SHARE: Bounds = (0.0, 1.0)
+UNBOUNDED: Bounds = (None, None)
 FigureGroup = Literal["quality", "fidelity", "explanation", "cost"]
 
 
@@ -52,6 +56,8 @@ class Judge(Protocol):
 
     directions: ClassVar[Mapping[str, bool]]
     """Each metric of `quality`, and whether higher is better. The first is the one selected on."""
+    bounds: ClassVar[Mapping[str, Bounds]]
+    """What values a metric of `quality` can have, so that no interval leaves them; of one not named, any."""
     figures: ClassVar[tuple[Figure, ...]]
     """What reports show beside the quality; a gate on another figure does not apply to this task."""
     slices: ClassVar[tuple[str, ...]]

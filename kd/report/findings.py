@@ -30,8 +30,9 @@ def find(records: list[RunRecord], config: CompareConfig) -> tuple[list[Finding]
     Raises:
         UserError: no run has a score, or something that was named is not there.
     """
-    directions = {str(name): task_named(name).directions for name in TASKS}
-    tables, notes = compare(records, directions, config)
+    judges = {str(name): task_named(name) for name in TASKS}
+    directions = {name: judge.directions for name, judge in judges.items()}
+    tables, notes = compare(records, directions, config, {name: judge.bounds for name, judge in judges.items()})
     if not tables:
         said = "".join(f"; {note}" for note in notes)
         raise UserError(f"{_given(config)}: no finished run with a {split_of(config.metric)} score matches{said}")
@@ -191,4 +192,4 @@ def _slices(pairs: list[Compared], table: Table, judge: type[Judge], wanted: tup
         return float(part[VALUE].mean()) if VALUE in part else judge.quality(part)[table.metric]
 
     slimmed = [(seed, slim(ours), slim(theirs)) for seed, ours, theirs in pairs]
-    return slice_differences(slimmed, names, quality, table.higher_is_better)
+    return slice_differences(slimmed, names, quality, table.higher_is_better, table.bounds)

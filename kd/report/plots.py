@@ -240,8 +240,8 @@ def _gain(table: Table) -> Figure | None:
         return None
     figure, axes = _forest(f"{table.split} {table.metric}: difference to {table.against}", table, rows)
     axes.set_xlabel("← worse · better →" if table.higher_is_better else "← better · worse →")
-    if bars := [gap.n for _, gap, _ in rows if gap.low is not None]:
-        axes.set_title("bars: 95 % intervals" + "; one of two seeds may run out of the picture" * (2 in bars))
+    if any(gap.low is not None for _, gap, _ in rows):
+        axes.set_title("bars: 95 % intervals, Holm-corrected")
     return figure
 
 

@@ -22,7 +22,7 @@ def study_section(
     """
     about = (
         f"By how much a level's {metric} is above the mean over the levels, all else alike, with a 95 % t interval "
-        "over seeds; p of the analysis of variance with seeds as blocks, corrected after Holm over the factors. "
+        "over seeds; p of the analysis of variance with seeds as blocks; both corrected after Holm over the factors. "
         "Both are of these rows alone, and say nothing of new examples."
     )
     tables = [("Main effects", effect_cells(factors), about)] if any(factor.levels for factor in factors) else []
@@ -33,7 +33,7 @@ def study_section(
 
 def effect_cells(factors: Sequence[Factor]) -> Cells:
     """Return header and rows: factor, level, effect with its interval, cells a seed, p."""
-    rows = [["factor", "level", "effect [95 %]", "seeds", "cells a seed", "p"]]
+    rows = [["factor", "level", "effect [95 % Holm]", "seeds", "cells a seed", "p"]]
     for factor in factors:
         for level in factor.levels:
             counts = [str(level.effect.n), str(level.cells)]
@@ -99,15 +99,16 @@ def cascade_section(title: str, steps: Sequence[StepFound], metric: str, lines: 
     about = (
         f"Means of {metric}. Lost: how much worse a student is than the model it learned from (below 0 it is better), "
         f"with a 95 % interval over seeds{' and test examples' if examples else ', for this test set alone'}. Gain: "
-        "over the same student trained without a teacher; its verdict is corrected as in the comparison below, "
-        "where fidelity is to the model that each student learned from."
+        "over the same student trained without a teacher; interval and verdict are corrected as in the comparison "
+        "below, where fidelity is to the model that each student learned from."
     )
     return Section(title, (*lines, *said), (("What each step lost", step_cells(steps), about),))
 
 
 def step_cells(steps: Sequence[StepFound]) -> Cells:
     """Return header and rows: the step, both models' metric, loss, gain over the control with verdict, seconds."""
-    rows = [["step", "teacher", "student", "lost [95 %]", "gain over control [95 %]", "verdict", "seeds", "train s"]]
+    gained = "gain over control [95 % Holm]"
+    rows = [["step", "teacher", "student", "lost [95 %]", gained, "verdict", "seeds", "train s"]]
     for step in steps:
         teacher = MISSING if step.teacher is None else f"{step.teacher:.3f}"
         seconds = MISSING if step.seconds is None else f"{step.seconds:.0f}"

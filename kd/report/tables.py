@@ -7,7 +7,7 @@ from rich.table import Table as RichTable
 from kd.analysis.comparison import SAME_STUDENT, TUNED, Arm, Table
 from kd.analysis.slices import Details
 from kd.analysis.statistics import Interval, PairedDifference
-from kd.base.judge import Figure, FigureGroup
+from kd.base.judge import UNBOUNDED, Figure, FigureGroup
 
 Cells = list[list[str]]
 Finding = tuple[Table, Details]
@@ -64,7 +64,7 @@ def quality_cells(table: Table) -> Cells:
     """Return header and rows: quality with its interval, the difference to the control, its verdict, fidelity."""
     shown = _measured(table, "quality")
     arrow = "↑" if table.higher_is_better else "↓"
-    header = ["arm", "verdict", "seeds", f"{table.split} {table.metric} {arrow} [95 %]", "difference [95 %]"]
+    header = ["arm", "verdict", "seeds", f"{table.split} {table.metric} {arrow} [95 %]", "difference [95 % Holm]"]
     rows = [header + [figure.title for figure in shown]]
     for arm in table.arms:
         own = [arm.label, arm.verdict or MISSING, str(arm.quality.n), mean_cell(arm.quality, ".3f")]
@@ -177,8 +177,10 @@ def caption(table: Table) -> str:
     over_examples = any(arm.difference and arm.difference.examples for arm in table.arms)
     return (
         f"Means over seeds with 95 % t intervals; differences are from {table.against}, paired by seed"
-        + ", with 95 % intervals over seeds and test examples" * over_examples
-        + "; the verdicts are Holm-corrected."
+        + ", over seeds and test examples" * over_examples
+        + "; their intervals and verdicts are Holm-corrected to 95 % over the table, so that one contains 0 unless "
+        "something is claimed."
+        + " Intervals are cut where the metric ends." * (table.bounds != UNBOUNDED)
         + (f" {scored} runs have scored this test set." if scored is not None else "")
     )
 
@@ -199,7 +201,7 @@ def verdicts(table: Table) -> str:
 def _answer(table: Table, arm: Arm) -> str:
     if (gap := arm.difference) is None:
         return f"cannot be said: {table.against}, trained on the same seed, is not among these runs"
-    interval = f", 95 % interval {gap.low:+.3f} to {gap.high:+.3f}" if gap.low is not None else ""
+    interval = f", 95 % interval after Holm {gap.low:+.3f} to {gap.high:+.3f}" if gap.low is not None else ""
     seeds = f"{gap.n} seed" + "s" * (gap.n != 1)
     figure = f"{table.split} {table.metric} {gap.mean:+.3f} against {table.against}{interval}, {seeds}"
     if arm.verdict not in ANSWERS:

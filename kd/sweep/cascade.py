@@ -13,7 +13,7 @@ from typing import Any
 
 from kd import tracking
 from kd.analysis.comparison import Pair, Table
-from kd.analysis.statistics import MIN_SEEDS, crossed_difference, paired_difference
+from kd.analysis.statistics import MIN_SEEDS, bounded, crossed_difference, of_difference, paired_difference
 from kd.base.console import say
 from kd.base.hashing import fingerprint
 from kd.base.types import Shape, UserError
@@ -306,6 +306,7 @@ def _found(words: str, pairs: Sequence[Pair], scores: Mapping[str, float], table
         )
     else:
         lost = crossed_difference(sign * single.values, single.groups)
+    lost = bounded(lost, of_difference(table.bounds))
     return StepFound(words, fmean(scores[pair.run_id] for pair in pairs), student, len(pairs), lost)
 
 

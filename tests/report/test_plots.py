@@ -146,7 +146,7 @@ def test_an_interval_of_two_seeds_does_not_squeeze_the_others():
     drawn = plots(table(CONTROL, BETTER, two), Details())
     assert drawn["gain"].axes[0].get_xlim()[1] < 0.1
     assert np.ptp(drawn["quality_latency"].axes[0].get_ylim()) < 0.1
-    assert "may run out" in words(drawn["gain"])
+    assert "Holm-corrected" in words(drawn["gain"])
 
 
 def test_the_slices_shown_are_those_with_the_greatest_losses_and_the_rest_is_counted():

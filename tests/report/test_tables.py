@@ -65,7 +65,7 @@ def test_every_row_has_a_cell_for_every_column():
 def test_quality_shows_interval_gap_and_verdict():
     rows = quality_cells(table(TRIVIAL, CONTROL, DISTILLED))
     assert column(rows, "verdict") == {"majority": MISSING, "control": MISSING, "soft": "better"}
-    assert column(rows, "difference [95 %]")["soft"] == "+0.031 [+0.010, +0.050]"
+    assert column(rows, "difference [95 % Holm]")["soft"] == "+0.031 [+0.010, +0.050]"
     assert column(rows, "test accuracy ↑ [95 %]")["control"] == "0.812 [0.790, 0.830]"
     assert column(rows, "seeds")["control"] == "3"
 
@@ -73,7 +73,7 @@ def test_quality_shows_interval_gap_and_verdict():
 def test_one_seed_has_no_interval_and_no_control_has_no_gap():
     rows = quality_cells(table(TRIVIAL, arm("soft", difference=PairedDifference(0.02, None, None, None, 1))))
     assert column(rows, "test accuracy ↑ [95 %]")["majority"] == "0.500"
-    assert column(rows, "difference [95 %]") == {"majority": MISSING, "soft": "+0.020"}
+    assert column(rows, "difference [95 % Holm]") == {"majority": MISSING, "soft": "+0.020"}
 
 
 def test_the_direction_of_the_metric_is_shown():
@@ -82,7 +82,7 @@ def test_the_direction_of_the_metric_is_shown():
 
 def test_a_loss_of_quality_keeps_its_sign():
     rows = quality_cells(table(arm("soft", difference=PairedDifference(-0.02, -0.03, -0.01, 0.01, 3))))
-    assert column(rows, "difference [95 %]")["soft"] == "-0.020 [-0.030, -0.010]"
+    assert column(rows, "difference [95 % Holm]")["soft"] == "-0.020 [-0.030, -0.010]"
 
 
 def test_a_figure_that_some_arms_lack_is_a_dash_and_one_that_all_lack_has_no_column():

@@ -11,7 +11,7 @@ from scipy import special
 from scipy.optimize import minimize_scalar
 
 from kd.analysis.statistics import mcnemar
-from kd.base.judge import CKA, EXPLANATIONS, Figure
+from kd.base.judge import CKA, EXPLANATIONS, SHARE, Bounds, Figure
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -43,6 +43,7 @@ class LabelJudge:
     """Judges predictions of labels, as `kd.base.judge.Judge` says."""
 
     directions: ClassVar[Mapping[str, bool]] = {"accuracy": True, "macro_f1": True, "loss": False}
+    bounds: ClassVar[Mapping[str, Bounds]] = {"accuracy": SHARE, "macro_f1": SHARE, "loss": (0.0, None)}
     figures: ClassVar[tuple[Figure, ...]] = FIGURES
     slices: ClassVar[tuple[str, ...]] = ("label", "words")
     outcomes: ClassVar[tuple[str, ...]] = ("prediction", "loss")

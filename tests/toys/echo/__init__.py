@@ -27,6 +27,7 @@ class Echo(TextToy):
 
     name: ClassVar[str] = "echo"
     directions: ClassVar = {"exact": True}
+    bounds: ClassVar = {"exact": (0.0, 1.0)}
     slices: ClassVar = ("text_words",)
     spaces: ClassVar = {"default": {"learning_rate": {"type": "float", "low": 1e-3, "high": 1e-2, "log": True}}}
     objectives: ClassVar = EchoOptions.objectives

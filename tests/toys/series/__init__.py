@@ -26,6 +26,7 @@ class Series:
     horizon: int = 2
     name: ClassVar[str] = "series"
     directions: ClassVar = {"rmse": False, "mae": False}
+    bounds: ClassVar = {"rmse": (0.0, None), "mae": (0.0, None)}
     slices: ClassVar = ("group",)
     spaces: ClassVar = {"default": {"learning_rate": {"type": "float", "low": 1e-3, "high": 1e-2, "log": True}}}
     objectives: ClassVar = SeriesOptions.objectives

@@ -30,6 +30,7 @@ class Tags(TextToy):
     window: ClassVar[int] = 8
     stride: ClassVar[int] = 3
     directions: ClassVar = {"right": True}
+    bounds: ClassVar = {"right": (0.0, 1.0)}
     slices: ClassVar = ("words",)
     spaces: ClassVar = {"default": {"learning_rate": {"type": "float", "low": 1e-3, "high": 1e-2, "log": True}}}
     objectives: ClassVar = TagsOptions.objectives
