@@ -24,6 +24,7 @@ from kd.analysis.statistics import (
     verdict,
 )
 from kd.base.console import did_you_mean
+from kd.base.harmless import harmless
 from kd.base.judge import UNBOUNDED, Bounds, Figure
 from kd.base.types import RunRecord, UserError
 from kd.config import CompareConfig, listed
@@ -257,7 +258,7 @@ def _table(newest: Newest, scale: Scale, config: CompareConfig, digest: str) -> 
     group_by = listed(config.group_by)
     for record in newest.values():
         runs[_key(record, group_by)].append(record)
-    labels = {key: key for key in runs} if group_by else _labels(runs)
+    labels = {key: harmless(key) for key in runs} if group_by else _labels(runs)
     pairs, against = _pairs_of_all(runs, labels, newest, config.baseline)
     value = {record.run_id: record.metrics[scale.score] for record in newest.values()}
     arms = [
@@ -279,7 +280,7 @@ def _table(newest: Newest, scale: Scale, config: CompareConfig, digest: str) -> 
     arms.sort(key=lambda arm: (ROLE_ORDER.index(arm.role), _by_number(arm.label)))
     last = list(newest.values())[-1].tags
     split, _, metric = scale.score.partition("/")
-    rows = last["kd.task"], last.get("kd.dataset", ""), split, digest
+    rows = last["kd.task"], harmless(last.get("kd.dataset", "")), split, digest
     table = Table(*rows, metric, scale.higher_is_better, against, tuple(arms), bounds=scale.bounds)
     differences = {
         key: paired_difference(
@@ -350,7 +351,7 @@ def _labels(runs: Mapping[str, list[RunRecord]]) -> dict[str, str]:
         names = sorted({name for params in rivals for name in params} - set(NOT_LEARNED))
         differing = [name for name in names if len({params.get(name, "") for params in rivals}) > 1][:3]
         own = runs[key][-1].params
-        labels[key] = " · ".join([label, *(f"{name}={own.get(name, 'default')}" for name in differing)])
+        labels[key] = " · ".join([label, *(harmless(f"{name}={own.get(name, 'default')}") for name in differing)])
     still = Counter(labels.values())
     return {key: f"{label} #{key[:4]}" if still[label] > 1 else label for key, label in labels.items()}
 

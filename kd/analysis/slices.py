@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kd.analysis.statistics import PairedDifference, bounded, of_difference, paired_difference, seed_means
+from kd.base.harmless import harmless
 from kd.base.judge import UNBOUNDED, Bounds
 
 MIN_EXAMPLES = 30
@@ -122,6 +123,6 @@ def slice_differences(
             means = fmean(ours.values()), fmean(theirs.values())
             if all(map(math.isfinite, means)):
                 gap = bounded(paired_difference(ours, theirs), of_difference(bounds))
-                found.append(Slice(column, value, len(rows), *means, gap))
+                found.append(Slice(harmless(column), harmless(value), len(rows), *means, gap))
     sign = 1 if higher_is_better else -1
     return sorted(found, key=lambda one: (sign * one.difference.mean, one.column, one.value))

@@ -10,12 +10,13 @@ from contextvars import ContextVar
 from itertools import islice
 from typing import Any
 
+from rich import table as rich_tables
 from rich.console import Console
-from rich.table import Table
 
+from kd.base.harmless import harmless
 from kd.base.ranks import is_main
 
-console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 140)
+console = Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 140)
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = _BRIEF.maxother = 200
 _HUSHED = ContextVar("hushed", default=False)
@@ -29,7 +30,7 @@ def did_you_mean(word: Any, known: Iterable[str], otherwise: str, prefix: str = 
 
 def one_line(error: BaseException) -> str:
     """Return an error's text, or where it has none its kind, on one line that is not too long."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return harmless(" ".join(str(error).split()))[:300] or type(error).__name__
 
 
 def shown(value: Any) -> str:
@@ -44,10 +45,25 @@ def several(words: Sequence[object], most: int = 20) -> str:
     return ", ".join(islice(each, most)) + more
 
 
+class Table(rich_tables.Table):
+    """A table whose cells are text that does nothing to the terminal."""
+
+    def add_row(self, *cells: Any, **kwargs: Any) -> None:
+        """Add a row."""
+        super().add_row(*(harmless(cell) if isinstance(cell, str) else cell for cell in cells), **kwargs)
+
+
 def say(what: str | Table) -> None:
-    """Print a line or a table for the user."""
+    """Print a line or a table for the user; a name from data that has a line break in it begins no line."""
     if is_main() and not _HUSHED.get():
-        console.print(what, soft_wrap=isinstance(what, str))
+        console.print(harmless(what) if isinstance(what, str) else what, soft_wrap=isinstance(what, str))
+
+
+class _Plain(logging.Formatter):
+    """A log line is as harmless as any other."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return harmless(super().formatMessage(record))
 
 
 @contextmanager
@@ -62,7 +78,9 @@ def hushed() -> Iterator[None]:
 
 def log_plainly() -> None:
     """Show this project's own warnings as they are, and hide those of libraries about a store that fails."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Plain("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("kd").setLevel(logging.INFO)
-    for library in ("urllib3", "mlflow.store.db.utils", "mlflow.system_metrics"):
+    for library in ("urllib3", "mlflow.store.db.utils", "mlflow.system_metrics", "mlflow.utils.databricks_utils"):
         logging.getLogger(library).setLevel(logging.CRITICAL)  # the one line at the end reports it

@@ -104,6 +104,9 @@ class Judge(Protocol):
         """Name of the field's paired test over examples, and its two-sided p, for predictions of the same examples."""
 
 
+RAM_MEANS = "kd.ram_means"
+"""Tag of a measured run: what its `profile/ram_model_mib` counts. Runs from before there was the tag lack it."""
+WITHOUT_LIBRARIES = "without library code"
 CKA_ABOUT = "CKA is of layers at the same depth, on validation rows"
 CKA = Figure("fidelity/cka", "CKA", higher_is_better=True, about=CKA_ABOUT)
 ATTRIBUTION = (

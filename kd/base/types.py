@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast, get_args
 
+from kd.base.harmless import harmless
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -314,4 +316,4 @@ class RunRecord:
     @property
     def label(self) -> str:
         """What a table calls the run's arm: tag `kd.label`, or in an older store the name without ` · seed N`."""
-        return self.tags.get("kd.label") or self.name.rpartition(" · seed ")[0] or self.name
+        return harmless(self.tags.get("kd.label") or self.name.rpartition(" · seed ")[0] or self.name)

@@ -13,6 +13,7 @@ from kd import config
 from kd.base.console import log_plainly
 from kd.base.disk import told
 from kd.base.files import scratch
+from kd.base.harmless import harmless
 from kd.base.ranks import is_main, join, world
 from kd.base.types import Followed, Lost, Refused, Stopped, UserError
 from kd.config.commandline import parse
@@ -95,7 +96,7 @@ def start(command: str, arguments: Sequence[str] | None = None) -> None:
     except Stopped as stop:
         _leave(f"stopped: {stop}", 143)
     except Lost as loss:  # every process reports it: the main one may be what ended
-        sys.stderr.write(f"\nstopped: {loss}\n")  # below a progress bar that nobody ends
+        sys.stderr.write(f"\nstopped: {harmless(str(loss))}\n")  # below a progress bar that nobody ends
         os._exit(143)  # exit handlers of libraries would wait for that process
     except OSError as error:
         if error.errno not in DENIED:
@@ -128,7 +129,7 @@ def _leave(message: str, code: int) -> NoReturn:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(15)
     if is_main() or code == 2:
-        print(message, file=sys.stderr)
+        print(harmless(message), file=sys.stderr)
     sys.exit(code)
 
 

@@ -4,10 +4,10 @@ import time
 from collections.abc import Sequence
 
 from filelock import Timeout
-from rich.table import Column, Table
+from rich.table import Column
 
 from kd.base import files
-from kd.base.console import console, say
+from kd.base.console import Table, console, say
 from kd.base.files import home
 from kd.config import CacheConfig
 from kd.teacher.cache import shard

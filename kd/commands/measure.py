@@ -14,6 +14,7 @@ import pandas as pd
 from kd import tracking
 from kd.base.budgets import budgets_of, fits
 from kd.base.console import say
+from kd.base.judge import RAM_MEANS, WITHOUT_LIBRARIES
 from kd.base.memory import ram_mib
 from kd.base.types import UserError
 from kd.config import MeasureConfig
@@ -64,6 +65,7 @@ def _measure(config: MeasureConfig, run: tracking.Run) -> None:
         **{f"kd.fits_{name}": str(fit).lower() for name, fit in verdicts.items()},
         "kd.feasibility": feasibility(p95),
         "kd.measured": stored.uri,
+        RAM_MEANS: WITHOUT_LIBRARIES,
         "kd.quiet": str(spread <= NOISY).lower(),
     }
     run.log_metrics(metrics)

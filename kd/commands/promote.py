@@ -2,12 +2,12 @@
 
 import shlex
 
-from rich.table import Column, Table
+from rich.table import Column
 
 from kd import tracking
 from kd.analysis.gates import Decision, decide
 from kd.base.budgets import BUDGETS
-from kd.base.console import console, say
+from kd.base.console import Table, console, say
 from kd.base.types import Refused
 from kd.config import GateOptions, PromoteConfig, as_params
 from kd.registry import candidates

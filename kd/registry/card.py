@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from kd import tracking
 from kd.analysis.gates import Decision
+from kd.base.harmless import in_cell, in_code, in_markdown
 from kd.registry.evidence import Version, logged, same_test, teacher_of, weakest
 from kd.serving.profile import machine
 
@@ -36,24 +37,27 @@ def card(
     candidate: Version, champion: Version | None, metric: str, decision: Decision, ruling: Mapping[str, str]
 ) -> str:
     """Write the Markdown description of a version, its limits by a test metric; what was not measured is shown as –."""
-    parts = [f"# {candidate.record.name}", "", *_origin(candidate), "", *_scores(candidate, champion)]
+    parts = [f"# {in_markdown(candidate.record.name)}", "", *_origin(candidate), "", *_scores(candidate, champion)]
     parts += ["", "## Decision", ""]
+    decided = "passed" if decision.passes else "refused"
+    who, machine_name = (in_cell(ruling[f"kd.decided_{how}"]) for how in ("by", "on"))
     parts.append(
-        f"**{'passed' if decision.passes else 'refused'}** on {ruling['kd.decided_at']} by {ruling['kd.decided_by']}, "
-        f"run `{ruling['kd.decision_run']}`, on {ruling['kd.decided_on']}."
+        f"**{decided}** on {ruling['kd.decided_at']} by {who}, run `{ruling['kd.decision_run']}`, on {machine_name}."
     )
-    parts += ["", *(f"- {'pass' if gate.passes else 'FAIL'}: {gate.words}" for gate in decision.gates)]
-    parts += ["", "## Limits", "", *(f"- {line}" for line in _limits(candidate, metric))]
+    parts += ["", *(f"- {'pass' if gate.passes else 'FAIL'}: {in_cell(gate.words)}" for gate in decision.gates)]
+    parts += ["", "## Limits", "", *(f"- {in_cell(line)}" for line in _limits(candidate, metric))]
     return "\n".join(parts) + "\n"
 
 
 def _origin(candidate: Version) -> list[str]:
     tags, params = candidate.record.tags, candidate.record.params
-    teacher = f" Teacher: `{tags['kd.teacher']}`." if "kd.teacher" in tags else ""
-    exported = f" Exported as {candidate.exported} from `{tags['kd.exported_from']}`." if candidate.exported else ""
+    teacher = f" Teacher: {in_code(tags['kd.teacher'])}." if "kd.teacher" in tags else ""
+    exported = (
+        f" Exported as {candidate.exported} from {in_code(tags['kd.exported_from'])}." if candidate.exported else ""
+    )
     lines = [
         f"{MADE.get(tags['kd.role'], tags['kd.role'])} for {tags['kd.task'].replace('_', ' ')} on "
-        f"`{tags['kd.dataset']}`.{teacher}{exported}",
+        f"{in_code(tags['kd.dataset'])}.{teacher}{exported}",
         "",
         f"- training rows: digest `{tags.get('kd.dataset_digest', '–')}`",
         f"- test rows: digest `{tags['kd.test_digest']}`",
@@ -61,7 +65,7 @@ def _origin(candidate: Version) -> list[str]:
         + (" with uncommitted changes" if tags.get("kd.git_dirty") == "true" else ""),
     ]
     options = [f"{name} {params[name]}" for name in OPTIONS if name in params]
-    return [*lines, f"- options: {', '.join(options)}"] if options else lines
+    return [*lines, f"- options: {in_cell(', '.join(options))}"] if options else lines
 
 
 def _scores(candidate: Version, champion: Version | None) -> list[str]:
@@ -77,7 +81,7 @@ def _scores(candidate: Version, champion: Version | None) -> list[str]:
     lines = ["## Figures", "", f"| figure | {' | '.join(columns)} |", "| :-- |" + " --: |" * len(columns)]
     for name in sorted(name for name in columns["this version"] if name.startswith(FIGURES)):
         cells = [_number(figures[name]) if name in figures else "–" for figures in columns.values()]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {in_cell(name)} | {' | '.join(cells)} |")
     if champion and alike:
         ours, theirs = logged(candidate.record), logged(champion.record)
         if ours is not None and theirs is not None and (shares := candidate.judge.churn(theirs, ours)):

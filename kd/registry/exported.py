@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rich.table import Column, Table
+from rich.table import Column
 
 from kd import tracking
 from kd.analysis.gates import Drop, drop
-from kd.base.console import console, say
+from kd.base.console import Table, console, say
 from kd.base.hashing import fingerprint
 from kd.base.judge import Judge
 from kd.base.types import RunRecord, UserError

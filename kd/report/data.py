@@ -9,6 +9,7 @@ from typing import Any
 
 from kd.analysis.comparison import Arm, Table
 from kd.analysis.slices import Details
+from kd.base.harmless import in_csv
 from kd.report.tables import Finding, answer
 
 
@@ -27,14 +28,14 @@ def as_json(findings: Sequence[Finding], notes: Sequence[str], inputs: Mapping[s
 
 
 def as_csv(findings: Sequence[Finding]) -> str:
-    """Write one line an arm; a cell that was not measured is empty."""
+    """Write one line an arm; a cell that was not measured is empty, and no text is a formula to a spreadsheet."""
     lines = [_flat(table, arm) for table, _ in findings for arm in table.arms]
     names = list(dict.fromkeys(name for line in lines for name in line))
     fixed = [name for name in names if "/" not in name]
     out = io.StringIO()
     writer = csv.DictWriter(out, [*fixed, *sorted(set(names) - set(fixed))], restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
+    writer.writerow({name: in_csv(name) for name in writer.fieldnames})
+    writer.writerows({name: in_csv(value) for name, value in line.items()} for line in lines)
     return out.getvalue()
 
 

@@ -12,7 +12,7 @@ from kd.analysis.comparison import Doubt, Pair, Table, compare, split_of, uneven
 from kd.analysis.doubts import doubts
 from kd.analysis.slices import Details, SeedTest, Slice, slice_differences
 from kd.analysis.verdicts import Values, differences, over_examples, values_of
-from kd.base.judge import Judge
+from kd.base.judge import RAM_MEANS, Judge
 from kd.base.types import STANDARD_COLUMNS, RunRecord, UserError
 from kd.config import CompareConfig, listed
 from kd.report.tables import Finding
@@ -45,9 +45,22 @@ def find(records: list[RunRecord], config: CompareConfig) -> tuple[list[Finding]
         table = replace(table, times_scored=scored, figures=judge.figures, doubts=doubts(table, guides))
         stored = Stored(table, judge)
         details, examples = _details(stored, listed(config.slice_by))
-        notes += [*stored.notes, *uneven_steps(table, steps)]
+        notes += [*stored.notes, *uneven_steps(table, steps), *_other_means(table, records)]
         findings.append((over_examples(table, examples), details))
     return findings, notes
+
+
+def _other_means(table: Table, records: Sequence[RunRecord]) -> list[str]:
+    """Note where the model RAM of some runs of a table was measured otherwise than that of the others."""
+    shown = {run_id for arm in table.arms for run_id in arm.run_ids}
+    measured = [one for one in records if one.run_id in shown and "profile/ram_model_mib" in one.metrics]
+    older = [one for one in measured if RAM_MEANS not in one.tags]
+    if len(older) in (0, len(measured)):
+        return []
+    return [
+        f"model RAM of {len(older)} of {len(measured)} runs counts the code of libraries too, about 107 MiB, as it was "
+        "measured before: compare it among these runs alone"
+    ]
 
 
 def _guides(records: Sequence[RunRecord]) -> dict[str, RunRecord]:

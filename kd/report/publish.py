@@ -8,6 +8,7 @@ from kd import tracking
 from kd.analysis.comparison import Doubt
 from kd.base.console import console, say
 from kd.base.disk import temporary
+from kd.base.harmless import harmless, in_cell, in_markdown
 from kd.config import CompareConfig, as_params
 from kd.report.data import as_csv, as_json
 from kd.report.page import page
@@ -22,7 +23,9 @@ def show(findings: list[Finding], notes: list[str]) -> None:
     for table, details in findings:
         console.print(*rich_tables(table, details), sep="\n")
         say(caption(table))
-        say(f"Did distillation help?\n{answer(table)}")
+        say("Did distillation help?")
+        for line in answer(table).splitlines():
+            say(line)
     for note in notes:
         say(f"Note: {note}")
 
@@ -42,10 +45,12 @@ def publish(
     sections = [replace(one, lines=(*against, *one.lines)) if not place else one for place, one in enumerate(sections)]
     pages = [*map(markdown_section, sections)]
     pages += [markdown(table, details) for table, details in findings]
-    run.log_text("\n".join([*pages, *(f"Note: {note}" for note in notes)]), "comparison.md")
+    run.log_text("\n".join([*pages, *(f"Note: {in_cell(note)}" for note in notes)]), "comparison.md")
     run.log_text(as_json(findings, notes, inputs(config)), "comparison.json")
     run.log_text(as_csv(findings), "comparison.csv")
-    lines = [line for table, _ in findings for line in (f"**{title(table)}**", *answer(table).splitlines())]
+    lines = []
+    for table, _ in findings:
+        lines += [f"**{in_cell(title(table))}**", *map(in_markdown, answer(table).splitlines())]
     run.describe("\n\n".join([*lines, f"Tables and pictures: Artifacts, {REPORT}."]))
     drawings = []
     with temporary() as scratch:
@@ -76,5 +81,5 @@ def where(run: tracking.Run) -> str:
 
 def inputs(config: CompareConfig) -> dict[str, str]:
     """Return what a comparison depends on beside the runs: its options that were given, and the code."""
-    given = {name: str(value) for name, value in as_params(config).items() if value and name != "output"}
+    given = {name: harmless(str(value)) for name, value in as_params(config).items() if value and name != "output"}
     return {**given, **tracking.code_version()}

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from rich.table import Table as RichTable
-
 from kd.analysis.comparison import SAME_STUDENT, TUNED, Arm, Table
 from kd.analysis.slices import Details
 from kd.analysis.statistics import Interval, PairedDifference
+from kd.base.console import Table as RichTable
+from kd.base.harmless import harmless, in_cell, in_markdown
 from kd.base.judge import UNBOUNDED, Figure, FigureGroup
 
 Cells = list[list[str]]
@@ -122,7 +122,7 @@ def rich_tables(table: Table, details: Details) -> list[RichTable]:
 
 def rich_table(heading: str, rows: Cells) -> RichTable:
     """Lay out header and rows for the terminal, numbers to the right."""
-    one = RichTable(title=heading, title_justify="left")
+    one = RichTable(title=harmless(heading), title_justify="left")
     for position, name in enumerate(rows[0]):
         one.add_column(name, justify="right" if _numbers(rows, position) else "left", no_wrap=position == 0)
     for row in rows[1:]:
@@ -132,17 +132,17 @@ def rich_table(heading: str, rows: Cells) -> RichTable:
 
 def markdown(table: Table, details: Details) -> str:
     """Write a comparison as Markdown: title, answer, tables, caption."""
-    lines = [f"### {title(table)}", "", *(f"{line}\n" for line in answer(table).splitlines())]
+    lines = [f"### {in_markdown(title(table))}", "", *(f"{in_markdown(line)}\n" for line in answer(table).splitlines())]
     for _, rows, _ in titled_tables(table, details):
         lines += markdown_table(rows)
-    return "\n".join([*lines, caption(table), ""])
+    return "\n".join([*lines, in_markdown(caption(table)), ""])
 
 
 def markdown_section(section: Section) -> str:
     """Write a section as Markdown."""
-    lines = [f"### {section.heading}", "", *(f"{line}\n" for line in section.lines)]
+    lines = [f"### {in_markdown(section.heading)}", "", *(f"{in_markdown(line)}\n" for line in section.lines)]
     for heading, rows, about in section.tables:
-        lines += [f"**{heading}.** {about}", "", *markdown_table(rows)]
+        lines += [f"**{heading}.** {in_cell(about)}", "", *markdown_table(rows)]
     return "\n".join(lines)
 
 
@@ -151,7 +151,7 @@ def markdown_table(rows: Cells) -> list[str]:
     if not rows[1:]:
         return []
     rule = ["--:" if _numbers(rows, position) else ":--" for position in range(len(rows[0]))]
-    lines = ([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (rows[0], rule, *rows[1:]))
+    lines = ([*map(in_cell, rows[0])], rule, *([*map(in_cell, row)] for row in rows[1:]))
     return [*(f"| {' | '.join(line)} |" for line in lines), ""]
 
 

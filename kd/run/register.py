@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from kd import tracking
 from kd.analysis.comparison import Doubt
 from kd.base.console import say
+from kd.base.harmless import in_cell, in_code
 from kd.base.types import RunRecord
 from kd.config import ChallengerOptions, RowOptions
 from kd.report.findings import doubts_about
@@ -36,7 +37,8 @@ def register(outcome: Outcome, config: RowOptions, rows: Rows) -> tuple[str, str
 
 def _registered(outcome: Outcome, config: RowOptions, name: str, kind: str, record: RunRecord) -> str:
     tags = {"kd.format": "safetensors", **{key: record.tags[key] for key in LINEAGE if key in record.tags}}
-    about = f"{kind} for {config.task.replace('_', ' ')} on `{config.dataset}`. `champion` is the version to serve."
+    data = in_code(config.dataset)
+    about = f"{kind} for {config.task.replace('_', ' ')} on {data}. `champion` is the version to serve."
     return tracking.register(outcome.model, outcome.run_id, name, tags, (about, about_version(record)))
 
 
@@ -74,8 +76,8 @@ def register_best(outcomes: Iterable[Outcome], config: ChallengerOptions, rows: 
 def challenge(outcome: Outcome, config: ChallengerOptions, rows: Rows, against: Sequence[Doubt], why: str = "") -> str:
     """Register a model, and give it the alias challenger where it is better than what has it, or `challenger` says so.
 
-    Returns the sentence that says what became of it; `why` it was registered is part of it. No promotion is offered of
-    a model that something speaks `against`.
+    Returns the sentence that says what became of it; `why` it was registered is part of it. No promotion is offered
+    where something speaks `against` this model or the challenger.
     """
     name, version = register(outcome, config, rows)
     holder = tracking.aliased(name, "challenger")
@@ -90,8 +92,8 @@ def challenge(outcome: Outcome, config: ChallengerOptions, rows: Rows, against: 
         text += "challenger=replace moves it all the same"
         which = "the challenger"
     say(text)
-    run_id = tracking.model_version(f"models:/{name}@challenger", "challenger").run_id
-    own = [doubt for doubt in against if run_id in doubt.run_ids]
+    models = {outcome.run_id, tracking.model_version(f"models:/{name}@challenger", "challenger").run_id}
+    own = [doubt for doubt in against if models & {*doubt.run_ids}]
     offer = f"Promote {which}: python -m entrypoints.promote --model {name} --min_metric VALUE"
     say(before_promoting(own) or f"{offer}, see --help for more gates")
     return text
@@ -126,15 +128,15 @@ def _better(outcome: Outcome, name: str, holder: str, rows: Rows) -> tuple[bool,
 
 def about_version(record: RunRecord) -> str:
     """Describe a version in Markdown: what it is, how it scores and what it costs."""
-    lines = [f"**{record.name}**", ""]
+    lines = [f"**{in_cell(record.name)}**", ""]
     if origin := record.tags.get("kd.exported_from"):
-        lines += [f"Exported from `{origin}` as {record.tags['kd.format']}.", ""]
+        lines += [f"Exported from {in_code(origin)} as {record.tags['kd.format']}.", ""]
     if teacher := record.tags.get("kd.teacher"):
         how = "Distilled from" if record.tags["kd.role"] == "distilled" else "Initialised from, without its guidance,"
-        lines += [f"{how} `{teacher}`.", ""]
+        lines += [f"{how} {in_code(teacher)}.", ""]
     wanted = ("test/", "val/", "fidelity/", "calibration/", "export/", "profile/", "model/")
     figures = [(key, value) for part in wanted for key, value in sorted(record.metrics.items()) if key.startswith(part)]
-    rows = [f"| {key} | {f'{value:.4g}' if value < 1e4 else f'{value:,.0f}'} |" for key, value in figures]
+    rows = [f"| {in_cell(key)} | {f'{value:.4g}' if value < 1e4 else f'{value:,.0f}'} |" for key, value in figures]
     machine = record.tags.get("hw.cpu", "an unnamed processor")
     lines += ["| figure | value |", "| --- | ---: |", *rows, ""]
-    return "\n".join([*lines, f"Measured on {machine}, one seed ({record.tags['kd.seed']})."])
+    return "\n".join([*lines, f"Measured on {in_cell(machine)}, one seed ({record.tags['kd.seed']})."])

@@ -7,11 +7,11 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from rich.table import Column, Table
+from rich.table import Column
 from transformers import PreTrainedModel, set_seed
 
 from kd import tracking
-from kd.base.console import say
+from kd.base.console import Table, say
 from kd.base.hashing import fingerprint
 from kd.base.task import Processor
 from kd.base.types import UserError

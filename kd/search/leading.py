@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from kd import tracking
 from kd.base.console import say
+from kd.base.harmless import without_secrets
 from kd.base.processes import host
 from kd.base.types import Stopped, UserError
 from kd.config import HpoConfig, as_params
@@ -73,20 +74,21 @@ def take_part(plan: SearchPlan, arms: list[SearchArm], leads: Study) -> None:
             return
     run = tracking.record(done.run_id)
     say(f"This search is finished (run {run.run_id}); a larger n_trials continues it, another study_name begins anew.")
-    say(run.tags.get("mlflow.note.content", ""))
+    for line in run.tags.get("mlflow.note.content", "").splitlines():
+        say(line)
 
 
 def lead(plan: SearchPlan, arms: list[SearchArm], leads: Study, claim: RunningTrial) -> None:
     """Lead the search: open its run, have all trials run, and conclude."""
     earlier = next((one.run_id for one in reversed(leads.attempts()) if one.run_id), "")
-    asked, place = wanted_of(plan.config), tracking.without_password(plan.place)
+    asked, place = wanted_of(plan.config), without_secrets(plan.place)
     tags = {"kd.stage": "hpo", "kd.asked": asked, "kd.study": plan.name, "kd.storage": place,
             "kd.task": plan.config.task, "kd.dataset": plan.config.dataset}  # fmt: skip
     try:
         goal = _goal(plan, arms)
         with claim.alive(), tracking.run(f"hpo {plan.name}", tags, continued=earlier) as parent:
             claim.note(experiment=plan.experiment, asked=asked, run_id=parent.run_id)  # for which those who join wait
-            parent.log_params({**as_params(plan.config), "storage": tracking.without_password(plan.config.storage)})
+            parent.log_params({**as_params(plan.config), "storage": without_secrets(plan.config.storage)})
             plan = replace(plan, parent=parent)
             left = _search(plan, arms, goal, claim)
             conclude(plan, arms)

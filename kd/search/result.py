@@ -8,6 +8,7 @@ from kd import tracking
 from kd.analysis.comparison import Doubt
 from kd.base.budgets import budgets_of
 from kd.base.console import console, hushed, say
+from kd.base.harmless import in_markdown
 from kd.base.types import Refused, RunRecord, UserError
 from kd.config import CompareConfig
 from kd.report.findings import beside, find
@@ -82,14 +83,14 @@ def conclude(plan: SearchPlan, arms: Sequence[SearchArm]) -> None:
         figures["optimism"] = winner.optimism(higher)
         plan.parent.log_metrics({f"hpo/{arm.name}/{name}": value for name, value in figures.items()})
         winners.append(winner)
-        texts += [f"**{arm.name}**", "\n".join(markdown_table(rows)), *lines]
+        texts += [f"**{arm.name}**", "\n".join(markdown_table(rows)), *map(in_markdown, lines)]
     for one in winners:
         _score(plan, one, winners[0])
     findings = _compared(plan, winners)
-    texts += [verdicts(table) for table, _ in findings]
+    texts += [in_markdown(line) for table, _ in findings for line in verdicts(table).splitlines()]
     against = doubts_of(findings)
-    texts.append(_register(plan, winners, higher, against))
-    first = [doubt.sentence for doubt in against]
+    texts.append(in_markdown(_register(plan, winners, higher, against)))
+    first = [in_markdown(doubt.sentence) for doubt in against]
     plan.parent.describe("\n\n".join([*first, *texts, "Pictures: Artifacts, search.html and report.html."]))
 
 

@@ -21,11 +21,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kd.base.disk import told
 from kd.base.files import home
+from kd.base.harmless import without_secrets
 from kd.base.types import PrunerName, UserError
 from kd.search.lease import GRACE_S, HEARTBEAT_S
 from kd.search.optuna_study import IDENTITY, Sampling, Study
 from kd.search.retries import Attempt
-from kd.tracking.store import first_line, without_password
+from kd.tracking.store import first_line
 
 RECORD = b'{"op_code":'
 """How each line of a journal begins."""
@@ -93,7 +94,7 @@ def _as_storage() -> Iterator[None]:
 
 
 def _database(url: str) -> BaseStorage:
-    named = f"storage={without_password(url)!r}"
+    named = f"storage={without_secrets(url)!r}"
     try:
         sqlite = make_url(url).get_backend_name() == "sqlite"
         if sqlite and make_url(url).database in (None, "", ":memory:"):
@@ -116,7 +117,7 @@ def _database(url: str) -> BaseStorage:
         form = "a database is postgresql+psycopg2://USER@HOST/NAME or sqlite:///FILE"
         raise UserError(f"{named} cannot be used ({reason}): {mend}; {form}") from error
     except RuntimeError as error:  # Optuna's words for another schema
-        raise UserError(f"{named}: {without_password(str(error))}") from error
+        raise UserError(f"{named}: {without_secrets(str(error))}") from error
 
 
 def _entered(url: str, options: dict[str, Any]) -> RDBStorage:
@@ -150,7 +151,7 @@ def unbroken(place: str) -> Iterator[None]:
     except StorageInternalError as error:
         reason = first_line(error.__cause__ or error)
         raise UserError(
-            f"storage={without_password(place)!r} cannot be reached or written any more ({reason}); "
+            f"storage={without_secrets(place)!r} cannot be reached or written any more ({reason}); "
             "trials that ended are kept: give the same command again when it is back"
         ) from error
 

@@ -22,6 +22,7 @@ from mlflow.utils.uri import is_local_uri
 from pyarrow import parquet
 
 from kd.base.disk import temporary
+from kd.base.harmless import without_secrets
 from kd.base.processes import myself, signals_held
 from kd.base.ranks import is_main, shared
 from kd.base.types import RunRecord, UserError
@@ -62,7 +63,7 @@ class Run:
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters that were given; those that `mlflow run` has logged already stay as they are."""
         known = MlflowClient().get_run(self.run_id).data.params
-        given = {key: str(value) for key, value in params.items() if value not in (None, "")}
+        given = {key: without_secrets(str(value)) for key, value in params.items() if value not in (None, "")}
         MlflowClient().log_batch(self.run_id, params=[Param(key, given[key]) for key in given.keys() - known.keys()])
 
     @_main_alone
@@ -73,7 +74,7 @@ class Run:
     @_main_alone
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, in one request."""
-        MlflowClient().log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        MlflowClient().log_batch(self.run_id, tags=[RunTag(key, value) for key, value in _shown(tags).items()])
 
     @_main_alone
     def log_table(self, frame: pd.DataFrame, name: str) -> None:
@@ -101,6 +102,11 @@ class Run:
         """Name a data set as an input of the run, by our digest over all its rows."""
         dataset = Dataset(name[:500], digest, "code", json.dumps({"tags": {"kd.dataset": name}}))
         MlflowClient().log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+
+
+def _shown(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return tags whose addresses have no secrets."""
+    return {key: without_secrets(value) for key, value in tags.items()}
 
 
 @contextmanager
@@ -131,7 +137,7 @@ def run(name: str, tags: Mapping[str, str], parent: Run | None = None, continued
                 nested=parent is not None,
                 parent_run_id=parent.run_id if parent else None,
                 # at once: no killed run is a stray
-                tags=None if adopted or reopened else {**tags, store.OWNER: myself()},
+                tags=None if adopted or reopened else {**_shown(tags), store.OWNER: myself()},
                 log_system_metrics=True,
             )
             this = Run(active.info.run_id)

@@ -2,15 +2,16 @@
 
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import mlflow
 import requests
 from mlflow import MlflowClient
-from mlflow.entities import Experiment
+from mlflow.entities import Experiment, RunInfo
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
@@ -18,6 +19,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from kd.base import disk
+from kd.base.harmless import without_secrets
 from kd.base.processes import myself, vanished
 from kd.base.ranks import from_main, shared
 from kd.base.types import DiskFull, Halted, Pruned, Refused, Stopped, UserError
@@ -56,8 +58,8 @@ class Away(Halted):
 
 
 def tracking_uri() -> str:
-    """Return the tracking URI without any password in it."""
-    return without_password(mlflow.get_tracking_uri())
+    """Return the tracking URI without what lets somebody in."""
+    return without_secrets(mlflow.get_tracking_uri())
 
 
 def under_mlflow_run() -> bool:
@@ -89,8 +91,8 @@ def session(experiment: str) -> Iterator[str]:
             yield from_main(lambda: _experiment(experiment, adopted))
     except BaseException as error:
         if adopted and not isinstance(error, Away):
-            with suppressed():
-                if status(adopted) == "RUNNING":
+            with suppressed(), suppress(Gone):
+                if _adopted(adopted).status == "RUNNING":
                     close(adopted, error)
         raise
 
@@ -154,7 +156,7 @@ def _explained(error: BaseException, mend: str) -> tuple[str, str]:
     """Return the heart of a failure, or the first line of its text, and what to do: mostly `mend`."""
     if refusal := NOT_LET_IN.get(getattr(error, "error_code", "")):
         return refusal, "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a user who may"
-    found = re.search(SAID, without_password(str(error)))
+    found = re.search(SAID, without_secrets(str(error)))
     return next(group for group in found.groups() if group) if found else first_line(error), mend
 
 
@@ -189,12 +191,56 @@ def reading(experiment: str) -> Iterator[str]:
         yield experiment or own
 
 
+def _adopted(run_id: str) -> RunInfo:
+    """Return the run that `mlflow run` made for this process; raises Gone where the store does not have it."""
+    mend = "unset MLFLOW_RUN_ID, which mlflow run sets, or name a run of this store"
+    try:
+        info = MlflowClient().get_run(run_id).info
+    except MlflowException as error:
+        if failed(error):
+            raise
+        raise Gone(f"MLFLOW_RUN_ID={run_id!r}: there is no such run in {tracking_uri()}: {mend}") from error
+    if info.lifecycle_stage == "deleted":
+        raise Gone(f"MLFLOW_RUN_ID={run_id!r} is deleted: {mend}, or give: mlflow runs restore --run-id {run_id}")
+    return info
+
+
+def _require_writable(location: str) -> None:
+    """Write into an experiment's artifact folder, where that is on this machine, before hours of training end there.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    if not is_local_uri(location):
+        return
+    folder = Path(local_file_uri_to_path(location))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"the artifact folder {str(folder)!r} of this experiment cannot be written ({error.strerror}): make it "
+            "writable, or give a new experiment where MLflow can write"
+        ) from error
+
+
+def require_alive(experiment: Experiment | None) -> None:
+    """Raise Gone for an experiment that is deleted, with the way to bring it back."""
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        raise Gone(
+            f"experiment={experiment.name!r} is deleted: give another name, or give: mlflow experiments restore "
+            f"--experiment-id {experiment.experiment_id}"
+        )
+
+
 def named_experiment(name: str) -> Experiment:
-    """Return an experiment; raises Gone, which says what there is, where none has that name."""
+    """Return an experiment; raises Gone, which says what there is, where none has that name or it is deleted."""
     found = MlflowClient().get_experiment_by_name(name)
     if found is None:
         known = ", ".join(one.name for one in MlflowClient().search_experiments(max_results=20)) or "none"
         raise Gone(f"experiment={name!r}: there is no experiment of that name in {tracking_uri()}; there are: {known}")
+    require_alive(found)
     return found
 
 
@@ -209,12 +255,18 @@ def _reachable() -> Iterator[None]:
 
 
 def _hide_password() -> None:
-    """Take user and password out of a server's URI, which MLflow prints, and give them to MLflow in its variables."""
-    parts = urlsplit(mlflow.get_tracking_uri())
+    """Take user and password out of a server's URI, which MLflow prints, and give them to MLflow in its variables.
+
+    It has no variable for a name without a password, nor for a token in the query: then it prints no address.
+    """
+    uri = mlflow.get_tracking_uri()
+    parts = urlsplit(uri)
     if parts.scheme in ("http", "https") and parts.password is not None:
         os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
         os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
         mlflow.set_tracking_uri(urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])))
+    elif without_secrets(uri) != uri:
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 
 def _experiment(wanted: str, adopted: str) -> str:
@@ -236,12 +288,15 @@ def _experiment(wanted: str, adopted: str) -> str:
 
 def _entered(wanted: str, adopted: str) -> Experiment:
     if adopted:
+        found = MlflowClient().get_experiment(_adopted(adopted).experiment_id)
         MlflowClient().set_tag(adopted, OWNER, myself())
-        found = MlflowClient().get_experiment(MlflowClient().get_run(adopted).info.experiment_id)
     else:
-        found = mlflow.set_experiment(wanted or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT)
+        name = wanted or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+        require_alive(MlflowClient().get_experiment_by_name(name))
+        found = mlflow.set_experiment(name)
         # where another process made it at the same time, MLflow has returned it without entering it
         found = mlflow.set_experiment(experiment_id=found.experiment_id)
+    _require_writable(found.artifact_location)
     if KIND not in found.tags:  # without it the UI opens on traces of agents
         MlflowClient().set_experiment_tag(found.experiment_id, KIND, "custom_model_development")
     return found
@@ -296,13 +351,6 @@ def end(run_id: str, status: str, reason: str) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """Return an error's first line that is not blank, without any password in it."""
-    lines = without_password(str(error)).splitlines()
+    """Return an error's first line that is not blank, without any password or token in it."""
+    lines = without_secrets(str(error)).splitlines()
     return next((line.strip() for line in lines if line.strip()), type(error).__name__)
-
-
-def without_password(text: str) -> str:
-    """Hide the password of every URI in `text`, and the user before it."""
-    for secret in (r"(//)[^/\s:@]*:\S*@", r"(//)[^/\s]*:[^/\s]*@"):  # the second: a user may have an @
-        text = re.sub(secret, r"\1***@", text)
-    return re.sub(r"([?&]\w*passw(?:or)?d=)[^&\s'\"]*", r"\1***", text)

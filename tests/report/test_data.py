@@ -10,6 +10,7 @@ import pytest
 from kd.analysis.comparison import SAME_STUDENT, Arm, Pair, Table
 from kd.analysis.slices import Details, SeedTest, Slice
 from kd.analysis.statistics import Interval, PairedDifference
+from kd.base.harmless import in_csv
 from kd.report.data import as_csv, as_json
 
 GAP = PairedDifference(0.03, 0.01, 0.05, 0.01, 3)
@@ -138,10 +139,10 @@ def test_csv_and_json_hold_the_same_figures():
 
 
 @pytest.mark.parametrize("label", ['a, "b"', "two\nlines", "a;b\tc", "=1+1", "ünïcode · ±", ""])
-def test_labels_with_commas_quotes_and_line_breaks_come_back_whole(label):
+def test_labels_with_commas_quotes_and_line_breaks_break_no_line_and_are_no_formula(label):
     odd = replace(DISTILLED, label=label)
     lines = read_csv([(table(CONTROL, odd), Details())])
-    assert [line["arm"] for line in lines] == ["student · 2 layers", label]
+    assert [line["arm"] for line in lines] == ["student · 2 layers", in_csv(label)]
     assert lines[1]["verdict"] == "better"
 
 
@@ -155,3 +156,10 @@ def test_tables_with_other_figures_share_one_header():
 def test_without_findings_there_is_no_line_and_no_crash():
     assert as_csv([]).strip() == ""
     assert json.loads(as_json([], [], {})) == {"inputs": {}, "tables": [], "notes": []}
+
+
+def test_a_label_that_looks_like_a_formula_is_text_to_a_spreadsheet_and_figures_stay_numbers():
+    bad = replace(DISTILLED, label="=HYPERLINK(1)", difference=replace(GAP, mean=-0.02))
+    (line,) = read_csv([(table(bad), Details())])
+    assert line["arm"] == "'=HYPERLINK(1)"
+    assert float(line["difference"]) == -0.02

@@ -275,3 +275,13 @@ def test_a_run_or_version_that_is_not_there_is_one_line(experiment):
         compare.run(CompareConfig(runs="0" * 32))
     with pytest.raises(UserError, match="models='models:/nothing/1'"):
         compare.run(CompareConfig(models="models:/nothing/1"))
+
+
+@pytest.mark.parametrize(("tagged", "noted"), [((), False), ((0, 1, 2), False), ((1,), True)])
+def test_model_ram_that_was_measured_in_two_ways_is_noted(experiment, tagged, noted):
+    for seed in range(3):
+        run = tracking.Run(finished("c" * 8, seed, None))
+        run.log_metrics({"profile/ram_model_mib": 80.0})
+        run.set_tags({"kd.ram_means": "without library code"} if seed in tagged else {})
+    _, notes = found(experiment)
+    assert any("model RAM of 2 of 3 runs" in note for note in notes) == noted

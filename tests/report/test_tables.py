@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from markdown_it import MarkdownIt
 from rich.console import Console
 
 from kd.analysis.comparison import SAME_STUDENT, Arm, Doubt, Table
@@ -15,11 +16,13 @@ from kd.report.tables import (
     COST,
     MISSING,
     WORST,
+    Section,
     answer,
     caption,
     churn_cells,
     figure_cells,
     markdown,
+    markdown_section,
     quality_cells,
     rich_tables,
     slice_cells,
@@ -250,3 +253,33 @@ def test_markdown_tables_are_well_formed():
         if line.startswith("| :--"):
             assert lines[place - 1].count("|") == line.count("|") == lines[place + 1].count("|")
             assert lines[place - 2] == ""
+
+
+@pytest.mark.parametrize("name", ["<img src=x onerror=alert(1)>", "[x](http://evil)", "a | b", "`x`", "**x**", "# x"])
+def test_names_are_text_in_every_part_of_the_markdown(name):
+    named = arm(name, "distilled", difference=GAP, verdict="better", figures={"fidelity/agreement": 0.9})
+    whole = replace(table(CONTROL, named, against=name), dataset=name, doubts=(Doubt(f"{name} is bad.", "x", ()),))
+    details = Details(slices={name: (cut(-0.2, name),)}, churn={name: {"changed": 0.5}})
+    tokens = MarkdownIt("commonmark").enable("table").parse(markdown(whole, details))
+    inner = {child.type for token in tokens for child in token.children or ()}
+    assert inner <= {"text", "text_special", "softbreak"}
+    assert {token.type.partition("_")[0] for token in tokens} <= {
+        "heading",
+        "paragraph",
+        "inline",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+    }
+    columns = {line.replace("\\|", "").count("|") for line in markdown(whole, details).splitlines() if "genre" in line}
+    assert columns == {7}
+
+
+def test_a_section_of_a_sweep_shows_names_as_text():
+    section = Section("Study: <b>x</b>", ("[x](http://evil) differs",), (("Failed", [["cell"], ["<i>"]], "`x`"),))
+    tokens = MarkdownIt("commonmark").enable("table").parse(markdown_section(section))
+    inner = {child.type for token in tokens for child in token.children or ()}
+    assert inner <= {"text", "text_special", "strong_open", "strong_close"}
