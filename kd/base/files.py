@@ -157,6 +157,29 @@ def scratch() -> Iterator[None]:
         shutil.rmtree(own, ignore_errors=True)
 
 
+@contextmanager
+def filling(folder: Path) -> Iterator[None]:
+    """Mark a folder, empty or not there, as being filled meanwhile; where that fails, it is as it was before."""
+    there, marked = folder.exists(), folder / f".unfinished.{mark()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        marked.touch()
+        yield
+        marked.unlink()
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        if there:
+            folder.mkdir(exist_ok=True)
+        raise
+
+
+def empty_left(folder: Path) -> None:
+    """Empty a folder that a process which is gone was filling."""
+    if any(is_left(path.name) for path in folder.glob(".unfinished.*")):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(exist_ok=True)
+
+
 def remove_left(folder: Path, pattern: str) -> None:
     """Remove what processes that are gone have left in a folder under names with their `mark`."""
     for path in filter(lambda one: is_left(one.name), folder.glob(pattern)):

@@ -2,8 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,10 +12,21 @@ from kd import tracking
 from kd.analysis.gates import TOLERANCE, largest_difference
 from kd.base.console import say
 from kd.base.disk import temporary, told
+from kd.base.files import empty_left, filling
 from kd.base.types import Refused, UserError
 from kd.config import ExportConfig, as_params
 from kd.registry.evidence import Version, rows_behind
-from kd.registry.exported import answered, convert, described, figures, find, register, report_drop, show
+from kd.registry.exported import (
+    answered,
+    convert,
+    described,
+    figures,
+    find,
+    register,
+    registered_before,
+    report_drop,
+    show,
+)
 from kd.serving.measure import log_served, measure_apart
 
 
@@ -30,12 +40,28 @@ def run(config: ExportConfig) -> None:
     with tracking.session(config.experiment):
         source = find(config.model)
         folder = Path(config.output).expanduser()
-        if config.output and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if config.output:
+            empty_left(folder)
+        version = registered_before(config, source) if config.format != "safetensors" else ""
+        made = tracking.stored_model(f"models:/{source.name}/{version}", "model").folder if version else None
+        if config.output and folder.exists() and not _is_free(folder, made):
             raise UserError(f"output={config.output!r} is not empty: give a new or an empty folder")
-        if config.format == "safetensors":
+        if made is not None:
+            with _whole(config.output):
+                _copy(made, config.output)
+            say(f"Registered {source.name} version {version} ({config.format}) before the same command was killed")
+        elif config.format == "safetensors":
             _write_plain(config, source)
         else:
             _export(config, source)
+
+
+def _is_free(folder: Path, made: Path | None) -> bool:
+    """Whether an export may be written to a folder: it is empty, or has what was `made` before."""
+    if not folder.is_dir():
+        return False
+    found = {path.name for path in folder.iterdir()}
+    return not found or (made is not None and found == {path.name for path in made.iterdir()})
 
 
 def _export(config: ExportConfig, source: Version) -> None:
@@ -94,19 +120,9 @@ def _write_plain(config: ExportConfig, source: Version) -> None:
     )
 
 
-@contextmanager
-def _whole(output: str) -> Iterator[None]:
+def _whole(output: str) -> AbstractContextManager[None]:
     """Leave the output folder as it was, empty or not there, where the export fails: the same command works again."""
-    folder = Path(output).expanduser().resolve()
-    there = folder.exists()
-    try:
-        yield
-    except BaseException:
-        if output:
-            shutil.rmtree(folder, ignore_errors=True)
-            if there:
-                folder.mkdir(exist_ok=True)
-        raise
+    return filling(Path(output).expanduser().resolve()) if output else nullcontext()
 
 
 def _copy(folder: Path, output: str) -> None:

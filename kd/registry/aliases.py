@@ -146,6 +146,8 @@ def roll_back(config: PromoteConfig) -> None:
     model = config.model
     interrupted = None if config.dry_run else settle(model)
     if interrupted and interrupted.kind == "rollback":
+        if tracking.was_killed(interrupted.run_id):
+            tracking.end(interrupted.run_id, "FINISHED", "finished")
         return
     now, back = tracking.aliased(model, "champion"), tracking.aliased(model, "previous")
     if not now and not back:

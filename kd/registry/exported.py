@@ -105,6 +105,19 @@ def register(config: ExportConfig, source: Version, model: str, run: tracking.Ru
     return tracking.register(model, run.run_id, source.name, tags, ("", about_version(record)))
 
 
+def registered_before(config: ExportConfig, source: Version) -> str:
+    """Return the version that the same export had made when it was killed, and end its run; empty where there is none.
+
+    Registering is the last thing that an export does, so nothing is missing.
+    """
+    for version in tracking.versions(source.name):
+        from_where = (version.tags.get("kd.exported_from"), version.tags.get("kd.format"))
+        if from_where == (source.uri, config.format) and tracking.was_killed(version.run_id):
+            tracking.end(version.run_id, "FINISHED", "finished")
+            return str(version.version)
+    return ""
+
+
 def figures(
     task: Judge, tables: Mapping[str, pd.DataFrame], before: pd.DataFrame, source: RunRecord
 ) -> tuple[dict[str, float], Drop]:

@@ -45,3 +45,4 @@ from kd.tracking.store import status as status
 from kd.tracking.store import tracking_uri as tracking_uri
 from kd.tracking.store import unbroken as unbroken
 from kd.tracking.store import under_mlflow_run as under_mlflow_run
+from kd.tracking.store import was_killed as was_killed

@@ -324,6 +324,13 @@ def close_lost(experiment_id: str) -> None:
             end(run_id, "KILLED", GONE)
 
 
+def was_killed(run_id: str | None) -> bool:
+    """Whether a run is there that was ended because its process was gone."""
+    if status(run_id) != "KILLED":
+        return False
+    return bool(MlflowClient().get_run(run_id or "").data.tags.get("kd.exit_reason") == GONE)
+
+
 @contextmanager
 def suppressed() -> Iterator[None]:
     """Pass over a failure of the store: a run is being closed, and the user needs the reason for that."""

@@ -243,3 +243,33 @@ def test_temporary_files_of_libraries_are_removed_with_the_process_s_own(tempora
         tempfile.NamedTemporaryFile(delete=False).close()
     assert [*temporary.iterdir()] == []
     assert tempfile.gettempdir() == str(temporary)
+
+
+def test_a_folder_that_a_killed_process_was_filling_is_emptied_and_the_user_s_own_is_not(tmp_path):
+    folder = tmp_path / "given"
+    killed_in(
+        "from pathlib import Path\n"
+        "from kd.base.files import filling\n"
+        f"opened = filling(Path({str(folder)!r}))\n"
+        "opened.__enter__()\n"
+        f"(Path({str(folder)!r}) / 'half').touch()"
+    )
+    assert (folder / "half").exists()
+    files.empty_left(folder)
+    assert [*folder.iterdir()] == []
+    with files.filling(folder):
+        (folder / "whole").touch()
+        files.empty_left(folder)  # by another process: this one is at work
+    files.empty_left(folder)
+    assert [path.name for path in folder.iterdir()] == ["whole"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_whose_filling_fails_is_as_it_was_before(tmp_path, there):
+    folder = tmp_path / "given"
+    if there:
+        folder.mkdir()
+    with pytest.raises(FileExistsError), files.filling(folder):
+        (folder / ".").touch(exist_ok=False)
+    assert folder.exists() == there
+    assert not there or not [*folder.iterdir()]

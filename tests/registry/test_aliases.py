@@ -181,6 +181,15 @@ def test_a_rollback_given_again_after_a_kill_goes_back_once_and_not_twice(second
         interrupted("rollback", "3", "2", "2", "")
 
 
+def test_the_run_of_a_killed_rollback_is_finished_with_it(second, monkeypatch):
+    run_id = second.create_run(second.get_experiment_by_name("kd").experiment_id).info.run_id
+    tracking.end(run_id, "KILLED", tracking.GONE)
+    tracking.tag_model(MODEL, BEGUN, json.dumps(asdict(Move("rollback", run_id, "2", "1", "1", ""))))
+    second.set_registered_model_alias(MODEL, "champion", "1")
+    rolled_back(monkeypatch)
+    assert second.get_run(run_id).info.status == "FINISHED"
+
+
 def test_what_somebody_moved_after_a_kill_stays(second):
     interrupted("promotion", "1", "2", "", "1")
     second.set_registered_model_alias(MODEL, "champion", "3")

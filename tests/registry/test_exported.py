@@ -11,7 +11,7 @@ from kd.analysis.gates import Drop
 from kd.base.types import RunRecord
 from kd.config import ExportConfig
 from kd.registry.evidence import Version
-from kd.registry.exported import described, figures, report_drop, show
+from kd.registry.exported import described, figures, registered_before, report_drop, show
 from kd.tasks.classification.task import Classification
 
 RISING = Classification("text", "", "label", ("bad", "good"))
@@ -143,3 +143,22 @@ def test_an_export_is_labelled_as_its_source_with_the_format_whatever_the_source
     assert given["kd.label"] == "distill soft · 2 layers · onnx"
     assert title == "distill soft · 2 layers · onnx · seed 3"
     assert given["kd.arm"] != tags["kd.arm"]
+
+
+def test_an_export_killed_after_it_had_registered_is_not_registered_twice(monkeypatch):
+    made = {"kd.exported_from": "models:/kd-test/1", "kd.format": "onnx"}
+    found = [
+        SimpleNamespace(version=1, run_id="trained", tags={}),
+        SimpleNamespace(version=2, run_id="done", tags=made),
+        SimpleNamespace(version=3, run_id="killed", tags=made | {"kd.format": "onnx-int8"}),
+        SimpleNamespace(version=4, run_id="killed", tags=made),
+    ]
+    ended = []
+    monkeypatch.setattr("kd.registry.exported.tracking.versions", lambda name: found)
+    monkeypatch.setattr("kd.registry.exported.tracking.was_killed", lambda run_id: run_id == "killed")
+    monkeypatch.setattr("kd.registry.exported.tracking.end", lambda *given: ended.append(given))
+    source = SimpleNamespace(name="kd-test", uri="models:/kd-test/1")
+    assert registered_before(ExportConfig(model=source.uri, format="onnx"), source) == "4"
+    assert ended == [("killed", "FINISHED", "finished")]
+    found.pop()
+    assert registered_before(ExportConfig(model=source.uri, format="onnx"), source) == ""

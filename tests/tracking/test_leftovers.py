@@ -55,6 +55,10 @@ def test_the_next_command_ends_the_run_of_a_killed_process_as_killed_and_says_wh
     assert found.info.status == "KILLED"
     assert found.info.end_time is not None
     assert found.data.tags["kd.exit_reason"] == tracking.GONE
+    assert tracking.was_killed(run_id)
+    tracking.end(run_id, "KILLED", "stopped: SIGTERM came")
+    assert not tracking.was_killed(run_id)
+    assert not tracking.was_killed(None)
 
 
 def test_a_run_that_a_living_process_or_one_elsewhere_may_write_to_is_left_alone(client, dead):
