@@ -24,7 +24,7 @@ import sqlite3
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,8 @@ from urllib.parse import unquote, urlsplit
 
 from kd.analysis.gates import TOLERANCE, Gate
 from kd.commands import QUIET
-from kd.config import MeasureConfig
+from kd.serving.profile import ROUNDS
+from kd.serving.seat import Measured, Seat
 from tests import tiny
 from tests.integration import killing, preloaded
 from tests.integration.conftest import write_rows
@@ -324,17 +325,23 @@ def _digest(folder: str) -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
-def forked(model: str, run_id: str, budgets: Any = None) -> None:
-    """Measure in a fork instead of a fresh process, which takes 8 s to import what is imported here already."""
-    if (number := os.fork()) == 0:
-        code = 1
-        try:
-            importlib.import_module("kd.commands.measure").run(MeasureConfig(model=model, into_run=run_id))
-            code = 0
-        finally:
-            os._exit(code)
-    if os.waitpid(number, 0)[1]:
-        raise RuntimeError("profiling failed")
+def forked(uris: Sequence[str]) -> Iterator[Measured]:
+    """Measure in forks instead of fresh processes, which take 8 s to import what is imported here already."""
+    for uri in uris:
+        answers, answer = os.pipe()
+        if (number := os.fork()) == 0:
+            with suppress(BaseException), os.fdopen(answer, "w") as given:
+                seat = Seat(uri)
+                with seat.profiler as profiler:
+                    for _ in range(ROUNDS):
+                        profiler.round()
+                    given.write(json.dumps(vars(seat.finish())))
+            os._exit(0)
+        os.close(answer)
+        with os.fdopen(answers) as found:
+            text = found.read()
+        os.waitpid(number, 0)
+        yield Measured(**json.loads(text))
 
 
 def import_all(place: Place) -> None:
@@ -462,10 +469,7 @@ def main() -> None:
         os.environ.setdefault(name, value)
     for module in ("main", "measure", "promote", "export", "hpo", "study", "cascade"):
         importlib.import_module(f"kd.commands.{module}")
-    original = sys.modules["kd.serving.measure"].measure_apart
-    for known in [*sys.modules.values()]:
-        if getattr(known, "measure_apart", None) is original:
-            known.measure_apart = forked
+    sys.modules["kd.serving.sitting"].in_turn = forked
     sys.modules["kd.registry.candidates"].answers_as_made = unasked
     place = Place(options.place.resolve())
     place.prepare()

@@ -43,7 +43,6 @@ EXAMPLES = {
     "task": ("classification", {}),
     "model": ("models:/it's m/3", {}),
     "to_model": ("it's n", {}),
-    "into_run": ("0f1e", {}),
     "seeds": ("4, 5,6", {}),
     "final_seeds": ("7,8,9", {}),
     "chain": ("12,3,1", {}),

@@ -24,6 +24,7 @@ from kd.analysis.statistics import (
     verdict,
 )
 from kd.base.console import did_you_mean
+from kd.base.doubt import is_doubtful, is_timed
 from kd.base.harmless import harmless
 from kd.base.judge import UNBOUNDED, Bounds, Figure
 from kd.base.types import RunRecord, UserError
@@ -70,6 +71,7 @@ class Arm:
         pairs: the runs behind the difference.
         trained_on: digests of their training rows.
         teachers: what its runs name as their teachers.
+        doubtful: the runs behind its figures of time, where the machine was busy whenever one was measured.
     """
 
     key: str
@@ -85,6 +87,7 @@ class Arm:
     pairs: tuple[Pair, ...] = ()
     trained_on: tuple[str, ...] = ()
     teachers: tuple[str, ...] = ()
+    doubtful: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -274,6 +277,7 @@ def _table(newest: Newest, scale: Scale, config: CompareConfig, digest: str) -> 
             pairs=tuple(pairs[key]),
             trained_on=tuple(sorted({one.tags.get("kd.dataset_digest", "") for one in members})),
             teachers=tuple(sorted({one.tags["kd.teacher"] for one in members if one.tags.get("kd.teacher")})),
+            doubtful=tuple(one.run_id for one in _timed(members) if is_doubtful(one.tags)),
         )
         for key, members in runs.items()
     ]
@@ -389,7 +393,17 @@ def _pairs_of_all(
     return pairs, TUNED if tuned == {True} else SAME_STUDENT
 
 
+def _timed(members: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return the runs whose latency counts: those measured on a quiet machine, or all where there is none."""
+    timed = [one for one in members if any(map(is_timed, one.metrics))]
+    return [one for one in timed if not is_doubtful(one.tags)] or timed
+
+
 def _figures(members: Sequence[RunRecord]) -> dict[str, float]:
-    names = sorted({name for one in members for name in one.metrics if name.startswith(AVERAGED)})
-    measured = {name: [one.metrics[name] for one in members if name in one.metrics] for name in names}
+    names, timed = (
+        sorted({name for one in members for name in one.metrics if name.startswith(AVERAGED)}),
+        _timed(members),
+    )
+    of = {name: timed if is_timed(name) else members for name in names}
+    measured = {name: [one.metrics[name] for one in of[name] if name in one.metrics] for name in names}
     return {name: fmean(values) for name, values in measured.items() if all(map(math.isfinite, values))}

@@ -66,6 +66,8 @@ def _prune(chosen: Sequence[Entry], found: Sequence[Entry]) -> None:
             removed.append(entry)
         except Timeout:
             say(f"Kept, because it is being written: {entry.path}")
+        except BlockingIOError:
+            say(f"Kept, because a training uses it: {entry.path}")
         except OSError as error:
             say(f"Kept, because it cannot be removed: {entry.path} ({error.strerror or error})")
     say(f"Removed {len(removed)} of {len(found)}, {_mib(removed)} MiB")

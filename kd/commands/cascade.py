@@ -24,8 +24,9 @@ def run(config: CascadeConfig) -> None:
         with tracking.run(f"cascade {short_name(config.dataset)} {chain_in_words(config)}", tags) as parent:
             parent.log_params(as_params(config))
             teaching = narrowed(TeachingOptions, config, **links_of(config)[0].start)
-            finished = teacher.finished(teaching, rows, Where(experiment, parent, reuse=True))
+            where = Where(experiment, parent, reuse=True, profile=False)
+            finished = teacher.finished(teaching, rows, where)
             source = Outcome(tracking.maker(finished, "teacher"), finished, reused=True)
-            routes = carry_out(config, rows, source, Where(experiment, parent, reuse=True, profile=False))
+            routes = carry_out(config, rows, source, where)
             conclude(routes, config, parent, experiment, rows)
     say("Look at the runs: make ui, or: mlflow ui")

@@ -27,7 +27,8 @@ from kd.registry.exported import (
     report_drop,
     show,
 )
-from kd.serving.measure import log_served, measure_apart
+from kd.serving.log import log_served
+from kd.serving.sitting import measure_in_turn
 
 
 def run(config: ExportConfig) -> None:
@@ -83,8 +84,7 @@ def _export(config: ExportConfig, source: Version) -> None:
         _copy(folder, config.output)
         with tracking.run(f"measure {source.uri}", {"kd.stage": "measure"}, run) as again:
             again.log_params({"model": source.uri})
-            measure_apart(source.uri, again.run_id)
-        measure_apart(model, run.run_id)
+            measure_in_turn({again.run_id: source.uri, run.run_id: model})
         version = register(config, source, model, run, lost)
     metric = next(iter(rows.task.directions))
     show(rows.task, source.record, tracking.record(again.run_id), tracking.record(run.run_id))

@@ -10,20 +10,23 @@ from kd.run import teacher
 from kd.run.data import Rows, describe, rows_of, short_name
 from kd.run.distill import planned
 from kd.run.execute import Outcome, Where, train
+from kd.run.measured import measure
 from kd.run.register import register_best
 
 
 def run(config: MainConfig) -> None:
-    """Run everything, compare, register the best on validation as challenger."""
+    """Train everything, measure it in one sitting, compare, register the best on validation as challenger."""
     with tracking.session(config.experiment) as experiment:
         rows = rows_of(config)
         describe(config, rows)
         tags = {"kd.stage": "main", "kd.dataset": config.dataset}
         with tracking.run(f"main {short_name(config.dataset)}", tags) as parent:
             parent.log_params(as_params(config))
-            where = Where(experiment, parent, reuse=True)
+            where = Where(experiment, parent, reuse=True, profile=False)
             guide = teacher.finished(config, rows, where)
             outcomes = _students(config, rows, guide, where)
+            ours = [] if config.teacher_is_finished else [tracking.maker(guide, "teacher")]
+            measure([*ours, *(outcome.run_id for outcome in outcomes)], config)
             against = _compare(experiment, rows, parent)
             register_best(outcomes, config, rows, against)
     say("Look at the runs: make ui, or: mlflow ui")

@@ -69,8 +69,8 @@ def _decided(
     wanted = {name: getattr(gates, name) for name in candidates.GATES}
     run.log_params({**as_params(config), **wanted, "metric": metric})
     if any(wanted[name] is not None for name in BUDGETS):
-        candidate = measured(candidate, run)
-        champion = measured(champion, run) if champion else None
+        candidate, *others = measured([candidate, *filter(None, [champion])], run)
+        champion = others[0] if others else None
     candidate = scored(candidate, metric, run)
     figures, absent = gather(candidate, champion, gates, metric, run)
     given = {name: float(value) for name, value in wanted.items() if value is not None}

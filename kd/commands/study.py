@@ -30,7 +30,7 @@ def run(config: StudyConfig) -> None:
         with tracking.run(f"study {design.title}", tags) as parent:
             parent.log_params(as_params(config))
             parent.log_text(design.text, "design.yaml")
-            todo = study.with_teachers(config, todo, Where(experiment, parent, reuse=True))
+            todo = study.with_teachers(config, todo, Where(experiment, parent, reuse=True, profile=False))
             works = study.trainings(config, todo)
             guess = study.seconds_a_layer(todo[0].config.teacher)
             where = Where(experiment, parent, reuse=True, profile=False, tags={"kd.study": design.name})

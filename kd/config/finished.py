@@ -6,23 +6,32 @@ from typing import Annotated, ClassVar
 
 from kd.base.console import shown
 from kd.base.types import CacheActionName, FormatName, OutputName, UserError
-from kd.config.base import BudgetOptions, NonNegativeFloat, Options, PositiveFloat, Range, Share
+from kd.config.base import BudgetOptions, NonNegativeFloat, Options, PositiveFloat, Range, Share, listed
 
 A_NAME = "the name of a registered model, without / : @ and double quotes"
 CANDIDATE = re.compile(r"@.+|best|[1-9][0-9]*", re.DOTALL)
 A_CANDIDATE = "a version number, an alias such as @challenger, or best"
 
 
+def _are_stored(uris: str) -> bool:
+    return bool(listed(uris)) and all(uri.startswith(("models:/", "runs:/")) for uri in listed(uris))
+
+
 @dataclass(frozen=True, kw_only=True)
 class MeasureConfig(BudgetOptions):
-    """Profile a logged model in a fresh process, loaded the way it is served."""
+    """Profile a logged model in a fresh process, loaded the way it is served, or several in turn."""
 
-    model: Annotated[str, Range(lambda uri: uri.startswith(("models:/", "runs:/")), "models:/... or runs:/...")]
-    """models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID/model."""
+    model: Annotated[str, Range(_are_stored, "models:/... or runs:/..., or several of them, comma-separated")]
+    """models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID/model; with in_place several, comma-separated."""
+    in_place: bool = False
+    """Log into the runs that made the models, in place of the figures they have, instead of a new run."""
     experiment: str = ""
     """MLflow experiment of the measurement's own run; default `kd`."""
-    into_run: str = ""
-    """Log into this run instead of a new one; the training stages use it for their own model."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(listed(self.model)) > 1 and not self.in_place:
+            raise UserError(f"model={self.model!r} names several, and a run has room for one: give in_place=true")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 
 from kd import tracking
 from kd.analysis.gates import Decision
+from kd.base.doubt import MEANING, is_doubtful, marked
 from kd.base.harmless import in_cell, in_code, in_markdown
+from kd.base.types import RunRecord
 from kd.registry.evidence import Version, logged, same_test, teacher_of, weakest
 from kd.serving.profile import machine
 
@@ -15,7 +17,7 @@ OPTIONS = (
 )
 SCORED = ("test/", "calibration/", "fidelity/", "export/")
 """Figures of one test set."""
-FIGURES = (*SCORED, "profile/", "model/")
+COSTS = ("profile/", "model/")
 MADE = {"teacher": "Fine-tuned", "student": "Trained without a teacher", "distilled": "Distilled"}
 
 
@@ -70,18 +72,25 @@ def _origin(candidate: Version) -> list[str]:
 
 def _scores(candidate: Version, champion: Version | None) -> list[str]:
     """Compare with champion and teacher; with one of other test rows, only in what does not depend on the rows."""
-    columns = {"this version": {**candidate.record.metrics, **candidate.costs}}
+    measured = {"this version": candidate.measurement}
+    columns = {"this version": _figures(candidate.record, candidate.measurement)}
     alike = champion is not None and same_test(candidate.record, champion.record)
     if champion:
-        figures = champion.record.metrics
-        known = {name: figures[name] for name in figures if alike or not name.startswith(SCORED)}
-        columns[f"champion before, version {champion.number}"] = {**known, **champion.costs}
+        name = f"champion before, version {champion.number}"
+        measured[name] = champion.measurement
+        known = _figures(champion.record, champion.measurement)
+        columns[name] = {key: known[key] for key in known if alike or not key.startswith(SCORED)}
     if (teacher := teacher_of(candidate.record)) and same_test(candidate.record, teacher):
-        columns["its teacher"] = dict(teacher.metrics)
+        measured["its teacher"] = teacher
+        columns["its teacher"] = _figures(teacher, teacher)
     lines = ["## Figures", "", f"| figure | {' | '.join(columns)} |", "| :-- |" + " --: |" * len(columns)]
-    for name in sorted(name for name in columns["this version"] if name.startswith(FIGURES)):
-        cells = [_number(figures[name]) if name in figures else "–" for figures in columns.values()]
+    for name in sorted(columns["this version"]):
+        cells = [
+            marked(_number(figures[name]), name, measured[column].tags) if name in figures else "–"
+            for column, figures in columns.items()
+        ]
         lines.append(f"| {in_cell(name)} | {' | '.join(cells)} |")
+    lines += ["", *_measurements(measured)]
     if champion and alike:
         ours, theirs = logged(candidate.record), logged(champion.record)
         if ours is not None and theirs is not None and (shares := candidate.judge.churn(theirs, ours)):
@@ -90,16 +99,33 @@ def _scores(candidate: Version, champion: Version | None) -> list[str]:
     return lines
 
 
+def _figures(record: RunRecord, measured: RunRecord) -> dict[str, float]:
+    """Return the figures of a model, those of what it costs all of one measurement."""
+    scored = {name: value for name, value in record.metrics.items() if name.startswith(SCORED)}
+    return scored | {name: value for name, value in measured.metrics.items() if name.startswith(COSTS)}
+
+
+def _measurements(measured: Mapping[str, RunRecord]) -> list[str]:
+    """Say of each column which measurement its costs are of, and what the mark of doubt means where there is one."""
+    lines = [
+        f"- What {column} costs is of one measurement, in run `{one.run_id}` on {one.tags.get('hw.cpu', '–')}."
+        for column, one in measured.items()
+        if any(name.startswith("profile/") for name in one.metrics)
+    ]
+    return lines + [f"- {MEANING}."] * any(is_doubtful(one.tags) for one in measured.values())
+
+
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
 def _limits(candidate: Version, metric: str) -> list[str]:
     tags, params = candidate.record.tags, candidate.record.params
+    machine = candidate.measurement.tags.get("hw.cpu", "the machine they were measured on")
     lines = [
         f"The scores are of one seed ({tags['kd.seed']}) on one test set; other data was not tried.",
         "Whether distillation helped is a question to several seeds: see the entry point `compare`.",
-        f"Latency and memory are those of {tags.get('hw.cpu', 'the machine they were measured on')}.",
+        f"Latency and memory are those of {machine}.",
     ]
     if slices := weakest(candidate, metric):
         lines.append(f"Weakest by test/{metric} on {'; '.join(slices)}.")

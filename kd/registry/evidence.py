@@ -1,8 +1,8 @@
 """What is known of a candidate and of the version it would follow: figures for the gates."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,12 +14,13 @@ from kd.analysis.gates import Observed, drop
 from kd.analysis.slices import slices_of
 from kd.base.budgets import BUDGETS
 from kd.base.console import say
+from kd.base.doubt import is_doubtful, is_timed
 from kd.base.judge import Judge
 from kd.base.types import RunRecord, UserError
 from kd.config import GateOptions, RowOptions, options_from
 from kd.run.data import Rows, load_rows, predictions
 from kd.serving import package
-from kd.serving.measure import measure_apart
+from kd.serving.sitting import in_turn, log
 from kd.tasks import TASKS, options_of, task_named
 
 LOGGED = {"min_agreement": "fidelity/agreement", "max_ece": "calibration/ece", "min_parity": "export/agreement"}
@@ -42,14 +43,24 @@ class Version:
         number: of the version.
         record: of the run.
         exported: its format, where it is not as trained; else empty.
-        costs: what was measured now, on this machine.
+        now: the run that has measured it now, on this machine; None where it was not measured again.
     """
 
     name: str
     number: str
     record: RunRecord
     exported: str
-    costs: Mapping[str, float] = field(default_factory=dict)
+    now: RunRecord | None = None
+
+    @property
+    def costs(self) -> Mapping[str, float]:
+        """What was measured now."""
+        return self.now.metrics if self.now else {}
+
+    @property
+    def measurement(self) -> RunRecord:
+        """The run whose figures of latency, memory and size apply: all of them are of one measurement."""
+        return self.now or self.record
 
     @property
     def uri(self) -> str:
@@ -102,12 +113,15 @@ def require_same_service(candidate: Version, champion: Version) -> None:
             )
 
 
-def measured(version: Version, parent: tracking.Run) -> Version:
-    """Measure a version on this machine in a fresh process, into a run nested in the promotion's."""
-    tags = {"kd.stage": "measure", "kd.measured": version.uri}
-    with tracking.run(f"measure {version.name} version {version.number}", tags, parent) as child:
-        measure_apart(version.uri, child.run_id)
-    return replace(version, costs=tracking.record(child.run_id).metrics)
+def measured(versions: Sequence[Version], parent: tracking.Run) -> list[Version]:
+    """Measure versions on this machine in one sitting, each into a run nested in the promotion's."""
+    found = []
+    for version, figures in zip(versions, in_turn([version.uri for version in versions]), strict=True):
+        title, tags = f"measure {version.name} version {version.number}", {"kd.stage": "measure"}
+        with tracking.run(title, tags, parent) as child:
+            log(child, figures)
+        found.append(replace(version, now=tracking.record(child.run_id)))
+    return found
 
 
 def scored(version: Version, metric: str, run: tracking.Run) -> Version:
@@ -186,7 +200,8 @@ def gather(
 
 def _cost(name: str, candidate: Version, champion: Version | None) -> Observed:
     beside = f"; the champion has {champion.costs[name]:.4g}" if champion and name in champion.costs else ""
-    return Observed(candidate.costs.get(name), f"{name} (on this machine{beside})")
+    busy = ", which was busy" if is_timed(name) and candidate.now and is_doubtful(candidate.now.tags) else ""
+    return Observed(candidate.costs.get(name), f"{name} (on this machine{busy}{beside})")
 
 
 def teacher_of(record: RunRecord) -> RunRecord | None:

@@ -10,15 +10,17 @@ from rich.table import Column
 from kd import tracking
 from kd.analysis.gates import Drop, drop
 from kd.base.console import Table, console, say
+from kd.base.doubt import explained, is_doubtful, marked
 from kd.base.hashing import fingerprint
 from kd.base.judge import Judge
 from kd.base.types import RunRecord, UserError
 from kd.config import ExportConfig, RowOptions
 from kd.registry.evidence import Version, logged, teacher_of, version_at
+from kd.run.about import about_version
 from kd.run.data import Rows, predictions
 from kd.run.encode import encoder
 from kd.run.plan import titled
-from kd.run.register import LINEAGE, about_version
+from kd.run.register import LINEAGE
 from kd.serving import package
 from kd.serving.onnx import save_onnx
 
@@ -184,7 +186,12 @@ def show(judge: Judge, trained: RunRecord, before: RunRecord, after: RunRecord) 
     columns = {name: column for name, column in known.items() if column[0] in {**scored, **after.metrics}}
     headings = (Column(name, justify="right") for name in columns)
     table = Table("format", *headings, title=f"{trained.name}: before and after export")
-    for form, figures in (("safetensors", scored), (after.tags["kd.format"], after.metrics)):
-        cells = [f"{figures[key]:{shape}}" if key in figures else "–" for key, shape in columns.values()]
+    for run, form, figures in ((before, "safetensors", scored), (after, after.tags["kd.format"], after.metrics)):
+        cells = [
+            marked(f"{figures[key]:{shape}}", key, run.tags) if key in figures else "–"
+            for key, shape in columns.values()
+        ]
         table.add_row(form, *cells)
+    if is_doubtful(before.tags) or is_doubtful(after.tags):
+        say(explained([trained.run_id, after.run_id]))
     console.print(table)

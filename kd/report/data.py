@@ -9,6 +9,7 @@ from typing import Any
 
 from kd.analysis.comparison import Arm, Table
 from kd.analysis.slices import Details
+from kd.base.doubt import is_timed
 from kd.base.harmless import in_csv
 from kd.report.tables import Finding, answer
 
@@ -67,6 +68,7 @@ def _flat(table: Table, arm: Arm) -> dict[str, Any]:
         "adjusted_p": arm.adjusted_p,
         "verdict": arm.verdict,
         "detectable": arm.detectable,
+        "doubtful": bool(arm.doubtful) if any(map(is_timed, arm.figures)) else None,
         **arm.figures,
         "run_ids": " ".join(arm.run_ids),
     }

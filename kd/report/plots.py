@@ -7,7 +7,7 @@ import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import matplotlib
@@ -22,6 +22,7 @@ from matplotlib.transforms import ScaledTranslation
 from kd.analysis.comparison import Arm, Table, pareto_front
 from kd.analysis.slices import Details
 from kd.analysis.statistics import Interval, PairedDifference
+from kd.base.doubt import MARK, is_timed
 from kd.report.tables import title
 
 Dash = Literal["-", "--", ":", "-."]
@@ -166,6 +167,9 @@ def _quality_cost(table: Table, cost: str, words: str) -> Figure | None:
     arms = [arm for arm in table.arms if cost in arm.figures]
     if not arms:
         return None
+    if is_timed(cost) and any(arm.doubtful for arm in arms):
+        words += f" ({MARK}: on a busy machine)"
+        arms = [replace(arm, label=f"{MARK} {arm.label}") if arm.doubtful else arm for arm in arms]
     figure, axes = _keyed(table.split, f"against {words}", table, arms, lines=False)
     widest = 1.12 * max(arm.figures[cost] for arm in arms) or 1.0
     place = dict(zip((arm.key for arm in arms), _apart([arm.figures[cost] for arm in arms], widest), strict=True))

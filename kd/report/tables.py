@@ -6,6 +6,7 @@ from kd.analysis.comparison import SAME_STUDENT, TUNED, Arm, Table
 from kd.analysis.slices import Details
 from kd.analysis.statistics import Interval, PairedDifference
 from kd.base.console import Table as RichTable
+from kd.base.doubt import MARK, explained, is_timed
 from kd.base.harmless import harmless, in_cell, in_markdown
 from kd.base.judge import UNBOUNDED, Figure, FigureGroup
 
@@ -16,6 +17,7 @@ Titled = tuple[str, Cells, str]
 """A heading, its table as header and rows, and what a reader must know of it."""
 MISSING = "–"
 MEANS = "Means over an arm's runs."
+INFERENCE = "Cost at inference"
 WORST = 5
 """Losing slices shown of an arm."""
 ANSWERS = {
@@ -50,12 +52,13 @@ def titled_tables(table: Table, details: Details) -> list[Titled]:
     """Return a comparison's tables: quality, fidelity, cost, and where a better mean hides a loss."""
     calibrated = any(figure.key.startswith("calibration/") for figure in _measured(table, "fidelity"))
     fidelity = "Fidelity to the teacher" + ", and calibration" * calibrated
+    doubted = f"{said}. " if (said := doubt(table)) else ""
     return [
         ("Quality", quality_cells(table), ""),
         (fidelity, figure_cells(table, "fidelity"), _about(table, "fidelity")),
         ("Attributions like the teacher's", figure_cells(table, "explanation"), _about(table, "explanation")),
         (f"Answers changed from {table.against}", churn_cells(table, details), "Shares of examples; for information."),
-        ("Cost at inference", figure_cells(table, "cost"), f"{MEANS} Latency is of one request."),
+        (INFERENCE, figure_cells(table, "cost"), f"{doubted}{MEANS} Latency is of one request."),
         ("Slices that lose although the mean wins (for information)", slice_cells(table, details), "Not corrected."),
     ]
 
@@ -116,7 +119,8 @@ def slice_cells(table: Table, details: Details) -> Cells:
 def rich_tables(table: Table, details: Details) -> list[RichTable]:
     """Lay a comparison out for the terminal, its title above the first table."""
     (_, first, _), *others = titled_tables(table, details)
-    shown = [(title(table), first), *((heading, rows) for heading, rows, _ in others)]
+    doubted = {INFERENCE: f"\n{doubt(table)}".rstrip()}
+    shown = [(title(table), first), *((heading + doubted.get(heading, ""), rows) for heading, rows, _ in others)]
     return [rich_table(heading, rows) for heading, rows in shown if len(rows) > 1]
 
 
@@ -133,7 +137,8 @@ def rich_table(heading: str, rows: Cells) -> RichTable:
 def markdown(table: Table, details: Details) -> str:
     """Write a comparison as Markdown: title, answer, tables, caption."""
     lines = [f"### {in_markdown(title(table))}", "", *(f"{in_markdown(line)}\n" for line in answer(table).splitlines())]
-    for _, rows, _ in titled_tables(table, details):
+    for heading, rows, _ in titled_tables(table, details):
+        lines += [in_markdown(doubt(table)), ""] if heading == INFERENCE and doubt(table) else []
         lines += markdown_table(rows)
     return "\n".join([*lines, in_markdown(caption(table)), ""])
 
@@ -158,11 +163,18 @@ def markdown_table(rows: Cells) -> list[str]:
 def _numbers(rows: Cells, position: int) -> bool:
     """Return whether a column contains figures; the first one names its row."""
     cells = [row[position] for row in rows[1:] if row[position] != MISSING]
-    return position > 0 and bool(cells) and all(cell.lstrip("<+- ")[:1].isdecimal() for cell in cells)
+    return position > 0 and bool(cells) and all(cell.lstrip(f"<+- {MARK}")[:1].isdecimal() for cell in cells)
 
 
 def _figures(arm: Arm, shown: list[Figure]) -> list[str]:
-    return [figure.write(arm.figures[figure.key]) if figure.key in arm.figures else MISSING for figure in shown]
+    marks = {figure.key: MARK if arm.doubtful and is_timed(figure.key) else "" for figure in shown}
+    cells = {figure.key: figure.write(arm.figures[figure.key]) for figure in shown if figure.key in arm.figures}
+    return [f"{marks[figure.key]}{cells[figure.key]}" if figure.key in cells else MISSING for figure in shown]
+
+
+def doubt(table: Table) -> str:
+    """Say what is marked as measured on a busy machine, and how to measure it again; empty where nothing is."""
+    return explained(dict.fromkeys(run_id for arm in table.arms for run_id in arm.doubtful))
 
 
 def title(table: Table) -> str:

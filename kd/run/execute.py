@@ -12,7 +12,6 @@ from typing import get_args
 import pandas as pd
 
 from kd import tracking
-from kd.base.budgets import budgets_of
 from kd.base.console import say
 from kd.base.files import home, locked
 from kd.base.hashing import fingerprint
@@ -25,7 +24,7 @@ from kd.run.data import Rows, short_name
 from kd.run.fit import learn, log_model, score_test
 from kd.run.identity import code_digest, drawn
 from kd.run.plan import Plan
-from kd.serving.measure import is_profiled, measure_apart
+from kd.serving.sitting import is_profiled, judge, measure_in_turn
 
 REQUESTS_KEPT = 256
 COUNT = "kd.baselines"
@@ -49,7 +48,7 @@ class Where:
         experiment: its name.
         parent: run they are nested in.
         reuse: whether a finished run of the same plan is used instead of training again.
-        profile: whether each model is profiled.
+        profile: whether each model is profiled, by itself; commands with several measure them later, in turn.
         tags: in addition to those of every training.
     """
 
@@ -76,8 +75,10 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
     key = fingerprint({**plan.identity, **data, "seed": config.seed, "code": code_digest(plan.rows.task)})
     if found := _finished(plan, config, where, key):
         outcome = Outcome(found.run_id, tracking.model_of(found.run_id), reused=True)
-        if where.profile and (budgets_of(config) or not is_profiled(found.metrics)):  # budgets may differ
-            measure_apart(outcome.model, outcome.run_id, config)
+        if where.profile and is_profiled(found.metrics):
+            judge(tracking.Run(outcome.run_id), found.metrics, config)
+        elif where.profile:
+            measure_in_turn({outcome.run_id: outcome.model}, config)
     else:
         with started(plan, config, where.parent, key, where.tags) as (run, folder):
             for name in get_args(SplitName):
@@ -87,7 +88,7 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
             say(f"{plan.title}: {', '.join(f'{name} {value:.3f}' for name, value in scores.items())}")
             outcome = Outcome(run.run_id, log_model(plan, run), reused=False)
             if where.profile:
-                measure_apart(outcome.model, outcome.run_id, config)
+                measure_in_turn({outcome.run_id: outcome.model}, config)
     log_baselines(plan.rows, config, where)
     return outcome
 

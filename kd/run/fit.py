@@ -21,7 +21,7 @@ from kd.run.data import predictions
 from kd.run.fidelity import inside
 from kd.run.plan import Plan
 from kd.serving import package
-from kd.serving.measure import log_served
+from kd.serving.log import log_served
 from kd.training.loop import Fitted, Job, Watch, fit
 
 VALIDATED = "predictions_validation.parquet"
@@ -69,6 +69,7 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
     if plan.objective.terms and plan.signals is not None:
         start = time.perf_counter()
         teacher = plan.signals.train(plan.objective.contents)
+        teacher.watched(lambda why: run.set_tags({"kd.teacher_online": why}))
         if teacher.computed:
             run.log_metrics({"cost/teacher_s": time.perf_counter() - start})
     features: Features = plan.features("train")
@@ -93,6 +94,10 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
         transfer=bool(plan.rows.transfer_digest),
     )
     fitted = fit(job, config)
+    if teacher is not None and teacher.online:
+        say(
+            f"Note: the teacher ran on every batch ({teacher.online}); read from the cache, its outputs differ a little"
+        )
     run.log_params({"steps": fitted.steps})
     for warning in fitted.warnings:
         say(f"Warning: {warning}")

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from kd import tracking
 from kd.analysis.comparison import Doubt
 from kd.base.console import say
-from kd.base.harmless import in_cell, in_code
+from kd.base.harmless import in_code
 from kd.base.types import RunRecord
 from kd.config import ChallengerOptions, RowOptions
 from kd.report.findings import doubts_about
+from kd.run.about import about_version
 from kd.run.data import Rows, model_name
 from kd.run.execute import Outcome
 
@@ -124,19 +125,3 @@ def _better(outcome: Outcome, name: str, holder: str, rows: Rows) -> tuple[bool,
         return False, f", which was validated on {which}, so they cannot be compared ({figures})"
     better = now > then if higher else now < then
     return better, f": {figures}{'' if better else ', which is not better'}"
-
-
-def about_version(record: RunRecord) -> str:
-    """Describe a version in Markdown: what it is, how it scores and what it costs."""
-    lines = [f"**{in_cell(record.name)}**", ""]
-    if origin := record.tags.get("kd.exported_from"):
-        lines += [f"Exported from {in_code(origin)} as {record.tags['kd.format']}.", ""]
-    if teacher := record.tags.get("kd.teacher"):
-        how = "Distilled from" if record.tags["kd.role"] == "distilled" else "Initialised from, without its guidance,"
-        lines += [f"{how} {in_code(teacher)}.", ""]
-    wanted = ("test/", "val/", "fidelity/", "calibration/", "export/", "profile/", "model/")
-    figures = [(key, value) for part in wanted for key, value in sorted(record.metrics.items()) if key.startswith(part)]
-    rows = [f"| {in_cell(key)} | {f'{value:.4g}' if value < 1e4 else f'{value:,.0f}'} |" for key, value in figures]
-    machine = record.tags.get("hw.cpu", "an unnamed processor")
-    lines += ["| figure | value |", "| --- | ---: |", *rows, ""]
-    return "\n".join([*lines, f"Measured on {in_cell(machine)}, one seed ({record.tags['kd.seed']})."])

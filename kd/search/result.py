@@ -6,8 +6,8 @@ from statistics import fmean
 
 from kd import tracking
 from kd.analysis.comparison import Doubt
-from kd.base.budgets import budgets_of
 from kd.base.console import console, hushed, say
+from kd.base.doubt import explained, is_doubtful, marked
 from kd.base.harmless import in_markdown
 from kd.base.types import Refused, RunRecord, UserError
 from kd.config import CompareConfig
@@ -18,6 +18,7 @@ from kd.run.data import rows_of
 from kd.run.distill import planned
 from kd.run.execute import Outcome, Where, log_baselines
 from kd.run.fit import score_test
+from kd.run.measured import measure
 from kd.run.plan import titled
 from kd.run.register import challenge
 from kd.search.optuna_study import Study
@@ -25,7 +26,6 @@ from kd.search.prepare import SearchArm, SearchPlan, options
 from kd.search.progress import in_words
 from kd.search.retries import Attempt, counting
 from kd.search.schedule import finalists
-from kd.serving.measure import is_profiled, measure_apart
 
 COSTS = {"p95 ms": "profile/latency_ms_p95", "RAM MiB": "profile/ram_peak_mib", "disk MiB": "model/size_mib"}
 
@@ -38,7 +38,7 @@ class Finalist:
         arm: its arm's name.
         trial: as the search saw it.
         anew: its retrainings, one a fresh seed.
-        record: the run of the first of them, with its profile.
+        record: the run of that of them which is best on validation, with its profile.
     """
 
     arm: str
@@ -67,13 +67,17 @@ def conclude(plan: SearchPlan, arms: Sequence[SearchArm]) -> None:
     UserError where no trial could be retrained on every fresh seed; Refused where none of those keeps the budgets.
     """
     higher = next(iter(plan.directions.values()))
+    retrained = {arm.name: _retrained(plan, arm, higher) for arm in arms}
+    measure([one.record.run_id for field in retrained.values() for one in field], plan.config)
     winners, texts = [], []
     for arm in arms:
-        field = _retrained(plan, arm)
+        field = [replace(one, record=tracking.record(one.record.run_id)) for one in retrained[arm.name]]
         fitting = sorted((one for one in field if one.fits), key=lambda one: one.mean, reverse=higher)
         winner = next(iter(fitting), None)
         rows = finalist_cells(plan.directions, field, winner)
-        console.print(rich_table(f"{arm.name}: the best trials, retrained on fresh seeds", rows))
+        doubt = explained(one.record.run_id for one in field if is_doubtful(one.record.tags))
+        heading = f"{arm.name}: the best trials, retrained on fresh seeds"
+        console.print(rich_table(f"{heading}\n{doubt}".strip(), rows))
         if winner is None:
             raise Refused(f"none of the {len(field)} trials that were retrained keeps the budgets; nothing was scored")
         lines = winner_lines(plan.directions, arm.search, winner)
@@ -83,7 +87,8 @@ def conclude(plan: SearchPlan, arms: Sequence[SearchArm]) -> None:
         figures["optimism"] = winner.optimism(higher)
         plan.parent.log_metrics({f"hpo/{arm.name}/{name}": value for name, value in figures.items()})
         winners.append(winner)
-        texts += [f"**{arm.name}**", "\n".join(markdown_table(rows)), *map(in_markdown, lines)]
+        texts += [f"**{arm.name}**", *filter(None, [in_markdown(doubt)]), "\n".join(markdown_table(rows))]
+        texts += map(in_markdown, lines)
     for one in winners:
         _score(plan, one, winners[0])
     findings = _compared(plan, winners)
@@ -94,8 +99,8 @@ def conclude(plan: SearchPlan, arms: Sequence[SearchArm]) -> None:
     plan.parent.describe("\n\n".join([*first, *texts, "Pictures: Artifacts, search.html and report.html."]))
 
 
-def _retrained(plan: SearchPlan, arm: SearchArm) -> list[Finalist]:
-    """Return the best trials that have a model for every fresh seed; the first model of each is profiled, alone."""
+def _retrained(plan: SearchPlan, arm: SearchArm, higher: bool) -> list[Finalist]:
+    """Return the best trials that have a model for every fresh seed."""
     complete = {slot: one for slot, one in counting(arm.finals.attempts()).items() if one.state == "complete"}
     found = []
     for trial in finalists(arm.search, plan.config.top_k):
@@ -104,14 +109,15 @@ def _retrained(plan: SearchPlan, arm: SearchArm) -> list[Finalist]:
             say(f"Note: trial {trial.number} failed on a fresh seed, and is left out")
             continue
         anew = tuple(complete[name] for name in names)
-        run_id = anew[0].run_id
-        if not is_profiled(tracking.record(run_id).metrics) or budgets_of(plan.config):
-            say(f"Measuring trial {trial.number}, retrained, in a fresh process")
-            measure_apart(str(anew[0].notes["model"]), run_id, plan.config)
-        found.append(Finalist(arm.name, trial, anew, tracking.record(run_id)))
+        best = _best(anew, higher)
+        found.append(Finalist(arm.name, trial, anew, tracking.record(best.run_id)))
     if not found:
         raise UserError(f"study {arm.finals.name!r}: no trial could be retrained on every fresh seed; see its runs")
     return found
+
+
+def _best(anew: Sequence[Attempt], higher: bool) -> Attempt:
+    return sorted(anew, key=lambda one: one.values[0], reverse=higher)[0]
 
 
 def finalist_cells(
@@ -124,7 +130,8 @@ def finalist_cells(
         mark = " (winner)" if one is winner else "" if one.fits else " (over budget)"
         then = [f"{value:.4g}" for value in one.trial.values]
         anew = f"{one.mean:.4g} ({', '.join(f'{each.values[0]:.4g}' for each in one.anew)})"
-        costs = [f"{one.record.metrics[key]:.1f}" if key in one.record.metrics else "" for key in COSTS.values()]
+        known = one.record.metrics
+        costs = [marked(f"{known[key]:.1f}", key, one.record.tags) if key in known else "" for key in COSTS.values()]
         rows.append([f"{one.trial.number}{mark}", *then, anew, *costs, in_words(one.trial.params)])
     return rows
 
@@ -190,9 +197,7 @@ def _compared(plan: SearchPlan, winners: Sequence[Finalist]) -> list[Finding]:
 def _register(plan: SearchPlan, winners: Sequence[Finalist], higher: bool, against: Sequence[Doubt]) -> str:
     """Register the model that is best on validation, and point the alias challenger at it."""
     anew = [one for winner in winners for one in winner.anew]
-    best = sorted(anew, key=lambda one: one.values[0], reverse=higher)[0]
+    best = _best(anew, higher)
     outcome = Outcome(best.run_id, str(best.notes["model"]), reused=True)
-    if not is_profiled(tracking.record(outcome.run_id).metrics):  # it is not the first of its finalist
-        measure_apart(outcome.model, outcome.run_id, plan.config)
     why = f": {tracking.record(outcome.run_id).name}, the best winner's model on validation"
     return challenge(outcome, plan.config, rows_of(plan.config), against, why)

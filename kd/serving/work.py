@@ -1,6 +1,6 @@
 """Count a PyTorch model's parameters and the operations of a request."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -47,7 +47,7 @@ def gflops(forward: Callable[[], object]) -> float | None:
     return None if missed or counter.get_total_flops() == 0 else counter.get_total_flops() / 1e9
 
 
-def counted(model: Any, forwards: list[Callable[[], Any]]) -> dict[str, float]:
+def counted(model: Any, forwards: Sequence[Callable[[], Any]]) -> dict[str, float]:
     """Count a PyTorch model's parameters, and the mean operations of a request where all could be counted."""
     work = [gflops(forward) for forward in forwards]
     known = [each for each in work if each is not None]

@@ -31,7 +31,6 @@ from kd.run.locate import Loaded, load
 from kd.run.plan import Plan
 from kd.run.register import best_on_validation, register_best
 from kd.run.student import called, require_cut
-from kd.serving.measure import is_profiled, measure_apart
 from kd.sweep.compared import ONCE, Records, compared
 
 
@@ -252,11 +251,8 @@ def conclude(routes: Sequence[Route], config: CascadeConfig, parent: tracking.Ru
     """
     ends = [step.student for route in routes[-2:] for step in route]
     best = best_on_validation(ends, rows)
-    if not is_profiled(tracking.record(best.run_id).metrics):
-        say("Measuring the best on validation, for all of its architecture, in a fresh process")
-        measure_apart(best.model, best.run_id, config)
-    trained = [outcome for route in routes for step in route for outcome in (step.control, step.student)]
-    found = compared({outcome.run_id: outcome.model for outcome in trained}, config, experiment)
+    trained = [outcome.run_id for route in routes for step in route for outcome in (step.control, step.student)]
+    found = compared(trained, config, experiment, first=best.run_id)
     ours = next(table for table, _ in found.findings if table.digest == rows.test_digest)
     chain = chain_in_words(config)
     steps = _steps(routes, found.records, chain, ours, rows)

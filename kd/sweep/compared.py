@@ -1,17 +1,19 @@
 """The trainings of a sweep compared: beside which runs, at what cost of each architecture, and how it is reported."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kd import tracking
 from kd.analysis.comparison import Table
 from kd.base.console import console, say
+from kd.base.doubt import is_doubtful
 from kd.base.types import RunRecord
 from kd.config import CompareConfig, FitOptions
 from kd.report.findings import beside, find
 from kd.report.publish import publish, show, where
 from kd.report.tables import Finding, Section, rich_table
-from kd.serving.measure import is_profiled, measure_apart
+from kd.run.measured import measure
+from kd.serving.sitting import is_profiled
 
 ARCHITECTURE = "kd.architecture"
 COSTS = ("profile/", "model/")
@@ -40,35 +42,36 @@ class ComparedTrainings:
         say(where(run))
 
 
-def compared(models: Mapping[str, str], config: FitOptions, experiment: str) -> ComparedTrainings:
-    """Compare trainings, given by run id and model's URI; each architecture is profiled once, for all its arms."""
-    records = {run_id: tracking.record(run_id) for run_id in models}
-    costs = _profiled(models, records, config)
-    comparing = CompareConfig(runs=",".join([*records, *beside(records, experiment)]))
+def compared(run_ids: Iterable[str], config: FitOptions, experiment: str, first: str = "") -> ComparedTrainings:
+    """Compare trainings, given by run id; each architecture is profiled once, for all its arms, `first` for its own."""
+    records = {run_id: tracking.record(run_id) for run_id in run_ids}
+    others = beside(records, experiment)
+    teachers = [one.run_id for one in tracking.runs([experiment], "tags.`kd.role` = 'teacher'")]
+    measured = _profiled(records, [run_id for run_id in others if run_id in teachers], config, first)
+    comparing = CompareConfig(runs=",".join([*records, *others]))
     findings, notes = find([*map(tracking.record, comparing.runs.split(","))], comparing)
-    findings = [(_with_costs(table, records, costs), more) for table, more in findings]
+    findings = [(_with_costs(table, records, measured), more) for table, more in findings]
     return ComparedTrainings(records, findings, notes, comparing)
 
 
-def _profiled(models: Mapping[str, str], records: Records, budgets: FitOptions) -> dict[str, dict[str, float]]:
-    """Return what each architecture costs; one run of each is profiled, unless one has been."""
-    found: dict[str, dict[str, float]] = {}
-    for record in sorted(records.values(), key=lambda one: not is_profiled(one.metrics)):
-        shape = record.tags[ARCHITECTURE]
-        if shape in found:
-            continue
-        if not is_profiled(record.metrics):
-            say(f"Measuring {record.name}, for all of its architecture, in a fresh process")
-            measure_apart(models[record.run_id], record.run_id, budgets)
-            record = tracking.record(record.run_id)
-        found[shape] = {name: value for name, value in record.metrics.items() if name.startswith(COSTS)}
-    return found
+def _profiled(records: Records, teachers: Sequence[str], budgets: FitOptions, first: str) -> dict[str, RunRecord]:
+    """Return the measured run of each architecture; these and the teachers are measured in one sitting."""
+    chosen: dict[str, str] = {}
+    for record in sorted(records.values(), key=lambda one: (one.run_id != first, not is_profiled(one.metrics))):
+        chosen.setdefault(record.tags[ARCHITECTURE], record.run_id)
+    measure([*teachers, *chosen.values()], budgets)
+    return {shape: tracking.record(run_id) for shape, run_id in chosen.items()}
 
 
-def _with_costs(table: Table, records: Records, costs: Mapping[str, Mapping[str, float]]) -> Table:
+def _with_costs(table: Table, records: Records, measured: Mapping[str, RunRecord]) -> Table:
+    """Give arms the costs of their architecture, where they have none of their own."""
     arms = []
     for arm in table.arms:
         shapes = {records[run_id].tags[ARCHITECTURE] for run_id in arm.run_ids if run_id in records}
-        known = costs[shapes.pop()] if len(shapes) == 1 else {}
-        arms.append(replace(arm, figures={**known, **arm.figures}))
+        if len(shapes) == 1 and not is_profiled(arm.figures):
+            run = measured[shapes.pop()]
+            costs = {name: value for name, value in run.metrics.items() if name.startswith(COSTS)}
+            doubtful = (run.run_id,) if is_doubtful(run.tags) else ()
+            arm = replace(arm, figures={**arm.figures, **costs}, doubtful=doubtful)
+        arms.append(arm)
     return replace(table, arms=tuple(arms))

@@ -136,7 +136,7 @@ def conclude(
     parent.log_metrics({"study/cells": len(done), "study/failed": len(failed)})
     if not finished:
         raise UserError(f"study {design.title!r}: every cell failed, the first with: {failed[0][1]}")
-    found = compared({result.run_id: result.model for _, result in finished}, config, experiment)
+    found = compared([result.run_id for _, result in finished], config, experiment)
     first, _ = found.findings[0]
     scores = [
         (

@@ -7,7 +7,7 @@ shards are computed again. Where nothing can be cached, the teacher runs on ever
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -21,6 +21,7 @@ from kd.base.types import OUTPUTS, CacheName, LayerContent, LayerKind, TeacherOu
 from kd.teacher.cache.index import Teacher, plan, read_index, write_index
 from kd.teacher.cache.reader import Reader
 from kd.teacher.cache.shard import Piece
+from kd.teacher.cache.use import Use
 from kd.teacher.cache.writer import clear, fill, planning, shard_files, size_of
 
 GIB = 2**30
@@ -56,12 +57,24 @@ class TeacherSignal:
         teacher: loads the teacher.
         reader: of the cache; None where the teacher runs on every batch.
         computed: number of features that the teacher ran over to fill the cache; 0 where it was complete.
+        online: why the teacher runs on every batch; empty where the cache is read. Beside other rows and without the
+            cache's rounding its outputs differ a little.
+        again: opens the cache anew, computing what is missing, where its files are gone.
     """
 
     wanted: Wanted
     teacher: Callable[[], Teacher]
     reader: Reader | None = None
     computed: int = 0
+    online: str = ""
+    again: Callable[[], Reader] | None = None
+    _noted: Callable[[str], object] = lambda _: None
+
+    def watched(self, noted: Callable[[str], object]) -> None:
+        """Have `noted` called with the reason, now or later, where the teacher runs on every batch."""
+        self._noted = noted
+        if self.online:
+            noted(self.online)
 
     def __call__(self, features: np.ndarray, device: torch.device | None = None) -> TeacherOutputs:
         """Return the teacher's outputs for the features at these positions `(batch,)`, on `device` or on the CPU."""
@@ -93,15 +106,34 @@ class TeacherSignal:
             try:
                 return self.reader.read(features)
             except OSError as error:
-                gone = f"teacher cache {self.wanted.key} is gone ({error.strerror})"
-                warn_once(f"{gone}: the teacher runs on every batch")
-                self.reader = None
+                self.reader = self._reopened(error)
+        if self.reader is not None:
+            return self.reader.read(features)
         found: dict[str, list[Piece]] = {}
         for part in self.teacher()(features):
             for name, each in part.items():
                 pieces = found.setdefault(name, [])
                 pieces += [Piece(slice(at, at + 1), one[None]) for at, one in enumerate(each, start=len(pieces))]
         return found
+
+    def _reopened(self, error: OSError) -> Reader | None:
+        """Return a reader of the same outputs, of which those whose files are gone have been computed again."""
+        gone = f"teacher cache {self.wanted.key} is gone ({error.strerror})"
+        if self.again is not None:
+            warn_once(f"{gone}: the teacher computes again what is missing")
+            try:
+                return self.again()
+            except (OSError, NotImplementedError) as failure:
+                gone = f"{gone} and not written again ({reason_of(failure)})"
+        warn_once(f"{gone}: the teacher runs on every batch")
+        self.online = gone
+        self._noted(gone)
+        return None
+
+
+def reason_of(error: Exception) -> str:
+    """Return why something failed, without a path."""
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _named_outputs(parts: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor | TopLogProbs]:
@@ -156,16 +188,20 @@ def teacher_signal(
     """
     if mode == "off":
         warn_once("cache=off: the teacher runs on every batch")
-        return TeacherSignal(wanted, teacher)
-    if (reader := _whole(wanted)) is not None:
-        return TeacherSignal(wanted, teacher, reader)
+        return TeacherSignal(wanted, teacher, online="cache=off")
     folder = folder_of(wanted)
     budget_gib = budget_gib if mode == "auto" else float("inf")
+
+    def again() -> Reader:
+        return _written(folder, wanted, teacher, budget_gib)[0]
+
+    if (reader := _whole(wanted)) is not None:
+        return TeacherSignal(wanted, teacher, reader, again=again)
     try:
-        return TeacherSignal(wanted, teacher, *_written(folder, wanted, teacher, budget_gib))
+        return TeacherSignal(wanted, teacher, *_written(folder, wanted, teacher, budget_gib), again=again)
     except (OSError, NotImplementedError) as error:
         warn_once(f"teacher cache not written to {folder} ({error}): the teacher runs on every batch")
-    return TeacherSignal(wanted, teacher)
+        return TeacherSignal(wanted, teacher, online=f"teacher cache not written ({reason_of(error)})")
 
 
 def folder_of(wanted: Wanted) -> Path:
@@ -178,6 +214,10 @@ def _whole(wanted: Wanted) -> Reader | None:
     """Return a reader of these outputs, kept alone or with others of the same teacher and data, if all are whole."""
     own, asked = folder_of(wanted), {*wanted.contents}
     for folder in [own, *sorted({*own.parent.glob("*/")} - {own})]:
+        try:
+            use = Use(folder)
+        except OSError:  # there is none, or it is being removed
+            continue
         index = read_index(folder)
         if index is None or len(index.places) != wanted.features or not asked <= {*index.about[CONTENTS].split(",")}:
             continue
@@ -186,7 +226,7 @@ def _whole(wanted: Wanted) -> Reader | None:
             with suppress(OSError):
                 os.utime(folder)  # for people and `prune`: last used
             of = {name: {name, name.partition(".")[0]} for name in index.half}  # `outputs.logits` is of `outputs`
-            return Reader(index, whole, [name for name in of if of[name] & asked])
+            return Reader(index, whole, [name for name in of if of[name] & asked], use)
     return None
 
 
@@ -205,9 +245,12 @@ def _written(folder: Path, wanted: Wanted, teacher: Callable[[], Teacher], budge
             raise OSError(f"{size} the {free / GIB:.3g} GiB that are free")
         if planned:
             write_index(index)
+        use = Use(folder)  # nobody prunes what is being filled
         clear(index)
     title = f"teacher on {wanted.about['split']}" if "split" in wanted.about else ""
-    computed = fill(index, teacher(), title)
-    if (reader := _whole(wanted)) is None:
+    with closing(use):
+        computed = fill(index, teacher(), title)
+        reader = _whole(wanted)
+    if reader is None:
         raise OSError("it is not whole: another process gave up, or the disk fails")
     return reader, computed

@@ -5,11 +5,13 @@ from kd.tracking.models import load_served as load_served
 from kd.tracking.models import log_model as log_model
 from kd.tracking.models import maker as maker
 from kd.tracking.models import model_of as model_of
+from kd.tracking.models import size_of as size_of
 from kd.tracking.models import stored_model as stored_model
 from kd.tracking.registry import aliased as aliased
 from kd.tracking.registry import annotate as annotate
 from kd.tracking.registry import copy_version as copy_version
 from kd.tracking.registry import forget as forget
+from kd.tracking.registry import made_by as made_by
 from kd.tracking.registry import model_tag as model_tag
 from kd.tracking.registry import model_version as model_version
 from kd.tracking.registry import register as register

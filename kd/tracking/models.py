@@ -13,13 +13,14 @@ import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature, infer_signature
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from kd.base.disk import SAID, reason, temporary
 from kd.base.ranks import shared
 from kd.base.types import Refused, UserError
 from kd.tracking.leftovers import discard_models, models_of
 from kd.tracking.registry import model_version
-from kd.tracking.store import absent, failed, first_line, tracking_uri
+from kd.tracking.store import Gone, absent, failed, first_line, tracking_uri
 from kd.tracking.stored_code import require_released
 
 STORED_NAME = "model"
@@ -135,8 +136,24 @@ def _resolved(uri: str, option: str) -> tuple[str, str]:
 
 @shared
 def model_of(run_id: str) -> str:
-    """Return the URI of the model a run logged."""
-    return f"models:/{models_of(run_id)[-1].model_id}"
+    """Return the URI of the model a run logged; raises Gone for no such run, or one without a model."""
+    with absent(lambda _: f"run {run_id!r} is not in {tracking_uri()}"):
+        made = models_of(run_id)
+    if not made:
+        raise Gone(f"run {run_id!r} made no model")
+    return f"models:/{made[-1].model_id}"
+
+
+def size_of(uri: str) -> int:
+    """Return the bytes of the files of `models:/...`, without bringing them here; raises Gone for no such model."""
+    with _there(uri, "model"):
+        files = get_artifact_repository(uri)
+        waiting, size = ["artifacts"], 0
+        while waiting:
+            for found in files.list_artifacts(waiting.pop()):
+                waiting += [found.path] if found.is_dir else []
+                size += found.file_size or 0
+    return size
 
 
 def answers_apart(uri: str) -> Any:

@@ -66,6 +66,11 @@ def version_of(run_id: str, name: str) -> str:
     return str(found[0].version) if found else ""
 
 
+def made_by(run_id: str) -> list[ModelVersion]:
+    """Return the versions of registered models that a run made."""
+    return list(MlflowClient().search_model_versions(f"run_id='{run_id}'"))
+
+
 @shared
 def versions(name: str) -> list[ModelVersion]:
     """Return all versions of a registered model, oldest first; empty where there is no such model."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial, wraps
+from math import isnan
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -269,7 +270,11 @@ def _record(found: Any) -> RunRecord:
     params = {name: _unquoted(value) for name, value in found.data.params.items()}
     given = {name: value for name, value in params.items() if value not in ("", "None")}
     info, data = found.info, found.data
-    return RunRecord(info.run_id, info.run_name, given, data.metrics, data.tags, info.start_time)
+    # the measurement that a run has now may lack a figure that an earlier one had, which MLflow cannot take away
+    metrics = {
+        name: value for name, value in data.metrics.items() if not (name.startswith("profile/") and isnan(value))
+    }
+    return RunRecord(info.run_id, info.run_name, given, metrics, data.tags, info.start_time)
 
 
 def _unquoted(value: str) -> str:

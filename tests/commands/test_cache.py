@@ -143,6 +143,14 @@ def test_a_cache_that_is_being_written_is_kept(kept):
     assert kept["old"].exists()
 
 
+def test_a_cache_that_a_training_reads_is_kept_and_named(kept):
+    reading = teacher_signal(Wanted("old", ROWS), Teacher, "on")
+    shown = said(action="prune", all=True)
+    assert f"Kept, because a training uses it: {kept['old']}" in shown.replace("\n", "")
+    assert "Removed 2 of 3" in shown
+    assert reading(np.array([0])).outputs["logits"].tolist() == [[0.0] * 3]
+
+
 def test_what_cannot_be_removed_is_said_and_the_rest_is_removed(kept, kd_home):
     elsewhere = kd_home / "elsewhere"
     kept["old"].rename(elsewhere)

@@ -109,6 +109,40 @@ def test_a_card_tells_origin_figures_decision_and_limits_and_leaves_what_is_miss
     assert "Test answers" not in card(candidate, champion, "accuracy", Decision(()), ruling)
 
 
+def test_a_card_never_takes_p95_from_one_measurement_and_p99_from_another(monkeypatch):
+    monkeypatch.setattr(cards, "teacher_of", lambda _: None)
+    monkeypatch.setattr(cards, "weakest", lambda *_: [])
+    monkeypatch.setattr(cards, "logged", lambda _: None)
+    before = {f"profile/latency_ms_{name}": value for name, value in (("p50", 20.0), ("p95", 22.0), ("p99", 25.0))}
+    now = RunRecord(
+        "m1",
+        "measure",
+        metrics={"profile/latency_ms_p50": 90.0, "profile/latency_ms_p95": 107.0, "model/size_mib": 9.0},
+        tags={"kd.quiet": "false", "hw.cpu": "this cpu"},
+    )
+    candidate = replace(version({"test/accuracy": 0.8, "model/size_mib": 8.0, **before}), now=now)
+    champion = Version("kd-m", "1", record({"test/accuracy": 0.7, **before}, **{"hw.cpu": "that cpu"}), "")
+    ruling = dict.fromkeys(("kd.decided_at", "kd.decided_by", "kd.decision_run", "kd.decided_on"), "x")
+    text = card(candidate, champion, "accuracy", Decision(()), ruling)
+    assert "| profile/latency_ms_p95 | ~107 | 22 |" in text
+    assert "p99" not in text
+    assert "| model/size_mib | 9 | – |" in text
+    assert "- What this version costs is of one measurement, in run `m1` on this cpu." in text
+    assert "- What champion before, version 1 costs is of one measurement, in run `run` on that cpu." in text
+    assert "- ~ before a figure: it was measured while the machine was busy" in text
+    assert "Latency and memory are those of this cpu." in text
+
+
+def test_a_gate_on_latency_says_that_the_machine_was_busy(monkeypatch):
+    busy = RunRecord("m1", "measure", metrics={"profile/latency_ms_p95": 60.0}, tags={"kd.quiet": "false"})
+    monkeypatch.setattr(evidence, "teacher_of", lambda _: None)
+    candidate = replace(version({"test/accuracy": 0.9}), now=busy)
+    figures, _ = gather(candidate, None, GateOptions(), "accuracy", Run("promotion"))
+    assert figures["latency_budget_ms"].value == 60.0
+    assert "which was busy" in figures["latency_budget_ms"].about
+    assert "busy" not in figures["ram_budget_mib"].about
+
+
 @pytest.fixture
 def data(tmp_path):
     path = tmp_path / "rows.csv"

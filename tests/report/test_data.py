@@ -138,6 +138,13 @@ def test_csv_and_json_hold_the_same_figures():
             assert line[name] == (str(arm["figures"][name]) if name in arm["figures"] else "")
 
 
+def test_csv_has_a_column_for_doubt_that_is_empty_where_no_latency_is_known():
+    busy = replace(CONTROL, key="busy", doubtful=("r1",))
+    lines = read_csv([(table(busy, CONTROL, replace(TEACHER, figures={})), Details())])
+    assert [line["doubtful"] for line in lines] == ["True", "False", ""]
+    assert lines[0]["profile/latency_ms_p50"] == "3.0"  # a number for scripts
+
+
 @pytest.mark.parametrize("label", ['a, "b"', "two\nlines", "a;b\tc", "=1+1", "ünïcode · ±", ""])
 def test_labels_with_commas_quotes_and_line_breaks_break_no_line_and_are_no_formula(label):
     odd = replace(DISTILLED, label=label)

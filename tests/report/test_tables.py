@@ -12,6 +12,7 @@ from kd.analysis.comparison import SAME_STUDENT, Arm, Doubt, Table
 from kd.analysis.slices import Details, Slice
 from kd.analysis.statistics import Interval, PairedDifference
 from kd.base.judge import Figure
+from kd.report.page import page
 from kd.report.tables import (
     COST,
     MISSING,
@@ -77,6 +78,39 @@ def test_one_seed_has_no_interval_and_no_control_has_no_gap():
     rows = quality_cells(table(TRIVIAL, arm("soft", difference=PairedDifference(0.02, None, None, None, 1))))
     assert column(rows, "test accuracy ↑ [95 %]")["majority"] == "0.500"
     assert column(rows, "difference [95 % Holm]") == {"majority": MISSING, "soft": "+0.020"}
+
+
+BUSY = replace(CONTROL, key="busy", label="busy", doubtful=("r1", "r2"))
+REMEDY = "python -m entrypoints.measure --in_place true --model runs:/r1/model,runs:/r2/model"
+
+
+def test_latency_from_a_busy_machine_is_marked_in_its_cell_and_what_is_no_time_is_not():
+    rows = figure_cells(table(BUSY, CONTROL), "cost")
+    assert column(rows, "p50 ms") == {"busy": "~3.2", "control": "3.2"}
+    assert column(rows, "params M") == {"busy": "11.3", "control": "11.3"}
+
+
+def test_what_the_mark_means_and_the_remedy_stand_above_the_table_wherever_it_is_shown():
+    whole = table(BUSY, CONTROL)
+    texts = [markdown(whole, Details()), shown_in_terminal(whole), page([(whole, Details())], [{}], [], {})]
+    for text in texts:
+        flat = " ".join(text.split())
+        assert flat.count("~ before a figure") == 1
+        assert flat.index(REMEDY) < flat.index("~3.2")
+    for text in (markdown(table(CONTROL), Details()), shown_in_terminal(table(CONTROL))):
+        assert "~" not in text
+
+
+def test_a_marked_figure_keeps_its_column_to_the_right():
+    lines = markdown(table(BUSY), Details()).splitlines()
+    (place,) = [number for number, line in enumerate(lines) if "p50 ms" in line]
+    assert lines[place + 1] == "| :-- | --: | --: |"
+
+
+def shown_in_terminal(whole):
+    out = Console(file=io.StringIO(), width=300)
+    out.print(*rich_tables(whole, Details()))
+    return out.file.getvalue()
 
 
 def test_the_direction_of_the_metric_is_shown():

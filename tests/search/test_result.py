@@ -25,6 +25,12 @@ def test_finalists_are_shown_with_what_was_measured_and_blanks_where_nothing_was
     assert second.startswith("| 3 (winner) | 0.9 | 0.75 (0.8, 0.7) | 12.3 |")
 
 
+def test_a_finalists_latency_from_a_busy_machine_is_marked():
+    busy = finalist(3, (0.9,), (0.8,), **{"profile/latency_ms_p95": 12.34, "model/size_mib": 5.0})
+    busy.record.tags["kd.quiet"] = "false"
+    assert finalist_cells({"accuracy": True}, [busy], None)[1][3:6] == ["~12.3", "", "5.0"]
+
+
 @pytest.mark.parametrize(
     ("higher", "first", "values", "said"),
     [

@@ -20,6 +20,8 @@ from kd.base.budgets import fits
 from kd.base.memory import ram_mib
 from kd.serving import profile as profiling
 from kd.serving.profile import (
+    ROUNDS,
+    Profiler,
     TimeBudget,
     feasibility,
     folder_size_mib,
@@ -132,6 +134,57 @@ def test_throughput_takes_the_best_batch_and_stops_when_it_falls():
     assert set(sizes) == {1, 8, 32}
 
 
+def profiled(call, times=1):
+    with Profiler(lambda batch: time.sleep(call()), LONG, TINY) as profiler:
+        for attempt in range(times):
+            if attempt:
+                profiler.begin()
+            for _ in range(ROUNDS):
+                quiet = profiler.round()
+        return quiet, profiler.finish()
+
+
+@pytest.fixture
+def waited(monkeypatch):
+    """For how long threads have waited for a processor: nothing, unless a test says otherwise."""
+    found = types.SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr(profiling, "_waited_s", lambda: found.seconds)
+    return found
+
+
+def test_a_round_that_other_work_slowed_down_is_noticed(waited):
+    paces = itertools.chain(itertools.repeat(0.001, 30), itertools.repeat(0.004))
+    quiet, profile = profiled(lambda: next(paces))
+    assert not quiet
+    assert "medians of the rounds differ" in profile.disturbance
+
+
+def test_a_load_that_slows_all_rounds_alike_is_noticed_although_they_agree(waited):
+    def call():
+        waited.seconds += 0.0005
+        return 0.002
+
+    quiet, profile = profiled(call)
+    assert not quiet
+    assert "waited for a processor" in profile.disturbance
+
+
+def test_of_two_times_the_quiet_one_counts_and_its_percentiles_are_in_order(waited, monkeypatch):
+    monkeypatch.setattr(profiling, "NOISY", 1000.0)  # whatever else this machine does
+    calls = itertools.count()
+
+    def call():
+        first = next(calls) < 60
+        waited.seconds += 0.01 if first else 0
+        return 0.01 if first else 0.002
+
+    quiet, profile = profiled(call, times=3)
+    assert quiet
+    assert profile.disturbance == ""
+    assert 2 <= figure(profile, "latency_ms_p50") <= figure(profile, "latency_ms_p95")
+    assert figure(profile, "latency_ms_p50") < 9
+
+
 def test_no_requests_is_refused_instead_of_timed():
     with pytest.raises(ValueError, match="requests"):
         profile_callable(lambda batch: None, [], SHORT)
@@ -225,7 +278,7 @@ def test_gpu_figures_come_from_the_device_torch_uses(monkeypatch, cuda):
     profile = profile_callable(lambda batch: None, LONG, TINY)
     assert figure(profile, "gpu_peak_mib") == 512
     assert figure(profile, "gpu_utilisation_pct") == 40
-    assert figure(profile, "gpu_energy_j") == pytest.approx(2.5 / profile.requests)
+    assert figure(profile, "gpu_energy_j") == pytest.approx(5 * 2.5 / profile.requests)
 
 
 @linux

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from filelock import FileLock, Timeout
 
 from kd.base import files
 from kd.teacher import signal as signals
-from kd.teacher.cache import index, inventory, reader, shard
+from kd.teacher.cache import index, inventory, reader, shard, use
 from kd.teacher.cache import writer as store
+from kd.teacher.cache.use import Use
 from kd.teacher.signal import teacher_signal
 from tests.teacher.teachers import BOTH, ROWS, Teacher, outputs, wanted, write
 
@@ -330,13 +332,108 @@ def test_a_file_system_without_locks_means_the_online_teacher(monkeypatch, caplo
     assert_right(signal)
 
 
-def test_a_cache_deleted_while_it_is_read_means_the_online_teacher(kd_home, monkeypatch, caplog):
+def bits(signal):
+    found = signal(np.arange(ROWS))
+    return found.outputs["logits"].numpy().tobytes(), found.hidden[1].numpy().tobytes()
+
+
+def test_a_cache_deleted_while_it_is_read_is_computed_again_to_the_last_bit(kd_home, monkeypatch, caplog):
     monkeypatch.setattr(reader, "OPEN_SHARDS", 1)
     signal, _ = open_cache(BOTH)
+    whole = bits(signal)
+    signal, teacher = open_cache(BOTH)
     signal(np.arange(3))
     shutil.rmtree(kd_home)
-    assert_right(signal, BOTH)
+    assert bits(signal) == whole
     assert "is gone" in caplog.text
+    assert sorted(teacher.asked) == list(range(ROWS))
+    assert signal.online == ""
+
+
+def test_where_a_deleted_cache_cannot_be_computed_again_the_teacher_runs_online_and_it_is_told(kd_home, monkeypatch):
+    monkeypatch.setattr(reader, "OPEN_SHARDS", 1)
+    signal, _ = open_cache(BOTH)
+    told = []
+    signal.watched(told.append)
+    signal(np.arange(3))
+    shutil.rmtree(kd_home)
+    kd_home.write_text("a file where the folder should be")
+    assert_right(signal, BOTH)
+    assert told == [signal.online] != [""]
+    assert str(kd_home) not in signal.online
+
+
+@pytest.mark.parametrize("mode", ["off", "on"])
+def test_a_teacher_that_runs_online_from_the_start_says_why(kd_home, mode):
+    kd_home.write_text("a file where the folder should be")
+    told = []
+    open_cache(mode=mode)[0].watched(told.append)
+    assert told == ["cache=off" if mode == "off" else "teacher cache not written (Not a directory)"]
+
+
+def test_a_shard_that_another_training_computed_anew_is_read_from_its_new_file(kd_home, monkeypatch):
+    """Its name has a checksum, which changes with the last bit of a value; the others are still the first reader's."""
+    monkeypatch.setattr(reader, "OPEN_SHARDS", 1)
+    signal, teacher = open_cache()
+    asked = len(teacher.asked)
+    path = shard_files(kd_home)[2]
+    path.rename(path.with_name(f"{path.name.partition('-')[0]}-{'0' * 32}.safetensors"))
+    open_cache()
+    assert_right(signal)
+    assert signal.reader is not None
+    assert len(teacher.asked) == asked
+
+
+# Pruning
+
+
+def test_a_cache_that_is_read_is_not_pruned_until_its_reader_ends(kd_home):
+    signal, _ = open_cache()
+    folder = signals.folder_of(wanted())
+    with pytest.raises(BlockingIOError):
+        store.remove(folder)
+    assert_right(signal)
+    del signal
+    store.remove(folder)
+    assert not folder.exists()
+
+
+def test_a_cache_that_is_filled_is_not_pruned_between_planning_and_its_first_shard(kd_home, monkeypatch):
+    fill = signals.fill
+    refused = []
+
+    def prune_first(index, teacher, title):
+        with pytest.raises(BlockingIOError):
+            store.remove(index.folder)
+        refused.append(index.folder)
+        return fill(index, teacher, title)
+
+    monkeypatch.setattr(signals, "fill", prune_first)
+    signal, _ = open_cache()
+    assert len(refused) == 1
+    assert signal.reader is not None
+    assert_right(signal)
+
+
+def test_a_cache_that_is_being_removed_is_computed_anew_and_not_read_half(kd_home):
+    open_cache()
+    folder = signals.folder_of(wanted())
+    with closing(Use(folder, alone=True)):
+        assert signals._whole(wanted()) is None
+        with pytest.raises(BlockingIOError):
+            Use(folder)
+    assert signals._whole(wanted()) is not None
+
+
+def test_on_a_file_system_without_locks_a_cache_is_still_read(kd_home, monkeypatch):
+    def none(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    open_cache()
+    monkeypatch.setattr(use.fcntl, "flock", none)
+    signal, _ = open_cache()
+    assert signal.reader is not None
+    assert_right(signal)
 
 
 @pytest.mark.parametrize("damage", [lambda path: os.truncate(path, 0), lambda path: flip(path, -3)])
@@ -346,7 +443,8 @@ def test_a_shard_damaged_between_the_check_and_the_first_look_is_not_read(damage
     for path in shard_files(kd_home):
         damage(path)
     assert_right(signal)
-    assert signal.reader is None
+    assert signal.computed == 0
+    assert all(map(files.is_whole, shard_files(kd_home)))
 
 
 def test_a_file_renamed_by_another_writer_while_sizes_are_added_does_not_cost_the_cache(kd_home):

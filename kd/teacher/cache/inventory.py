@@ -109,7 +109,11 @@ def to_prune(found: Sequence[Entry], now: float, older_than_days: float | None, 
 
 
 def prune(entry: Entry) -> None:
-    """Remove a cache. Raises filelock.Timeout where it is being written, OSError where it cannot be removed."""
+    """Remove a cache.
+
+    Raises filelock.Timeout where it is being written, BlockingIOError where it is in use, OSError where it cannot be
+    removed.
+    """
     parent = entry.path.parent
     if parent.name in FILES:
         FILES[parent.name][3](entry.path)

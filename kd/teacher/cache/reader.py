@@ -3,7 +3,7 @@
 import errno
 import mmap
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from weakref import WeakSet
 
@@ -13,6 +13,7 @@ from kd.base.files import stays_whole
 from kd.teacher.cache import shard
 from kd.teacher.cache.index import Index
 from kd.teacher.cache.shard import Packed, Piece
+from kd.teacher.cache.use import Use
 
 OPEN_SHARDS = 64
 """Shards kept mapped at a time; each uses a file descriptor."""
@@ -21,23 +22,15 @@ TOUCHED, AROUND = 8 * 2**20, 2**16
 
 
 class Reader:
-    """Reads rows of a whole cache."""
+    """Reads rows of a whole cache, which nobody prunes meanwhile."""
 
-    def __init__(self, index: Index, files: Mapping[int, Path], names: Sequence[str]) -> None:
+    def __init__(self, index: Index, files: Mapping[int, Path], names: Sequence[str], use: Use) -> None:
         """Read the contents `names` of shards, whose `files` are by number; the last shards read stay mapped."""
-        self._index, self._files, self._names = index, files, names
-        self._open = lru_cache(maxsize=OPEN_SHARDS)(self._mapped)
+        self._index, self._names, self._use = index, names, use
         self._maps: WeakSet[mmap.mmap] = WeakSet()
+        # not a method, which would keep this reader, and its lock, for longer than it is used
+        self._open = lru_cache(maxsize=OPEN_SHARDS)(partial(_mapped, files, names, self._maps))
         self._touched = 0
-
-    def _mapped(self, number: int) -> dict[str, Packed]:
-        if not stays_whole(path := self._files[number]):
-            raise OSError(errno.EIO, f"{path.name} is missing or damaged")
-        tensors, pages = shard.mapped(path)
-        self._maps.add(pages)
-        return {
-            name: Packed(tensors[name], tensors[f"{name}.shape"], tensors.get(f"{name}.scale")) for name in self._names
-        }
 
     def read(self, rows: np.ndarray) -> dict[str, list[Piece]]:
         """Return each content of these rows; IndexError for a row that does not exist.
@@ -59,3 +52,13 @@ class Reader:
                 pages.madvise(mmap.MADV_DONTNEED)
             self._touched = 0
         return found
+
+
+def _mapped(
+    files: Mapping[int, Path], names: Sequence[str], maps: WeakSet[mmap.mmap], number: int
+) -> dict[str, Packed]:
+    if not stays_whole(path := files[number]):
+        raise OSError(errno.EIO, f"{path.name} is missing or damaged")
+    tensors, pages = shard.mapped(path)
+    maps.add(pages)
+    return {name: Packed(tensors[name], tensors[f"{name}.shape"], tensors.get(f"{name}.scale")) for name in names}

@@ -9,7 +9,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from kd.base.files import locked
 from kd.teacher.cache import shard
 from kd.teacher.cache.index import INDEX, Index, Part, Teacher, key_of
 from kd.teacher.cache.shard import Packed
+from kd.teacher.cache.use import Use
 
 log = logging.getLogger(__name__)
 
@@ -149,15 +150,15 @@ def _computed(
 
 
 def remove(folder: Path) -> None:
-    """Delete a cache, its lock and the folder around it; a reader that has it open continues with the online teacher.
+    """Delete a cache, its lock and the folder around it.
 
-    Raises Timeout where it is being written, OSError where it cannot be deleted.
+    Raises Timeout where it is being written, BlockingIOError where it is in use, OSError where it cannot be deleted.
     """
     lock = planning(folder)
     with ExitStack() as locks:
         for path in [lock, *folder.glob(".*.lock")]:
             locks.enter_context(locked(path, wait=False))
-        with suppress(FileNotFoundError):  # another process was faster
+        with suppress(FileNotFoundError), closing(Use(folder, alone=True)):  # another process was faster
             shutil.rmtree(folder)
         lock.unlink(missing_ok=True)
     with suppress(OSError):  # it has other outputs of this teacher

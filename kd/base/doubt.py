@@ -1,0 +1,29 @@
+"""Figures of time that were measured while the machine was busy: one mark for them wherever they are shown."""
+
+from collections.abc import Iterable, Mapping
+
+MARK = "~"
+MEANING = f"{MARK} before a figure: it was measured while the machine was busy, and may be wrong"
+TIMED = ("profile/latency", "profile/throughput", "profile/ttft", "profile/tokens")
+
+
+def is_timed(figure: str) -> bool:
+    """Whether other work on the machine changes a figure, by the name of its metric."""
+    return figure.startswith(TIMED)
+
+
+def is_doubtful(tags: Mapping[str, str]) -> bool:
+    """Whether the machine was busy when a run's model was measured, by the run's tags."""
+    return tags.get("kd.quiet") == "false"
+
+
+def marked(text: str, figure: str, tags: Mapping[str, str]) -> str:
+    """Return a figure as it is shown, with the mark where it is doubtful."""
+    return f"{MARK}{text}" if is_timed(figure) and is_doubtful(tags) else text
+
+
+def explained(run_ids: Iterable[str]) -> str:
+    """Say what the mark means, and how to measure the models of these runs again; empty where there are none."""
+    models = ",".join(f"runs:/{run_id}/model" for run_id in run_ids)
+    command = f"python -m entrypoints.measure --in_place true --model {models}"
+    return f"{MEANING}; measure again when it is quiet: {command}" if models else ""
