@@ -4,15 +4,13 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from kd.analysis.statistics import (
     LEVEL,
     MIN_SEEDS,
-    Interval,
     PairedDifference,
-    Verdict,
     bounded,
     holm,
     holm_levels,
@@ -23,10 +21,11 @@ from kd.analysis.statistics import (
     seed_means,
     verdict,
 )
+from kd.analysis.table import Arm, Pair, Table
+from kd.base.busy import is_timed, was_busy
 from kd.base.console import did_you_mean
-from kd.base.doubt import is_doubtful, is_timed
 from kd.base.harmless import harmless
-from kd.base.judge import UNBOUNDED, Bounds, Figure
+from kd.base.judge import UNBOUNDED, Bounds
 from kd.base.types import RunRecord, UserError
 from kd.config import CompareConfig, listed
 
@@ -41,90 +40,6 @@ Newest = Mapping[tuple[str, int], RunRecord]
 NOT_LEARNED = ("seed", "experiment", "resume", "seeds", "slice_columns", "layers",
                "labelled_rows", "transfer_rows", "steps")  # fmt: skip
 """Parameters in which the runs of one arm may differ."""
-
-
-@dataclass(frozen=True, order=True)
-class Pair:
-    """A run, its seed, and the run it is compared with."""
-
-    seed: int
-    run_id: str
-    against: str
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way of training, over its seeds.
-
-    Attributes:
-        key: what its runs have in common: tag `kd.arm`, or role and values of `group_by`.
-        label: what a person reads.
-        role: teacher, student, distilled or trivial.
-        quality: the metric over seeds.
-        difference: arm minus control by seed; None where there is no control. Its interval is Holm-corrected within
-            the table, so that it contains 0 unless the verdict claims something; absent under three seeds.
-        adjusted_p: p of the difference, Holm-corrected within the table; None under three pairs.
-        verdict: the difference in words; None without a control.
-        detectable: smallest true difference that would be shown at 80 % power, where none was shown.
-        figures: means over the runs that measured them, by metric name.
-        run_ids: the runs behind it, by seed.
-        pairs: the runs behind the difference.
-        trained_on: digests of their training rows.
-        teachers: what its runs name as their teachers.
-        doubtful: the runs behind its figures of time, where the machine was busy whenever one was measured.
-    """
-
-    key: str
-    label: str
-    role: str
-    quality: Interval
-    difference: PairedDifference | None = None
-    adjusted_p: float | None = None
-    verdict: Verdict | None = None
-    detectable: float | None = None
-    figures: Mapping[str, float] = field(default_factory=dict)
-    run_ids: tuple[str, ...] = ()
-    pairs: tuple[Pair, ...] = ()
-    trained_on: tuple[str, ...] = ()
-    teachers: tuple[str, ...] = ()
-    doubtful: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Doubt:
-    """A reason not to promote: what is wrong, with the figures; what to do before; the runs it speaks of."""
-
-    sentence: str
-    instead: str
-    run_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """All arms scored on one set of rows, by one metric.
-
-    Attributes:
-        split: test or val.
-        digest: of the split's rows.
-        against: what differences are taken from, in words.
-        times_scored: how many trained runs of the store have scored these test rows; None where not counted.
-        figures: what the task shows beside the metric.
-        doubts: said before anything else.
-        bounds: of the metric; no interval leaves them.
-    """
-
-    task: str
-    dataset: str
-    split: str
-    digest: str
-    metric: str
-    higher_is_better: bool
-    against: str
-    arms: tuple[Arm, ...]
-    times_scored: int | None = None
-    figures: tuple[Figure, ...] = ()
-    doubts: tuple[Doubt, ...] = ()
-    bounds: Bounds = UNBOUNDED
 
 
 def compare(
@@ -277,7 +192,7 @@ def _table(newest: Newest, scale: Scale, config: CompareConfig, digest: str) -> 
             pairs=tuple(pairs[key]),
             trained_on=tuple(sorted({one.tags.get("kd.dataset_digest", "") for one in members})),
             teachers=tuple(sorted({one.tags["kd.teacher"] for one in members if one.tags.get("kd.teacher")})),
-            doubtful=tuple(one.run_id for one in _timed(members) if is_doubtful(one.tags)),
+            busy=tuple(one.run_id for one in _timed(members) if was_busy(one.tags)),
         )
         for key, members in runs.items()
     ]
@@ -396,7 +311,7 @@ def _pairs_of_all(
 def _timed(members: Sequence[RunRecord]) -> list[RunRecord]:
     """Return the runs whose latency counts: those measured on a quiet machine, or all where there is none."""
     timed = [one for one in members if any(map(is_timed, one.metrics))]
-    return [one for one in timed if not is_doubtful(one.tags)] or timed
+    return [one for one in timed if not was_busy(one.tags)] or timed
 
 
 def _figures(members: Sequence[RunRecord]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from kd.analysis.comparison import Arm, Doubt, Table
+from kd.analysis.table import Arm, Doubt, Table
 from kd.base.types import RunRecord
 
 NAMED = 3

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kd.analysis.comparison import Table, judged
+from kd.analysis.comparison import judged
 from kd.analysis.slices import Quality
 from kd.analysis.statistics import crossed_difference
+from kd.analysis.table import Table
 from kd.base.judge import Judge
 
 MOST_BLOCKS = 200

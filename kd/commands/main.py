@@ -1,7 +1,7 @@
 """The whole comparison in one command: teacher once, then control and distilled student on every seed."""
 
 from kd import tracking
-from kd.analysis.comparison import Doubt
+from kd.analysis.table import Doubt
 from kd.base.console import say
 from kd.config import CompareConfig, DistillConfig, MainConfig, StudentConfig, as_params, narrowed
 from kd.report.findings import find

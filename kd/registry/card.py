@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from kd import tracking
 from kd.analysis.gates import Decision
-from kd.base.doubt import MEANING, is_doubtful, marked
+from kd.base.busy import MEANING, marked, was_busy
 from kd.base.harmless import in_cell, in_code, in_markdown
 from kd.base.types import RunRecord
 from kd.registry.evidence import Version, logged, same_test, teacher_of, weakest
@@ -106,13 +106,13 @@ def _figures(record: RunRecord, measured: RunRecord) -> dict[str, float]:
 
 
 def _measurements(measured: Mapping[str, RunRecord]) -> list[str]:
-    """Say of each column which measurement its costs are of, and what the mark of doubt means where there is one."""
+    """Say of each column which measurement its costs are of, and what the mark means where there is one."""
     lines = [
         f"- What {column} costs is of one measurement, in run `{one.run_id}` on {one.tags.get('hw.cpu', '–')}."
         for column, one in measured.items()
         if any(name.startswith("profile/") for name in one.metrics)
     ]
-    return lines + [f"- {MEANING}."] * any(is_doubtful(one.tags) for one in measured.values())
+    return lines + [f"- {MEANING}."] * any(was_busy(one.tags) for one in measured.values())
 
 
 def _number(value: float) -> str:

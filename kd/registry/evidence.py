@@ -13,8 +13,8 @@ from kd import tracking
 from kd.analysis.gates import Observed, drop
 from kd.analysis.slices import slices_of
 from kd.base.budgets import BUDGETS
+from kd.base.busy import is_timed, was_busy
 from kd.base.console import say
-from kd.base.doubt import is_doubtful, is_timed
 from kd.base.judge import Judge
 from kd.base.types import RunRecord, UserError
 from kd.config import GateOptions, RowOptions, options_from
@@ -200,7 +200,7 @@ def gather(
 
 def _cost(name: str, candidate: Version, champion: Version | None) -> Observed:
     beside = f"; the champion has {champion.costs[name]:.4g}" if champion and name in champion.costs else ""
-    busy = ", which was busy" if is_timed(name) and candidate.now and is_doubtful(candidate.now.tags) else ""
+    busy = ", which was busy" if is_timed(name) and candidate.now and was_busy(candidate.now.tags) else ""
     return Observed(candidate.costs.get(name), f"{name} (on this machine{busy}{beside})")
 
 

@@ -9,8 +9,8 @@ from rich.table import Column
 
 from kd import tracking
 from kd.analysis.gates import Drop, drop
+from kd.base.busy import explained, marked, was_busy
 from kd.base.console import Table, console, say
-from kd.base.doubt import explained, is_doubtful, marked
 from kd.base.hashing import fingerprint
 from kd.base.judge import Judge
 from kd.base.types import RunRecord, UserError
@@ -192,6 +192,6 @@ def show(judge: Judge, trained: RunRecord, before: RunRecord, after: RunRecord) 
             for key, shape in columns.values()
         ]
         table.add_row(form, *cells)
-    if is_doubtful(before.tags) or is_doubtful(after.tags):
+    if was_busy(before.tags) or was_busy(after.tags):
         say(explained([trained.run_id, after.run_id]))
     console.print(table)

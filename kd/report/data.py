@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from kd.analysis.comparison import Arm, Table
 from kd.analysis.slices import Details
-from kd.base.doubt import is_timed
+from kd.analysis.table import Arm, Table
+from kd.base.busy import is_timed
 from kd.base.harmless import in_csv
 from kd.report.tables import Finding, answer
 
@@ -68,7 +68,7 @@ def _flat(table: Table, arm: Arm) -> dict[str, Any]:
         "adjusted_p": arm.adjusted_p,
         "verdict": arm.verdict,
         "detectable": arm.detectable,
-        "doubtful": bool(arm.doubtful) if any(map(is_timed, arm.figures)) else None,
+        "machine_busy": bool(arm.busy) if any(map(is_timed, arm.figures)) else None,
         **arm.figures,
         "run_ids": " ".join(arm.run_ids),
     }

@@ -8,9 +8,10 @@ from functools import cache, partial
 import pandas as pd
 
 from kd import tracking
-from kd.analysis.comparison import Doubt, Pair, Table, compare, split_of, uneven_steps
+from kd.analysis.comparison import compare, split_of, uneven_steps
 from kd.analysis.doubts import doubts
 from kd.analysis.slices import Details, SeedTest, Slice, slice_differences
+from kd.analysis.table import Doubt, Pair, Table
 from kd.analysis.verdicts import Values, differences, over_examples, values_of
 from kd.base.judge import RAM_MEANS, Judge
 from kd.base.types import STANDARD_COLUMNS, RunRecord, UserError

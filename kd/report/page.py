@@ -7,8 +7,8 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from kd.analysis.comparison import Table
 from kd.analysis.slices import Details
+from kd.analysis.table import Table
 from kd.report.plots import GROUND, INK, MARKERS, looks
 from kd.report.tables import MISSING, Cells, Finding, Section, caption, p_cell, title, titled_tables, verdicts
 

@@ -19,10 +19,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from kd.analysis.comparison import Arm, Table, pareto_front
+from kd.analysis.comparison import pareto_front
 from kd.analysis.slices import Details
 from kd.analysis.statistics import Interval, PairedDifference
-from kd.base.doubt import MARK, is_timed
+from kd.analysis.table import Arm, Table
+from kd.base.busy import MARK, is_timed
 from kd.report.tables import title
 
 Dash = Literal["-", "--", ":", "-."]
@@ -167,9 +168,9 @@ def _quality_cost(table: Table, cost: str, words: str) -> Figure | None:
     arms = [arm for arm in table.arms if cost in arm.figures]
     if not arms:
         return None
-    if is_timed(cost) and any(arm.doubtful for arm in arms):
+    if is_timed(cost) and any(arm.busy for arm in arms):
         words += f" ({MARK}: on a busy machine)"
-        arms = [replace(arm, label=f"{MARK} {arm.label}") if arm.doubtful else arm for arm in arms]
+        arms = [replace(arm, label=f"{MARK} {arm.label}") if arm.busy else arm for arm in arms]
     figure, axes = _keyed(table.split, f"against {words}", table, arms, lines=False)
     widest = 1.12 * max(arm.figures[cost] for arm in arms) or 1.0
     place = dict(zip((arm.key for arm in arms), _apart([arm.figures[cost] for arm in arms], widest), strict=True))

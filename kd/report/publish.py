@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kd import tracking
-from kd.analysis.comparison import Doubt
+from kd.analysis.table import Doubt
 from kd.base.console import console, say
 from kd.base.disk import temporary
 from kd.base.harmless import harmless, in_cell, in_markdown

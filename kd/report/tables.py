@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from kd.analysis.comparison import SAME_STUDENT, TUNED, Arm, Table
+from kd.analysis.comparison import SAME_STUDENT, TUNED
 from kd.analysis.slices import Details
 from kd.analysis.statistics import Interval, PairedDifference
+from kd.analysis.table import Arm, Table
+from kd.base.busy import MARK, explained, is_timed
 from kd.base.console import Table as RichTable
-from kd.base.doubt import MARK, explained, is_timed
 from kd.base.harmless import harmless, in_cell, in_markdown
 from kd.base.judge import UNBOUNDED, Figure, FigureGroup
 
@@ -52,13 +53,13 @@ def titled_tables(table: Table, details: Details) -> list[Titled]:
     """Return a comparison's tables: quality, fidelity, cost, and where a better mean hides a loss."""
     calibrated = any(figure.key.startswith("calibration/") for figure in _measured(table, "fidelity"))
     fidelity = "Fidelity to the teacher" + ", and calibration" * calibrated
-    doubted = f"{said}. " if (said := doubt(table)) else ""
+    noted = f"{said}. " if (said := busy_note(table)) else ""
     return [
         ("Quality", quality_cells(table), ""),
         (fidelity, figure_cells(table, "fidelity"), _about(table, "fidelity")),
         ("Attributions like the teacher's", figure_cells(table, "explanation"), _about(table, "explanation")),
         (f"Answers changed from {table.against}", churn_cells(table, details), "Shares of examples; for information."),
-        (INFERENCE, figure_cells(table, "cost"), f"{doubted}{MEANS} Latency is of one request."),
+        (INFERENCE, figure_cells(table, "cost"), f"{noted}{MEANS} Latency is of one request."),
         ("Slices that lose although the mean wins (for information)", slice_cells(table, details), "Not corrected."),
     ]
 
@@ -119,8 +120,8 @@ def slice_cells(table: Table, details: Details) -> Cells:
 def rich_tables(table: Table, details: Details) -> list[RichTable]:
     """Lay a comparison out for the terminal, its title above the first table."""
     (_, first, _), *others = titled_tables(table, details)
-    doubted = {INFERENCE: f"\n{doubt(table)}".rstrip()}
-    shown = [(title(table), first), *((heading + doubted.get(heading, ""), rows) for heading, rows, _ in others)]
+    noted = {INFERENCE: f"\n{busy_note(table)}".rstrip()}
+    shown = [(title(table), first), *((heading + noted.get(heading, ""), rows) for heading, rows, _ in others)]
     return [rich_table(heading, rows) for heading, rows in shown if len(rows) > 1]
 
 
@@ -138,7 +139,7 @@ def markdown(table: Table, details: Details) -> str:
     """Write a comparison as Markdown: title, answer, tables, caption."""
     lines = [f"### {in_markdown(title(table))}", "", *(f"{in_markdown(line)}\n" for line in answer(table).splitlines())]
     for heading, rows, _ in titled_tables(table, details):
-        lines += [in_markdown(doubt(table)), ""] if heading == INFERENCE and doubt(table) else []
+        lines += [in_markdown(busy_note(table)), ""] if heading == INFERENCE and busy_note(table) else []
         lines += markdown_table(rows)
     return "\n".join([*lines, in_markdown(caption(table)), ""])
 
@@ -167,14 +168,14 @@ def _numbers(rows: Cells, position: int) -> bool:
 
 
 def _figures(arm: Arm, shown: list[Figure]) -> list[str]:
-    marks = {figure.key: MARK if arm.doubtful and is_timed(figure.key) else "" for figure in shown}
+    marks = {figure.key: MARK if arm.busy and is_timed(figure.key) else "" for figure in shown}
     cells = {figure.key: figure.write(arm.figures[figure.key]) for figure in shown if figure.key in arm.figures}
     return [f"{marks[figure.key]}{cells[figure.key]}" if figure.key in cells else MISSING for figure in shown]
 
 
-def doubt(table: Table) -> str:
+def busy_note(table: Table) -> str:
     """Say what is marked as measured on a busy machine, and how to measure it again; empty where nothing is."""
-    return explained(dict.fromkeys(run_id for arm in table.arms for run_id in arm.doubtful))
+    return explained(dict.fromkeys(run_id for arm in table.arms for run_id in arm.busy))
 
 
 def title(table: Table) -> str:

@@ -1,6 +1,6 @@
 """A version in words, for the registry."""
 
-from kd.base.doubt import explained, is_doubtful, marked
+from kd.base.busy import explained, marked, was_busy
 from kd.base.harmless import in_cell, in_code, in_markdown
 from kd.base.types import RunRecord
 
@@ -17,8 +17,8 @@ def about_version(record: RunRecord) -> str:
     figures = [(key, value) for part in wanted for key, value in sorted(record.metrics.items()) if key.startswith(part)]
     cells = [(key, f"{value:.4g}" if value < 1e4 else f"{value:,.0f}") for key, value in figures]
     rows = [f"| {in_cell(key)} | {marked(cell, key, record.tags)} |" for key, cell in cells]
-    doubt = explained([record.run_id]) if is_doubtful(record.tags) else ""
+    note = explained([record.run_id]) if was_busy(record.tags) else ""
     machine = record.tags.get("hw.cpu", "an unnamed processor")
-    lines += [in_markdown(doubt), ""] if doubt else []
+    lines += [in_markdown(note), ""] if note else []
     lines += ["| figure | value |", "| --- | ---: |", *rows, ""]
     return "\n".join([*lines, f"Measured on {in_cell(machine)}, one seed ({record.tags['kd.seed']})."])

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from kd import tracking
+from kd.base.busy import was_busy
 from kd.base.console import say
-from kd.base.doubt import is_doubtful
 from kd.base.types import RunRecord
 from kd.run.about import about_version
 from kd.serving.sitting import is_profiled, judge, measure_in_turn
@@ -37,7 +37,7 @@ def measure_again(run_ids: Iterable[str], budgets: object) -> None:
     for run_id, before in records.items():
         record = tracking.record(run_id)
         p50, p95 = (record.metrics[f"profile/latency_ms_{name}"] for name in ("p50", "p95"))
-        busy = "; the machine was busy: measure again when it is quiet" if is_doubtful(record.tags) else ""
+        busy = "; the machine was busy: measure again when it is quiet" if was_busy(record.tags) else ""
         say(f"{before.name} (run {run_id}): p50 {p50:.2f} ms, p95 {p95:.2f} ms{busy}")
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from kd import tracking
-from kd.analysis.comparison import Doubt
+from kd.analysis.table import Doubt
 from kd.base.console import say
 from kd.base.harmless import in_code
 from kd.base.types import RunRecord

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from kd import tracking
-from kd.analysis.comparison import Doubt
+from kd.analysis.table import Doubt
+from kd.base.busy import explained, marked, was_busy
 from kd.base.console import console, hushed, say
-from kd.base.doubt import explained, is_doubtful, marked
 from kd.base.harmless import in_markdown
 from kd.base.types import Refused, RunRecord, UserError
 from kd.config import CompareConfig
@@ -75,9 +75,9 @@ def conclude(plan: SearchPlan, arms: Sequence[SearchArm]) -> None:
         fitting = sorted((one for one in field if one.fits), key=lambda one: one.mean, reverse=higher)
         winner = next(iter(fitting), None)
         rows = finalist_cells(plan.directions, field, winner)
-        doubt = explained(one.record.run_id for one in field if is_doubtful(one.record.tags))
+        note = explained(one.record.run_id for one in field if was_busy(one.record.tags))
         heading = f"{arm.name}: the best trials, retrained on fresh seeds"
-        console.print(rich_table(f"{heading}\n{doubt}".strip(), rows))
+        console.print(rich_table(f"{heading}\n{note}".strip(), rows))
         if winner is None:
             raise Refused(f"none of the {len(field)} trials that were retrained keeps the budgets; nothing was scored")
         lines = winner_lines(plan.directions, arm.search, winner)
@@ -87,7 +87,7 @@ def conclude(plan: SearchPlan, arms: Sequence[SearchArm]) -> None:
         figures["optimism"] = winner.optimism(higher)
         plan.parent.log_metrics({f"hpo/{arm.name}/{name}": value for name, value in figures.items()})
         winners.append(winner)
-        texts += [f"**{arm.name}**", *filter(None, [in_markdown(doubt)]), "\n".join(markdown_table(rows))]
+        texts += [f"**{arm.name}**", *filter(None, [in_markdown(note)]), "\n".join(markdown_table(rows))]
         texts += map(in_markdown, lines)
     for one in winners:
         _score(plan, one, winners[0])

@@ -12,8 +12,8 @@ from statistics import fmean
 from typing import Any
 
 from kd import tracking
-from kd.analysis.comparison import Pair, Table
 from kd.analysis.statistics import MIN_SEEDS, bounded, crossed_difference, of_difference, paired_difference
+from kd.analysis.table import Pair, Table
 from kd.base.console import say
 from kd.base.hashing import fingerprint
 from kd.base.types import Shape, UserError

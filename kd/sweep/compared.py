@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kd import tracking
-from kd.analysis.comparison import Table
+from kd.analysis.table import Table
+from kd.base.busy import was_busy
 from kd.base.console import console, say
-from kd.base.doubt import is_doubtful
 from kd.base.types import RunRecord
 from kd.config import CompareConfig, FitOptions
 from kd.report.findings import beside, find
@@ -71,7 +71,7 @@ def _with_costs(table: Table, records: Records, measured: Mapping[str, RunRecord
         if len(shapes) == 1 and not is_profiled(arm.figures):
             run = measured[shapes.pop()]
             costs = {name: value for name, value in run.metrics.items() if name.startswith(COSTS)}
-            doubtful = (run.run_id,) if is_doubtful(run.tags) else ()
-            arm = replace(arm, figures={**arm.figures, **costs}, doubtful=doubtful)
+            busy = (run.run_id,) if was_busy(run.tags) else ()
+            arm = replace(arm, figures={**arm.figures, **costs}, busy=busy)
         arms.append(arm)
     return replace(table, arms=tuple(arms))

@@ -401,14 +401,14 @@ def test_latency_from_a_busy_machine_is_not_averaged_with_that_from_a_quiet_one_
     size = {"model/size_mib": 10.0}
     found = only([timed("control", 0, 31.0, "false", **size), timed("control", 1, 7.0, "true", **size)]).arms[0]
     assert found.figures == {"profile/latency_ms_p50": 7.0, "model/size_mib": 10.0}
-    assert found.doubtful == ()
+    assert found.busy == ()
 
 
 def test_latency_that_was_never_measured_on_a_quiet_machine_is_shown_and_said_to_be_doubtful():
     found = only([timed("control", 0, 31.0, "false"), timed("control", 1, 29.0, "false")]).arms[0]
     assert found.figures == {"profile/latency_ms_p50": 30.0}
-    assert found.doubtful == ("control-0", "control-1")
-    assert only([timed("control", 0, 31.0, None)]).arms[0].doubtful == ()  # an older run does not say
+    assert found.busy == ("control-0", "control-1")
+    assert only([timed("control", 0, 31.0, None)]).arms[0].busy == ()  # an older run does not say
 
 
 # Answers

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from kd.analysis.comparison import SAME_STUDENT, Arm, Table
+from kd.analysis.comparison import SAME_STUDENT
 from kd.analysis.doubts import doubts
 from kd.analysis.statistics import Interval
+from kd.analysis.table import Arm, Table
 from kd.base.types import RunRecord
 
 MADE, OTHER = "models:/demo-teacher/1", "models:/demo-teacher/2"

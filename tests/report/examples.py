@@ -1,8 +1,9 @@
 """Comparisons to draw: a plain one, and one with many arms of long names."""
 
-from kd.analysis.comparison import SAME_STUDENT, Arm, Pair, Table
+from kd.analysis.comparison import SAME_STUDENT
 from kd.analysis.slices import Details, SeedTest, Slice
 from kd.analysis.statistics import Interval, PairedDifference
+from kd.analysis.table import Arm, Pair, Table
 from kd.tasks.classification.scores import FIGURES
 
 ALIKE = {"fidelity/attribution_pearson": 0.6, "fidelity/attribution_pearson_floor": 0.1}

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from kd.analysis.comparison import SAME_STUDENT, Arm, Pair, Table
+from kd.analysis.comparison import SAME_STUDENT
 from kd.analysis.slices import Details, SeedTest, Slice
 from kd.analysis.statistics import Interval, PairedDifference
+from kd.analysis.table import Arm, Pair, Table
 from kd.base.harmless import in_csv
 from kd.report.data import as_csv, as_json
 
@@ -139,9 +140,9 @@ def test_csv_and_json_hold_the_same_figures():
 
 
 def test_csv_has_a_column_for_doubt_that_is_empty_where_no_latency_is_known():
-    busy = replace(CONTROL, key="busy", doubtful=("r1",))
+    busy = replace(CONTROL, key="busy", busy=("r1",))
     lines = read_csv([(table(busy, CONTROL, replace(TEACHER, figures={})), Details())])
-    assert [line["doubtful"] for line in lines] == ["True", "False", ""]
+    assert [line["machine_busy"] for line in lines] == ["True", "False", ""]
     assert lines[0]["profile/latency_ms_p50"] == "3.0"  # a number for scripts
 
 

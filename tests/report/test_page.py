@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from kd.analysis.comparison import Doubt
 from kd.analysis.slices import Details, SeedTest
+from kd.analysis.table import Doubt
 from kd.report.page import page
 from kd.report.plots import as_svg, plots
 from kd.report.tables import answer, figure_cells, quality_cells, slice_cells

@@ -8,9 +8,10 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from kd.analysis.comparison import SAME_STUDENT, Arm, Doubt, Table
+from kd.analysis.comparison import SAME_STUDENT
 from kd.analysis.slices import Details, Slice
 from kd.analysis.statistics import Interval, PairedDifference
+from kd.analysis.table import Arm, Doubt, Table
 from kd.base.judge import Figure
 from kd.report.page import page
 from kd.report.tables import (
@@ -80,7 +81,7 @@ def test_one_seed_has_no_interval_and_no_control_has_no_gap():
     assert column(rows, "difference [95 % Holm]") == {"majority": MISSING, "soft": "+0.020"}
 
 
-BUSY = replace(CONTROL, key="busy", label="busy", doubtful=("r1", "r2"))
+BUSY = replace(CONTROL, key="busy", label="busy", busy=("r1", "r2"))
 REMEDY = "python -m entrypoints.measure --in_place true --model runs:/r1/model,runs:/r2/model"
 
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kd.analysis.comparison import Doubt
+from kd.analysis.table import Doubt
 from kd.run import register
 from kd.run.execute import Outcome
 

@@ -122,6 +122,9 @@ class Run:
         """Keep them."""
         self.params |= params
 
+    def set_tags(self, tags):
+        """Drop them."""
+
     def log_metrics(self, metrics, step=0):
         """Nothing."""
 

@@ -1,7 +1,7 @@
 """Arms of a sweep have the costs of their architecture, of one measurement, and its doubt."""
 
-from kd.analysis.comparison import Arm, Table
 from kd.analysis.statistics import Interval
+from kd.analysis.table import Arm, Table
 from kd.base.types import RunRecord
 from kd.sweep.compared import ARCHITECTURE, _with_costs
 
@@ -22,10 +22,10 @@ def arm(run_id, figures):
 def test_an_arm_that_was_not_measured_has_its_architectures_costs_and_their_doubt():
     (found,) = with_costs(arm("b", {"cost/train_s": 3.0}))
     assert found.figures == {"cost/train_s": 3.0, **MEASURED.metrics}
-    assert found.doubtful == ("a",)
+    assert found.busy == ("a",)
 
 
 def test_an_arm_with_figures_of_its_own_takes_none_of_another_measurement():
     own = {"profile/latency_ms_p50": 7.0}
     (found,) = with_costs(arm("b", own))
-    assert (found.figures, found.doubtful) == (own, ())
+    assert (found.figures, found.busy) == (own, ())

@@ -12,14 +12,14 @@ def is_timed(figure: str) -> bool:
     return figure.startswith(TIMED)
 
 
-def is_doubtful(tags: Mapping[str, str]) -> bool:
+def was_busy(tags: Mapping[str, str]) -> bool:
     """Whether the machine was busy when a run's model was measured, by the run's tags."""
     return tags.get("kd.quiet") == "false"
 
 
 def marked(text: str, figure: str, tags: Mapping[str, str]) -> str:
-    """Return a figure as it is shown, with the mark where it is doubtful."""
-    return f"{MARK}{text}" if is_timed(figure) and is_doubtful(tags) else text
+    """Return a figure as it is shown, with the mark where the machine was busy."""
+    return f"{MARK}{text}" if is_timed(figure) and was_busy(tags) else text
 
 
 def explained(run_ids: Iterable[str]) -> str:
