@@ -6,13 +6,8 @@ process by number and start.
 
 import os
 import re
-import signal
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -89,19 +84,3 @@ def is_left(name: str) -> bool:
     """Whether a file or folder with a `mark` in its name belongs to a process of this machine that is gone."""
     found = re.search(r"\b([0-9a-f]{8})-(\d+)-(\d+\.\d)\b", name)
     return found is not None and found[1] == text_digest(_place())[:8] and _gone(int(found[2]), float(found[3]))
-
-
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Act on a SIGTERM or Ctrl-C that comes meanwhile at the end: what is begun here is known to who ends it."""
-    here = threading.current_thread() is threading.main_thread()
-    came: list[tuple[int, Any]] = []
-    names = (signal.SIGTERM, signal.SIGINT) if here else ()
-    former = {name: signal.signal(name, lambda *one: came.append(one)) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in former.items():
-            signal.signal(name, handler)
-    for number, _ in came[:1]:
-        signal.raise_signal(number)

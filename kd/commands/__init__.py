@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from kd import config
 from kd.base.console import log_plainly
@@ -15,6 +15,7 @@ from kd.base.disk import told
 from kd.base.files import scratch
 from kd.base.harmless import harmless
 from kd.base.ranks import is_main, join, world
+from kd.base.signals import raise_on_signals
 from kd.base.types import Followed, Lost, Refused, Stopped, UserError
 from kd.config.commandline import parse
 from kd.tasks import TASKS, options_of
@@ -76,7 +77,7 @@ def start(command: str, arguments: Sequence[str] | None = None) -> None:
         os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # anyone may have made the model
         if not sys.stderr.isatty():
             os.environ.setdefault("TQDM_MININTERVAL", "30")  # a log file needs no moving bar
-        signal.signal(signal.SIGTERM, _stop)
+        raise_on_signals(_stopped)
         log_plainly()
         if world() > 1 and command not in TRAINING:
             raise UserError(
@@ -133,7 +134,7 @@ def _leave(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _stop(*_: Any) -> NoReturn:
-    raise Stopped(
+def _stopped() -> Stopped:
+    return Stopped(
         "SIGTERM came; nothing was registered, and the same command continues from the last checkpoint, if there is one"
     )

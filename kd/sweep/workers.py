@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from typing import Any, NoReturn
+from typing import Any
 
 from kd.base.console import log_plainly
 from kd.base.files import scratch
+from kd.base.signals import raise_on_signals
 from kd.base.types import Stopped, UserError
 
 PATIENCE_S = 60
@@ -106,7 +107,7 @@ def share(place: int, count: int) -> dict[str, str]:
 def _main(work: Work, pipe: Connection, arguments: tuple[Any, ...]) -> None:
     """Work in a process of its own, until the pipe closes, SIGTERM comes, or the parent is gone."""
     log_plainly()
-    signal.signal(signal.SIGTERM, _stop)
+    raise_on_signals(lambda: Stopped("SIGTERM came"))
     threading.Thread(target=_follow, daemon=True).start()
     try:
         with scratch():
@@ -126,7 +127,3 @@ def _follow() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(PATIENCE_S)
         os._exit(1)
-
-
-def _stop(*_: Any) -> NoReturn:
-    raise Stopped("SIGTERM came")

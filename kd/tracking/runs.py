@@ -24,8 +24,9 @@ from pyarrow import parquet
 
 from kd.base.disk import temporary
 from kd.base.harmless import without_secrets
-from kd.base.processes import myself, signals_held
+from kd.base.processes import myself
 from kd.base.ranks import is_main, shared
+from kd.base.signals import signals_held
 from kd.base.types import RunRecord, UserError
 from kd.tracking import store
 
