@@ -9,5 +9,6 @@ RELEASED = {
     "6c15f2090fdb3171f5ab4b0fc6693810d6b9d1b57b9d4daec47e5fdbf2ddf10a": "classification, 2026-11-22",
     "cb3a477491d904ad82780a24abe99ae4e7914179f2d79acf802b102ce858ea21": "classification, 2026-11-28",
     "7a231076b00d4e0d4bc6c4eb68c3752ad772231596613951f3132b0969750ec9": "classification, 2026-11-29",
+    "f491369a30070f2689c8b011a138794f87bb2ed17b8a549f28d4488f8267303e": "classification, 2026-11-29",
 }
 """SHA-256 of every version of every `served.py`, and which it is: a change of such a file adds a line, none goes."""

@@ -100,6 +100,7 @@ REFUSED = [
     ({"inputs": ["good", "\ud800"]}, "row 1: half a surrogate pair"),
     ({"instances": ["good", None]}, "row 1: a text is needed, got null"),
     ({"instances": [{"text": LONG}, {"text": 5}]}, "row 1: '5' was sent as a number"),
+    ({"instances": [{"text": "good"}, {"text": None}]}, "row 1: a text is needed, got null"),
     ({"dataframe_split": {"columns": ["text"], "data": [["good"], [None]]}}, "row 1: a text is needed, got null"),
     ({"dataframe_split": {"columns": ["text"], "data": [["good"], [5]]}}, "row 1: a text is needed, got '5' (int)"),
     ({"dataframe_split": {"columns": ["text", "text"], "data": [["a", "b"]]}}, "it has 'text', 'text'"),

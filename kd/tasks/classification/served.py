@@ -219,7 +219,7 @@ def _values(values: Any) -> list[Any]:
         return [values]
     if values.ndim > 1:
         raise _refused("row 0: a text is needed, got a list")
-    found: list[Any] = values.reshape(-1).tolist()
+    found: list[Any] = list(map(_scalar, values.reshape(-1).tolist()))
     width = values.dtype.itemsize // 4 if values.dtype.kind == "U" else 0
     for place, text in enumerate(found):
         if _may_be_a_number(text, width):
