@@ -31,6 +31,7 @@ def _measure(config: MeasureConfig, run: tracking.Run) -> None:
             profiler.round()
         measured = seat.finish()
     verdicts = log(run, measured, config)
-    say(measured.words)
+    for line in measured.words.splitlines():
+        say(line)
     for budget, fit in verdicts.items():
         say(f"{budget} budget: {'fits' if fit else 'does not fit'}")

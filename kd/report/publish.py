@@ -6,14 +6,14 @@ from pathlib import Path
 
 from kd import tracking
 from kd.analysis.table import Doubt
-from kd.base.console import console, say
+from kd.base.console import say
 from kd.base.disk import temporary
 from kd.base.harmless import harmless, in_cell, in_markdown
 from kd.config import CompareConfig, as_params
 from kd.report.data import as_csv, as_json
 from kd.report.page import page
 from kd.report.plots import as_png, as_svg, plots
-from kd.report.tables import Finding, Section, answer, caption, markdown, markdown_section, rich_tables, title
+from kd.report.tables import Finding, Section, answer, caption, in_terminal, markdown, markdown_section, title
 
 REPORT = "report.html"
 
@@ -21,7 +21,8 @@ REPORT = "report.html"
 def show(findings: list[Finding], notes: list[str]) -> None:
     """Print tables and answers."""
     for table, details in findings:
-        console.print(*rich_tables(table, details), sep="\n")
+        for part in in_terminal(table, details):
+            say(part)
         say(caption(table))
         say("Did distillation help?")
         for line in answer(table).splitlines():

@@ -117,12 +117,20 @@ def slice_cells(table: Table, details: Details) -> Cells:
     return rows
 
 
-def rich_tables(table: Table, details: Details) -> list[RichTable]:
-    """Lay a comparison out for the terminal, its title above the first table."""
+def in_terminal(table: Table, details: Details) -> list[str | RichTable]:
+    """Lay a comparison out for the terminal: tables, the title above the first, and lines before some of them.
+
+    A line is none of the table's, which breaks what is longer than its rows, and so the command that is to be copied.
+    """
     (_, first, _), *others = titled_tables(table, details)
-    noted = {INFERENCE: f"\n{busy_note(table)}".rstrip()}
-    shown = [(title(table), first), *((heading + noted.get(heading, ""), rows) for heading, rows, _ in others)]
-    return [rich_table(heading, rows) for heading, rows in shown if len(rows) > 1]
+    noted = {INFERENCE: [note] if (note := busy_note(table)) else []}
+    shown = [(title(table), first), *((heading, rows) for heading, rows, _ in others)]
+    return [
+        part
+        for heading, rows in shown
+        if len(rows) > 1
+        for part in (*noted.get(heading, ()), rich_table(heading, rows))
+    ]
 
 
 def rich_table(heading: str, rows: Cells) -> RichTable:

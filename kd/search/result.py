@@ -7,7 +7,7 @@ from statistics import fmean
 from kd import tracking
 from kd.analysis.table import Doubt
 from kd.base.busy import explained, marked, was_busy
-from kd.base.console import console, hushed, say
+from kd.base.console import hushed, say
 from kd.base.harmless import in_markdown
 from kd.base.types import Refused, RunRecord, UserError
 from kd.config import CompareConfig
@@ -77,7 +77,9 @@ def conclude(plan: SearchPlan, arms: Sequence[SearchArm]) -> None:
         rows = finalist_cells(plan.directions, field, winner)
         note = explained(one.record.run_id for one in field if was_busy(one.record.tags))
         heading = f"{arm.name}: the best trials, retrained on fresh seeds"
-        console.print(rich_table(f"{heading}\n{note}".strip(), rows))
+        if note:
+            say(note)
+        say(rich_table(heading, rows))
         if winner is None:
             raise Refused(f"none of the {len(field)} trials that were retrained keeps the budgets; nothing was scored")
         lines = winner_lines(plan.directions, arm.search, winner)

@@ -14,6 +14,7 @@ from kd.analysis.statistics import Interval, PairedDifference
 from kd.analysis.table import Arm, Doubt, Table
 from kd.base.judge import Figure
 from kd.report.page import page
+from kd.report.publish import show
 from kd.report.tables import (
     COST,
     MISSING,
@@ -23,10 +24,10 @@ from kd.report.tables import (
     caption,
     churn_cells,
     figure_cells,
+    in_terminal,
     markdown,
     markdown_section,
     quality_cells,
-    rich_tables,
     slice_cells,
     titled_tables,
 )
@@ -102,6 +103,15 @@ def test_what_the_mark_means_and_the_remedy_stand_above_the_table_wherever_it_is
         assert "~" not in text
 
 
+def test_the_remedy_is_one_line_of_the_terminal_that_can_be_copied_however_narrow_the_tables_are(capsys):
+    long = replace(BUSY, busy=tuple(digit * 32 for digit in "0123456789"))
+    show([(table(long, CONTROL), Details())], [])
+    lines = capsys.readouterr().out.splitlines()
+    (remedy,) = [line for line in lines if "entrypoints.measure" in line]
+    assert all(f"runs:/{run_id}/model" in remedy for run_id in long.busy)
+    assert not any("\\n" in line for line in lines)
+
+
 def test_a_marked_figure_keeps_its_column_to_the_right():
     lines = markdown(table(BUSY), Details()).splitlines()
     (place,) = [number for number, line in enumerate(lines) if "p50 ms" in line]
@@ -110,7 +120,7 @@ def test_a_marked_figure_keeps_its_column_to_the_right():
 
 def shown_in_terminal(whole):
     out = Console(file=io.StringIO(), width=300)
-    out.print(*rich_tables(whole, Details()))
+    out.print(*in_terminal(whole, Details()))
     return out.file.getvalue()
 
 
@@ -177,7 +187,7 @@ def test_parameters_are_in_millions():
 
 def drawn(*args):
     out = io.StringIO()
-    Console(file=out, width=300, markup=False).print(*rich_tables(*args), sep="\n")
+    Console(file=out, width=300, markup=False).print(*in_terminal(*args), sep="\n")
     return out.getvalue()
 
 
