@@ -5,7 +5,10 @@ import unicodedata
 from typing import Any
 
 ADDRESS = r"\b([a-z][\w+.-]*)://"
-LETS_IN = r"pass|passw\w*|pwd|passphrase|token|secret|key|auth|authorization|credentials?|sig|signature|sas"
+LETS_IN = (
+    r"pass|passw\w*|pwd|passphrase|token|jwt|bearer|secret|key|auth|authorization|credentials?|sig|signature|sas|"
+    r"odbc_connect"  # a whole address, written as a value
+)
 """Ends of the names of what lets somebody in, in the query of an address."""
 SECRETS = (
     (rf"{ADDRESS}(?<=databricks://)[^\s'\"]+", r"\1://***"),  # a profile, or a scope and a key of its secrets

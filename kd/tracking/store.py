@@ -19,6 +19,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from kd.base import disk
+from kd.base.console import shown
 from kd.base.harmless import without_secrets
 from kd.base.processes import myself, vanished
 from kd.base.ranks import from_main, shared
@@ -257,16 +258,23 @@ def _reachable() -> Iterator[None]:
 def _hide_password() -> None:
     """Take user and password out of a server's URI, which MLflow prints, and give them to MLflow in its variables.
 
-    It has no variable for a name without a password, nor for a token in the query: then it prints no address.
+    It has no variable for a name without a password, nor for a token in the query: then it prints no address. Raises
+    UserError where the address ends within them: errors would show the part before.
     """
     uri = mlflow.get_tracking_uri()
     parts = urlsplit(uri)
-    if parts.scheme in ("http", "https") and parts.password is not None:
+    is_server = parts.scheme in ("http", "https")
+    if is_server and parts.password is not None:
         os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
         os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
         mlflow.set_tracking_uri(urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])))
     elif without_secrets(uri) != uri:
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+        if is_server and "@" in uri and "@" not in parts.netloc:
+            raise UserError(
+                f"MLFLOW_TRACKING_URI={tracking_uri()} ends before its @: write / ? and # of a password as %2F %3F and "
+                "%23, or give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
 
 
 def _experiment(wanted: str, adopted: str) -> str:
@@ -293,13 +301,22 @@ def _entered(wanted: str, adopted: str) -> Experiment:
     else:
         name = wanted or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
         require_alive(MlflowClient().get_experiment_by_name(name))
-        found = mlflow.set_experiment(name)
+        found = _made(name)
         # where another process made it at the same time, MLflow has returned it without entering it
         found = mlflow.set_experiment(experiment_id=found.experiment_id)
     _require_writable(found.artifact_location)
     if KIND not in found.tags:  # without it the UI opens on traces of agents
         MlflowClient().set_experiment_tag(found.experiment_id, KIND, "custom_model_development")
     return found
+
+
+def _made(name: str) -> Experiment:
+    try:
+        return mlflow.set_experiment(name)
+    except MlflowException as error:
+        if failed(error) or error.error_code != "INVALID_PARAMETER_VALUE":
+            raise
+        raise Gone(f"experiment={shown(name)} is no name for MLflow ({first_line(error)}): give another") from error
 
 
 @shared

@@ -23,6 +23,8 @@ SECRET = "S3cretT0ken"
         f"http://host:5000/x?token={SECRET}",
         f"http://host/x?a=1&access_token={SECRET}&b=2",
         f"http://host/x?api_key={SECRET}",
+        f"http://host/x?jwt={SECRET}",
+        f"mssql+pyodbc:///?odbc_connect=DRIVER%3D%7Bx%7D%3BUID%3Dann%3BPWD%3D{SECRET}",
         f"HTTPS://host/x?Token={SECRET}",
         f"http://host:5000/x#{SECRET}",
         f"http://host:5000/x/#/{SECRET}",

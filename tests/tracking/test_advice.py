@@ -98,3 +98,20 @@ def test_a_server_that_is_away_is_named_without_its_token_which_mlflow_does_not_
     assert TOKEN not in str(caught.value)
     printed = os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] == "false"
     assert not printed or TOKEN not in mlflow.get_tracking_uri()
+
+
+def test_an_experiment_name_that_mlflow_refuses_is_not_taken_for_a_store_that_is_away(client):
+    text = refused(tracking.session("x" * 600))
+    assert text.startswith("experiment='xxx")
+    assert "500 characters" in text
+
+
+@pytest.mark.parametrize("opening", [tracking.session, tracking.reading])
+@pytest.mark.parametrize("address", ["http://ann:S3cret/T0ken@host", "https://ann:12/T0ken@host:5000/"])
+def test_no_part_of_a_password_with_a_slash_is_shown(client, opening, address):
+    mlflow.set_tracking_uri(address)
+    with pytest.raises(UserError) as caught, opening("kd"):
+        pass
+    assert "%2F" in str(caught.value)
+    for part in ("ann", "S3cret", "T0ken", ":12"):
+        assert part not in str(caught.value)
