@@ -28,6 +28,7 @@ from kd.registry.exported import (
     show,
 )
 from kd.serving.log import log_served
+from kd.serving.package import require_whole
 from kd.serving.sitting import measure_in_turn
 
 
@@ -100,11 +101,13 @@ def _write_plain(config: ExportConfig, source: Version) -> None:
     with tracking.run(f"export {source.uri} · {config.format}", tags) as run, _whole(config.output):
         run.log_params(as_params(config))
         requests = tracking.table(source.record.run_id, tracking.REQUESTS)
+        require_whole(source.folder, f"model={source.uri!r}")
         _copy(source.folder, config.output)
-        model = tracking.load_served(source.uri).unwrap_python_model()
-        before = model.predict(None, requests)
-        model.load_context(SimpleNamespace(artifacts={"model": str(Path(config.output).expanduser())}))
-        after = model.predict(None, requests)
+        with tracking.usable(source.uri):
+            model = tracking.load_served(source.uri).unwrap_python_model()
+            before = model.predict(None, requests)
+            model.load_context(SimpleNamespace(artifacts={"model": str(Path(config.output).expanduser())}))
+            after = model.predict(None, requests)
         difference = largest_difference(*(pd.DataFrame(answers).to_dict("records") for answers in (before, after)))
         run.log_metrics({"export/max_difference": difference})
         if difference > TOLERANCE:

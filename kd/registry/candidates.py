@@ -11,6 +11,7 @@ from kd.base.types import Refused, UserError
 from kd.base.written import parse_yaml, read_text
 from kd.config import GateOptions, PromoteConfig
 from kd.registry.evidence import Version, version_at
+from kd.serving import package
 
 GATES = tuple(field.name for field in fields(GateOptions) if field.name != "metric")
 
@@ -111,6 +112,7 @@ def answers_as_made(candidate: Version) -> Gate:
             f"{candidate.uri}: its run has no {tracking.ANSWERS}, the answers logged when it was made, so the stored "
             "model cannot be checked: make the version again with this version of the project"
         ) from error
+    package.require_whole(candidate.folder, f"model={candidate.uri!r}")
     try:
         difference = largest_difference(expected, tracking.answers_apart(candidate.uri))
     except Refused as refusal:

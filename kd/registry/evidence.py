@@ -160,7 +160,8 @@ def _scored_now(version: Version, config: RowOptions, rows: Rows, run: tracking.
     run.set_tags(
         {"kd.test_scored": "true", "kd.test_digest": rows.test_digest, "kd.role": version.record.tags["kd.role"]}
     )
-    answers = tracking.load_served(version.uri).predict(rows.task.requests(rows.splits.test))
+    with tracking.usable(version.uri):
+        answers = tracking.load_served(version.uri).predict(rows.task.requests(rows.splits.test))
     return predictions(config, rows.task, rows.splits.test, rows.task.from_served(pd.DataFrame(answers)))
 
 

@@ -12,6 +12,7 @@ from kd.base.task import Processor, Task
 from kd.base.types import UserError
 from kd.models.folder import require_safe
 from kd.models.load import fetch_weights
+from kd.serving.package import read_settings
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def locate(name: str, option: str) -> Located:
     if name.startswith(("models:/", "runs:/")):
         stored = tracking.stored_model(name, option)
         folder, uri, run_id = stored.folder, stored.uri, stored.run_id or ""
-        if not any(folder.glob("*.safetensors")):
+        if read_settings(folder)["format"] != "safetensors":
             raise UserError(f"{option}={name!r} is exported: give the version it came from (its tag kd.exported_from)")
         require_safe(folder, f"{option}={name!r}")
     else:

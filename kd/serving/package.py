@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from kd.base.types import FormatName
+from kd.base.types import FormatName, UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -42,8 +42,22 @@ def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """Read `kd.json`; `format`, of the weights, is safetensors by default."""
-    return {"format": "safetensors", **json.loads((folder / "kd.json").read_text(encoding="utf-8"))}
+    """Read `kd.json`; `format`, of the weights, is safetensors by default. Raises UserError where it is damaged."""
+    try:
+        return {"format": "safetensors", **json.loads((folder / "kd.json").read_text(encoding="utf-8"))}
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{folder / 'kd.json'} is damaged: train or export the model again") from error
+
+
+def require_whole(folder: Path, named: str) -> None:
+    """Check that the files of a PyTorch model are whole and belong together, before a library reads them.
+
+    Raises UserError, with what is `named`, where they are not.
+    """
+    if read_settings(folder)["format"] == "safetensors":
+        from kd.models.folder import require_safe
+
+        require_safe(folder, named)
 
 
 def requirements(form: FormatName) -> list[str]:

@@ -39,15 +39,17 @@ class Seat:
     """A model that is loaded as it is served, and ready to be timed."""
 
     def __init__(self, uri: str) -> None:
-        """Load it and warm it up. Raises UserError where it is not there, or its run has no requests."""
+        """Load it and warm it up. Raises UserError where it is not there, damaged, or its run has no requests."""
         stored = tracking.stored_model(uri, "model")
         self._requests = _requests(stored.run_id)
         self._uri, self._folder, self._settings = stored.uri, stored.folder, package.read_settings(stored.folder)
         self._trained = self._settings["format"] == "safetensors"
-        _import_libraries(stored.folder, self._trained)
-        before = ram_mib()
-        self._served = tracking.load_served(stored.uri)
-        self.profiler = Profiler(self._call, self._requests, before_mib=before)
+        package.require_whole(stored.folder, f"model={stored.uri!r}")
+        with tracking.usable(stored.uri):
+            _import_libraries(stored.folder, self._trained)
+            before = ram_mib()
+            self._served = tracking.load_served(stored.uri)
+            self.profiler = Profiler(self._call, self._requests, before_mib=before)
 
     def _call(self, batch: list[pd.DataFrame]) -> Any:
         return self._served.predict(batch[0] if len(batch) == 1 else pd.concat(batch, ignore_index=True))

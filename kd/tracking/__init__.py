@@ -7,6 +7,7 @@ from kd.tracking.models import maker as maker
 from kd.tracking.models import model_of as model_of
 from kd.tracking.models import size_of as size_of
 from kd.tracking.models import stored_model as stored_model
+from kd.tracking.models import usable as usable
 from kd.tracking.registry import aliased as aliased
 from kd.tracking.registry import annotate as annotate
 from kd.tracking.registry import copy_version as copy_version

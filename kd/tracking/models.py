@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from kd.base.console import one_line
 from kd.base.disk import SAID, reason, temporary
 from kd.base.ranks import shared
 from kd.base.types import Refused, UserError
@@ -75,12 +77,29 @@ def load_served(uri: str) -> Any:
     Raises:
         UserError: its code is not this project's, it needs to be unpickled, which is never done, or it is damaged.
     """
+    folder = _released(uri)
+    with usable(uri):
+        return mlflow.pyfunc.load_model(str(folder))
+
+
+@contextmanager
+def usable(uri: str) -> Iterator[None]:
+    """Report in one line that a stored model, which is loaded or asked here, is damaged: libraries raise anything then.
+
+    Raises:
+        UserError: it is. What the store or a full disk brings about passes.
+    """
     try:
-        return mlflow.pyfunc.load_model(str(_released(uri)))
-    except MlflowException as error:
-        if failed(error):
+        yield
+    except (UserError, Refused):
+        raise
+    except Exception as error:
+        if reason(error) or failed(error):
             raise
-        raise UserError(f"model={uri!r} cannot be loaded: {first_line(error)}") from error
+        raise UserError(
+            f"model={uri!r} cannot be loaded, or does not answer ({one_line(error)}): its files are not those that "
+            "were logged; train or export it again"
+        ) from error
 
 
 def _released(uri: str, into: Path | None = None) -> Path:

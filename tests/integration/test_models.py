@@ -136,3 +136,51 @@ def test_no_command_runs_code_that_came_into_the_store_by_another_way(project, c
         code.write_bytes(ours)
     assert not seen.exists()
     assert project.running() == []
+
+
+DAMAGED = {
+    "config.json": (b"3", "its config.json is damaged"),
+    "tokenizer.json": (b"{}", "cannot be loaded, or does not answer"),
+    "model.safetensors": (b"", "model.safetensors is damaged"),
+    "kd.json": (b"3", "is damaged"),
+    "MLmodel": (b"signature: {inputs: zzz}", "its MLmodel is not as this project writes it"),
+}
+
+
+@pytest.mark.parametrize("file", DAMAGED)
+def test_a_damaged_version_is_refused_in_one_line_by_each_command_that_loads_it(project, compared, tmp_path, file):
+    source = project.client.get_model_version(compared.student_name, "1").source.removeprefix("models:/")
+    (path,) = project.folder.rglob(f"{source}/artifacts/**/{file}")
+    ours, (theirs, said) = path.read_bytes(), DAMAGED[file]
+    path.write_bytes(theirs)
+    try:
+        assert_refused(project, compared.student_name, tmp_path / "out", said)
+    finally:
+        path.write_bytes(ours)
+
+
+def test_a_version_that_says_it_has_a_thousand_million_layers_is_refused_and_not_waited_for(
+    project, compared, tmp_path
+):
+    source = project.client.get_model_version(compared.student_name, "1").source.removeprefix("models:/")
+    (path,) = project.folder.rglob(f"{source}/artifacts/**/config.json")
+    ours = path.read_text()
+    path.write_text(json.dumps(json.loads(ours) | {"num_hidden_layers": 10**9}))
+    try:
+        name, said = compared.student_name, "they do not belong together"
+        assert_refused(project, name, tmp_path / "out", said)
+        done = project.run("promote", "--model", name, "--candidate", "1", "--min_metric", "0", "--dry_run", "true")
+        assert done.code == 2
+        assert said in done.err
+    finally:
+        path.write_text(ours)
+
+
+def assert_refused(project, name, out, said):
+    model = ("--model", f"models:/{name}/1")
+    for command, words in (("measure", model), ("export", (*model, "--format", "safetensors", "--output", str(out)))):
+        done = project.run(command, *words)
+        assert (done.code, len(done.lines)) == (2, 1), (command, done.err[-2000:])
+        assert said in done.err
+    assert not out.exists()
+    assert project.running() == []
