@@ -156,10 +156,12 @@ def _hub(name: str, named: str) -> Path:
         if not list(folder.glob("*.safetensors")):
             folder = Path(fetch(allow_patterns=[*wanted, "pytorch_model.bin"]))
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise UserError(f"{named}: no such model here or on the hub; it may be {WHAT_A_MODEL_MAY_BE}") from error
+        raise UserError(
+            f"{named}: no such model in {Path.cwd()} or on the hub; it may be {WHAT_A_MODEL_MAY_BE}"
+        ) from error
     except (HTTPError, OSError) as error:
         raise UserError(
-            f"{named}: no such folder here, and the hub cannot be reached; it may be {WHAT_A_MODEL_MAY_BE}"
+            f"{named}: no such folder in {Path.cwd()}, and the hub cannot be reached; it may be {WHAT_A_MODEL_MAY_BE}"
         ) from error
     return folder
 

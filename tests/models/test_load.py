@@ -230,8 +230,12 @@ def test_offline_mode_is_said_in_one_line():
     assert "the hub cannot be reached" in refusal("some/model")
 
 
+def test_a_relative_folder_is_said_to_be_absent_where_it_was_looked_for():
+    assert f"no such folder in {Path.cwd()}, and the hub cannot be reached" in refusal("weights")
+
+
 def test_a_name_that_no_hub_can_have_is_refused():
-    assert "no such model here or on the hub" in refusal("a model with spaces")
+    assert f"no such model in {Path.cwd()} or on the hub" in refusal("a model with spaces")
 
 
 def test_what_the_hub_gave_before_is_used_while_it_is_away(monkeypatch, tmp_path):
