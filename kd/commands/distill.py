@@ -17,7 +17,7 @@ def run(config: DistillConfig) -> None:
         rows = rows_of(config)
         describe(config, rows)
         outcome = train(plan(config, rows), config, Where(experiment))
-        register_alone(outcome, config, rows, experiment)
+        register_alone(outcome, config, rows)
         _point_to_control(config, outcome.run_id, experiment)
 
 

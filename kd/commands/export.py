@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pandas as pd
 
 from kd import tracking
 from kd.analysis.gates import TOLERANCE, largest_difference
+from kd.analysis.table import Doubt
 from kd.base.console import say
 from kd.base.disk import temporary, told
 from kd.base.files import empty_left, filling
@@ -27,6 +29,7 @@ from kd.registry.exported import (
     report_drop,
     show,
 )
+from kd.run.register import before_promoting, doubted
 from kd.serving.log import log_served
 from kd.serving.package import require_whole
 from kd.serving.sitting import measure_in_turn
@@ -70,6 +73,7 @@ def _export(config: ExportConfig, source: Version) -> None:
     options, rows = rows_behind(source.record, f"model={source.uri!r}")
     before = tracking.table(source.record.run_id, "predictions_test.parquet")
     requests = tracking.table(source.record.run_id, tracking.REQUESTS)
+    against = doubted(source.record.run_id)
     with temporary() as scratch, tracking.run(*described(config, source, rows)) as run, _whole(config.output):
         run.log_params(as_params(config))
         folder = scratch / "weights"
@@ -91,8 +95,14 @@ def _export(config: ExportConfig, source: Version) -> None:
     show(rows.task, source.record, tracking.record(again.run_id), tracking.record(run.run_id))
     report_drop(metric, lost, config.allowed_drop)
     say(f"Registered {source.name} version {version} ({config.format}); no alias was moved")
+    offer(source.name, version, against)
+
+
+def offer(name: str, version: str, against: Sequence[Doubt]) -> None:
+    """Say how to promote a version, unless something speaks `against` the model that it was exported from."""
     gates = "--allowed_drop 0.01 --min_parity 0.95"
-    say(f"Promote it: python -m entrypoints.promote --model {source.name} --candidate {version} {gates}")
+    offered = f"Promote it: python -m entrypoints.promote --model {name} --candidate {version} {gates}"
+    say(before_promoting(against) or offered)
 
 
 def _write_plain(config: ExportConfig, source: Version) -> None:

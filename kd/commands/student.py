@@ -14,4 +14,4 @@ def run(config: StudentConfig) -> None:
         rows = rows_of(config)
         describe(config, rows)
         outcome = train(plan(config, rows), config, Where(experiment))
-        register_alone(outcome, config, rows, experiment)
+        register_alone(outcome, config, rows)

@@ -15,5 +15,5 @@ def run(config: TeacherConfig) -> None:
         rows = rows_of(config)
         describe(config, rows)
         outcome = train(plan(config, rows), config, Where(experiment))
-        if good := register_alone(outcome, config, rows, experiment):
+        if good := register_alone(outcome, config, rows):
             say(f"Give it to student and distill as teacher={good}")

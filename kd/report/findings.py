@@ -84,9 +84,9 @@ def beside(records: Mapping[str, RunRecord], experiment: str) -> list[str]:
     return [run_id for run_id in dict.fromkeys([*simple, *teachers]) if run_id not in records]
 
 
-def doubts_about(run_id: str, experiment: str) -> list[Doubt]:
+def doubts_about(run_id: str) -> list[Doubt]:
     """Return what speaks against promoting the model of one run: its baselines, its teacher, and its control."""
-    record = tracking.record(run_id)
+    record, experiment = tracking.record(run_id), tracking.experiment_of(run_id)
     control = f"tags.`kd.arm` = '{record.tags.get('kd.control_arm', '')}'"
     same = f"{control} and tags.`kd.test_digest` = '{record.tags['kd.test_digest']}'"
     records = {one.run_id: one for one in (*tracking.runs([experiment], same), record)}

@@ -43,16 +43,22 @@ def _registered(outcome: Outcome, config: RowOptions, name: str, kind: str, reco
     return tracking.register(outcome.model, outcome.run_id, name, tags, (about, about_version(record)))
 
 
-def register_alone(outcome: Outcome, config: RowOptions, rows: Rows, experiment: str) -> str:
+def register_alone(outcome: Outcome, config: RowOptions, rows: Rows) -> str:
     """Register the model of one training, saying first what speaks against it; returns its URI, or "" where it does."""
-    against = doubts_about(outcome.run_id, experiment)
-    for doubt in against:
-        say(f"Warning: {doubt.sentence}")
+    against = doubted(outcome.run_id)
     name, version = register(outcome, config, rows)
     say(f"Registered {name} version {version}")
     if against:
         say(before_promoting(against))
     return "" if against else f"models:/{name}/{version}"
+
+
+def doubted(run_id: str) -> list[Doubt]:
+    """Say what speaks against the model of a run, and return it."""
+    against = doubts_about(run_id)
+    for doubt in against:
+        say(f"Warning: {doubt.sentence}")
+    return against
 
 
 def best_on_validation(outcomes: Iterable[Outcome], rows: Rows) -> Outcome:

@@ -225,6 +225,13 @@ def record(run_id: str | None) -> RunRecord:
         return _record(MlflowClient().get_run(run_id or ""))
 
 
+def experiment_of(run_id: str) -> str:
+    """Return the name of a run's experiment; raises Gone where the run is not there."""
+    with store.absent(lambda _: f"run {run_id!r} is not in {store.tracking_uri()}"):
+        client = MlflowClient()
+        return str(client.get_experiment(client.get_run(run_id).info.experiment_id).name)
+
+
 def table(run_id: str, name: str, without: str = "") -> pd.DataFrame:
     """Read a Parquet artifact, less columns that start with `without`, if any; raises Gone where the run has none."""
     with _fetched(run_id, name) as path:

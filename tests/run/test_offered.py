@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from kd.analysis.table import Doubt
+from kd.commands import export
 from kd.run import register
 from kd.run.execute import Outcome
 
@@ -33,7 +34,16 @@ def test_a_model_that_something_speaks_against_is_not_offered_for_promotion(said
 
 @pytest.mark.parametrize("against", [[], [OWN]])
 def test_a_model_trained_alone_is_doubted_before_it_is_said_to_be_registered(said, against, monkeypatch):
-    monkeypatch.setattr(register, "doubts_about", lambda run_id, experiment: against)
-    good = register.register_alone(Outcome("mine", "models:/m", reused=False), None, None, "kd")
+    monkeypatch.setattr(register, "doubts_about", lambda run_id: against)
+    good = register.register_alone(Outcome("mine", "models:/m", reused=False), None, None)
     assert good == ("" if against else "models:/kd-demo/3")
     assert said[0] == (f"Warning: {OWN.sentence}" if against else "Registered kd-demo version 3")
+
+
+@pytest.mark.parametrize("against", [[], [OWN]])
+def test_an_exported_version_is_not_offered_where_something_speaks_against_what_it_came_from(against, monkeypatch):
+    lines = []
+    monkeypatch.setattr(export, "say", lines.append)
+    export.offer("kd-demo", "4", against)
+    assert any("entrypoints.promote --model kd-demo --candidate 4" in line for line in lines) == (not against)
+    assert ("Do not promote it yet: train longer." in lines) == bool(against)
