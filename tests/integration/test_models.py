@@ -170,7 +170,7 @@ def test_a_version_that_says_it_has_a_thousand_million_layers_is_refused_and_not
         name, said = compared.student_name, "they do not belong together"
         assert_refused(project, name, tmp_path / "out", said)
         done = project.run("promote", "--model", name, "--candidate", "1", "--min_metric", "0", "--dry_run", "true")
-        assert done.code == 2
+        assert done.code == 3
         assert said in done.err
     finally:
         path.write_text(ours)
