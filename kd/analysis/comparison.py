@@ -315,10 +315,8 @@ def _timed(members: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def _figures(members: Sequence[RunRecord]) -> dict[str, float]:
-    names, timed = (
-        sorted({name for one in members for name in one.metrics if name.startswith(AVERAGED)}),
-        _timed(members),
-    )
+    names = sorted({name for one in members for name in one.metrics if name.startswith(AVERAGED)})
+    timed = _timed(members)
     of = {name: timed if is_timed(name) else members for name in names}
     measured = {name: [one.metrics[name] for one in of[name] if name in one.metrics] for name in names}
     return {name: fmean(values) for name, values in measured.items() if all(map(math.isfinite, values))}

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 MARK = "~"
 MEANING = f"{MARK} before a figure: it was measured while the machine was busy, and may be wrong"
-TIMED = ("profile/latency", "profile/throughput", "profile/ttft", "profile/tokens")
+TIMED = ("profile/latency", "profile/throughput")
 
 
 def is_timed(figure: str) -> bool:

@@ -59,8 +59,8 @@ def _other_means(table: Table, records: Sequence[RunRecord]) -> list[str]:
     if len(older) in (0, len(measured)):
         return []
     return [
-        f"model RAM of {len(older)} of {len(measured)} runs counts the code of libraries too, about 107 MiB, as it was "
-        "measured before: compare it among these runs alone"
+        f"model RAM of {len(older)} of {len(measured)} runs counts the code of libraries too, as older versions "
+        "measured it: compare it among these runs alone"
     ]
 
 

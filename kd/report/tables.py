@@ -120,7 +120,8 @@ def slice_cells(table: Table, details: Details) -> Cells:
 def in_terminal(table: Table, details: Details) -> list[str | RichTable]:
     """Lay a comparison out for the terminal: tables, the title above the first, and lines before some of them.
 
-    A line is none of the table's, which breaks what is longer than its rows, and so the command that is to be copied.
+    Such a line is not put into the table's title: a title is wrapped at the width of the table, which would break a
+    command in it that the user is to copy.
     """
     (_, first, _), *others = titled_tables(table, details)
     noted = {INFERENCE: [note] if (note := busy_note(table)) else []}

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from kd import tracking
 from kd.base.budgets import budgets_of, fits
 from kd.base.disk import SAID, temporary
@@ -147,6 +149,7 @@ class _Process:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
+        self._errors.close()
 
 
 @contextmanager
@@ -166,21 +169,14 @@ def _seated(uris: Sequence[str]) -> Iterator[list[_Process]]:
 
 def _at_once(uris: Sequence[str]) -> int:
     """Return how many models can be in memory at a time: at least one, and few enough for RAM and GPU memory."""
-    most = AT_ONCE
-    if free := _free():
-        need = FOR_LIBRARIES + FOR_WEIGHTS * max(map(tracking.size_of, uris), default=0)
-        most = min(most, free // need)
-    return max(most, 1)
+    need = FOR_LIBRARIES + FOR_WEIGHTS * max(map(tracking.size_of, uris), default=0)
+    return max(min(AT_ONCE, _free() // need), 1)
 
 
 def _free() -> int:
-    """Return the bytes of RAM that are free, or of the GPU's memory where that is less; 0 where it is not known."""
-    known = []
-    meminfo, torch = Path("/proc/meminfo"), sys.modules.get("torch")
-    if meminfo.exists():
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        known.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    """Return the bytes of RAM that are free, or of the GPU's memory where that is less."""
+    free, torch = int(psutil.virtual_memory().available), sys.modules.get("torch")
     if torch and torch.cuda.is_available():
         torch.cuda.empty_cache()  # of what was trained here
-        known.append(torch.cuda.mem_get_info()[0])
-    return min(known, default=0)
+        free = min(free, torch.cuda.mem_get_info()[0])
+    return free

@@ -19,23 +19,10 @@ from kd.analysis.statistics import (
     paired_difference,
 )
 from kd.analysis.verdicts import Values, over_examples
-from kd.base.types import RunRecord
+from tests.analysis.runs import scored
 
 CLAIMS = ("better", "worse")
 SHARE = {"t": {"score": (0.0, 1.0)}}
-
-
-def record(arm, seed, score, control=""):
-    tags = {
-        "kd.task": "t",
-        "kd.test_digest": "d",
-        "kd.test_scored": "true",
-        "kd.role": "distilled" if control else "student",
-        "kd.arm": arm,
-        "kd.seed": str(seed),
-        "kd.control_arm": control,
-    }
-    return RunRecord(f"{arm}-{seed}", f"{arm} · seed {seed}", {}, {"test/score": score}, tags)
 
 
 def drawn(rng):
@@ -43,11 +30,11 @@ def drawn(rng):
     seeds, examples = int(rng.integers(1, 8)), int(rng.choice([4, 40, 400]))
     level, spread = rng.choice([0.02, 0.2, 0.5, 0.98]), rng.choice([0.0, 0.01, 0.1, 0.5])
     control = rng.random((seeds, examples)) < np.clip(level + rng.normal(0, spread, (seeds, 1)), 0, 1)
-    records, known = [record("control", seed, float(row.mean())) for seed, row in enumerate(control)], {}
+    records, known = [scored("control", seed, float(row.mean())) for seed, row in enumerate(control)], {}
     for place in range(int(rng.integers(1, 7))):
         gain = rng.choice([0.0, 0.05, -0.2, 0.4]) + rng.normal(0, spread, (seeds, 1))
         arm = rng.random((seeds, examples)) < np.clip(level + gain, 0, 1)
-        records += [record(f"arm{place}", seed, float(row.mean()), "control") for seed, row in enumerate(arm)]
+        records += [scored(f"arm{place}", seed, float(row.mean()), "control") for seed, row in enumerate(arm)]
         if rng.random() < 0.7:
             known[f"arm{place}"] = Values(arm.astype(float) - control, np.arange(examples) // int(rng.integers(1, 4)))
     (table,), _ = compare(records, {"t": {"score": bool(rng.integers(2))}}, bounds=SHARE)

@@ -7,22 +7,9 @@ import pytest
 from kd.analysis.comparison import compare
 from kd.analysis.statistics import crossed_difference, holm
 from kd.analysis.verdicts import Values, differences, over_examples, values_of
-from kd.base.types import RunRecord
+from tests.analysis.runs import scored
 
 GROUPS = np.arange(200)
-
-
-def record(arm, seed, accuracy, control=""):
-    tags = {
-        "kd.task": "t",
-        "kd.test_digest": "d",
-        "kd.test_scored": "true",
-        "kd.role": "distilled" if control else "student",
-        "kd.arm": arm,
-        "kd.seed": str(seed),
-        "kd.control_arm": control,
-    }
-    return RunRecord(f"{arm}-{seed}", f"{arm} · seed {seed}", {}, {"test/accuracy": accuracy}, tags)
 
 
 def examples(gain, rng):
@@ -30,9 +17,12 @@ def examples(gain, rng):
 
 
 def table_of(known):
-    records = [record("control", seed, 0.8) for seed in range(3)]
+    records = [scored("control", seed, 0.8, metric="accuracy") for seed in range(3)]
     for arm, found in known.items():
-        records += [record(arm, seed, 0.8 + value, "control") for seed, value in enumerate(found.values.mean(axis=1))]
+        records += [
+            scored(arm, seed, 0.8 + value, "control", "accuracy")
+            for seed, value in enumerate(found.values.mean(axis=1))
+        ]
     (table,), _ = compare(records, {"t": {"accuracy": True}})
     return table
 

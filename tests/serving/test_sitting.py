@@ -44,7 +44,7 @@ def asked(monkeypatch):
     monkeypatch.setattr(sitting, "_Process", FakeProcess)
     monkeypatch.setattr(FakeProcess, "asked", [])
     monkeypatch.setattr(FakeProcess, "disturbed_once", set())
-    monkeypatch.setattr(sitting, "_free", lambda: 0)
+    monkeypatch.setattr(sitting, "_free", lambda: 2**40)
     return FakeProcess.asked
 
 
