@@ -147,7 +147,7 @@ class TeachingOptions(DistillConfig):
     heading: ClassVar[str] = "teacher and student"
     dataset: DatasetName = "builtin:apidocs"
     teacher: str = "builtin:minilm-l6"
-    """Weights to fine-tune as teacher (with `seed`), or a finished teacher as models:/... or runs:/..."""
+    """Weights to fine-tune as teacher, with `seed` or the first of `seeds`; or a finished one: models:/... or runs:/..."""
     teacher_epochs: NonNegativeInt = 0
     """Passes of the teacher that is trained here over its training rows, >= 1; 0 takes epochs."""
     teacher_learning_rate: NonNegativeFloat = 0.0
@@ -171,6 +171,7 @@ class MainConfig(TeachingOptions, ChallengerOptions):
 
     seeds: Annotated[str, seed_range(least=1)] = "0,1,2"
     """Seeds of the students, comma-separated; a difference is claimed from three on."""
+    seed: ClassVar[Any] = property(lambda self: self.seed_list[0])  # type: ignore[misc]  # no option beside `seeds`
 
     @property
     def seed_list(self) -> tuple[int, ...]:

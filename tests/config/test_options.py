@@ -488,6 +488,16 @@ def test_a_run_of_an_earlier_release_is_read_by_the_names_it_logged():
         options_from(StudentConfig, ClassificationOptions, {})
 
 
+@pytest.mark.parametrize("kind", [MainConfig, CascadeConfig])
+def test_who_gives_seeds_can_give_no_seed_that_is_then_not_used(kind):
+    assert "seed" not in options_in(kind)
+    assert "unknown option --seed: did you mean --seeds?" in refusal(kind, "--seed", "3")
+    given = parse(kind, ["--seeds", "5,3"])
+    assert "seed" not in as_params(given)
+    assert narrowed(TeacherConfig, given).seed == 5
+    assert narrowed(DistillConfig, given, seed=3).seed == 3
+
+
 def test_the_teachers_own_epochs_and_learning_rate_are_options_of_the_commands_that_train_one():
     training = {config for config in NEEDED if "teacher_epochs" in HINTS[config]}
     assert training == {
