@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 from kd.base.console import shown
 from kd.base.numbers import whole
@@ -15,8 +16,9 @@ from kd.config.training import MainConfig, TeachingOptions
 class StudyConfig(TeachingOptions):
     """Train the same student under every condition of a design, with its controls, and say what mattered."""
 
+    heading: ClassVar[str] = "training"
     design: str
-    """YAML file of the design: studies/quick.yaml and others beside it, or your own."""
+    """YAML file of the design: studies/quick.yaml and others that come with kd, or your own."""
     workers: PositiveInt = 1
     """Processes that train cells on this machine, >= 1; CPU threads and GPUs are shared out among them."""
     dry_run: bool = False
@@ -30,6 +32,7 @@ class StudyConfig(TeachingOptions):
 class CascadeConfig(MainConfig):
     """Distil step by step, teacher to assistants to student, beside the direct route, each step with its control."""
 
+    heading: ClassVar[str] = "student"
     chain: str = "6,4,2"
     """Teacher, assistants and student, three or more, comma-separated. A number is layers, those of `teacher` or cut
     from the model before; else a model as `teacher` or `student` take it: models:/T/1,distilbert-base-uncased,./tiny,2.

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
@@ -75,8 +76,15 @@ def load_design(path: str, own: type[TaskOptions] = TaskOptions) -> Design:
         UserError: there is no such file, or what `read_design` refuses.
     """
     named = f"design={path!r}"
-    text = read_text(path, named, "give a YAML file, such as studies/quick.yaml")
+    text = read_text(_found(path), named, "give a YAML file, such as studies/quick.yaml")
     return replace(read_design(parse_yaml(text, named), named, Path(path).stem, own), text=text)
+
+
+def _found(path: str) -> str:
+    """Return where a design is: here, or, by a path such as studies/quick.yaml, among those that come with this."""
+    shipped = os.path.join(Path(__file__).parents[2], path)
+    ours = Path(path).parts[:-1] == ("studies",) and os.path.isfile(shipped)
+    return shipped if ours and not os.path.exists(path) else path
 
 
 def read_design(given: Any, named: str, name: str, own: type[TaskOptions] = TaskOptions) -> Design:

@@ -215,6 +215,17 @@ def test_a_file_that_is_not_there_is_named():
         load_design("no.yaml")
 
 
+def test_a_design_that_comes_with_kd_is_found_from_any_folder_and_never_hides_one_that_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_design("studies/quick.yaml") == load_design(str(STUDIES[0].with_name("quick.yaml")))
+    for absent in ("quick.yaml", "studies/none.yaml", "studies/../README.md", "studies/" + "x" * 300):
+        with pytest.raises(UserError, match=r"studies/quick\.yaml"):
+            load_design(absent)
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "quick.yaml").write_text("title: mine\naxes: {seed: [0]}")
+    assert load_design("studies/quick.yaml").title == "mine"
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_the_designs_that_are_shipped_have_controls_and_enough_seeds_for_a_claim(path):
     found = cells(load_design(str(path)))
