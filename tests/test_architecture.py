@@ -1,6 +1,7 @@
 """The dependency rules, size budgets and safety rules of the design, read from the source itself."""
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -121,6 +122,14 @@ def test_a_library_is_confined_to_its_module_so_the_rest_works_without_it(librar
 def test_a_library_has_one_importer(library):
     importers = [m for m in TREES if any(within(name, library) for name in imports(m))]
     assert len(importers) <= AT_MOST[library], importers
+
+
+@pytest.mark.parametrize("module", [module for module in TREES if within(module, "kd")])
+def test_no_message_names_a_command_that_works_in_a_clone_alone(module):
+    nodes = [*ast.walk(TREES[module])]
+    about = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    texts = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in about]
+    assert not [text for text in texts if isinstance(text, str) and re.search(r"entrypoints\.|\bmake (ui|demo|test|bench)\b", text)]
 
 
 def test_a_served_model_needs_nothing_of_this_project():

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+from kd.base.console import command
+
 MARK = "~"
 MEANING = f"{MARK} before a figure: it was measured while the machine was busy, and may be wrong"
 TIMED = ("profile/latency", "profile/throughput")
@@ -25,5 +27,5 @@ def marked(text: str, figure: str, tags: Mapping[str, str]) -> str:
 def explained(run_ids: Iterable[str]) -> str:
     """Say what the mark means, and how to measure the models of these runs again; empty where there are none."""
     models = ",".join(f"runs:/{run_id}/model" for run_id in run_ids)
-    command = f"python -m entrypoints.measure --in_place true --model {models}"
-    return f"{MEANING}; measure again when it is quiet: {command}" if models else ""
+    again = command("measure", "--in_place", "true", "--model", models)
+    return f"{MEANING}; measure again when it is quiet: {again}" if models else ""

@@ -3,11 +3,13 @@
 import difflib
 import logging
 import reprlib
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from rich import table as rich_tables
@@ -20,6 +22,16 @@ console = Console(markup=False, emoji=False, highlight=False, width=None if sys.
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = _BRIEF.maxother = 200
 _HUSHED = ContextVar("hushed", default=False)
+
+
+def program() -> str:
+    """Return how a command is started where this one was: `kd`, else what works in a clone and once installed."""
+    return "kd" if Path(sys.argv[0]).stem == "kd" else "python -m kd"
+
+
+def command(*words: str) -> str:
+    """Return the command line of a command's name and its options, for a message to the user."""
+    return f"{program()} {shlex.join(words)}"
 
 
 def did_you_mean(word: Any, known: Iterable[str], otherwise: str, prefix: str = "") -> str:

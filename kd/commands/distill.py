@@ -1,9 +1,7 @@
 """Train a student on the labels and on the teacher's outputs."""
 
-import shlex
-
 from kd import tracking
-from kd.base.console import say
+from kd.base.console import command, say
 from kd.config import DistillConfig, StudentConfig, as_params, default_of, narrowed
 from kd.run.data import describe, rows_of
 from kd.run.distill import plan
@@ -27,9 +25,9 @@ def _point_to_control(config: DistillConfig, run_id: str, experiment: str) -> No
     if "kd.control_arm" in tags:
         query = f"tags.`kd.arm` = '{tags['kd.control_arm']}' and tags.`kd.seed` = '{config.seed}'"
         if not tracking.runs([experiment], query):
-            command = _control_command(config, tags["kd.teacher"], experiment)
-            say(f"Its control, the same student without a teacher, is still to be trained: {command}")
-    say(f"Compare: python -m entrypoints.compare --experiments {shlex.quote(experiment)}")
+            control = _control_command(config, tags["kd.teacher"], experiment)
+            say(f"Its control, the same student without a teacher, is still to be trained: {control}")
+    say(f"Compare: {command('compare', '--experiments', experiment)}")
 
 
 def _control_command(config: DistillConfig, teacher: str, experiment: str) -> str:
@@ -37,4 +35,4 @@ def _control_command(config: DistillConfig, teacher: str, experiment: str) -> st
     control = narrowed(StudentConfig, config, teacher=teacher, experiment=experiment)
     given = {name: value for name, value in as_params(control).items() if value != default_of(control, name)}
     words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    return shlex.join(["python", "-m", "entrypoints.student", *words])
+    return command("student", *words)

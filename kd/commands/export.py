@@ -12,7 +12,7 @@ import pandas as pd
 from kd import tracking
 from kd.analysis.gates import TOLERANCE, largest_difference
 from kd.analysis.table import Doubt
-from kd.base.console import say
+from kd.base.console import command, say
 from kd.base.disk import temporary, told
 from kd.base.files import empty_left, filling
 from kd.base.types import Refused, UserError
@@ -100,8 +100,8 @@ def _export(config: ExportConfig, source: Version) -> None:
 
 def offer(name: str, version: str, against: Sequence[Doubt]) -> None:
     """Say how to promote a version, unless something speaks `against` the model that it was exported from."""
-    gates = "--allowed_drop 0.01 --min_parity 0.95"
-    offered = f"Promote it: python -m entrypoints.promote --model {name} --candidate {version} {gates}"
+    gates = ("--allowed_drop", "0.01", "--min_parity", "0.95")
+    offered = f"Promote it: {command('promote', '--model', name, '--candidate', version, *gates)}"
     say(before_promoting(against) or offered)
 
 

@@ -29,7 +29,7 @@ def run(config: MainConfig) -> None:
             measure([*ours, *(outcome.run_id for outcome in outcomes)], config)
             against = _compare(experiment, rows, parent)
             register_best(outcomes, config, rows, against)
-    say("Look at the runs: make ui, or: mlflow ui")
+    say("Look at the runs: mlflow ui")
 
 
 def _students(config: MainConfig, rows: Rows, guide: str, where: Where) -> list[Outcome]:

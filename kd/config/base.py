@@ -17,6 +17,12 @@ class Range(NamedTuple):
     words: str
 
 
+class Group(NamedTuple):
+    """Where `--help` shows an option, if not under its class's heading: `Annotated[int, Group("training")]`."""
+
+    heading: str
+
+
 NonNegativeInt = Annotated[int, Range(lambda value: value >= 0, "a number >= 0")]
 RowCount = Annotated[int, Range(lambda value: value >= 0, "a number of rows, or 0 for all")]
 PositiveInt = Annotated[int, Range(lambda value: value >= 1, "a number >= 1")]
@@ -48,7 +54,7 @@ def listed(names: str) -> tuple[str, ...]:
 class Options:
     """Options: each field is one, with its meaning, unit and range said below it."""
 
-    heading: ClassVar[str] = "this command"
+    heading: ClassVar[str] = "options"
     """What `--help` calls the fields that a class introduces."""
 
     def __post_init__(self) -> None:
@@ -74,6 +80,7 @@ def _ranges(kind: type[Options]) -> dict[str, Range]:
         for field in fields(kind)
         for hint in (hints[field.name], *get_args(hints[field.name]))
         for allowed in getattr(hint, "__metadata__", ())
+        if isinstance(allowed, Range)
     }
 
 
@@ -82,6 +89,8 @@ class TaskOptions(Options):
     """The options of one task, all with a default; `task` says which task. Without fields, a task's defaults."""
 
     heading: ClassVar[str] = "the task"
+    example: ClassVar[str] = ""
+    """The task's own options that most users give, with values, for the examples of `--help`."""
     objectives: ClassVar[tuple[ObjectiveName, ...]] = tuple(name for name in get_args(ObjectiveName) if name != "none")
     """The ways of comparing student and teacher that the task has, beside `none`; the first is the default."""
 
@@ -90,7 +99,7 @@ class TaskOptions(Options):
 class BudgetOptions(Options):
     """What a served model may cost."""
 
-    heading: ClassVar[str] = "budgets"
+    heading: ClassVar[str] = "measuring"
     latency_budget_ms: NonNegativeFloat = 0.0
     """Highest p95 latency of a request in ms; 0 sets no budget."""
     ram_budget_mib: NonNegativeFloat = 0.0
@@ -103,12 +112,12 @@ class BudgetOptions(Options):
 class RunOptions(Options):
     """Where a training is logged, and whether it continues an interrupted one."""
 
-    heading: ClassVar[str] = "where"
+    heading: ClassVar[str] = "tracking"
     experiment: str = ""
     """MLflow experiment; default MLFLOW_EXPERIMENT_NAME, else `kd`; `mlflow run` chooses it by --experiment-name."""
-    resume: ResumeName = "auto"
+    resume: Annotated[ResumeName, Group("training")] = "auto"
     """auto continues an interrupted training of the same options; never starts anew."""
-    checkpoint_every_s: NonNegativeFloat = 30.0
+    checkpoint_every_s: Annotated[NonNegativeFloat, Group("training")] = 30.0
     """Least seconds between two checkpoints, >= 0; a killed training loses these and an epoch at most."""
 
 
@@ -116,7 +125,7 @@ class RunOptions(Options):
 class RowOptions(Options):
     """Which rows, and what is learned from them."""
 
-    heading: ClassVar[str] = "rows"
+    heading: ClassVar[str] = "data"
     dataset: DatasetName
     """builtin:apidocs; a hub id with config (nyu-mll/glue:mnli); a CSV, TSV, JSONL or Parquet file; or a folder."""
     task: TaskName = "classification"
@@ -137,7 +146,7 @@ class RowOptions(Options):
     """Use this many training rows, class-balanced and chosen by split_seed; 0 uses all."""
     labelled: RowCount = 0
     """Use the labels of this many training rows alone, class-balanced and chosen by split_seed; 0 uses all."""
-    slice_columns: str = ""
+    slice_columns: Annotated[str, Group("measuring")] = ""
     """Further columns kept beside each prediction, comma-separated, for `compare` to slice by."""
 
 
@@ -145,7 +154,7 @@ class RowOptions(Options):
 class ChallengerOptions(RowOptions):
     """Which rows, and what becomes of the alias challenger when a model that learned from them is registered."""
 
-    heading: ClassVar[str] = "where"
+    heading: ClassVar[str] = "tracking"
     challenger: ChallengerName = "better"
     """When the alias challenger moves to the model that is registered: better, if it is better on the same validation
     rows than the version that has the alias; replace, always."""

@@ -1,18 +1,14 @@
 """Reads a command line into the dataclass of an entry point, and says plainly what is wrong with it."""
 
 import sys
-from argparse import ArgumentParser
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import MISSING
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from kd.base.console import did_you_mean, shown
 from kd.base.types import UserError
-from kd.config.base import Options, TaskOptions
+from kd.config.base import TaskOptions
+from kd.config.help import described
 from kd.config.options import ABSENT, Kind, Option, options_from, options_in
-
-LAST = ("training", "budgets", "where")
-"""Groups of `--help` that come after all others: a newcomer needs them least."""
 
 
 def parse(kind: type[Kind], tasks: Mapping[str, type[TaskOptions]], arguments: Sequence[str] | None = None) -> Kind:
@@ -25,7 +21,7 @@ def parse(kind: type[Kind], tasks: Mapping[str, type[TaskOptions]], arguments: S
         SystemExit: after `--help`.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    options = TaskOptions
+    task, options = "", TaskOptions
     known = options_in(kind)
     if "task" in known:
         task = _named_task(words) or known["task"].default
@@ -35,7 +31,7 @@ def parse(kind: type[Kind], tasks: Mapping[str, type[TaskOptions]], arguments: S
         known = options_in(kind, options)
     texts = _texts(words, known)
     if "help" in texts:
-        _help(kind, known, tasks).print_help()
+        described(kind, known, tasks, task).print_help()
         sys.exit()
     if unknown := [name for name in texts if name not in known]:
         hint = did_you_mean(unknown[0], known, f"known: {', '.join(known)}", "--")
@@ -72,20 +68,3 @@ def _texts(words: Sequence[str], known: Mapping[str, Option]) -> dict[str, str]:
         else:
             found[name] = ""
     return found
-
-
-def _help(kind: type[Options], known: Mapping[str, Option], tasks: Collection[str]) -> ArgumentParser:
-    name = kind.__name__.removesuffix("Config").lower()
-    required = " ".join(f"--{one.name} {one.name.upper()}" for one in known.values() if one.default is MISSING)
-    usage = " ".join(f"python -m entrypoints.{name} {required} [--OPTION VALUE ...]".split())
-    parser = ArgumentParser(usage=usage, description=kind.__doc__, allow_abbrev=False, add_help=False)
-    headings = dict.fromkeys(one.heading for one in known.values())
-    for heading in (*(one for one in headings if one not in LAST), *(one for one in LAST if one in headings)):
-        group = parser.add_argument_group(heading)
-        for one in (one for one in known.values() if one.heading == heading):
-            choices = tuple(tasks) if one.name == "task" else ("true", "false") if one.kind is bool else one.words
-            metavar = f"{{{','.join(choices)}}}" if choices else None
-            default = "" if one.default in (MISSING, None, "") else f" (default: {one.default})"
-            text = (one.help + (" Required." if one.default is MISSING else default)).replace("%", "%%")
-            group.add_argument(f"--{one.name}", metavar=metavar, help=text)
-    return parser

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from kd.base.console import shown
 from kd.base.types import CacheActionName, FormatName, OutputName, UserError
-from kd.config.base import BudgetOptions, NonNegativeFloat, Options, PositiveFloat, Range, Share, listed
+from kd.config.base import BudgetOptions, Group, NonNegativeFloat, Options, PositiveFloat, Range, Share, listed
 
 A_NAME = "the name of a registered model, without / : @ and double quotes"
 CANDIDATE = re.compile(r"@.+|best|[1-9][0-9]*", re.DOTALL)
@@ -25,7 +25,7 @@ class MeasureConfig(BudgetOptions):
     """models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID/model; with in_place several, comma-separated."""
     in_place: bool = False
     """Log into the runs that made the models, in place of the figures they have, instead of a new run."""
-    experiment: str = ""
+    experiment: Annotated[str, Group("tracking")] = ""
     """MLflow experiment of the measurement's own run; default `kd`."""
 
     def __post_init__(self) -> None:
@@ -109,7 +109,7 @@ class PromoteConfig(GateOptions):
     """Put the alias champion back on the version that has the alias previous; no gate is checked."""
     dry_run: bool = False
     """Decide and report, and move nothing."""
-    experiment: str = ""
+    experiment: Annotated[str, Group("tracking")] = ""
     """MLflow experiment of the promotion's own run; default `kd`."""
 
     def __post_init__(self) -> None:
@@ -132,7 +132,7 @@ class ExportConfig(Options):
     """Folder, new or empty, to write the exported files to as well; safetensors needs it."""
     allowed_drop: NonNegativeFloat = 0.01
     """Most that export may worsen the first test metric, >= 0, in its unit; past it the version says so in its tags."""
-    experiment: str = ""
+    experiment: Annotated[str, Group("tracking")] = ""
     """MLflow experiment of the export's own run; default `kd`."""
 
     def __post_init__(self) -> None:

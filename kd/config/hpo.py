@@ -1,7 +1,7 @@
 """Options of the search."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from kd.base.console import shown
 from kd.base.numbers import wholes
@@ -20,6 +20,7 @@ STANDS_FOR = {"latency": "gflops", "size": "size_mib"}
 class HpoConfig(DistillConfig, ChallengerOptions):
     """Search hyper-parameters with Optuna, retrain the best on fresh seeds, and score the winner once on test."""
 
+    heading: ClassVar[str] = "search"
     n_trials: PositiveInt = 20
     """Trials an arm, complete or pruned, >= 1; a larger number continues the same study."""
     arm: SearchedArmName = "distill"

@@ -57,7 +57,7 @@ def plays_a_part(option: str, weights: Mapping[ObjectiveName, float]) -> bool:
 
 def allowed_objectives(offered: Collection[str] = OBJECTIVE_NAMES) -> str:
     """Say what `objective` may be, of those that are `offered`."""
-    presets = [word for word, whole in PRESETS.items() if {*whole.split(",")} <= {*offered}]
+    presets = [f"{word} ({whole})" for word, whole in PRESETS.items() if {*whole.split(",")} <= {*offered}]
     names = [name for name in OBJECTIVE_NAMES if name in offered]
     terms = [name for name in names if name != "none"]
     example = ",".join(f"{name}:{weight}" for name, weight in zip(terms, (0.5, 0.1), strict=False))

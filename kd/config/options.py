@@ -13,8 +13,8 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from kd.base.console import shown
 from kd.base.numbers import number, whole
 from kd.base.types import UserError
-from kd.config.base import Options, TaskOptions
-from kd.config.objective import OBJECTIVE_NAMES
+from kd.config.base import Group, Options, TaskOptions
+from kd.config.objective import OBJECTIVE_NAMES, allowed_objectives
 
 Kind = TypeVar("Kind", bound=Options)
 NESTED = "task_options"
@@ -78,19 +78,24 @@ def options_in(kind: type[Options], task: type[TaskOptions] = TaskOptions) -> Ma
     if "task" in found:  # tasks may be registered while this runs: `parse` is given them
         found["task"] = replace(found["task"], kind=str)
     if "objective" in found:
-        found["objective"] = replace(found["objective"], default=task.objectives[0], offered=("none", *task.objectives))
+        offered = ("none", *task.objectives)
+        text = f"{found['objective'].help} {allowed_objectives(offered)}; a weight left out is 1."
+        found["objective"] = replace(found["objective"], default=offered[1], offered=offered, help=text)
     return found
 
 
 def _fields_of(kind: type[Options]) -> list[Option]:
-    hints, found = get_type_hints(kind), []
+    hints, marked, found = get_type_hints(kind), get_type_hints(kind, include_extras=True), []
     for field in fields(kind):
         hint = hints[field.name]
         plain = get_args(hint)[0] if NoneType in get_args(hint) else hint
         declaring = [base for base in kind.__mro__ if field.name in inspect.get_annotations(base)]
         texts = (_texts(base.__module__).get(base.__name__, {}).get(field.name) for base in declaring)
+        groups = [one.heading for one in getattr(marked[field.name], "__metadata__", ()) if isinstance(one, Group)]
         heading = vars(declaring[-1]).get("heading", Options.heading)  # of the class that introduced it
-        found.append(Option(field.name, plain, field.default, next(filter(None, texts), ""), heading))
+        found.append(
+            Option(field.name, plain, field.default, next(filter(None, texts), ""), next(iter(groups), heading))
+        )
     return found
 
 

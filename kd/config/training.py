@@ -11,6 +11,7 @@ from kd.config.base import (
     ChallengerOptions,
     DatasetName,
     FitOptions,
+    Group,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -25,7 +26,7 @@ from kd.config.objective import parse_objective, spelt_match, spelt_objective
 class TeacherConfig(FitOptions):
     """Fine-tune pretrained weights: the teacher that students are distilled from."""
 
-    heading: ClassVar[str] = "teacher and student"
+    heading: ClassVar[str] = "student"
     teacher: str = "builtin:minilm-l6"
     """Pretrained weights: builtin:minilm-l6, a hub id, a folder, models:/... or runs:/..."""
 
@@ -34,7 +35,7 @@ class TeacherConfig(FitOptions):
 class StudentConfig(FitOptions):
     """Train a student on the labels alone: the control of every distilled student."""
 
-    heading: ClassVar[str] = "teacher and student"
+    heading: ClassVar[str] = "student"
     teacher: str = ""
     """Finished teacher: models:/NAME@ALIAS, runs:/ID/model, a folder or hub id; default the newest for this data."""
     student: str = ""
@@ -47,11 +48,11 @@ class StudentConfig(FitOptions):
     student_config: str = ""
     """JSON file of a transformers configuration: a student of another width, with random weights and the teacher's
     architecture, tokenizer and labels."""
-    attribution_examples: NonNegativeInt = 0
+    attribution_examples: Annotated[NonNegativeInt, Group("measuring")] = 0
     """Validation examples on which integrated gradients of student and teacher are compared; 0 leaves it out."""
-    cache: CacheName = "auto"
+    cache: Annotated[CacheName, Group("training")] = "auto"
     """Keep the teacher's outputs on disk: auto up to cache_budget_gib, on of any size, off never."""
-    cache_budget_gib: PositiveFloat = 20.0
+    cache_budget_gib: Annotated[PositiveFloat, Group("training")] = 20.0
     """Largest cache of one split in GiB, > 0; past it the teacher runs on every batch."""
 
     def __post_init__(self) -> None:
@@ -84,23 +85,21 @@ class StudentConfig(FitOptions):
 class DistillConfig(StudentConfig):
     """Train a student on the labels and on the teacher's outputs."""
 
-    heading: ClassVar[str] = "distillation"
+    heading: ClassVar[str] = "objective"
     objective: str = ""
-    """How student and teacher are compared: none, soft, hard, hidden, attention, relation, cosine, patient, jsd, dkd,
-    mse, a weighted sum such as soft:0.5,hidden:0.1, or mixed for soft,hidden,attention; a weight left out is 1; the
-    task says which of them it has, and its first is the default."""
+    """How student and teacher are compared:"""
     alpha: Share = 0.5
     """Weight of the objective, 0 to 1; the labels' loss has 1 - alpha."""
     temperature: PositiveFloat = 2.0
     """Temperature T of the soft targets, > 0: for soft, jsd and dkd."""
     beta: Share = 0.5
     """For jsd: 0 is forward KL (teacher to student), 1 reverse KL, between them Jensen-Shannon divergence."""
-    transfer: str = ""
+    transfer: Annotated[str, Group("data")] = ""
     """Text without labels to learn from the teacher on: rest (training rows that labelled leaves out), or a data set
     as dataset takes it, of which the text columns of its training rows are read and nothing else."""
-    transfer_confidence: Share = 0.0
+    transfer_confidence: Annotated[Share, Group("data")] = 0.0
     """Keep transfer rows alone whose most probable option has at least this probability by the teacher, 0 to 1."""
-    transfer_balance: bool = False
+    transfer_balance: Annotated[bool, Group("data")] = False
     """Keep as many transfer rows of each class the teacher predicts as the rarest of them allows, drawn by seed."""
     match: str = "spaced"
     """Layers that hidden, attention and patient compare: spaced (last with last), last (the last of both), skip (spaced
@@ -144,10 +143,10 @@ class DistillConfig(StudentConfig):
 class TeachingOptions(DistillConfig):
     """What commands share that train the teacher too, where none is given."""
 
-    heading: ClassVar[str] = "teacher and student"
+    heading: ClassVar[str] = "training"
     dataset: DatasetName = "builtin:apidocs"
     teacher: str = "builtin:minilm-l6"
-    """Weights to fine-tune as teacher, with `seed` or the first of `seeds`; or a finished one: models:/... or runs:/..."""
+    """Weights to fine-tune, with `seed` or the first of `seeds`; or a finished teacher: models:/... or runs:/..."""
     teacher_epochs: NonNegativeInt = 0
     """Passes of the teacher that is trained here over its training rows, >= 1; 0 takes epochs."""
     teacher_learning_rate: NonNegativeFloat = 0.0
@@ -169,6 +168,7 @@ class TeachingOptions(DistillConfig):
 class MainConfig(TeachingOptions, ChallengerOptions):
     """The whole comparison: teacher once, then the student without and with teacher on several seeds."""
 
+    heading: ClassVar[str] = "training"
     seeds: Annotated[str, seed_range(least=1)] = "0,1,2"
     """Seeds of the students, comma-separated; a difference is claimed from three on."""
     seed: ClassVar[Any] = property(lambda self: self.seed_list[0])  # type: ignore[misc]  # no option beside `seeds`

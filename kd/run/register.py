@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from kd import tracking
 from kd.analysis.table import Doubt
-from kd.base.console import say
+from kd.base.console import command, say
 from kd.base.harmless import in_code
 from kd.base.types import RunRecord
 from kd.config import ChallengerOptions, RowOptions
@@ -101,7 +101,7 @@ def challenge(outcome: Outcome, config: ChallengerOptions, rows: Rows, against: 
     say(text)
     models = {outcome.run_id, tracking.model_version(f"models:/{name}@challenger", "challenger").run_id}
     own = [doubt for doubt in against if models & {*doubt.run_ids}]
-    offer = f"Promote {which}: python -m entrypoints.promote --model {name} --min_metric VALUE"
+    offer = f"Promote {which}: {command('promote', '--model', name, '--min_metric', 'VALUE')}"
     say(before_promoting(own) or f"{offer}, see --help for more gates")
     return text
 

@@ -20,6 +20,6 @@ def test_the_printed_command_gives_every_option_of_the_distilled_student_to_its_
         patience=0,
     )
     words = shlex.split(_control_command(asked, "models:/kd-t/3", "an experiment"))
-    assert words[:3] == ["python", "-m", "entrypoints.student"]
+    assert words[:4] == ["python", "-m", "kd", "student"]
     expected = narrowed(StudentConfig, asked, teacher="models:/kd-t/3", experiment="an experiment")
-    assert read("student", words[3:]) == expected
+    assert read("student", words[4:]) == expected

@@ -6,7 +6,7 @@ from typing import ClassVar, get_args
 
 import pytest
 
-from kd.base.types import MatchName, ObjectiveName, UserError
+from kd.base.types import MatchName, UserError
 from kd.commands import COMMANDS, read
 from kd.config import (
     CacheConfig,
@@ -308,7 +308,7 @@ def test_an_objective_that_is_not_understood_is_refused_with_those_that_the_task
     line = refusal(DistillConfig, "--objective", text)
     assert line.startswith(f"objective={text!r}")
     assert told in line
-    offered = ", ".join(["none", *ClassificationOptions.objectives, "mixed"])
+    offered = ", ".join(["none", *ClassificationOptions.objectives, "mixed (soft,hidden,attention)"])
     assert line.endswith(f"give one of {offered}, or a weighted sum such as soft:0.5,hard:0.1")
 
 
@@ -326,12 +326,12 @@ def test_a_map_of_layers_that_is_not_understood_is_refused_with_what_is(text):
     assert "spaced, last, skip, or pairs" in line
 
 
-def test_help_names_every_objective_and_every_map_for_they_are_no_choices_that_the_parser_could_list(capsys):
+def test_help_names_each_objective_of_the_task_and_every_map_for_they_are_no_choices_that_the_parser_could_list(capsys):
     with pytest.raises(SystemExit):
         parse(DistillConfig, ["--help"])
     shown = capsys.readouterr().out
     after = shown[shown.index("--objective OBJECTIVE\n") :]
-    assert all(name in after.partition("--alpha")[0] for name in (*get_args(ObjectiveName), "mixed"))
+    assert all(name in after.partition("--alpha")[0] for name in (*ClassificationOptions.objectives, "mixed"))
     assert all(name in after.partition("--match MATCH")[2] for name in get_args(MatchName))
 
 
@@ -363,6 +363,7 @@ class ToyOptions(TaskOptions):
 
     heading: ClassVar[str] = "toys"
     objectives: ClassVar = ("jsd", "soft", "hidden")
+    example: ClassVar = "--horizon 8"
     horizon: int = 4
     """Steps ahead, >= 1."""
     scale: float | None = None
@@ -404,10 +405,11 @@ def test_help_lists_the_options_of_the_task_that_is_named_and_of_no_other(capsys
     with pytest.raises(SystemExit):
         toy("--help")
     shown = capsys.readouterr().out
-    assert "toys:\n  --horizon HORIZON" in shown
+    assert "toys:\n  --scale SCALE" in shown
     assert "Steps ahead, >= 1. (default: 4)" in shown
+    assert "--dataset rows.csv --task toy --horizon 8" in shown
     assert "--text_column" not in shown
-    assert "first is the default. (default: jsd)" in " ".join(shown.split())
+    assert "(default: jsd)" in " ".join(shown.split())
     assert "--task {classification,toy}" in shown
 
 

@@ -53,7 +53,7 @@ def few(project) -> Few:
     told = project.run("distill", *options(project, "--transfer", "rest"))
     assert told.code == 0, told.err[-2000:]
     command = next(line for line in told.out.splitlines() if "still to be trained" in line)
-    control = project.run("student", *shlex.split(command.partition("entrypoints.student ")[2]))
+    control = project.run("student", *shlex.split(command.partition(" kd student ")[2]))
     assert control.code == 0, control.err[-2000:]
     distilled, student = only(project, role="distilled"), only(project, role="student")
     teacher = distilled.data.tags["kd.teacher"]

@@ -83,7 +83,7 @@ def test_one_seed_has_no_interval_and_no_control_has_no_gap():
 
 
 BUSY = replace(CONTROL, key="busy", label="busy", busy=("r1", "r2"))
-REMEDY = "python -m entrypoints.measure --in_place true --model runs:/r1/model,runs:/r2/model"
+REMEDY = "python -m kd measure --in_place true --model runs:/r1/model,runs:/r2/model"
 
 
 def test_latency_from_a_busy_machine_is_marked_in_its_cell_and_what_is_no_time_is_not():

@@ -28,7 +28,7 @@ def said(monkeypatch):
 @pytest.mark.parametrize(("against", "offered"), [([], True), ([OTHER], True), ([OWN], False), ([OTHER, OWN], False)])
 def test_a_model_that_something_speaks_against_is_not_offered_for_promotion(said, against, offered):
     register.challenge(Outcome("mine", "models:/m", reused=False), None, None, against)
-    assert any("entrypoints.promote --model kd-demo" in line for line in said) == offered
+    assert any("kd promote --model kd-demo" in line for line in said) == offered
     assert ("Do not promote it yet: train longer." in said) == (not offered)
 
 
@@ -45,5 +45,5 @@ def test_an_exported_version_is_not_offered_where_something_speaks_against_what_
     lines = []
     monkeypatch.setattr(export, "say", lines.append)
     export.offer("kd-demo", "4", against)
-    assert any("entrypoints.promote --model kd-demo --candidate 4" in line for line in lines) == (not against)
+    assert any("promote --model kd-demo --candidate 4" in line for line in lines) == (not against)
     assert ("Do not promote it yet: train longer." in lines) == bool(against)

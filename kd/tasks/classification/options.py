@@ -12,6 +12,7 @@ class ClassificationOptions(TaskOptions):
     """Text classification: one label from a closed set for a text, or for a pair of texts."""
 
     heading: ClassVar[str] = "text classification"
+    example: ClassVar[str] = "--text_column review --label_column stars"
     objectives: ClassVar[tuple[ObjectiveName, ...]] = (
         "soft", "hard", "hidden", "attention", "relation", "cosine", "patient", "jsd", "dkd",
     )  # fmt: skip
