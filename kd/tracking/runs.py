@@ -171,9 +171,11 @@ def abandon(run_id: str) -> None:
 
 
 def code_version() -> dict[str, str]:
-    """Return the git commit and whether the tree had changes; empty outside a git checkout."""
-    git = partial(subprocess.check_output, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL, text=True)
+    """Return the git commit and whether the tree had changes; empty outside a git checkout of this code."""
+    here = Path(__file__)
+    git = partial(subprocess.check_output, cwd=here.parent, stderr=subprocess.DEVNULL, text=True)
     try:
+        git(["git", "ls-files", "--error-unmatch", here.name])  # installed, it may lie in somebody else's checkout
         commit, changes = git(["git", "rev-parse", "HEAD"]), git(["git", "status", "--porcelain"])
     except (OSError, subprocess.CalledProcessError):
         return {}

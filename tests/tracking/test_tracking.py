@@ -3,6 +3,7 @@
 import os
 import shlex
 import signal
+import subprocess
 import time
 
 import mlflow
@@ -139,6 +140,20 @@ def test_a_run_that_succeeds_is_finished_and_says_what_code_made_it(client):
     assert found.data.tags["kd.stage"] == "student"
     code = {tag: found.data.tags[tag] for tag in ("kd.git_commit", "kd.git_dirty") if tag in found.data.tags}
     assert code == tracking.code_version()
+
+
+def test_installed_into_somebodys_checkout_the_commit_of_that_checkout_is_not_taken_for_this_code(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "installed.py").touch()
+    monkeypatch.setitem(tracking.code_version.__globals__, "__file__", str(tmp_path / "installed.py"))
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run([*git, *words], check=True)
+    assert tracking.code_version() == {}
+    for words in (["add", "."], ["commit", "-q", "-m", "ours"]):
+        subprocess.run([*git, *words], check=True)
+    assert tracking.code_version()["kd.git_dirty"] == "false"
 
 
 def test_a_child_is_nested_in_its_parent_and_its_failure_closes_both(client):
