@@ -129,7 +129,11 @@ def test_no_message_names_a_command_that_works_in_a_clone_alone(module):
     nodes = [*ast.walk(TREES[module])]
     about = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
     texts = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in about]
-    assert not [text for text in texts if isinstance(text, str) and re.search(r"entrypoints\.|\bmake (ui|demo|test|bench)\b", text)]
+    assert not [
+        text
+        for text in texts
+        if isinstance(text, str) and re.search(r"entrypoints\.|\bmake (ui|demo|test|bench)\b", text)
+    ]
 
 
 def test_a_served_model_needs_nothing_of_this_project():
