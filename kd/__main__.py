@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from kd import __version__
-from kd.base.console import did_you_mean
+from kd.base.console import did_you_mean, print_last
 from kd.base.types import UserError
 from kd.commands import COMMANDS, start
 from kd.config.help import completion, listing
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         start(name, words)
         return
     try:
-        print(_about(name, words))
+        print_last(f"{_about(name, words)}\n")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import os
 import reprlib
 import shlex
 import sys
@@ -76,6 +77,14 @@ class _Plain(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return harmless(super().formatMessage(record))
+
+
+def print_last(text: str) -> None:
+    """Print what this process prints last; `head` and pagers, which close a pipe early, make no error of it."""
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
 
 
 @contextmanager

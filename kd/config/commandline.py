@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from kd.base.console import did_you_mean, shown
+from kd.base.console import did_you_mean, print_last, shown
 from kd.base.types import UserError
 from kd.config.base import TaskOptions
 from kd.config.help import described
@@ -31,7 +31,7 @@ def parse(kind: type[Kind], tasks: Mapping[str, type[TaskOptions]], arguments: S
         known = options_in(kind, options)
     texts = _texts(words, known)
     if "help" in texts:
-        described(kind, known, tasks, task).print_help()
+        print_last(described(kind, known, tasks, task).format_help())
         sys.exit()
     if unknown := [name for name in texts if name not in known]:
         hint = did_you_mean(unknown[0], known, f"known: {', '.join(known)}", "--")

@@ -1,6 +1,7 @@
 """A wrong option is refused in one plain line, at once; what `mlflow run` passes for "not given" is not given."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -270,6 +271,14 @@ def test_python_m_kd_alone_lists_the_commands_and_a_mistyped_one_is_refused_in_o
     wrong = python("-m", "kd", "distil", "--dataset", "d", folder=tmp_path)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr == "error: unknown command 'distil': did you mean distill?\n"
+
+
+@pytest.mark.parametrize("words", [[], ["cache", "--help"]])
+def test_help_that_a_pager_cuts_off_ends_without_a_stack_trace(words, tmp_path):
+    line = f"{shlex.join([sys.executable, '-m', 'kd', *words])} | true"
+    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_a_task_that_is_registered_while_this_runs_can_be_named(monkeypatch):
