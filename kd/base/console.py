@@ -11,15 +11,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-from rich import table as rich_tables
-from rich.console import Console
+from typing import TYPE_CHECKING, Any
 
 from kd.base.harmless import harmless
 from kd.base.ranks import is_main
 
-console = Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 140)
+if TYPE_CHECKING:
+    from kd.base.terminal import Table
+
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = _BRIEF.maxother = 200
 _HUSHED = ContextVar("hushed", default=False)
@@ -58,18 +57,12 @@ def several(words: Sequence[object], most: int = 20) -> str:
     return ", ".join(islice(each, most)) + more
 
 
-class Table(rich_tables.Table):
-    """A table whose cells are text that does nothing to the terminal."""
-
-    def add_row(self, *cells: Any, **kwargs: Any) -> None:
-        """Add a row."""
-        super().add_row(*(harmless(cell) if isinstance(cell, str) else cell for cell in cells), **kwargs)
-
-
-def say(what: str | Table) -> None:
+def say(what: "str | Table") -> None:
     """Print a line or a table for the user; a name from data that has a line break in it begins no line."""
     if is_main() and not _HUSHED.get():
-        console.print(harmless(what) if isinstance(what, str) else what, soft_wrap=isinstance(what, str))
+        from kd.base import terminal
+
+        terminal.console.print(harmless(what) if isinstance(what, str) else what, soft_wrap=isinstance(what, str))
 
 
 class _Plain(logging.Formatter):

@@ -11,8 +11,6 @@ from typing import NoReturn
 
 from kd import config
 from kd.base.console import log_plainly
-from kd.base.disk import told
-from kd.base.files import scratch
 from kd.base.harmless import harmless
 from kd.base.ranks import is_main, join, world
 from kd.base.signals import raise_on_signals
@@ -85,6 +83,9 @@ def start(command: str, arguments: Sequence[str] | None = None) -> None:
                 f"{', '.join(TRAINING)}"
             )
         join()
+        from kd.base.disk import told
+        from kd.base.files import scratch
+
         with told(), scratch():
             _check(options)
             importlib.import_module(f"kd.commands.{command}").run(options)

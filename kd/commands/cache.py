@@ -7,8 +7,9 @@ from filelock import Timeout
 from rich.table import Column
 
 from kd.base import files
-from kd.base.console import Table, console, say
+from kd.base.console import say
 from kd.base.files import home
+from kd.base.terminal import Table, console
 from kd.config import CacheConfig
 from kd.teacher.cache import shard
 from kd.teacher.cache.inventory import DAY_S, WHOLE, Entry, entries, prune, to_prune

@@ -7,7 +7,8 @@ from rich.table import Column
 from kd import tracking
 from kd.analysis.gates import Decision, decide
 from kd.base.budgets import BUDGETS
-from kd.base.console import Table, console, say
+from kd.base.console import say
+from kd.base.terminal import Table, console
 from kd.base.types import Refused
 from kd.config import GateOptions, PromoteConfig, as_params
 from kd.registry import candidates

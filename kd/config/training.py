@@ -6,7 +6,6 @@ from typing import Annotated, Any, ClassVar
 from kd.base.console import shown
 from kd.base.numbers import wholes
 from kd.base.types import REST, CacheName, InitialisationName, ObjectiveName, UserError
-from kd.base.written import parse_json, read_text
 from kd.config.base import (
     ChallengerOptions,
     DatasetName,
@@ -73,6 +72,8 @@ class StudentConfig(FitOptions):
     @property
     def student_settings(self) -> dict[str, Any]:
         """What the file `student_config` says. Raises UserError where it cannot be read or is no JSON object."""
+        from kd.base.written import parse_json, read_text  # with it comes yaml
+
         named = f"student_config={shown(self.student_config)}"
         instead = 'give a file such as {"num_hidden_layers": 4, "hidden_size": 312, "num_attention_heads": 12}'
         settings = parse_json(read_text(self.student_config, named, instead), named, instead)

@@ -10,9 +10,10 @@ from rich.table import Column
 from kd import tracking
 from kd.analysis.gates import Drop, drop
 from kd.base.busy import explained, marked, was_busy
-from kd.base.console import Table, console, say
+from kd.base.console import say
 from kd.base.hashing import fingerprint
 from kd.base.judge import Judge
+from kd.base.terminal import Table, console
 from kd.base.types import RunRecord, UserError
 from kd.config import ExportConfig, RowOptions
 from kd.registry.evidence import Version, logged, teacher_of, version_at

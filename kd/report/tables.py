@@ -7,9 +7,9 @@ from kd.analysis.slices import Details
 from kd.analysis.statistics import Interval, PairedDifference
 from kd.analysis.table import Arm, Table
 from kd.base.busy import MARK, explained, is_timed
-from kd.base.console import Table as RichTable
 from kd.base.harmless import harmless, in_cell, in_markdown
 from kd.base.judge import UNBOUNDED, Figure, FigureGroup
+from kd.base.terminal import Table as RichTable
 
 Cells = list[list[str]]
 Finding = tuple[Table, Details]

@@ -11,9 +11,10 @@ from rich.table import Column
 from transformers import PreTrainedModel, set_seed
 
 from kd import tracking
-from kd.base.console import Table, say
+from kd.base.console import say
 from kd.base.hashing import fingerprint
 from kd.base.task import Processor
+from kd.base.terminal import Table
 from kd.base.types import UserError
 from kd.config import StudentConfig
 from kd.config.layers import DEFAULT_LAYERS, parse_layers

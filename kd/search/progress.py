@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from kd.base.console import console, say
+from kd.base.console import say
+from kd.base.terminal import console
 from kd.search.lease import RunningTrial
 from kd.search.optuna_study import Study
 from kd.search.prepare import SearchArm, SearchPlan

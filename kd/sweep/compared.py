@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from kd import tracking
 from kd.analysis.table import Table
 from kd.base.busy import was_busy
-from kd.base.console import console, say
+from kd.base.console import say
+from kd.base.terminal import console
 from kd.base.types import RunRecord
 from kd.config import CompareConfig, FitOptions
 from kd.report.findings import beside, find

@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 from kd import tracking
 from kd.analysis.statistics import MIN_SEEDS
-from kd.base.console import console, say
+from kd.base.console import say
+from kd.base.terminal import console
 from kd.base.types import REST, RunRecord, UserError
 from kd.config import (
     DistillConfig,

@@ -8,7 +8,7 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from kd.base import console
+from kd.base import console, terminal
 from kd.base.harmless import harmless, in_cell, in_code, in_csv, in_markdown, without_secrets
 
 SECRET = "S3cretT0ken"
@@ -99,9 +99,10 @@ def test_letters_of_every_script_stay_as_they_are(name):
 @pytest.mark.parametrize("name", [*TRICKS, "[red]", "[/]", "[link=http://evil]x[/link]", ":warning:"])
 def test_on_the_terminal_a_name_is_text(name, monkeypatch):
     out = io.StringIO()
-    monkeypatch.setattr(console, "console", Console(file=out, width=200, markup=console.console._markup,
-                                                    emoji=console.console._emoji, highlight=False))  # fmt: skip
-    table = console.Table(title=harmless(name))
+    like = terminal.console
+    shown = Console(file=out, width=200, markup=like._markup, emoji=like._emoji, highlight=False)
+    monkeypatch.setattr(terminal, "console", shown)
+    table = terminal.Table(title=harmless(name))
     table.add_column("x")
     table.add_row(name)
     console.say(name)

@@ -12,8 +12,8 @@ from datasets import Dataset
 from filelock import FileLock
 
 from kd.base import files
-from kd.base.console import console
 from kd.base.files import write
+from kd.base.terminal import console
 from kd.base.types import UserError
 from kd.commands import cache, read
 from kd.config import CacheConfig
