@@ -102,14 +102,13 @@ def described(
 ) -> ArgumentParser:
     """Return a parser that knows how to show these options of a command; it is not used to read them."""
     own = tasks[task].example if "task" in known else ""
+    rows = f"--task {task} {own}" if "task" in known and task != known["task"].default else own
     name = kind.__name__.removesuffix("Config").lower()
     required = " ".join(f"--{one.name} {_place(one)}" for one in known.values() if one.default is MISSING)
     parser = ArgumentParser(
         usage=" ".join(f"{program()} {name} {required} [--OPTION VALUE ...]".split()),
         description=textwrap.fill(kind.__doc__ or "", _width()),
-        epilog="\n".join(
-            _examples(name, f"--task {task} {own}" if own and task != known["task"].default else own)
-        ).replace("%", "%%"),
+        epilog="\n".join(_examples(name, rows)).replace("%", "%%"),
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
         add_help=False,
