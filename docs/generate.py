@@ -30,8 +30,8 @@ COPIED = {
     "results/benchmarks.md": "benchmarks/RESULTS.md",
 }
 """Pages that lie above this folder, where the forge shows them."""
-LAST = ("training", "budgets", "where")
-"""Groups of options that a newcomer needs least."""
+LAST = ("training", "budgets", "measuring", "where", "tracking")
+"""Groups of options that come after all others, in this order: a newcomer needs them least."""
 MARKER = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 SETTING = Setting(2.0, 0.5, Shape(2, 8, 2), Shape(6, 8, 2), ((0, 2), (1, 5)), ((0, 2),))
 """Of some student and teacher, to build the objectives' terms with."""
@@ -78,14 +78,15 @@ def options_page(name: str) -> str:
     kind = COMMANDS[name]
     shared = options_in(kind)
     parts = [f"# {name}\n\n{_sentence(kind)}\n\n`python -m entrypoints.{name} --help` lists the same."]
-    headings = dict.fromkeys(one.heading for one in shared.values())
-    for heading in sorted(headings, key=lambda one: one in LAST):
-        parts.append(_group(heading, kind, [one for one in shared.values() if one.heading == heading]))
+    groups = {heading: (heading, kind, []) for heading in (one.heading for one in shared.values())}
+    for one in shared.values():
+        groups[one.heading][2].append(one)
     for task in TASKS if "task" in shared else ():
         own = options_of(task)
         mine = [one for one in options_in(kind, own).values() if one.name not in shared]
-        parts.append(_group(f"{own.heading}: `task={task}`", own, mine))
-    return "\n\n".join(parts) + "\n"
+        groups[task] = (f"{own.heading}: `task={task}`", own, mine)
+    order = sorted(groups, key=lambda name: LAST.index(name) if name in LAST else -1)
+    return "\n\n".join([*parts, *(_group(*groups[name]) for name in order)]) + "\n"
 
 
 def _group(heading: str, kind: type[Options], options: Iterable[Any]) -> str:

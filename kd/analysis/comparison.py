@@ -37,6 +37,8 @@ DIGEST = {"test": "kd.test_digest", "val": "kd.validation_digest"}
 SAME_STUDENT, TUNED = "the same student without a teacher", "the student without a teacher, tuned as much"
 Newest = Mapping[tuple[str, int], RunRecord]
 """Runs by arm (tag `kd.arm`) and seed."""
+COUNTED = {"labelled": "labels", "max_train": "training rows"}
+"""Parameters that are a number of something, of which 0 is all."""
 NOT_LEARNED = ("seed", "experiment", "resume", "seeds", "slice_columns", "layers",
                "labelled_rows", "transfer_rows", "steps")  # fmt: skip
 """Parameters in which the runs of one arm may differ."""
@@ -270,9 +272,16 @@ def _labels(runs: Mapping[str, list[RunRecord]]) -> dict[str, str]:
         names = sorted({name for params in rivals for name in params} - set(NOT_LEARNED))
         differing = [name for name in names if len({params.get(name, "") for params in rivals}) > 1][:3]
         own = runs[key][-1].params
-        labels[key] = " · ".join([label, *(harmless(f"{name}={own.get(name, 'default')}") for name in differing)])
+        labels[key] = " · ".join([label, *(harmless(_in_words(name, own.get(name, "default"))) for name in differing)])
     still = Counter(labels.values())
     return {key: f"{label} #{key[:4]}" if still[label] > 1 else label for key, label in labels.items()}
+
+
+def _in_words(name: str, value: str) -> str:
+    """Say what sets an arm apart: `300 labels`, `all labels`, else the parameter and its value."""
+    if noun := COUNTED.get(name):
+        return f"{'all' if value in ('0', 'default') else value} {noun}"
+    return f"{name}={value}"
 
 
 def _baseline(runs: Mapping[str, list[RunRecord]], labels: Mapping[str, str], wanted: str) -> str:

@@ -731,6 +731,16 @@ def test_arms_of_one_role_stand_by_the_numbers_in_their_names():
     assert [arm.label for arm in only(records).arms] == [f"student · {count} labels" for count in (100, 300, 1000)]
 
 
+def test_arms_that_differ_by_their_number_of_labels_say_it_in_words_and_stand_in_its_order():
+    records = [
+        run
+        for count in ("0", "1000", "300")
+        for run in runs(f"bag-{count}", {0: 0.5}, label="bag of words", params={"labelled": count})
+    ]
+    labels = ["bag of words · 300 labels", "bag of words · 1000 labels", "bag of words · all labels"]
+    assert [arm.label for arm in only(records).arms] == labels
+
+
 def test_labels_are_tags_and_the_runs_of_an_older_store_beside_them_are_called_by_their_titles():
     new = [
         replace(one, name="renamed in the UI", tags={**one.tags, "kd.label": "distill soft · 2 layers"})
