@@ -51,9 +51,11 @@ def command_lines(page: str) -> Iterator[tuple[Block, list[str]]]:
 def entry_point(words: list[str]) -> tuple[str, list[str]] | None:
     """Return the entry point that a command line starts, and its options as for `python -m`; None where it is none."""
     words = words[: min([words.index(end) for end in ENDS if end in words], default=len(words))]
-    module = words[words.index("-m") + 1] if words[0] in ("python", "torchrun") and "-m" in words else ""
-    if module.startswith("entrypoints."):
-        return module.removeprefix("entrypoints."), words[words.index("-m") + 2 :]
+    if words[0] in ("python", "torchrun") and "-m" in words:
+        words = words[words.index("-m") + 1 :]
+        words = ["kd", words[0].removeprefix("entrypoints."), *words[1:]] if "entrypoints." in words[0] else words
+    if words[0] == "kd" and words[1:]:
+        return words[1], words[2:]
     if words[:3] != ["mlflow", "run", "."]:
         return None
     given = dict(pairwise(words))

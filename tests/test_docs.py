@@ -64,6 +64,8 @@ def test_every_command_line_can_be_typed_as_it_is_written(page):
 
 def test_a_command_line_that_has_an_unknown_option_is_noticed_in_each_way_of_writing_it():
     for line in (
+        "kd teacher --dataset d --epoch 3",
+        "python -m kd teacher --dataset d --epoch 3",
         "python -m entrypoints.teacher --dataset d --epoch 3",
         "mlflow run . -e teacher -P dataset=d -P epoch=3",
     ):
