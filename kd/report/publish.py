@@ -9,7 +9,6 @@ from kd.analysis.table import Doubt
 from kd.base.console import say
 from kd.base.disk import temporary
 from kd.base.harmless import harmless, in_cell, in_markdown
-from kd.base.terminal import console
 from kd.config import CompareConfig, as_params
 from kd.report.data import as_csv, as_json
 from kd.report.page import page

@@ -9,7 +9,6 @@ from kd.analysis.table import Doubt
 from kd.base.busy import explained, marked, was_busy
 from kd.base.console import hushed, say
 from kd.base.harmless import in_markdown
-from kd.base.terminal import console
 from kd.base.types import Refused, RunRecord, UserError
 from kd.config import CompareConfig
 from kd.report.findings import beside, find

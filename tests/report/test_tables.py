@@ -107,7 +107,7 @@ def test_the_remedy_is_one_line_of_the_terminal_that_can_be_copied_however_narro
     long = replace(BUSY, busy=tuple(digit * 32 for digit in "0123456789"))
     show([(table(long, CONTROL), Details())], [])
     lines = capsys.readouterr().out.splitlines()
-    (remedy,) = [line for line in lines if "entrypoints.measure" in line]
+    (remedy,) = [line for line in lines if "kd measure" in line]
     assert all(f"runs:/{run_id}/model" in remedy for run_id in long.busy)
     assert not any("\\n" in line for line in lines)
 
