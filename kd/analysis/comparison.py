@@ -22,7 +22,7 @@ from kd.analysis.statistics import (
     verdict,
 )
 from kd.analysis.table import Arm, Pair, Table
-from kd.base.busy import is_timed, was_busy
+from kd.base.busy import is_timed, measured_model, was_busy
 from kd.base.console import did_you_mean
 from kd.base.harmless import harmless
 from kd.base.judge import UNBOUNDED, Bounds
@@ -194,7 +194,7 @@ def _table(newest: Newest, scale: Scale, config: CompareConfig, digest: str) -> 
             pairs=tuple(pairs[key]),
             trained_on=tuple(sorted({one.tags.get("kd.dataset_digest", "") for one in members})),
             teachers=tuple(sorted({one.tags["kd.teacher"] for one in members if one.tags.get("kd.teacher")})),
-            busy=tuple(one.run_id for one in _timed(members) if was_busy(one.tags)),
+            busy=tuple(dict.fromkeys(map(measured_model, (one for one in _timed(members) if was_busy(one.tags))))),
         )
         for key, members in runs.items()
     ]

@@ -35,7 +35,7 @@ class Arm:
         pairs: the runs behind the difference.
         trained_on: digests of their training rows.
         teachers: what its runs name as their teachers.
-        busy: the runs behind its figures of time, where the machine was busy whenever one was measured.
+        busy: URIs of the models behind its figures of time, where the machine was busy whenever one was measured.
     """
 
     key: str

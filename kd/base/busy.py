@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 
 from kd.base.console import command
+from kd.base.judge import MEASURED
+from kd.base.types import RunRecord
 
 MARK = "~"
 MEANING = f"{MARK} before a figure: it was measured while the machine was busy, and may be wrong"
@@ -24,8 +26,13 @@ def marked(text: str, figure: str, tags: Mapping[str, str]) -> str:
     return f"{MARK}{text}" if is_timed(figure) and was_busy(tags) else text
 
 
-def explained(run_ids: Iterable[str]) -> str:
-    """Say what the mark means, and how to measure the models of these runs again; empty where there are none."""
-    models = ",".join(f"runs:/{run_id}/model" for run_id in run_ids)
-    again = command("measure", "--in_place", "true", "--model", models)
-    return f"{MEANING}; measure again when it is quiet: {again}" if models else ""
+def measured_model(record: RunRecord) -> str:
+    """Return the URI of the model that was measured for a run."""
+    return record.tags.get(MEASURED) or f"runs:/{record.run_id}/model"
+
+
+def explained(models: Iterable[str]) -> str:
+    """Say what the mark means, and how to measure these models, by URI, again; empty where there are none."""
+    if not (named := ",".join(dict.fromkeys(models))):
+        return ""
+    return f"{MEANING}; measure again when it is quiet: {command('measure', '--in_place', 'true', '--model', named)}"

@@ -104,6 +104,8 @@ class Judge(Protocol):
         """Name of the field's paired test over examples, and its two-sided p, for predictions of the same examples."""
 
 
+MEASURED = "kd.measured"
+"""Tag of a run with figures of cost: the model that was measured, of this run or of one of the same shape."""
 RAM_MEANS = "kd.ram_means"
 """Tag of a measured run: what its `profile/ram_model_mib` counts. Runs from before there was the tag lack it."""
 WITHOUT_LIBRARIES = "without library code"

@@ -9,7 +9,7 @@ from rich.table import Column
 
 from kd import tracking
 from kd.analysis.gates import Drop, drop
-from kd.base.busy import explained, marked, was_busy
+from kd.base.busy import explained, marked, measured_model, was_busy
 from kd.base.console import say
 from kd.base.hashing import fingerprint
 from kd.base.judge import Judge
@@ -194,5 +194,5 @@ def show(judge: Judge, trained: RunRecord, before: RunRecord, after: RunRecord) 
         ]
         table.add_row(form, *cells)
     if was_busy(before.tags) or was_busy(after.tags):
-        say(explained([trained.run_id, after.run_id]))
+        say(explained(map(measured_model, (trained, after))))
     console.print(table)

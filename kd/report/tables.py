@@ -184,7 +184,7 @@ def _figures(arm: Arm, shown: list[Figure]) -> list[str]:
 
 def busy_note(table: Table) -> str:
     """Say what is marked as measured on a busy machine, and how to measure it again; empty where nothing is."""
-    return explained(dict.fromkeys(run_id for arm in table.arms for run_id in arm.busy))
+    return explained(model for arm in table.arms for model in arm.busy)
 
 
 def title(table: Table) -> str:

@@ -1,6 +1,6 @@
 """A version in words, for the registry."""
 
-from kd.base.busy import explained, marked, was_busy
+from kd.base.busy import explained, marked, measured_model, was_busy
 from kd.base.harmless import in_cell, in_code, in_markdown
 from kd.base.types import RunRecord
 
@@ -17,7 +17,7 @@ def about_version(record: RunRecord) -> str:
     figures = [(key, value) for part in wanted for key, value in sorted(record.metrics.items()) if key.startswith(part)]
     cells = [(key, f"{value:.4g}" if value < 1e4 else f"{value:,.0f}") for key, value in figures]
     rows = [f"| {in_cell(key)} | {marked(cell, key, record.tags)} |" for key, cell in cells]
-    note = explained([record.run_id]) if was_busy(record.tags) else ""
+    note = explained([measured_model(record)]) if was_busy(record.tags) else ""
     machine = record.tags.get("hw.cpu", "an unnamed processor")
     lines += [in_markdown(note), ""] if note else []
     lines += ["| figure | value |", "| --- | ---: |", *rows, ""]

@@ -23,8 +23,8 @@ from kd.run.checkpoints import checkpoints, discard_finished, note
 from kd.run.data import Rows, short_name
 from kd.run.fit import learn, log_model, score_test
 from kd.run.identity import code_digest, drawn
+from kd.run.measured import ARCHITECTURE, measure
 from kd.run.plan import Plan
-from kd.serving.sitting import is_profiled, judge, measure_in_turn
 
 REQUESTS_KEPT = 256
 COUNT = "kd.baselines"
@@ -75,10 +75,8 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
     key = fingerprint({**plan.identity, **data, "seed": config.seed, "code": code_digest(plan.rows.task)})
     if found := _finished(plan, config, where, key):
         outcome = Outcome(found.run_id, tracking.model_of(found.run_id), reused=True)
-        if where.profile and is_profiled(found.metrics):
-            judge(tracking.Run(outcome.run_id), found.metrics, config)
-        elif where.profile:
-            measure_in_turn({outcome.run_id: outcome.model}, config)
+        if where.profile:
+            measure([outcome.run_id], config)
     else:
         with started(plan, config, where.parent, key, where.tags) as (run, folder):
             for name in get_args(SplitName):
@@ -88,7 +86,7 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
             say(f"{plan.title}: {', '.join(f'{name} {value:.3f}' for name, value in scores.items())}")
             outcome = Outcome(run.run_id, log_model(plan, run), reused=False)
             if where.profile:
-                measure_in_turn({outcome.run_id: outcome.model}, config)
+                measure([outcome.run_id], config)
     log_baselines(plan.rows, config, where)
     return outcome
 
@@ -158,12 +156,17 @@ def _tags(plan: Plan, config: FitOptions, key: str) -> dict[str, str]:
         **_tags_of_rows(plan.rows, config),
         "kd.arm": fingerprint(plan.identity),
         "kd.cache_key": key,
-        "kd.architecture": fingerprint({"class": type(plan.model).__name__, **shape}),
+        ARCHITECTURE: fingerprint({"class": type(plan.model).__name__, **shape, "fed": _fed(plan)}),
         "kd.teacher": plan.teacher.located.uri if plan.teacher else "",
         "kd.teacher_labels": plan.teacher_labels,
         "kd.control_arm": fingerprint(plan.control) if plan.control is not None else "",
     }
     return {name: value for name, value in tags.items() if value}
+
+
+def _fed(plan: Plan) -> list[object]:
+    """Return what decides the length of an input beside its text."""
+    return [plan.rows.task.serving(), plan.rows.task.processor_digest(plan.processor)]
 
 
 def _tags_of_rows(rows: Rows, config: FitOptions) -> dict[str, str]:

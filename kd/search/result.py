@@ -6,7 +6,7 @@ from statistics import fmean
 
 from kd import tracking
 from kd.analysis.table import Doubt
-from kd.base.busy import explained, marked, was_busy
+from kd.base.busy import explained, marked, measured_model, was_busy
 from kd.base.console import hushed, say
 from kd.base.harmless import in_markdown
 from kd.base.types import Refused, RunRecord, UserError
@@ -75,7 +75,7 @@ def conclude(plan: SearchPlan, arms: Sequence[SearchArm]) -> None:
         fitting = sorted((one for one in field if one.fits), key=lambda one: one.mean, reverse=higher)
         winner = next(iter(fitting), None)
         rows = finalist_cells(plan.directions, field, winner)
-        note = explained(one.record.run_id for one in field if was_busy(one.record.tags))
+        note = explained(measured_model(one.record) for one in field if was_busy(one.record.tags))
         heading = f"{arm.name}: the best trials, retrained on fresh seeds"
         if note:
             say(note)

@@ -18,7 +18,7 @@ import pandas as pd
 from kd import tracking
 from kd.base.disk import told
 from kd.base.files import scratch
-from kd.base.judge import RAM_MEANS, WITHOUT_LIBRARIES
+from kd.base.judge import MEASURED, RAM_MEANS, WITHOUT_LIBRARIES
 from kd.base.memory import ram_mib
 from kd.base.types import UserError
 from kd.serving import package
@@ -72,7 +72,7 @@ class Seat:
         tags = {
             **hardware,
             "kd.feasibility": feasibility(p95),
-            "kd.measured": self._uri,
+            MEASURED: self._uri,
             RAM_MEANS: WITHOUT_LIBRARIES,
             "kd.quiet": str(not profile.disturbance).lower(),
         }

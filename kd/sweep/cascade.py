@@ -29,7 +29,7 @@ from kd.run.distill import require_comparable, shape, terms_between
 from kd.run.execute import Outcome, Where, train
 from kd.run.locate import Loaded, load
 from kd.run.plan import Plan
-from kd.run.register import best_on_validation, register_best
+from kd.run.register import register_best
 from kd.run.student import called, require_cut
 from kd.sweep.compared import ONCE, Records, compared
 
@@ -250,9 +250,8 @@ def conclude(routes: Sequence[Route], config: CascadeConfig, parent: tracking.Ru
     `routes` are the links in their order, and the direct route; `rows` are what all were scored on.
     """
     ends = [step.student for route in routes[-2:] for step in route]
-    best = best_on_validation(ends, rows)
     trained = [outcome.run_id for route in routes for step in route for outcome in (step.control, step.student)]
-    found = compared(trained, config, experiment, first=best.run_id)
+    found = compared(trained, config, experiment)
     ours = next(table for table, _ in found.findings if table.digest == rows.test_digest)
     chain = chain_in_words(config)
     steps = _steps(routes, found.records, chain, ours, rows)

@@ -140,7 +140,6 @@ def run(name: str, tags: Mapping[str, str], parent: Run | None = None, continued
                 parent_run_id=parent.run_id if parent else None,
                 # at once: no killed run is a stray
                 tags=None if adopted or reopened else {**_shown(tags), store.OWNER: myself()},
-                log_system_metrics=True,
             )
             this = Run(active.info.run_id)
         with store.unbroken(name):

@@ -407,7 +407,7 @@ def test_latency_from_a_busy_machine_is_not_averaged_with_that_from_a_quiet_one_
 def test_latency_that_was_never_measured_on_a_quiet_machine_is_shown_and_said_to_be_doubtful():
     found = only([timed("control", 0, 31.0, "false"), timed("control", 1, 29.0, "false")]).arms[0]
     assert found.figures == {"profile/latency_ms_p50": 30.0}
-    assert found.busy == ("control-0", "control-1")
+    assert found.busy == ("runs:/control-0/model", "runs:/control-1/model")
     assert only([timed("control", 0, 31.0, None)]).arms[0].busy == ()  # an older run does not say
 
 

@@ -82,7 +82,7 @@ def test_one_seed_has_no_interval_and_no_control_has_no_gap():
     assert column(rows, "difference [95 % Holm]") == {"majority": MISSING, "soft": "+0.020"}
 
 
-BUSY = replace(CONTROL, key="busy", label="busy", busy=("r1", "r2"))
+BUSY = replace(CONTROL, key="busy", label="busy", busy=("runs:/r1/model", "runs:/r2/model"))
 REMEDY = "python -m kd measure --in_place true --model runs:/r1/model,runs:/r2/model"
 
 
@@ -104,11 +104,11 @@ def test_what_the_mark_means_and_the_remedy_stand_above_the_table_wherever_it_is
 
 
 def test_the_remedy_is_one_line_of_the_terminal_that_can_be_copied_however_narrow_the_tables_are(capsys):
-    long = replace(BUSY, busy=tuple(digit * 32 for digit in "0123456789"))
+    long = replace(BUSY, busy=tuple(f"runs:/{digit * 32}/model" for digit in "0123456789"))
     show([(table(long, CONTROL), Details())], [])
     lines = capsys.readouterr().out.splitlines()
     (remedy,) = [line for line in lines if "kd measure" in line]
-    assert all(f"runs:/{run_id}/model" in remedy for run_id in long.busy)
+    assert all(model in remedy for model in long.busy)
     assert not any("\\n" in line for line in lines)
 
 
