@@ -1,7 +1,10 @@
-"""The memory that this process takes, in MiB."""
+"""The memory that this process takes, in MiB, and what looks through it for garbage."""
 
+import atexit
+import gc
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PROCESS = Path("/proc/self")
@@ -35,3 +38,18 @@ class Peaks:
         ram = ram_mib(peak=True) if self._resets else None
         found = {} if ram is None else {"ram_peak_mib": ram}
         return found | ({"gpu_peak_mib": self._cuda.max_memory_reserved() / 2**20} if self._cuda else {})
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Have Python's cyclic garbage collector leave alone what is imported here, now and when the process ends.
+
+    It finds nothing there, and looking through it again and again was measured to take 2.5 of 6 s of processor time.
+    """
+    gc.disable()
+    atexit.register(gc.freeze)
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

@@ -12,6 +12,7 @@ from typing import NoReturn
 from kd import config
 from kd.base.console import log_plainly
 from kd.base.harmless import harmless
+from kd.base.memory import importing
 from kd.base.ranks import is_main, join, world
 from kd.base.signals import raise_on_signals
 from kd.base.types import Followed, Lost, Refused, Stopped, UserError
@@ -87,8 +88,10 @@ def start(command: str, arguments: Sequence[str] | None = None) -> None:
         from kd.base.files import scratch
 
         with told(), scratch():
-            _check(options)
-            importlib.import_module(f"kd.commands.{command}").run(options)
+            with importing():
+                _check(options)
+                run = importlib.import_module(f"kd.commands.{command}").run
+            run(options)
     except Followed:
         sys.exit(0)
     except UserError as error:

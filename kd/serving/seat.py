@@ -19,7 +19,7 @@ from kd import tracking
 from kd.base.disk import told
 from kd.base.files import scratch
 from kd.base.judge import MEASURED, RAM_MEANS, WITHOUT_LIBRARIES
-from kd.base.memory import ram_mib
+from kd.base.memory import importing, ram_mib
 from kd.base.types import UserError
 from kd.serving import package
 from kd.serving.profile import Profile, Profiler, feasibility, folder_size_mib, machine
@@ -44,9 +44,11 @@ class Seat:
         self._requests = _requests(stored.run_id)
         self._uri, self._folder, self._settings = stored.uri, stored.folder, package.read_settings(stored.folder)
         self._trained = self._settings["format"] == "safetensors"
-        package.require_whole(stored.folder, f"model={stored.uri!r}")
+        with importing():
+            package.require_whole(stored.folder, f"model={stored.uri!r}")
         with tracking.usable(stored.uri):
-            _import_libraries(stored.folder, self._trained)
+            with importing():
+                _import_libraries(stored.folder, self._trained)
             before = ram_mib()
             self._served = tracking.load_served(stored.uri)
             self.profiler = Profiler(self._call, self._requests, before_mib=before)
