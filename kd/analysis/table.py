@@ -35,6 +35,7 @@ class Arm:
         pairs: the runs behind the difference.
         trained_on: digests of their training rows.
         teachers: what its runs name as their teachers.
+        guide: key of the arm that its teachers are of, where they are of one and it is in the table; else empty.
         busy: URIs of the models behind its figures of time, where the machine was busy whenever one was measured.
     """
 
@@ -51,6 +52,7 @@ class Arm:
     pairs: tuple[Pair, ...] = ()
     trained_on: tuple[str, ...] = ()
     teachers: tuple[str, ...] = ()
+    guide: str = ""
     busy: tuple[str, ...] = ()
 
 

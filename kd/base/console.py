@@ -57,6 +57,12 @@ def several(words: Sequence[object], most: int = 20) -> str:
     return ", ".join(islice(each, most)) + more
 
 
+def in_time(seconds: float) -> str:
+    """Say roughly how long something takes."""
+    minutes = seconds / 60
+    return f"about {minutes:.0f} min" if minutes >= 1.5 else f"about {seconds:.0f} s"
+
+
 def say(what: "str | Table") -> None:
     """Print a line or a table for the user; a name from data that has a line break in it begins no line."""
     if is_main() and not _HUSHED.get():

@@ -8,7 +8,9 @@ from rich.console import Console
 
 from kd.base.harmless import harmless
 
-console = Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 140)
+WIDTH = 100
+"""Columns of a terminal that is not known, and the most that tables take."""
+console = Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
 class Table(table.Table):

@@ -29,4 +29,4 @@ def run(config: CascadeConfig) -> None:
             source = Outcome(tracking.maker(finished, "teacher"), finished, reused=True)
             routes = carry_out(config, rows, source, where)
             conclude(routes, config, parent, experiment, rows)
-    say("Look at the runs: mlflow ui")
+    say(tracking.look(experiment))

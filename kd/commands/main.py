@@ -11,6 +11,7 @@ from kd.run.data import Rows, describe, rows_of, short_name
 from kd.run.distill import planned
 from kd.run.execute import Outcome, Where, train
 from kd.run.measured import measure
+from kd.run.pace import Pace
 from kd.run.register import register_best
 
 
@@ -22,14 +23,15 @@ def run(config: MainConfig) -> None:
         tags = {"kd.stage": "main", "kd.dataset": config.dataset}
         with tracking.run(f"main {short_name(config.dataset)}", tags) as parent:
             parent.log_params(as_params(config))
-            where = Where(experiment, parent, reuse=True, profile=False)
+            pace = Pace(2 * len(config.seed_list) + (not config.teacher_is_finished))
+            where = Where(experiment, parent, reuse=True, profile=False, pace=pace)
             guide = teacher.finished(config, rows, where)
             outcomes = _students(config, rows, guide, where)
             ours = [] if config.teacher_is_finished else [tracking.maker(guide, "teacher")]
             measure([*ours, *(outcome.run_id for outcome in outcomes)], config)
             against = _compare(experiment, rows, parent)
             register_best(outcomes, config, rows, against)
-    say("Look at the runs: mlflow ui")
+    say(tracking.look(experiment))
 
 
 def _students(config: MainConfig, rows: Rows, guide: str, where: Where) -> list[Outcome]:
@@ -51,7 +53,7 @@ def _compare(experiment: str, rows: Rows, parent: tracking.Run) -> list[Doubt]:
     tested = f"tags.`kd.test_digest` = '{rows.test_digest}' and tags.`kd.stage` != 'trial'"
     question = CompareConfig(experiments=experiment, filter=tested)
     findings, notes = find(tracking.runs([experiment], question.filter), question)
-    show(findings, notes)
+    show(findings, notes, brief=True)
     publish(findings, notes, question, parent)
     say(where(parent))
     return doubts_of(findings)

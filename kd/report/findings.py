@@ -11,7 +11,7 @@ from kd import tracking
 from kd.analysis.comparison import compare, split_of, uneven_steps
 from kd.analysis.doubts import doubts
 from kd.analysis.slices import Details, SeedTest, Slice, slice_differences
-from kd.analysis.table import Doubt, Pair, Table
+from kd.analysis.table import Arm, Doubt, Pair, Table
 from kd.analysis.verdicts import Values, differences, over_examples, values_of
 from kd.base.judge import RAM_MEANS, Judge
 from kd.base.types import STANDARD_COLUMNS, RunRecord, UserError
@@ -44,6 +44,7 @@ def find(records: list[RunRecord], config: CompareConfig) -> tuple[list[Finding]
         judge = task_named(table.task)
         scored = tracking.times_scored(table.digest) if table.split == "test" else None
         table = replace(table, times_scored=scored, figures=judge.figures, doubts=doubts(table, guides))
+        table = replace(table, arms=tuple(replace(arm, guide=_guide(arm, table, guides)) for arm in table.arms))
         stored = Stored(table, judge)
         details, examples = _details(stored, listed(config.slice_by))
         notes += [*stored.notes, *uneven_steps(table, steps), *_other_means(table, records)]
@@ -72,6 +73,13 @@ def _guides(records: Sequence[RunRecord]) -> dict[str, RunRecord]:
             with suppress(tracking.Gone):
                 found[uri] = tracking.record(tracking.maker(uri, "teacher"))
     return found
+
+
+def _guide(arm: Arm, table: Table, guides: Mapping[str, RunRecord]) -> str:
+    """Return the key of the arm that an arm's teachers are of; empty where they are of several, or not in the table."""
+    made = {guides[uri].run_id for uri in arm.teachers if uri in guides}
+    found = [one.key for one in table.arms if one is not arm and made & {*one.run_ids}]
+    return found[0] if len(found) == 1 and len(made) == len(arm.teachers) else ""
 
 
 def beside(records: Mapping[str, RunRecord], experiment: str) -> list[str]:

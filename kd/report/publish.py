@@ -18,15 +18,16 @@ from kd.report.tables import Finding, Section, answer, caption, in_terminal, mar
 REPORT = "report.html"
 
 
-def show(findings: list[Finding], notes: list[str]) -> None:
-    """Print tables and answers."""
+def show(findings: list[Finding], notes: list[str], brief: bool = False) -> None:
+    """Print answers, and below them the tables; the `brief` form leaves to the report what is not quality or cost."""
     for table, details in findings:
-        for part in in_terminal(table, details):
-            say(part)
-        say(caption(table))
+        say("")
         say("Did distillation help?")
         for line in answer(table).splitlines():
             say(line)
+        for part in in_terminal(table, details, brief):
+            say(part)
+        say(caption(table))
     for note in notes:
         say(f"Note: {note}")
 

@@ -1,6 +1,9 @@
 """A comparison in tables, for the terminal and as Markdown, and in sentences. What was not measured is shown as –."""
 
+from collections.abc import Container
 from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
 
 from kd.analysis.comparison import SAME_STUDENT, TUNED
 from kd.analysis.slices import Details
@@ -10,6 +13,7 @@ from kd.base.busy import MARK, explained, is_timed
 from kd.base.harmless import harmless, in_cell, in_markdown
 from kd.base.judge import UNBOUNDED, Figure, FigureGroup
 from kd.base.terminal import Table as RichTable
+from kd.base.terminal import console
 
 Cells = list[list[str]]
 Finding = tuple[Table, Details]
@@ -19,6 +23,8 @@ Titled = tuple[str, Cells, str]
 MISSING = "–"
 MEANS = "Means over an arm's runs."
 INFERENCE = "Cost at inference"
+NAME, WRAPPED, GAP = 28, 13, 2
+"""Width at which rows' names, and other words, are wrapped in the terminal where there is no room; between columns."""
 WORST = 5
 """Losing slices shown of an arm."""
 ANSWERS = {
@@ -28,13 +34,14 @@ ANSWERS = {
 }
 """What a verdict says of distillation, where the difference is from the control, and else."""
 
+P50, SIZE = "profile/latency_ms_p50", "model/size_mib"
 COST = (
-    Figure("profile/latency_ms_p50", "p50 ms", ".1f", "cost"),
+    Figure(P50, "p50 ms", ".1f", "cost"),
     Figure("profile/latency_ms_p95", "p95 ms", ".1f", "cost"),
     Figure("profile/ram_peak_mib", "peak RAM MiB", ".0f", "cost"),
     Figure("profile/ram_model_mib", "model RAM MiB", ".0f", "cost"),
     Figure("profile/gpu_peak_mib", "GPU MiB", ".0f", "cost"),
-    Figure("model/size_mib", "disk MiB", ".0f", "cost"),
+    Figure(SIZE, "disk MiB", ".0f", "cost"),
     Figure("model/parameters", "params M", "millions", "cost"),
     Figure("cost/train_s", "train s", ".0f", "cost"),
 )
@@ -117,31 +124,66 @@ def slice_cells(table: Table, details: Details) -> Cells:
     return rows
 
 
-def in_terminal(table: Table, details: Details) -> list[str | RichTable]:
+def in_terminal(table: Table, details: Details, brief: bool = False) -> list[str | RichTable]:
     """Lay a comparison out for the terminal: tables, the title above the first, and lines before some of them.
+
+    The `brief` one has quality and cost alone.
 
     Such a line is not put into the table's title: a title is wrapped at the width of the table, which would break a
     command in it that the user is to copy.
     """
     (_, first, _), *others = titled_tables(table, details)
     noted = {INFERENCE: [note] if (note := busy_note(table)) else []}
-    shown = [(title(table), first), *((heading, rows) for heading, rows, _ in others)]
+    shown = [(heading, rows) for heading, rows, _ in others if heading == INFERENCE or not brief]
     return [
         part
-        for heading, rows in shown
+        for heading, rows in [(title(table), first), *shown]
         if len(rows) > 1
-        for part in (*noted.get(heading, ()), rich_table(heading, rows))
+        for part in (*noted.get(heading, ()), *rich_tables(heading, rows))
     ]
 
 
-def rich_table(heading: str, rows: Cells) -> RichTable:
-    """Lay out header and rows for the terminal, numbers to the right."""
-    one = RichTable(title=harmless(heading), title_justify="left")
-    for position, name in enumerate(rows[0]):
-        one.add_column(name, justify="right" if _numbers(rows, position) else "left", no_wrap=position == 0)
-    for row in rows[1:]:
-        one.add_row(*row)
-    return one
+def rich_tables(heading: str, rows: Cells) -> list[RichTable]:
+    """Lay out header and rows for the terminal, numbers to the right; what finds no room begins another table."""
+    numbers = {position for position in range(len(rows[0])) if _numbers(rows, position)}
+    found: list[RichTable] = []
+    for widths in _side_by_side(rows, numbers):
+        title = None if found else f"\n{harmless(heading)}"
+        one = RichTable(
+            title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
+        )
+        for position, width in widths.items():
+            one.add_column(rows[0][position], justify="right" if position in numbers else "left", width=width)
+        for row in rows[1:]:
+            one.add_row(*(row[position] for position in widths))
+        found.append(one)
+    return found
+
+
+def _side_by_side(rows: Cells, numbers: Container[int]) -> list[dict[int, int]]:
+    """Return the columns of each table that fits into the terminal, with their widths; the first column is in all.
+
+    Cells of words and headers are wrapped, numbers are not.
+    """
+    longest = [max(map(len, column)) for column in zip(*rows[1:], strict=True)] or [0] * len(rows[0])
+    words = [max(map(len, " ".join(column).split()), default=0) for column in zip(*rows, strict=True)]
+    least = [
+        max(longest[position], *map(len, name.split()), 0)
+        if position in numbers
+        else max(words[position], min(longest[position], WRAPPED if position else NAME))
+        for position, name in enumerate(rows[0])
+    ]
+    parts: list[dict[int, int]] = [{0: least[0]}]
+    for position, width in enumerate(least[1:], 1):
+        if len(parts[-1]) > 1 and sum(parts[-1].values()) + width + GAP * len(parts[-1]) > console.width:
+            parts.append({0: least[0]})
+        parts[-1][position] = width
+    for part in parts:
+        room = console.width - sum(part.values()) - GAP * (len(part) - 1)
+        for position in [one for one in part if one not in numbers]:
+            wider = min(max(longest[position] - part[position], 0), max(room, 0))
+            part[position], room = part[position] + wider, room - wider
+    return parts
 
 
 def markdown(table: Table, details: Details) -> str:
@@ -217,7 +259,25 @@ def verdicts(table: Table) -> str:
     distilled = [arm for arm in table.arms if arm.role == "distilled" and arm.label != table.against]
     if not distilled:
         return "There is no distilled student to judge among these runs."
-    return "\n".join(f"{arm.label}: {_answer(table, arm)}." for arm in distilled)
+    return "\n".join(f"{arm.label}: {_answer(table, arm)}.{_kept(table, arm)}" for arm in distilled)
+
+
+def _kept(table: Table, arm: Arm) -> str:
+    """Say how an arm's quality, size and speed compare with its teacher's; empty where that is not in the table."""
+    guide = next((one for one in table.arms if one.key == arm.guide), None)
+    if guide is None or min(arm.quality.mean, guide.quality.mean) <= 0:
+        return ""
+    quality, metric = arm.quality.mean / guide.quality.mean, f"its teacher's {table.split} {table.metric}"
+    said = f"keeps {100 * quality:.0f} % of {metric}" if table.higher_is_better else f"has {quality:.2f} times {metric}"
+    ratios = {
+        key: arm.figures[key] / guide.figures[key]
+        for key in (SIZE, P50)
+        if key in arm.figures and guide.figures.get(key)
+    }
+    mark = MARK if arm.busy or guide.busy else ""
+    cost = [f"{100 * ratios[SIZE]:.0f} % of its size"] if SIZE in ratios else []
+    cost += [f"{mark}{1 / ratios[P50]:.1f} times its speed"] if ratios.get(P50) else []
+    return f" It {said}" + (" at " if cost else "") + " and ".join(cost) + "."
 
 
 def _answer(table: Table, arm: Arm) -> str:

@@ -24,6 +24,7 @@ from kd.run.data import Rows, short_name
 from kd.run.fit import learn, log_model, score_test
 from kd.run.identity import code_digest, drawn
 from kd.run.measured import ARCHITECTURE, measure
+from kd.run.pace import Pace
 from kd.run.plan import Plan
 
 REQUESTS_KEPT = 256
@@ -49,6 +50,7 @@ class Where:
         parent: run they are nested in.
         reuse: whether a finished run of the same plan is used instead of training again.
         profile: whether each model is profiled, by itself; commands with several measure them later, in turn.
+        pace: of a command that trains several models, which says of each where it stands.
         tags: in addition to those of every training.
     """
 
@@ -56,6 +58,7 @@ class Where:
     parent: tracking.Run | None = None
     reuse: bool = False
     profile: bool = True
+    pace: Pace | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -73,20 +76,26 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
         # the arm may identify a teacher that is itself a student by its arm alone
         data["teacher"] = plan.teacher.located.digest
     key = fingerprint({**plan.identity, **data, "seed": config.seed, "code": code_digest(plan.rows.task)})
+    began = None
     if found := _finished(plan, config, where, key):
         outcome = Outcome(found.run_id, tracking.model_of(found.run_id), reused=True)
         if where.profile:
             measure([outcome.run_id], config)
     else:
+        began = where.pace.begin(plan.title) if where.pace else None
         with started(plan, config, where.parent, key, where.tags) as (run, folder):
             for name in get_args(SplitName):
                 plan.features(name)  # features that cannot be made are refused before anything is trained
             scores = {f"val/{name}": value for name, value in learn(plan, config, run, folder).items()}
             scores |= {f"test/{name}": value for name, value in score_test(plan, config, run).items()}
-            say(f"{plan.title}: {', '.join(f'{name} {value:.3f}' for name, value in scores.items())}")
+            metric = next(iter(plan.rows.task.directions))
+            shown = (f"{part} {metric} {scores[f'{part}/{metric}']:.3f}" for part in ("val", "test"))
+            say(f"{plan.title}: {', '.join(shown)}")
             outcome = Outcome(run.run_id, log_model(plan, run), reused=False)
             if where.profile:
                 measure([outcome.run_id], config)
+    if where.pace:
+        where.pace.end(began)
     log_baselines(plan.rows, config, where)
     return outcome
 

@@ -100,7 +100,7 @@ def lead(plan: SearchPlan, arms: list[SearchArm], leads: Study, claim: RunningTr
         say(f"The time was up: {left} trials are missing; the same command continues with them")
     else:
         claim.complete([1.0], {})
-    say("Look at the runs: mlflow ui")
+    say(tracking.look(plan.experiment))
 
 
 def _goal(plan: SearchPlan, arms: list[SearchArm]) -> Goal:

@@ -13,7 +13,7 @@ from kd.base.types import Refused, RunRecord, UserError
 from kd.config import CompareConfig
 from kd.report.findings import beside, find
 from kd.report.publish import doubts_of, publish, show, where
-from kd.report.tables import Finding, markdown_table, rich_table, verdicts
+from kd.report.tables import Finding, markdown_table, rich_tables, verdicts
 from kd.run.data import rows_of
 from kd.run.distill import planned
 from kd.run.execute import Outcome, Where, log_baselines
@@ -79,7 +79,8 @@ def conclude(plan: SearchPlan, arms: Sequence[SearchArm]) -> None:
         heading = f"{arm.name}: the best trials, retrained on fresh seeds"
         if note:
             say(note)
-        say(rich_table(heading, rows))
+        for part in rich_tables(heading, rows):
+            say(part)
         if winner is None:
             raise Refused(f"none of the {len(field)} trials that were retrained keeps the budgets; nothing was scored")
         lines = winner_lines(plan.directions, arm.search, winner)

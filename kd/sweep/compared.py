@@ -10,7 +10,7 @@ from kd.base.types import RunRecord
 from kd.config import CompareConfig, FitOptions
 from kd.report.findings import beside, find
 from kd.report.publish import publish, show, where
-from kd.report.tables import Finding, Section, rich_table
+from kd.report.tables import Finding, Section, rich_tables
 from kd.run.measured import measure
 
 ONCE = "Latency and RAM were measured once for each architecture, on one of its trainings, and apply to all its arms."
@@ -33,7 +33,8 @@ class ComparedTrainings:
         show(self.findings, self.notes)
         for line in first.lines:
             say(line)
-        console.print(*(rich_table(heading, cells) for heading, cells, _ in first.tables), sep="\n")
+        for heading, cells, _ in first.tables:
+            console.print(*rich_tables(heading, cells), sep="\n")
         publish(self.findings, self.notes, self.comparing, run, [first])
         say(where(run))
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from kd import tracking
 from kd.analysis.statistics import MIN_SEEDS
-from kd.base.console import say
+from kd.base.console import in_time, say
 from kd.base.terminal import console
 from kd.base.types import REST, RunRecord, UserError
 from kd.config import (
@@ -21,7 +21,7 @@ from kd.config import (
     with_options,
 )
 from kd.config.layers import DEFAULT_LAYERS, parse_layers
-from kd.report.tables import rich_table
+from kd.report.tables import rich_tables
 from kd.run.data import Rows, describe, require_data, rows_of
 from kd.space.values import Value
 from kd.sweep.design import DECIDING, GUIDE, OF_TRANSFER, Design, Levels, cells, in_words, load_design
@@ -136,7 +136,7 @@ def announce(design: Design, todo: Sequence[Cell]) -> None:
         words = {axis: in_words(axis, value) for axis, value in condition}
         rows.append([*(words.get(axis, "–") for axis in axes), ", ".join(seeds)])
     say(f"{design.title}: {len(todo)} trainings")
-    console.print(rich_table("", rows))
+    console.print(*rich_tables("", rows), sep="\n")
     if min(map(len, conditions.values())) < MIN_SEEDS:
         say(f"Warning: with fewer than {MIN_SEEDS} seeds no difference can be claimed: give an axis seed, as [0, 1, 2]")
 
@@ -224,8 +224,7 @@ class TimeLeft:
             seconds = self.rest * self.guess + len(self.work) * OVERHEAD_S
         else:
             return "an unknown time"
-        minutes = seconds / self.workers / 60
-        return f"about {minutes:.0f} min" if minutes >= 1.5 else f"about {60 * minutes:.0f} s"
+        return in_time(seconds / self.workers)
 
 
 def expected(config: StudyConfig, todo: Sequence[Cell], counts: Mapping[TeacherKey, tuple[int, int]]) -> str:

@@ -43,6 +43,7 @@ from kd.tracking.store import Away as Away
 from kd.tracking.store import Gone as Gone
 from kd.tracking.store import end as end
 from kd.tracking.store import is_there as is_there
+from kd.tracking.store import look as look
 from kd.tracking.store import reading as reading
 from kd.tracking.store import session as session
 from kd.tracking.store import status as status

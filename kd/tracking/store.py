@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -61,6 +62,15 @@ class Away(Halted):
 def tracking_uri() -> str:
     """Return the tracking URI without what lets somebody in."""
     return without_secrets(mlflow.get_tracking_uri())
+
+
+def look(experiment: str) -> str:
+    """Say how to look at the runs of an experiment in MLflow's UI."""
+    uri = tracking_uri()
+    page = f"#/experiments/{named_experiment(experiment).experiment_id}/runs?workflowType=machine_learning"
+    if uri.startswith(("http://", "https://")):
+        return f"Look at the runs: {uri}/{page}"
+    return f"Look at the runs: mlflow ui --backend-store-uri {shlex.quote(uri)}, then open http://localhost:5000/{page}"
 
 
 def under_mlflow_run() -> bool:

@@ -28,6 +28,7 @@ from kd.report.tables import (
     markdown,
     markdown_section,
     quality_cells,
+    rich_tables,
     slice_cells,
     titled_tables,
 )
@@ -191,6 +192,19 @@ def drawn(*args):
     return out.getvalue()
 
 
+def test_no_line_of_a_table_is_wider_than_the_terminal_and_no_figure_is_cut_or_wrapped():
+    label = "distill soft T=2 a=0.5 + rest · 2 layers · 300 labels"
+    cells = [label, "no difference shown", "3", "0.420 [0.405, 0.436]", "+0.007 [-0.016, +0.030]", "0.690", "0.201"]
+    heads = ["arm", "verdict", "seeds", "test accuracy [95 %]", "difference [95 % Holm]", "agreement", "teacher wrong"]
+    for times in (1, 2, 5):
+        out = io.StringIO()
+        rows = [[*heads[:1], *heads[1:] * times], [*cells[:1], *cells[1:] * times]]
+        Console(file=out, width=300).print(*rich_tables("heading", rows), sep="\n")
+        assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= 100
+        assert all(out.getvalue().count(figure) >= times for figure in cells[2:])
+        assert "…" not in out.getvalue()
+
+
 LOSES = Details(
     slices={"soft": (cut(-0.2, "book"), cut(0.0, "song"), cut(0.3, "film"))},
     churn={"soft": {"changed": 0.125, "to right": 0.1}},
@@ -213,7 +227,7 @@ def test_markdown_and_terminal_show_the_same_cells():
         assert len(rows) > 1
         for row in rows:
             assert f"| {' | '.join(row)} |" in text
-            assert all(cell in shown for cell in row)
+            assert all(word in shown for cell in row for word in cell.split())  # cells are wrapped
 
 
 def test_the_title_names_task_data_and_rows_and_the_caption_how_often_they_were_scored():
