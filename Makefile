@@ -1,4 +1,5 @@
-# make demo   the whole comparison on embedded data and weights, offline after installation
+# make demo   the first run on embedded data and weights: compare, promote, ask; offline after installation
+# make demo-full  the whole comparison, with all labels, through mlflow run
 # make test   the tests
 # make docs   the documentation, into site/, offline after installation
 # make ui     the MLflow UI on what was run here
@@ -10,10 +11,13 @@ export PATH := $(BIN):$(PATH)
 export GOMP_SPINCOUNT := 0
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-all lint docs ui bench bench-quick clean
+.PHONY: demo demo-full test test-all lint docs ui bench bench-quick clean
 
 demo: .venv/installed
-	mlflow run . --env-manager local --experiment-name kd-demo
+	python -m kd demo --experiment kd-demo
+
+demo-full: .venv/installed
+	mlflow run . --env-manager local --experiment-name kd-demo-full
 
 test: .venv/installed-dev
 	python -m pytest

@@ -20,6 +20,7 @@ from kd.config.commandline import parse
 from kd.tasks import TASKS, options_of
 
 COMMANDS: dict[str, type[config.Options]] = {
+    "demo": config.DemoConfig,
     "main": config.MainConfig,
     "teacher": config.TeacherConfig,
     "student": config.StudentConfig,

@@ -16,13 +16,14 @@ from kd.config.options import (
     with_options,
 )
 from kd.config.sweep import CascadeConfig, StudyConfig
-from kd.config.training import DistillConfig, MainConfig, StudentConfig, TeacherConfig, TeachingOptions
+from kd.config.training import DemoConfig, DistillConfig, MainConfig, StudentConfig, TeacherConfig, TeachingOptions
 
 __all__ = [
     "CacheConfig",
     "CascadeConfig",
     "ChallengerOptions",
     "CompareConfig",
+    "DemoConfig",
     "DistillConfig",
     "ExportConfig",
     "FitOptions",

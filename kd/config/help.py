@@ -17,6 +17,7 @@ SHELLS = ("bash", "zsh")
 ORDER = ("data", "", "student", "objective", "search", "training", "measuring", "tracking")
 """Groups of options as `--help` shows them; the empty name stands for all others, such as the task's own."""
 FIRST = {
+    "demo": "experiment",
     "main": "dataset rows teacher student_layers objective seeds epochs learning_rate max_train",
     "teacher": "dataset rows teacher epochs batch_size learning_rate max_length seed max_train",
     "student": "dataset rows teacher student_layers student initialisation epochs learning_rate seed",
@@ -33,6 +34,7 @@ FIRST = {
 """Options that people set first, ten a command at most; `rows` are those of the task's own example."""
 
 EXAMPLES = {
+    "demo": {"to see what comes out": "", "in an experiment of its own": "--experiment kd-demo"},
     "main": {
         "the embedded data, to see what comes out": "",
         "your own rows": "{rows}",

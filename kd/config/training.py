@@ -13,6 +13,7 @@ from kd.config.base import (
     Group,
     NonNegativeFloat,
     NonNegativeInt,
+    Options,
     PositiveFloat,
     Share,
     seed_range,
@@ -163,6 +164,14 @@ class TeachingOptions(DistillConfig):
     def teacher_is_finished(self) -> bool:
         """Whether `teacher` names one that is trained already."""
         return self.teacher.startswith(("models:/", "runs:/"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig(Options):
+    """The first run: embedded data with few labels, compared, promoted and asked, in some minutes."""
+
+    experiment: Annotated[str, Group("tracking")] = ""
+    """MLflow experiment; default MLFLOW_EXPERIMENT_NAME, else `kd`."""
 
 
 @dataclass(frozen=True, kw_only=True)
