@@ -16,7 +16,7 @@ from typing import Any, ParamSpec
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
@@ -213,10 +213,18 @@ def times_scored(test_digest: str) -> int:
     )
 
 
-def curve(run_id: str, metric: str) -> tuple[tuple[int, float], ...]:
-    """Return the (step, value) points of a metric, by step; of several at one step the newest."""
-    points = sorted(MlflowClient().get_metric_history(run_id, metric), key=lambda one: (one.step, one.timestamp))
-    return tuple({point.step: (point.step, float(point.value)) for point in points}.values())
+def curves(run_ids: Sequence[str], metric: str) -> dict[str, tuple[tuple[int, float], ...]]:
+    """Return each run's (step, value) points of a metric, by step; of several at one step the newest."""
+    points: dict[str, list[Metric]] = {run_id: [] for run_id in run_ids}
+    client = MlflowClient()
+    # SQLite looks through the points of all runs for those of one; a server has no such request, nor has `client`
+    if of_all := getattr(client._tracking_client.store, "get_metric_history_bulk", None):
+        for point in of_all(list(points), metric, sys.maxsize):
+            points[point.run_id].append(point)
+    else:
+        points = {run_id: client.get_metric_history(run_id, metric) for run_id in points}
+    by_step = {run_id: sorted(own, key=lambda one: (one.step, one.timestamp)) for run_id, own in points.items()}
+    return {run_id: tuple({one.step: (one.step, one.value) for one in own}.values()) for run_id, own in by_step.items()}
 
 
 @shared
@@ -235,9 +243,9 @@ def experiment_of(run_id: str) -> str:
 
 def table(run_id: str, name: str, without: str = "") -> pd.DataFrame:
     """Read a Parquet artifact, less columns that start with `without`, if any; raises Gone where the run has none."""
-    with _fetched(run_id, name) as path:
-        names = [column for column in parquet.read_schema(path).names if not (without and column.startswith(without))]
-        return pd.read_parquet(path, columns=names)
+    with _fetched(run_id, name) as path, parquet.ParquetFile(path) as file:
+        names = [column for column in file.schema_arrow.names if not (without and column.startswith(without))]
+        return file.read(columns=names).to_pandas()
 
 
 def text(run_id: str, name: str) -> str:

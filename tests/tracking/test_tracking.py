@@ -390,13 +390,21 @@ def test_how_often_test_rows_were_scored_counts_every_experiment_and_failed_runs
     assert tracking.times_scored("rows-9") == 0
 
 
-def test_a_curve_is_in_the_order_of_its_steps_and_of_two_points_at_one_step_the_newest_counts(client):
-    run_id = finished(client)
+@pytest.mark.parametrize("at_once", [True, False], ids=["database", "server"])
+def test_a_curve_is_in_the_order_of_its_steps_and_of_two_points_at_one_step_the_newest_counts(
+    client, monkeypatch, at_once
+):
+    if not at_once:  # what a server's client lacks
+        monkeypatch.delattr(type(MlflowClient()._tracking_client.store), "get_metric_history_bulk")
+    run_id, other, without = (finished(client) for _ in range(3))
+    client.log_metric(other, "val/accuracy", 0.7, step=2)
     points = [(6, 0.6, 100), (2, 0.2, 110), (4, 0.9, 120), (4, 0.4, 130), (2, 0.25, 105)]
     for step, value, moment in points:
         client.log_metric(run_id, "val/accuracy", value, timestamp=moment, step=step)
-    assert tracking.curve(run_id, "val/accuracy") == ((2, 0.2), (4, 0.4), (6, 0.6))
-    assert tracking.curve(run_id, "val/absent") == ()
+    found = tracking.curves([run_id, other, without], "val/accuracy")
+    assert found == {run_id: ((2, 0.2), (4, 0.4), (6, 0.6)), other: ((2, 0.7),), without: ()}
+    assert tracking.curves([run_id], "val/absent") == {run_id: ()}
+    assert tracking.curves([], "val/accuracy") == {}
 
 
 def test_a_version_that_no_run_made_has_no_run_to_read_instead_of_a_stack_trace():
