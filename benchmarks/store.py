@@ -34,6 +34,11 @@ EXAMPLES = 3000
 DIGEST = "6f29024dc450b2124abe8b0ceefc3522"
 REPOSITORY = Path(__file__).parents[1]
 START = 1_700_000_000_000
+IMPORTS = """
+from kd.base.memory import importing
+with importing():
+    import kd.commands.compare
+"""
 
 
 @dataclass(frozen=True)
@@ -214,11 +219,15 @@ def measured(tracking: str, *words: str) -> tuple[float, float, float]:
 
     The peak is the highest of all processes this one has started.
     """
-    command = [sys.executable, "-m", "entrypoints.compare", "--experiments", COMPARED, *words]
-    env = {**os.environ, "MLFLOW_TRACKING_URI": tracking, "PYTHONPATH": str(REPOSITORY)}
+    return _timed(["-m", "entrypoints.compare", "--experiments", COMPARED, *words], MLFLOW_TRACKING_URI=tracking)
+
+
+def _timed(words: list[str], **settings: str) -> tuple[float, float, float]:
+    """Run Python with these words; returns what `measured` does."""
+    env = {**os.environ, **settings, "PYTHONPATH": str(REPOSITORY)}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
-    subprocess.run(command, env=env, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run([sys.executable, *words], env=env, stdout=subprocess.DEVNULL, check=True)
     seconds = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -231,17 +240,23 @@ def main() -> None:
     parser.add_argument("--store", required=True, help="database to fill")
     parser.add_argument("--folder", required=True, type=Path, help="where artifacts lie, or are to lie")
     parser.add_argument("--through", default="", help="server on that database and folder; default none")
+    parser.add_argument("--runs", type=int, default=10_000, help="how many runs a new store gets; default 10000")
+    parser.add_argument(
+        "--compared", type=int, default=200, help="how many of them are compared; default 200, least 10"
+    )
     parser.add_argument("--times", type=int, default=3, help="how often compare is measured")
     options = parser.parse_args()
     if MlflowClient(options.store).get_experiment_by_name(COMPARED) is None:
         start = time.perf_counter()
-        fill(options.store, "mlflow-artifacts:" if options.through else str(options.folder), folder=options.folder)
+        root = "mlflow-artifacts:" if options.through else str(options.folder)
+        fill(options.store, root, options.runs, options.compared, options.folder)
         print(f"filled in {time.perf_counter() - start:.0f} s", file=sys.stderr)
     kind = options.store.partition(":")[0] + (", through a server" if options.through else "")
-    print("| store | seconds | CPU seconds | peak MiB |\n| --- | ---: | ---: | ---: |")
+    print("| store | seconds | CPU seconds | of them imports | peak MiB |\n| --- | ---: | ---: | ---: | ---: |")
     for _ in range(options.times):
+        _, imports, _ = _timed(["-c", IMPORTS])
         seconds, cpu, peak = measured(options.through or options.store)
-        print(f"| {kind} | {seconds:.1f} | {cpu:.1f} | {peak:.0f} |")
+        print(f"| {kind} | {seconds:.1f} | {cpu:.1f} | {imports:.1f} | {peak:.0f} |")
 
 
 if __name__ == "__main__":

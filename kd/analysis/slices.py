@@ -21,6 +21,8 @@ QUANTILES = 4
 """Slices of equal size that a column of numbers is cut into."""
 
 Quality = Callable[[pd.DataFrame], float]
+Score = Callable[[npt.NDArray[np.int64]], float]
+"""A run's metric on the examples at these positions."""
 Curve = tuple[tuple[int, float], ...]
 
 
@@ -85,41 +87,43 @@ def slices_of(predictions: pd.DataFrame, column: str) -> dict[str, npt.NDArray[n
     counts = names.value_counts()
     if len(counts) < 2:
         return {}
+    codes, known = pd.factorize(names)
+    place = {str(name): code for code, name in enumerate(known)}
     kept = sorted(str(name) for name in counts.index[:MOST_VALUES] if counts[name] >= MIN_EXAMPLES)
-    return {name: names.index[names == name].to_numpy() for name in kept}
+    rows = names.index.to_numpy()
+    return {name: rows[codes == place[name]] for name in kept}
 
 
 def _ranges(numbers: pd.Series) -> pd.Series:
     """Name for each number the quartile it falls into, by the least and the greatest number there."""
-    parts = numbers.groupby(pd.qcut(numbers.astype(float), QUANTILES, labels=False, duplicates="drop"))
-    least, greatest = (parts.transform(edge).map("{:.10g}".format) for edge in ("min", "max"))
-    return least.where(least == greatest, least + " to " + greatest)
+    quartiles = pd.qcut(numbers.astype(float), QUANTILES, labels=False, duplicates="drop")
+    ends = numbers.groupby(quartiles).agg(["min", "max"])
+    written = [(f"{least:.10g}", f"{greatest:.10g}") for least, greatest in zip(ends["min"], ends["max"], strict=True)]
+    names = [least if least == greatest else f"{least} to {greatest}" for least, greatest in written]
+    return quartiles.map(dict(zip(ends.index, names, strict=True)))
 
 
 def slice_differences(
-    pairs: Sequence[tuple[int, pd.DataFrame, pd.DataFrame]],
+    predictions: pd.DataFrame,
     columns: Iterable[str],
-    quality: Quality,
+    pairs: Sequence[tuple[int, Score, Score]],
     higher_is_better: bool,
     bounds: Bounds = UNBOUNDED,
 ) -> list[Slice]:
     """Return the differences of an arm on every slice, the arm's worst slice first.
 
     Args:
-        pairs: (seed, predictions of the arm, predictions of the other) on the same examples in the same order.
+        predictions: to slice, of one of the runs.
         columns: to slice by; one that the predictions do not have is passed over.
-        quality: the metric of predictions.
-        higher_is_better: its direction.
+        pairs: (seed, metric of the arm, metric of the other) on the same examples in the same order.
+        higher_is_better: the metric's direction.
         bounds: of its values. A slice on which it is not finite is left out.
     """
-    first = pairs[0][1]
     found = []
-    for column in columns:
-        if column not in first.columns:
-            continue
-        for value, rows in slices_of(first, column).items():
-            ours = seed_means((seed, quality(arm.iloc[rows])) for seed, arm, _ in pairs)
-            theirs = seed_means((seed, quality(other.iloc[rows])) for seed, _, other in pairs)
+    for column in (name for name in columns if name in predictions.columns):
+        for value, rows in slices_of(predictions, column).items():
+            ours = seed_means((seed, arm(rows)) for seed, arm, _ in pairs)
+            theirs = seed_means((seed, other(rows)) for seed, _, other in pairs)
             means = fmean(ours.values()), fmean(theirs.values())
             if all(map(math.isfinite, means)):
                 gap = bounded(paired_difference(ours, theirs), of_difference(bounds))

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 
 import pandas as pd
 
 from kd import tracking
 from kd.analysis.comparison import compare, split_of, uneven_steps
 from kd.analysis.doubts import doubts
-from kd.analysis.slices import Details, SeedTest, Slice, slice_differences
+from kd.analysis.slices import Details, Score, SeedTest, Slice, slice_differences
 from kd.analysis.table import Arm, Doubt, Pair, Table
 from kd.analysis.verdicts import Values, differences, over_examples, values_of
 from kd.base.judge import RAM_MEANS, Judge
@@ -19,8 +19,6 @@ from kd.config import CompareConfig, listed
 from kd.report.tables import Finding
 from kd.tasks import TASKS, task_named
 
-VALUE = "kd.value"
-"""Column of what an example adds to the metric; most of the time of slicing went into computing whole metrics."""
 Compared = tuple[int, pd.DataFrame, pd.DataFrame]
 """Seed, an arm's predictions, and those they are compared with."""
 
@@ -174,14 +172,17 @@ def _details(stored: Stored, wanted: tuple[str, ...]) -> tuple[Details, dict[str
     examples = {key: values for key, values in single.items() if values is not None}
     if alone := [arm.label for arm in table.arms if arm.pairs and arm.key not in examples]:
         stored.notes.append(f"the verdict is for new seeds, but for this test set alone: {', '.join(alone)}")
-    curve_of = partial(tracking.curve, metric=f"val/{table.metric}")
+    curve_of = tracking.curves([run_id for arm in table.arms for run_id in arm.run_ids], f"val/{table.metric}")
     details = Details(
         slices={key: tuple(_slices(found, table, judge, wanted)) for key, found in pairs.items()},
         tests={
             key: tuple(SeedTest(seed, *judge.paired_test(ours, theirs)) for seed, ours, theirs in found)
             for key, found in pairs.items()
         },
-        curves={arm.key: tuple(curve for curve in map(curve_of, arm.run_ids) if len(curve) > 1) for arm in table.arms},
+        curves={
+            arm.key: tuple(curve_of[run_id] for run_id in arm.run_ids if len(curve_of[run_id]) > 1)
+            for arm in table.arms
+        },
         churn={
             key: pd.DataFrame([judge.churn(theirs, ours) for _, ours, theirs in found]).mean().to_dict()
             for key, found in pairs.items()
@@ -205,13 +206,11 @@ def _slices(pairs: list[Compared], table: Table, judge: type[Judge], wanted: tup
     own = (*STANDARD_COLUMNS, *judge.slices, *judge.outcomes)
     names = wanted or (*judge.slices, *(column for column in columns if column not in own))
 
-    def slim(predictions: pd.DataFrame) -> pd.DataFrame:
+    def score(predictions: pd.DataFrame) -> Score:
         values = judge.example_values(predictions, table.metric)
-        kept = [name for name in names if name in predictions]
-        return predictions if values is None else predictions[kept].assign(**{VALUE: values})
+        if values is None:
+            return lambda rows: judge.quality(predictions.iloc[rows])[table.metric]
+        return lambda rows: float(values[rows].mean())  # whole metrics took most of the time
 
-    def quality(part: pd.DataFrame) -> float:
-        return float(part[VALUE].mean()) if VALUE in part else judge.quality(part)[table.metric]
-
-    slimmed = [(seed, slim(ours), slim(theirs)) for seed, ours, theirs in pairs]
-    return slice_differences(slimmed, names, quality, table.higher_is_better, table.bounds)
+    scores = [(seed, score(ours), score(theirs)) for seed, ours, theirs in pairs]
+    return slice_differences(pairs[0][1], names, scores, table.higher_is_better, table.bounds)

@@ -14,6 +14,8 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -38,6 +40,7 @@ DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.")
 GROUND = 'style="background: white"'
 """Of a picture by itself; a page takes it away."""
 MOST_SLICES = 25
+PNG_DPI = 160
 BARE = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 """No metadata in an SVG: the same figure gives the same bytes."""
 STYLE: dict[Any, Any] = {
@@ -95,24 +98,36 @@ def plots(table: Table, details: Details) -> dict[str, Figure]:
         }
         found = {name: figure for name, figure in drawn.items() if figure is not None}
         for figure in found.values():
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")  # PNG and SVG are laid out alike, once
+            _lay_out(figure)
     return found
+
+
+def _lay_out(figure: Figure) -> None:
+    """Place everything, once, so that PNG and SVG are alike."""
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_facecolor("none")
 
 
 def as_png(figure: Figure) -> bytes:
     """Return a figure as PNG on white."""
+    figure.set_facecolor("white")
+    out, dpi = io.BytesIO(), figure.dpi
     with _style():
-        out = io.BytesIO()
-        figure.savefig(out, format="png", dpi=160, facecolor="white")
+        figure.dpi = PNG_DPI
+        FigureCanvasAgg(figure).print_png(out)  # type: ignore[no-untyped-call]  # `savefig` draws twice
+        figure.dpi = dpi
     return out.getvalue()
 
 
 def as_svg(figure: Figure, name: str) -> str:
     """Return a figure as SVG. The same figure gives the same bytes; its ids begin with `name`."""
+    figure.set_facecolor("none")
     with _style(), matplotlib.rc_context({"svg.hashsalt": name}):
         out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata=BARE)
+        FigureCanvasSVG(figure).print_svg(out, metadata=BARE)  # type: ignore[no-untyped-call]
     own = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", out.getvalue())
     return own.replace("<svg ", f"<svg {GROUND} ", 1)
 
@@ -320,7 +335,8 @@ def _heat(axes: Axes, values: np.ndarray, table: Table) -> None:
     for (row, column), value in np.ndenumerate(values):
         colour = "white" if abs(value) > 0.6 * most else "black"
         words, colour = ("–", INK) if np.isnan(value) else (f"{value:+.3f}", colour)
-        axes.text(column, row, words, ha="center", va="center", fontsize=8, color=colour)
+        said = axes.text(column, row, words, ha="center", va="center", fontsize=8, color=colour)
+        said.set_in_layout(False)  # up to a thousand, all inside the axes
     bar = axes.figure.colorbar(image, ax=axes, location="right", shrink=0.6, aspect=25, pad=0.02)
     bar.set_label("blue: better, red: worse", fontsize=8.5)
     bar.outline.set_visible(False)

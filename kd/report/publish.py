@@ -16,6 +16,8 @@ from kd.report.plots import as_png, as_svg, plots
 from kd.report.tables import Finding, Section, answer, caption, in_terminal, markdown, markdown_section, title
 
 REPORT = "report.html"
+AS_PNG = ("gain", "quality_latency")
+"""Pictures kept as PNG beside SVG, to be shown elsewhere: a PNG takes twice the time of an SVG."""
 
 
 def show(findings: list[Finding], notes: list[str], brief: bool = False) -> None:
@@ -62,8 +64,9 @@ def publish(
             figures = plots(table, details)
             drawings.append({name: as_svg(figure, f"{name}-{place}") for name, figure in figures.items()})
             for name, figure in figures.items():
-                (folder / f"{name}.png").write_bytes(as_png(figure))
                 (folder / f"{name}.svg").write_text(drawings[-1][name], encoding="utf-8")
+                if name in AS_PNG:
+                    (folder / f"{name}.png").write_bytes(as_png(figure))
         report = page(findings, drawings, notes, inputs(config), sections)
         (Path(scratch) / REPORT).write_text(report, encoding="utf-8")
         run.log_folder(Path(scratch))

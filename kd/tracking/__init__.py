@@ -29,7 +29,7 @@ from kd.tracking.runs import REQUESTS as REQUESTS
 from kd.tracking.runs import Run as Run
 from kd.tracking.runs import abandon as abandon
 from kd.tracking.runs import code_version as code_version
-from kd.tracking.runs import curve as curve
+from kd.tracking.runs import curves as curves
 from kd.tracking.runs import experiment_of as experiment_of
 from kd.tracking.runs import local_artifact as local_artifact
 from kd.tracking.runs import record as record

@@ -1,6 +1,7 @@
 """Slices are exactly the examples they name, big enough to speak of, and the worst comes first."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,8 +19,14 @@ def sizes(values):
     return {name: len(rows) for name, rows in slices_of(frame(c=values), "c").items()}
 
 
-def accuracy(predictions):
-    return float(predictions["right"].mean())
+def differences(pairs, columns, rises):
+    """What slices differ by in accuracy."""
+    scores = [(seed, *(partial(accuracy, one["right"].to_numpy()) for one in both)) for seed, *both in pairs]
+    return slice_differences(pairs[0][1], columns, scores, rises)
+
+
+def accuracy(right, rows):
+    return float(right[rows].mean())
 
 
 # Which examples
@@ -139,7 +146,7 @@ def pair(seed, book, film, other_book=0.5, other_film=0.5):
 
 def test_a_slices_figures_are_those_of_its_rows_alone_paired_by_seed():
     pairs = [pair(0, 0.75, 0.5), pair(1, 0.7, 0.45), pair(5, 0.8, 0.4)]
-    film, book = slice_differences(pairs, ["genre"], accuracy, True)
+    film, book = differences(pairs, ["genre"], True)
     assert (book.column, book.value, book.examples) == ("genre", "book", 40)
     assert (book.arm, book.against) == (pytest.approx(0.75), pytest.approx(0.5))
     assert book.difference == paired_difference({0: 0.75, 1: 0.7, 5: 0.8}, {0: 0.5, 1: 0.5, 5: 0.5})
@@ -147,7 +154,7 @@ def test_a_slices_figures_are_those_of_its_rows_alone_paired_by_seed():
 
 
 def test_several_pairs_of_one_seed_count_as_one_seed():
-    found = slice_differences([pair(0, 0.75, 0.5), pair(0, 0.25, 0.5), pair(1, 0.5, 0.5)], ["genre"], accuracy, True)
+    found = differences([pair(0, 0.75, 0.5), pair(0, 0.25, 0.5), pair(1, 0.5, 0.5)], ["genre"], True)
     book = next(one for one in found if one.value == "book")
     assert (book.difference.n, book.difference.mean) == (2, pytest.approx(0.0))
 
@@ -155,7 +162,7 @@ def test_several_pairs_of_one_seed_count_as_one_seed():
 @pytest.mark.parametrize(("rises", "first"), [(True, "film"), (False, "book")])
 def test_the_worst_slice_for_the_arm_comes_first_in_the_metrics_direction(rises, first):
     pairs = [pair(seed, 0.75, 0.25) for seed in range(3)]
-    found = slice_differences(pairs, ["genre"], accuracy, rises)
+    found = differences(pairs, ["genre"], rises)
     assert next(one.value for one in found) == first
 
 
@@ -165,21 +172,21 @@ def test_the_worst_is_first_over_all_columns_and_ties_stand_in_a_fixed_order():
     pairs = [(seed, *(predictions(draw.integers(0, 2, 600), **columns) for _ in range(2))) for seed in range(3)]
     for rises in (True, False):
         sign = 1 if rises else -1
-        found = slice_differences(pairs, ["b", "a"], accuracy, rises)
+        found = differences(pairs, ["b", "a"], rises)
         assert len(found) == 12
         assert [sign * one.difference.mean for one in found] == sorted(sign * one.difference.mean for one in found)
     same = [(seed, pairs[0][1], pairs[0][1]) for seed in range(3)]
-    named = [(one.column, one.value) for one in slice_differences(same, ["b", "a"], accuracy, True)]
+    named = [(one.column, one.value) for one in differences(same, ["b", "a"], True)]
     assert named == sorted(named)
 
 
 def test_a_column_that_predictions_do_not_have_is_passed_over():
-    found = slice_differences([pair(0, 0.5, 0.5)], ["absent", "genre"], accuracy, True)
+    found = differences([pair(0, 0.5, 0.5)], ["absent", "genre"], True)
     assert {one.column for one in found} == {"genre"}
-    assert slice_differences([pair(0, 0.5, 0.5)], ["absent"], accuracy, True) == []
+    assert differences([pair(0, 0.5, 0.5)], ["absent"], True) == []
 
 
 def test_slices_are_those_of_the_arm_where_the_other_lacks_the_column():
     seed, arm, other = pair(0, 0.75, 0.5)
-    found = slice_differences([(seed, arm, other.drop(columns="genre"))], ["genre"], accuracy, True)
+    found = differences([(seed, arm, other.drop(columns="genre"))], ["genre"], True)
     assert {one.value: one.against for one in found} == {"book": 0.5, "film": 0.5}

@@ -1,5 +1,6 @@
 """Pictures show what the table says, in the right direction, with every name whole; without data there is none."""
 
+import io
 import itertools
 import re
 import warnings
@@ -7,6 +8,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import matplotlib
+import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -181,6 +183,8 @@ def test_no_text_is_cut_by_the_edge_however_long_the_names(higher):
 
 def test_names_along_an_axis_and_in_a_legend_do_not_cover_one_another():
     drawn = plots(*crowd())
+    for figure in drawn.values():
+        figure.draw_without_rendering()  # it puts the names in their places
     groups = [
         drawn["gain"].axes[0].get_yticklabels(),
         drawn["gain"].axes[0].texts,
@@ -242,6 +246,16 @@ def test_a_picture_is_the_same_each_time_and_nothing_of_matplotlib_is_left_chang
     assert first == again
     assert dict(matplotlib.rcParams) == before
     assert "pyplot" not in Path(kd.report.plots.__file__).read_text(encoding="utf-8")
+
+
+def test_a_figure_gives_the_same_svg_before_and_after_its_png_and_a_png_on_white_before_and_after_its_svg():
+    figure = plots(PLAIN, DETAILS)["curves"]
+    svg, png = as_svg(figure, "one"), as_png(figure)
+    assert (as_svg(figure, "one"), as_png(figure)) == (svg, png)
+    pixels = matplotlib.image.imread(io.BytesIO(png))
+    assert pixels[0, 0].tolist() == [1, 1, 1, 1]
+    assert pixels.shape[:2] == tuple(int(160 * inches) for inches in reversed(figure.get_size_inches()))
+    assert "fill: #ffffff" not in svg.partition('id="one-axes_1"')[0]
 
 
 def test_ids_of_two_pictures_in_one_page_do_not_meet():

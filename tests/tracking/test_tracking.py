@@ -378,7 +378,9 @@ def test_parameters_are_read_as_they_were_given_without_the_quotes_of_mlflow_run
     assert tracking.record(run_id).params == {**given, "open": "it's", "inner": "'a' or 'b'"}
 
 
-def test_how_often_test_rows_were_scored_counts_every_experiment_and_failed_runs_but_no_trivial_baseline(client):
+def test_how_often_test_rows_were_scored_counts_every_experiment_and_failed_runs_but_no_trivial_or_deleted_one(
+    client, through_a_server
+):
     rows = {"kd.test_digest": "rows-7", "kd.test_scored": "true"}
     finished(client, "kd", **rows, **{"kd.role": "student"})
     finished(client, "other", **rows, **{"kd.role": "distilled"})
@@ -386,17 +388,27 @@ def test_how_often_test_rows_were_scored_counts_every_experiment_and_failed_runs
     finished(client, "other", **rows, **{"kd.role": "trivial"})
     finished(client, "other", **{"kd.test_digest": "rows-7", "kd.test_scored": "false", "kd.role": "student"})
     finished(client, "other", **{**rows, "kd.test_digest": "rows-8"}, **{"kd.role": "student"})
-    assert tracking.times_scored("rows-7") == 3
-    assert tracking.times_scored("rows-9") == 0
+    client.delete_run(finished(client, "other", **rows, **{"kd.role": "student"}))
+    away = client.create_experiment("away")
+    finished(client, "away", **rows, **{"kd.role": "student"})
+    client.delete_experiment(away)
+    assert [tracking.times_scored(digest) for digest in ("rows-7", "rows-9")] == [3, 0]
+    through_a_server()
+    assert [tracking.times_scored(digest) for digest in ("rows-7", "rows-9")] == [3, 0]
 
 
-def test_a_curve_is_in_the_order_of_its_steps_and_of_two_points_at_one_step_the_newest_counts(client):
-    run_id = finished(client)
+def test_a_curve_is_in_the_order_of_its_steps_and_of_two_points_at_one_step_the_newest_counts(client, through_a_server):
+    run_id, other, without = (finished(client) for _ in range(3))
+    client.log_metric(other, "val/accuracy", 0.7, step=2)
     points = [(6, 0.6, 100), (2, 0.2, 110), (4, 0.9, 120), (4, 0.4, 130), (2, 0.25, 105)]
     for step, value, moment in points:
         client.log_metric(run_id, "val/accuracy", value, timestamp=moment, step=step)
-    assert tracking.curve(run_id, "val/accuracy") == ((2, 0.2), (4, 0.4), (6, 0.6))
-    assert tracking.curve(run_id, "val/absent") == ()
+    expected = {run_id: ((2, 0.2), (4, 0.4), (6, 0.6)), other: ((2, 0.7),), without: ()}
+    assert tracking.curves([*expected], "val/accuracy") == expected
+    assert tracking.curves([run_id], "val/absent") == {run_id: ()}
+    assert tracking.curves([], "val/accuracy") == {}
+    through_a_server()
+    assert tracking.curves([*expected], "val/accuracy") == expected
 
 
 def test_a_version_that_no_run_made_has_no_run_to_read_instead_of_a_stack_trace():
