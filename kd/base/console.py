@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = _BRIEF.maxother = 200
 _HUSHED = ContextVar("hushed", default=False)
+_SAID: set[str] = set()
 
 
 def program() -> str:
@@ -69,6 +70,13 @@ def say(what: "str | Table") -> None:
         from kd.base import terminal
 
         terminal.console.print(harmless(what) if isinstance(what, str) else what, soft_wrap=isinstance(what, str))
+
+
+def say_once(line: str) -> None:
+    """Print a line that this process has not printed this way before: each of many trainings would repeat it."""
+    if not _HUSHED.get() and line not in _SAID:
+        _SAID.add(line)
+        say(line)
 
 
 class _Plain(logging.Formatter):

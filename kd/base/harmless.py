@@ -17,7 +17,10 @@ SECRETS = (
     (r"(//)[^/\s:@]*:\S*@", r"\1***@"),
     (r"(//)[^/\s]*:[^/\s]*@", r"\1***@"),  # a user may have an @
     (rf"([?&;][\w.-]*?(?:{LETS_IN})=)[^&\s'\"]*", r"\1***"),
-    (rf"{ADDRESS}(?<!\bsqlite://)(?<!\bfile://)([^\s#'\"]*#)[^\s'\"]+", r"\1://\2***"),
+    (
+        rf"{ADDRESS}(?<!\bsqlite://)(?<!\bfile://)([^\s#'\"]*#)(?!/experiments/\d+/runs)[^\s'\"]+",
+        r"\1://\2***",
+    ),  # but of a page of MLflow's UI
 )
 KEPT = "\u200c\u200d\u00ad"
 """Format characters that scripts and emojis need; the others turn or hide text."""

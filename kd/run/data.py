@@ -8,7 +8,7 @@ from functools import lru_cache
 import pandas as pd
 from datasets import Dataset
 
-from kd.base.console import hushed, say, shown
+from kd.base.console import hushed, say, say_once, shown
 from kd.base.task import Record, Task
 from kd.base.types import REST, STANDARD_COLUMNS, Holds, SplitName, Splits, UserError
 from kd.config import DistillConfig, RowOptions, listed, narrowed
@@ -205,9 +205,9 @@ def with_transfer(config: DistillConfig, rows: Rows) -> Rows:
         )
     dropped = len(found) - len(kept)
     said = f"; {dropped} that are in validation or test were left out" if dropped else ""
-    say(f"{named}: {len(kept)} rows without labels{said}")
+    say_once(f"{named}: {len(kept)} rows without labels{said}")
     if not config.epoch_rows:
-        say(
+        say_once(
             f"Its control has {len(rows.train)} rows an epoch, this student {len(whole)}: for equally many steps give "
             "both the same epoch_rows"
         )

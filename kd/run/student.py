@@ -11,7 +11,7 @@ from rich.table import Column
 from transformers import PreTrainedModel, set_seed
 
 from kd import tracking
-from kd.base.console import say
+from kd.base.console import say, say_once
 from kd.base.hashing import fingerprint
 from kd.base.task import Processor
 from kd.base.terminal import Table
@@ -147,7 +147,7 @@ def _cut(config: StudentConfig, rows: Rows, teacher: Loaded, source: Loaded) -> 
     count = len(indices) or int(wanted)
     student = _copied(rows, source, count, indices, config.seed)
     origin = f"layers {', '.join(map(str, indices))} of {depth} (0-based)" if indices else "random layers"
-    say(f"Student: {origin}, {student.num_parameters() / 1e6:.1f} M parameters")
+    say_once(f"Student: {origin}, {student.num_parameters() / 1e6:.1f} M parameters")
     words = f"{count} layers" + (f" {called(config.student)}" if config.student else "")
     words += f" ({wanted})" if "," in wanted else ""
     words += f" {config.initialisation}" if config.initialisation else ""

@@ -59,6 +59,7 @@ def test_what_lets_somebody_in_is_never_shown(address):
         "stanfordnlp/sst2:config",
         "https://host/rows.csv?version=2&max_tokens=64",
         "a@b.c",
+        "http://localhost:5000/#/experiments/1/runs?workflowType=machine_learning",
     ],
 )
 def test_an_address_without_a_secret_is_shown_as_it_is(address):
