@@ -14,6 +14,11 @@ from kd.config.base import Options, TaskOptions
 from kd.config.options import Option, options_in
 
 SHELLS = ("bash", "zsh")
+COMPLETION = """usage: {program} completion {{bash,zsh}}
+
+Print what makes a shell complete the commands after kd, their options and choices, and files.
+For this shell: eval "$(kd completion {started})"; for each new one, put that line into ~/.{started}rc.
+"""
 ORDER = ("data", "", "student", "objective", "search", "training", "measuring", "tracking")
 """Groups of options as `--help` shows them; the empty name stands for all others, such as the task's own."""
 FIRST = {
@@ -169,9 +174,13 @@ def completion(
 ) -> str:
     """Return the script that makes a shell complete commands, options, their choices, and names of files.
 
+    With `--help` it returns what that is for.
+
     Raises:
         UserError: `words` are not one shell.
     """
+    if words and words[0] in ("-h", "--help"):
+        return COMPLETION.format(program=program(), started=_shell()).rstrip()
     if len(words) != 1 or words[0] not in SHELLS:
         raise UserError(f"completion needs the name of a shell: give one of {', '.join(SHELLS)}")
     import shtab

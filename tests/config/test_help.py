@@ -139,6 +139,14 @@ def test_zsh_gets_a_script_of_its_own_that_eval_registers(shown):
     assert all(f"_shtab_kd_{name}_options" in script for name in COMMANDS)
 
 
+def test_help_of_completion_gives_the_line_to_type_and_is_no_mistake(shown, monkeypatch):
+    monkeypatch.setenv("SHELL", "/usr/bin/zsh")
+    text = shown("completion", "--help")
+    assert text.startswith("usage: python -m kd completion {bash,zsh}\n")
+    assert 'eval "$(kd completion zsh)"' in text
+    assert "~/.zshrc" in text
+
+
 @pytest.mark.parametrize("words", [(), ("fish",), ("bash", "zsh")])
 def test_a_shell_that_cannot_be_completed_for_is_refused_in_one_line(words, capsys):
     with pytest.raises(SystemExit) as end:
