@@ -25,7 +25,7 @@ from tests.documented import PAGES, ROOT, blocks, command_lines, entry_point, gr
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 TOOLS = {"apt", "curl", "export", "mlflow", "pip", "python3", "source", "su", "&&"}
 """Commands of others, whose options are not ours to check."""
-FOREIGN = {"env-manager", "experiment-name", "app-name", "backend-store-uri"}
+FOREIGN = {"env-manager", "no-deps", "experiment-name", "app-name", "backend-store-uri"}
 OPTIONS = {
     option for name in COMMANDS for task in TASKS for option in (options_in(COMMANDS[name], options_of(task)))
 }  # fmt: skip
@@ -84,10 +84,15 @@ def test_a_command_line_that_has_an_unknown_option_is_noticed_in_each_way_of_wri
 def test_every_option_that_a_sentence_names_is_one(page):
     prose = re.sub(r"^```.*?^```", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
     for code in re.findall(r"`([^`\n]+)`", prose):
-        command = re.match(rf"(?:python -m entrypoints\.)?({'|'.join(COMMANDS)}) --", code)
+        command = re.match(rf"(?:kd )?({'|'.join(COMMANDS)}) --", code)
         known = options_in(COMMANDS[command[1]]) if command else OPTIONS | FOREIGN
         named = re.findall(r"(?<!\S)--([\w-]+)", code) + re.findall(r"^([a-z_]+)=", code)
         assert [option for option in named if option not in known and option != "help"] == [], code
+
+
+def test_commands_are_typed_in_one_way_and_one_page_says_which_others_there_are():
+    other = re.compile(r"-m entrypoints\b|python -m kd\b")
+    assert [page for page in NAMES if other.search(text_of(page))] == ["docs/reference/index.md"]
 
 
 def test_the_readme_is_one_screen_after_another_and_no_wider_than_a_terminal():
