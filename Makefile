@@ -4,6 +4,7 @@
 # make docs   the documentation, into site/, offline after installation
 # make ui     the MLflow UI on what was run here
 # make bench  side by side with other tools, long (bench-quick: a picture); options in BENCH="..."
+# The first that you give makes .venv; after `source .venv/bin/activate` there is the command kd.
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
