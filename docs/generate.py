@@ -7,7 +7,7 @@ options; and a line `<!-- generated: NAME -->` of a page is replaced by what `GE
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -19,9 +19,11 @@ from kd.base import types  # noqa: E402
 from kd.base.judge import EXPLANATIONS, Figure  # noqa: E402
 from kd.base.types import InitialisationName, ObjectiveName, Setting, Shape  # noqa: E402
 from kd.commands import COMMANDS  # noqa: E402
-from kd.config import Options, options_in  # noqa: E402
+from kd.config import Options, TaskOptions, options_in  # noqa: E402
 from kd.config.base import Range  # noqa: E402
+from kd.config.help import choices, examples, grouped, rank, stated_default  # noqa: E402
 from kd.config.objective import PRESETS, plays_a_part  # noqa: E402
+from kd.config.options import Option  # noqa: E402
 from kd.tasks import TASKS, options_of, task_named  # noqa: E402
 
 COPIED = {
@@ -30,8 +32,6 @@ COPIED = {
     "results/benchmarks.md": "benchmarks/RESULTS.md",
 }
 """Pages that lie above this folder, where the forge shows them."""
-LAST = ("training", "budgets", "measuring", "where", "tracking")
-"""Groups of options that come after all others, in this order: a newcomer needs them least."""
 MARKER = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 SETTING = Setting(2.0, 0.5, Shape(2, 8, 2), Shape(6, 8, 2), ((0, 2), (1, 5)), ((0, 2),))
 """Of some student and teacher, to build the objectives' terms with."""
@@ -74,41 +74,44 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def options_page(name: str) -> str:
-    """Return the page of a command: each group of options as a table, those of the tasks too."""
+    """Return the page of a command as `--help` has it: its options in the same groups and order, and its examples."""
     kind = COMMANDS[name]
-    shared = options_in(kind)
-    parts = [f"# {name}\n\n{_sentence(kind)}\n\n`python -m entrypoints.{name} --help` lists the same."]
-    groups = {heading: (heading, kind, []) for heading in (one.heading for one in shared.values())}
-    for one in shared.values():
-        groups[one.heading][2].append(one)
-    for task in TASKS if "task" in shared else ():
-        own = options_of(task)
-        mine = [one for one in options_in(kind, own).values() if one.name not in shared]
-        groups[task] = (f"{own.heading}: `task={task}`", own, mine)
-    order = sorted(groups, key=lambda name: LAST.index(name) if name in LAST else -1)
-    return "\n\n".join([*parts, *(_group(*groups[name]) for name in order)]) + "\n"
+    tasks = {task: options_of(task) for task in TASKS} if "task" in options_in(kind) else {"": TaskOptions}
+    lines = [f"# {what}\nkd {words}" for what, words in examples(name, next(iter(tasks.values())).example)]
+    parts = [
+        f"# {name}\n\n{_sentence(kind)}\n\n`kd {name} --help` lists the same.",
+        *(_table(heading, kind, own, options) for heading, own, options in _groups(name, tasks)),
+        "## Examples\n\n```bash\n" + "\n".join(lines) + "\n```",
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
-def _group(heading: str, kind: type[Options], options: Iterable[Any]) -> str:
-    hints = get_type_hints(kind, include_extras=True)
+def _groups(name: str, tasks: Mapping[str, type[TaskOptions]]) -> list[tuple[str, type[TaskOptions], list[Option]]]:
+    """Return each group of `--help`, with its task; what a further task adds or changes is a group of its own."""
+    found: list[tuple[str, type[TaskOptions], list[Option]]] = []
+    for own in tasks.values():
+        theirs = list(grouped(name, options_in(COMMANDS[name], own), own.example))
+        known = [one for _, _, options in found for one in options]
+        more = [one for _, options in theirs for one in options if one not in known]
+        found += [(own.heading, own, more)] if found and more else []
+        found = found or [(heading, own, options) for heading, options in theirs]
+    named = {own.heading: f"{own.heading}: `task={task}`" for task, own in tasks.items()}
+    first, *rest = found
+    rest.sort(key=lambda group: rank(group[0]))
+    return [first, *((named.get(heading, heading), own, options) for heading, own, options in rest)]
+
+
+def _table(heading: str, kind: type[Options], own: type[TaskOptions], options: Iterable[Option]) -> str:
+    hints = get_type_hints(kind, include_extras=True) | get_type_hints(own, include_extras=True)
     rows = []
     for one in options:
         hint = hints[one.name]
         ranges = [part.words for each in (hint, *get_args(hint)) for part in getattr(each, "__metadata__", ())
                   if isinstance(part, Range)]  # fmt: skip
-        allowed = ranges[0] if ranges else ", ".join(f"`{word}`" for word in _words(one)) or one.allowed
-        rows.append([f"`{one.name}`", _default(one.default), allowed, _plain(one.help)])
+        allowed = ranges[0] if ranges else ", ".join(f"`{word}`" for word in choices(one, TASKS)) or one.allowed
+        default = "**required**" if one.default is MISSING else stated_default(one) and f"`{stated_default(one)}`"
+        rows.append([f"`{one.name}`", default, allowed, _plain(one.help)])
     return f"## {heading[0].upper()}{heading[1:]}\n\n" + table(["option", "default", "allowed", "meaning"], rows)
-
-
-def _words(option: Any) -> tuple[str, ...]:
-    return tuple(TASKS) if option.name == "task" else option.words
-
-
-def _default(value: Any) -> str:
-    if value is MISSING:
-        return "**required**"
-    return "" if value in (None, "") else f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def _plain(text: str) -> str:

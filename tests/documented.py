@@ -1,4 +1,4 @@
-"""The documentation as tests read it: its pages, their blocks of code, and the command lines in these."""
+"""The documentation as tests read it: its pages, their blocks of code, and the command lines in these; and `--help`."""
 
 import re
 import shlex
@@ -61,3 +61,20 @@ def entry_point(words: list[str]) -> tuple[str, list[str]] | None:
     given = dict(pairwise(words))
     options = [f"--{after}" for word, after in pairwise(words) if word == "-P"]
     return given.get("-e", "main"), options
+
+
+def on_one_line_each(text: str) -> dict[str, str]:
+    """Return what `--help` says of each option, by its name."""
+    lines = re.sub(r"\n {10,}", "  ", text).splitlines()
+    return {found[1]: line for line in lines if (found := re.match(r"  --(\w+)", line))}
+
+
+def groups(text: str) -> dict[str, list[str]]:
+    """Return the options of `--help` by heading, in their order."""
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            found[line[:-1]] = []
+        elif option := re.match(r"  --(\w+)", line):
+            next(reversed(found.values())).append(option[1])
+    return found

@@ -3,24 +3,30 @@
 import ast
 import importlib.util
 import re
-from dataclasses import MISSING
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import pytest
 import yaml
 
+from kd import __main__ as program
+from kd.base import console
 from kd.base.types import UserError
 from kd.commands import COMMANDS, read
-from kd.config import options_in
+from kd.config import TaskOptions, options_in
+from kd.config.base import Range
+from kd.config.help import EXAMPLES
 from kd.report.tables import COST
 from kd.space.reading import read_space
 from kd.sweep.design import read_design
-from kd.tasks import TASKS, options_of
-from tests.documented import PAGES, ROOT, blocks, command_lines, entry_point
+from kd.tasks import TASKS, TaskEntry, options_of
+from tests.documented import PAGES, ROOT, blocks, command_lines, entry_point, groups, on_one_line_each
 
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 TOOLS = {"apt", "curl", "export", "mlflow", "pip", "python3", "source", "su", "&&"}
 """Commands of others, whose options are not ours to check."""
-FOREIGN = {"env-manager", "experiment-name", "app-name", "backend-store-uri"}
+FOREIGN = {"env-manager", "no-deps", "experiment-name", "app-name", "backend-store-uri"}
 OPTIONS = {
     option for name in COMMANDS for task in TASKS for option in (options_in(COMMANDS[name], options_of(task)))
 }  # fmt: skip
@@ -79,10 +85,15 @@ def test_a_command_line_that_has_an_unknown_option_is_noticed_in_each_way_of_wri
 def test_every_option_that_a_sentence_names_is_one(page):
     prose = re.sub(r"^```.*?^```", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
     for code in re.findall(r"`([^`\n]+)`", prose):
-        command = re.match(rf"(?:python -m entrypoints\.)?({'|'.join(COMMANDS)}) --", code)
+        command = re.match(rf"(?:kd )?({'|'.join(COMMANDS)}) --", code)
         known = options_in(COMMANDS[command[1]]) if command else OPTIONS | FOREIGN
         named = re.findall(r"(?<!\S)--([\w-]+)", code) + re.findall(r"^([a-z_]+)=", code)
         assert [option for option in named if option not in known and option != "help"] == [], code
+
+
+def test_commands_are_typed_in_one_way_and_one_page_says_which_others_there_are():
+    other = re.compile(r"-m entrypoints\b|python -m kd\b")
+    assert [page for page in NAMES if other.search(text_of(page))] == ["docs/reference/index.md"]
 
 
 def test_the_readme_is_one_screen_after_another_and_no_wider_than_a_terminal():
@@ -113,14 +124,60 @@ def test_every_figure_of_cost_is_explained_and_those_that_are_explained_exist():
     assert set(lacking) <= {"latency_ms_p50", "latency_ms_p95"}
 
 
+@pytest.fixture
+def help_of(capsys, monkeypatch):
+    """What `kd NAME --help` prints, where a line is as long as it has to be."""
+
+    def help_of(name):
+        monkeypatch.setenv("COLUMNS", "10000")
+        monkeypatch.setattr(console.sys, "argv", ["kd", name, "--help"])
+        with suppress(SystemExit):
+            program.main()
+        return capsys.readouterr().out
+
+    return help_of
+
+
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_option_of_a_command_is_on_its_page_with_its_default(name):
-    page = GENERATE.options_page(name)
-    for task in TASKS if "task" in options_in(COMMANDS[name]) else [next(iter(TASKS))]:
-        for option in options_in(COMMANDS[name], options_of(task)).values():
-            line = re.search(rf"^\| `{option.name}` \| (.*?) \| (.+) \| (.+) \|$", page, re.MULTILINE)
-            assert line, option.name
-            assert ("required" in line[1]) == (option.default is MISSING)
+def test_a_page_of_options_says_what_help_says_in_the_same_groups_and_order(name, help_of):
+    told, page = help_of(name), GENERATE.options_page(name)
+    tables = {}
+    for line in page.splitlines():
+        if heading := re.match(r"## ([^:]+)", line):
+            tables[heading[1].lower()] = []
+        elif option := re.match(r"\| `(\w+)` \|", line):
+            next(reversed(tables.values())).append(option[1])
+    assert [*tables.items()] == [*groups(told).items()]
+    for option, line in on_one_line_each(told).items():
+        default = re.search(r"\(default: (.*)\)$", line)
+        stated = "**required**" if line.endswith("Required.") else f"`{default[1]}`" if default else ""
+        assert f"\n| `{option}` | {stated} | " in page
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_of_a_page_are_those_of_help(name, help_of):
+    _, _, below = help_of(name).partition("\nexamples:\n")
+    block = GENERATE.options_page(name).partition("## Examples\n\n```bash\n")[2].partition("\n```")[0]
+    lines = [line.removeprefix("# ") for line in block.splitlines()]
+    assert len(lines) == 2 * len(EXAMPLES[name]) > 0
+    assert lines == [line.strip() for line in below.splitlines() if line]
+
+
+def test_an_option_that_one_task_alone_has_or_has_otherwise_is_on_the_page_too(monkeypatch):
+    @dataclass(frozen=True, kw_only=True)
+    class Series(TaskOptions):
+        heading: ClassVar[str] = "series"
+        objectives: ClassVar = ("mse", "hidden")
+        max_length: Annotated[int, Range(bool, "an even number")] = 8
+
+    monkeypatch.setitem(TASKS, "series", TaskEntry(Series, ""))
+    page = GENERATE.options_page("distill")
+    own = page.partition("## Series: `task=series`")[2].partition("\n## ")[0]
+    assert [*re.findall(r"^\| `(\w+)` \|", own, re.MULTILINE)] == ["objective", "max_length"]
+    assert "`mse` |" in own
+    assert "| `8` | an even number |" in own
+    assert "`classification`, `series`" in page
+    assert page.index("## Text classification") < page.index("## Series") < page.index("## Student")
 
 
 def test_every_marker_of_a_page_is_filled_in_and_none_is_left_over():

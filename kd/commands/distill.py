@@ -2,7 +2,7 @@
 
 from kd import tracking
 from kd.base.console import command, say
-from kd.config import DistillConfig, StudentConfig, as_params, default_of, narrowed
+from kd.config import DistillConfig, StudentConfig, as_words, narrowed
 from kd.run.data import describe, rows_of
 from kd.run.distill import plan
 from kd.run.execute import Where, train
@@ -33,6 +33,4 @@ def _point_to_control(config: DistillConfig, run_id: str, experiment: str) -> No
 def _control_command(config: DistillConfig, teacher: str, experiment: str) -> str:
     """Return the command that trains the control of a distilled student."""
     control = narrowed(StudentConfig, config, teacher=teacher, experiment=experiment)
-    given = {name: value for name, value in as_params(control).items() if value != default_of(control, name)}
-    words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    return command("student", *words)
+    return command("student", *as_words(control))

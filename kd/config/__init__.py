@@ -8,6 +8,7 @@ from kd.config.finished import CacheConfig, CompareConfig, ExportConfig, GateOpt
 from kd.config.hpo import HpoConfig
 from kd.config.options import (
     as_params,
+    as_words,
     default_of,
     narrowed,
     options_from,
@@ -40,6 +41,7 @@ __all__ = [
     "TeacherConfig",
     "TeachingOptions",
     "as_params",
+    "as_words",
     "default_of",
     "listed",
     "narrowed",

@@ -26,7 +26,7 @@ class MeasureConfig(BudgetOptions):
     in_place: bool = False
     """Log into the runs that made the models, in place of the figures they have, instead of a new run."""
     experiment: Annotated[str, Group("tracking")] = ""
-    """MLflow experiment of the measurement's own run; default `kd`."""
+    """MLflow experiment of the measurement's own run; default MLFLOW_EXPERIMENT_NAME, else `kd`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,7 +39,7 @@ class CompareConfig(Options):
     """Compare finished runs: one table for each task and test set, each arm against its control."""
 
     experiments: str = ""
-    """MLflow experiments to read, comma-separated; default `kd`, under `mlflow run` its --experiment-name."""
+    """MLflow experiments to read, comma-separated; default that of `mlflow run`, MLFLOW_EXPERIMENT_NAME or `kd`."""
     filter: str = ""
     """MLflow's filter syntax, such as: tags."kd.dataset" = 'builtin:apidocs'."""
     runs: str = ""
@@ -110,7 +110,7 @@ class PromoteConfig(GateOptions):
     dry_run: bool = False
     """Decide and report, and move nothing."""
     experiment: Annotated[str, Group("tracking")] = ""
-    """MLflow experiment of the promotion's own run; default `kd`."""
+    """MLflow experiment of the promotion's own run; default MLFLOW_EXPERIMENT_NAME, else `kd`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -133,7 +133,7 @@ class ExportConfig(Options):
     allowed_drop: NonNegativeFloat = 0.01
     """Most that export may worsen the first test metric, >= 0, in its unit; past it the version says so in its tags."""
     experiment: Annotated[str, Group("tracking")] = ""
-    """MLflow experiment of the export's own run; default `kd`."""
+    """MLflow experiment of the export's own run; default MLFLOW_EXPERIMENT_NAME, else `kd`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,7 +5,7 @@ import re
 import shutil
 import textwrap
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING
 
 from kd.base.console import program
@@ -14,6 +14,11 @@ from kd.config.base import Options, TaskOptions
 from kd.config.options import Option, options_in
 
 SHELLS = ("bash", "zsh")
+COMPLETION = """usage: {program} completion {{bash,zsh}}
+
+Print what makes a shell complete the commands after kd, their options and choices, and files.
+For this shell: eval "$(kd completion {started})"; for each new one, put that line into ~/.{started}rc.
+"""
 ORDER = ("data", "", "student", "objective", "search", "training", "measuring", "tracking")
 """Groups of options as `--help` shows them; the empty name stands for all others, such as the task's own."""
 FIRST = {
@@ -107,22 +112,61 @@ def described(
     rows = f"--task {task} {own}" if "task" in known and task != known["task"].default else own
     name = kind.__name__.removesuffix("Config").lower()
     required = " ".join(f"--{one.name} {_place(one)}" for one in known.values() if one.default is MISSING)
+    lines = [f"  {what}\n    {program()} {words}" for what, words in examples(name, rows)]
     parser = ArgumentParser(
         usage=" ".join(f"{program()} {name} {required} [--OPTION VALUE ...]".split()),
         description=textwrap.fill(kind.__doc__ or "", _width()),
-        epilog="\n".join(_examples(name, rows)).replace("%", "%%"),
+        epilog="\n".join(["examples:", *lines]).replace("%", "%%"),
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
         add_help=False,
     )
-    for heading, options in _grouped(name, known, re.findall(r"--(\w+)", own)):
+    for heading, options in grouped(name, known, own):
         group = parser.add_argument_group(heading)
         for one in options:
-            choices = tuple(tasks) if one.name == "task" else ("true", "false") if one.kind is bool else one.words
+            words = choices(one, tasks)
             text = f"{one.help}{_default(one)}".replace("%", "%%")
-            place = None if choices else _place(one)
-            group.add_argument(f"--{one.name}", metavar=place, choices=choices or None, help=text)
+            place = None if words else _place(one)
+            group.add_argument(f"--{one.name}", metavar=place, choices=words or None, help=text)
     return parser
+
+
+def grouped(name: str, known: Mapping[str, Option], own: str) -> Iterator[tuple[str, list[Option]]]:
+    """Yield the groups of a command's options: first what people set first, in that order, then by heading.
+
+    `own` is the example of the task's own options.
+    """
+    rows = re.findall(r"--(\w+)", own)
+    first = [known[word] for one in FIRST.get(name, "").split() for word in (rows if one == "rows" else [one])]
+    rest = [one for one in known.values() if one not in first]
+    yield "set first" if rest else "options", first
+    for heading in sorted(dict.fromkeys(one.heading for one in rest), key=rank):
+        yield heading, [one for one in rest if one.heading == heading]
+
+
+def rank(heading: str) -> int:
+    """Return the place of a group among those that come after what people set first."""
+    return ORDER.index(heading if heading in ORDER else "")
+
+
+def choices(one: Option, tasks: Iterable[str]) -> tuple[str, ...]:
+    """Return the words that an option takes, where it takes no others."""
+    return tuple(tasks) if one.name == "task" else ("true", "false") if one.kind is bool else one.words
+
+
+def stated_default(one: Option) -> str:
+    """Return the default of an option as it would be given; empty where there is none to state."""
+    if one.default in (MISSING, None, ""):
+        return ""
+    plain = f"{one.default:g}" if one.kind is float else str(one.default)
+    return plain.lower() if one.kind is bool else plain
+
+
+def examples(name: str, rows: str) -> Iterator[tuple[str, str]]:
+    """Yield what each example of a command is for, and its words; `rows` are the task's own options in it."""
+    for what, words in EXAMPLES.get(name, {}).items():
+        filled = words.replace("{rows}", f"--dataset rows.csv {rows}".rstrip())
+        yield what, f"{name} {filled}".rstrip()
 
 
 def completion(
@@ -130,9 +174,13 @@ def completion(
 ) -> str:
     """Return the script that makes a shell complete commands, options, their choices, and names of files.
 
+    With `--help` it returns what that is for.
+
     Raises:
         UserError: `words` are not one shell.
     """
+    if words and words[0] in ("-h", "--help"):
+        return COMPLETION.format(program=program(), started=_shell()).rstrip()
     if len(words) != 1 or words[0] not in SHELLS:
         raise UserError(f"completion needs the name of a shell: give one of {', '.join(SHELLS)}")
     import shtab
@@ -164,17 +212,6 @@ def listing(commands: Mapping[str, type[Options]]) -> str:
     return "\n".join(lines)
 
 
-def _grouped(name: str, known: Mapping[str, Option], rows: Sequence[str]) -> Iterator[tuple[str, list[Option]]]:
-    """Yield the groups of options: first what people set first, in that order, then by heading."""
-    words = [word for one in FIRST.get(name, "").split() for word in (rows if one == "rows" else [one])]
-    first = [known[word] for word in words]
-    rest = [one for one in known.values() if one not in first]
-    yield "set first" if rest else "options", first
-    headings = dict.fromkeys(one.heading for one in rest)
-    for heading in sorted(headings, key=lambda one: ORDER.index(one if one in ORDER else "")):
-        yield heading, [one for one in rest if one.heading == heading]
-
-
 def _place(one: Option) -> str:
     """Return what stands for an option's value: the last word of its name, which says most often what is counted."""
     return one.name.rpartition("_")[2].upper()
@@ -183,18 +220,7 @@ def _place(one: Option) -> str:
 def _default(one: Option) -> str:
     if one.default is MISSING:
         return " Required."
-    if one.default in (None, ""):
-        return ""
-    plain = f"{one.default:g}" if one.kind is float else str(one.default)
-    return f" (default: {plain.lower() if one.kind is bool else plain})"
-
-
-def _examples(name: str, rows: str) -> Iterator[str]:
-    yield "examples:"
-    for what, words in EXAMPLES.get(name, {}).items():
-        filled = words.replace("{rows}", f"--dataset rows.csv {rows}".rstrip())
-        yield f"  {what}"
-        yield f"    {program()} {name} {filled}".rstrip()
+    return f" (default: {text})" if (text := stated_default(one)) else ""
 
 
 def _width() -> int:

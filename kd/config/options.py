@@ -131,6 +131,12 @@ def as_params(config: Options) -> dict[str, Any]:
     return found | as_params(found.pop(NESTED)) if NESTED in found else found
 
 
+def as_words(config: Options) -> list[str]:
+    """Return the options that differ from their defaults as words of a command line."""
+    given = {name: value for name, value in as_params(config).items() if value != default_of(config, name)}
+    return [word for name, value in given.items() for word in (f"--{name}", str(value))]
+
+
 def narrowed(kind: type[Kind], config: Options, **changes: Any) -> Kind:
     """Return the options that `kind` shares with `config`, with these changes; the task's may be among them."""
     values = {name: getattr(config, name) for name in _names(kind)}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
-from kd.base.console import shown
+from kd.base.console import command, shown
 from kd.base.numbers import whole
 from kd.base.types import UserError
 from kd.config.base import PositiveInt
@@ -64,7 +64,7 @@ class CascadeConfig(MainConfig):
         if any(after < 1 or (isinstance(before, int) and after >= before) for before, after in numbers):
             raise UserError(f"{named} does not fall to a number >= 1: give more layers before fewer, {example}")
         if len(found) < 3:
-            raise UserError(f"{named} has no assistant: give three models or more, {example}, or run main instead")
+            raise UserError(f"{named} has no assistant: give three models or more, {example}, or run {command('main')}")
         return found
 
 

@@ -124,7 +124,7 @@ def _limits(candidate: Version, metric: str) -> list[str]:
     machine = candidate.measurement.tags.get("hw.cpu", "the machine they were measured on")
     lines = [
         f"The scores are of one seed ({tags['kd.seed']}) on one test set; other data was not tried.",
-        "Whether distillation helped is a question to several seeds: see the entry point `compare`.",
+        "Whether distillation helped is a question to several seeds: `kd compare` answers it.",
         f"Latency and memory are those of {machine}.",
     ]
     if slices := weakest(candidate, metric):

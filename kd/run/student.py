@@ -11,12 +11,12 @@ from rich.table import Column
 from transformers import PreTrainedModel, set_seed
 
 from kd import tracking
-from kd.base.console import say, say_once
+from kd.base.console import command, say, say_once
 from kd.base.hashing import fingerprint
 from kd.base.task import Processor
 from kd.base.terminal import Table
 from kd.base.types import UserError
-from kd.config import StudentConfig
+from kd.config import RowOptions, StudentConfig, as_words, narrowed
 from kd.config.layers import DEFAULT_LAYERS, parse_layers
 from kd.models.importance import Importance, measure, remembered
 from kd.models.layers import LayerMap, Moved, layer_map
@@ -91,9 +91,8 @@ def find_teacher(config: StudentConfig, rows: Rows) -> Loaded:
         found = [one for digest in seen for one in trained if digest in (None, one.tags.get("kd.dataset_digest"))]
         if not found:
             whose = f"these labels (labelled={config.labelled})" if config.labelled else "this data"
-            raise UserError(
-                f"teacher is missing, and none is registered for {whose}: run the entry point teacher first"
-            )
+            first = command("teacher", *as_words(narrowed(RowOptions, config)))
+            raise UserError(f"teacher is missing, and none is registered for {whose}: name one, or train it: {first}")
         name = f"models:/{model}/{found[0].version}"
     return load(rows.task, name, "teacher", finished=True)
 

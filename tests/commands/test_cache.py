@@ -36,6 +36,12 @@ class Teacher:
         yield {"outputs.logits": [torch.full((1, 3), float(row)) for row in rows]}
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    """Each entry of the cache takes one line."""
+    monkeypatch.setattr(console, "width", 140)
+
+
 @pytest.fixture
 def kept(kd_home, monkeypatch):
     """Three caches of five shards each, used 1, 5 and 30 days ago; returns their folders."""

@@ -14,6 +14,7 @@ from kd.commands import COMMANDS, read
 from kd.config import options_in
 from kd.config.help import EXAMPLES, FIRST, ORDER, listing
 from kd.tasks import TASKS, options_of
+from tests.documented import groups, on_one_line_each
 
 EVERY = {name: {o: one for task in TASKS for o, one in options_in(kind, options_of(task)).items()}
          for name, kind in COMMANDS.items()}  # fmt: skip
@@ -31,23 +32,6 @@ def shown(capsys, monkeypatch):
         return capsys.readouterr().out
 
     return shown
-
-
-def on_one_line_each(text):
-    """What is said of each option, by its name."""
-    lines = re.sub(r"\n {10,}", "  ", text).splitlines()
-    return {found[1]: line for line in lines if (found := re.match(r"  --(\w+)", line))}
-
-
-def groups(text):
-    """Options by heading, in their order."""
-    found = {}
-    for line in text.splitlines():
-        if line.endswith(":") and not line.startswith(" "):
-            found[line[:-1]] = []
-        elif option := re.match(r"  --(\w+)", line):
-            next(reversed(found.values())).append(option[1])
-    return found
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -153,6 +137,14 @@ def test_zsh_gets_a_script_of_its_own_that_eval_registers(shown):
     assert script.startswith("#compdef kd\n")
     assert "compdef _shtab_kd -N kd" in script
     assert all(f"_shtab_kd_{name}_options" in script for name in COMMANDS)
+
+
+def test_help_of_completion_gives_the_line_to_type_and_is_no_mistake(shown, monkeypatch):
+    monkeypatch.setenv("SHELL", "/usr/bin/zsh")
+    text = shown("completion", "--help")
+    assert text.startswith("usage: python -m kd completion {bash,zsh}\n")
+    assert 'eval "$(kd completion zsh)"' in text
+    assert "~/.zshrc" in text
 
 
 @pytest.mark.parametrize("words", [(), ("fish",), ("bash", "zsh")])

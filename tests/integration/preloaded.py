@@ -12,20 +12,21 @@ import tempfile
 import traceback
 
 import tests.toys.register  # noqa: F401
-from kd.commands import QUIET, start
+from kd import __main__ as program
+from kd.commands import QUIET
 from tests.integration import killing
 
 
 def child(stage: str, words: list[str], env: dict[str, str], folder: str) -> int:
-    """Be the process that `python -m entrypoints.STAGE` would be; returns its exit code."""
+    """Be the process that `kd STAGE` would be; returns its exit code."""
     for number, file in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(os.path.join(folder, file), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ.update(env)
     tempfile.tempdir = None  # the job's own TMPDIR, not the one that this process has looked up
     killing.arm()
-    sys.argv = [f"entrypoints/{stage}.py", *words]
+    sys.argv = ["kd", stage, *words]
     try:
-        start(stage)
+        program.main()
     except SystemExit as end:
         return int(end.code or 0)
     except BaseException:

@@ -36,7 +36,7 @@ def words(project):
 def launched(project, tmp_path, name, *words):
     """Start an entry point in two processes; its output goes into a file."""
     with (tmp_path / "out").open("w") as out:
-        return project.start(*LAUNCH, f"entrypoints.{name}", *words, out=out)
+        return project.start(*LAUNCH, "kd", name, *words, out=out)
 
 
 def ended(process, tmp_path, within=240):
@@ -75,7 +75,7 @@ def ranks(process):
     found = {}
     for child in psutil.Process(process.pid).children(recursive=True):
         number = child.environ().get("RANK")
-        if number is not None and "entrypoints" in " ".join(child.cmdline()):
+        if number is not None and "-m kd " in " ".join(child.cmdline()):
             found[int(number)] = child
     return found
 

@@ -55,7 +55,8 @@ def test_the_newest_teacher_of_the_same_labels_comes_first_and_none_of_others_wh
     rows = SimpleNamespace(task=None, test_digest="0123456789", train_digest="own", full_digest="all")
     config = StudentConfig(dataset="d.csv", labelled=labelled)
     if number is None:
-        with pytest.raises(UserError, match="teacher is missing"):
+        command = f"python -m kd teacher --dataset d.csv{' --labelled 5' if labelled else ''}"
+        with pytest.raises(UserError, match=f"teacher is missing, .*: name one, or train it: {command}$"):
             student.find_teacher(config, rows)
     else:
         assert student.find_teacher(config, rows) == f"models:/kd-classification-d-012345-teacher/{number}"
