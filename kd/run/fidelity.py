@@ -21,6 +21,8 @@ from kd.run.plan import Plan
 
 MOST_FEATURES = 512
 AT_ONCE = 64
+_STATES: dict[tuple[object, ...], np.ndarray | None] = {}
+"""The last teacher's layers, which all students of a command are compared with."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,18 @@ def _alike(plan: Plan, config: FitOptions, student: Prepared, teacher: Prepared)
         return {}
     chosen = sample(len(student.features), MOST_FEATURES, config.split_seed)
     masks = plan.rows.task.masks
-    ours, theirs = (
-        mean_states(one.model, one.features, chosen, one.collate, masks, AT_ONCE) for one in (student, teacher)
+    ours = mean_states(student.model, student.features, chosen, student.collate, masks, AT_ONCE)
+    assert plan.teacher is not None
+    key = (
+        plan.teacher.located.digest,
+        plan.rows.validation_digest,
+        plan.rows.task.processor_digest(teacher.processor),
+        *chosen,
     )
+    if key not in _STATES:
+        _STATES.clear()
+        _STATES[key] = mean_states(teacher.model, teacher.features, chosen, teacher.collate, masks, AT_ONCE)
+    theirs = _STATES[key]
     if ours is None or theirs is None:
         return {}
     found = [cka(ours[mine], theirs[its]) for mine, its in spaced(len(ours), len(theirs))]

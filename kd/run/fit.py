@@ -78,6 +78,7 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
         features = ChosenRows(features, trusted_features(plan, cast(DistillConfig, config)))
         used["transfer_rows"] = len(np.unique(features["example"])) - len(plan.rows.train)
     run.log_params(used)
+    points = tracking.Points(run)
     job = Job(
         model=plan.model,
         features=features,
@@ -87,13 +88,16 @@ def _fit(plan: Plan, config: FitOptions, run: tracking.Run, folder: Path, watch:
         teacher=teacher,
         validate=validate,
         metric=next(iter(task.directions.items())),
-        report=run.log_metrics,
+        report=points.add,
         watch=watch,
         folder=folder,
         title="" if watch else plan.title,
         transfer=bool(plan.rows.transfer_digest),
     )
-    fitted = fit(job, config)
+    try:
+        fitted = fit(job, config)
+    finally:
+        points.send()
     if teacher is not None and teacher.online:
         say(
             f"Note: the teacher ran on every batch ({teacher.online}); read from the cache, its outputs differ a little"

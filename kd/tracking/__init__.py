@@ -26,6 +26,7 @@ from kd.tracking.runs import ANSWERS as ANSWERS
 from kd.tracking.runs import PARENT as PARENT
 from kd.tracking.runs import REGISTERED as REGISTERED
 from kd.tracking.runs import REQUESTS as REQUESTS
+from kd.tracking.runs import Points as Points
 from kd.tracking.runs import Run as Run
 from kd.tracking.runs import abandon as abandon
 from kd.tracking.runs import code_version as code_version

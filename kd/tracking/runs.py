@@ -5,9 +5,10 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial, wraps
 from math import isnan
 from pathlib import Path
@@ -36,6 +37,8 @@ REQUESTS = "requests.parquet"
 """Artifact: real inputs of the task, to time a model on."""
 ANSWERS = "answers.json"
 """Artifact: what the model answered to its stored input example when it was logged."""
+AT_ONCE = 1000
+"""Most metrics that MLflow takes in one request."""
 PARENT = "mlflow.parentRunId"
 """Tag of a run that is nested in another."""
 REGISTERED = "kd.registered"
@@ -105,6 +108,33 @@ class Run:
         """Name a data set as an input of the run, by our digest over all its rows."""
         dataset = Dataset(name[:500], digest, "code", json.dumps({"tags": {"kd.dataset": name}}))
         MlflowClient().log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+
+
+@dataclass
+class Points:
+    """Points of a run's curves, sent to the store together, for each request takes as long as a step of a small model.
+
+    A killed process loses those of the last `every_s` seconds.
+    """
+
+    run: Run
+    every_s: float = 1.0
+    waiting: list[Metric] = field(default_factory=list)
+    sent_s: float = field(default_factory=time.monotonic)
+
+    def add(self, metrics: Mapping[str, float], step: int) -> None:
+        """Take metrics at a step, and send what there is where that was not done for a while."""
+        now = int(time.time() * 1000)
+        self.waiting += [Metric(name, value, now, step) for name, value in metrics.items()]
+        if time.monotonic() - self.sent_s >= self.every_s:
+            self.send()
+
+    def send(self) -> None:
+        """Send what there is."""
+        while self.waiting and is_main():
+            MlflowClient().log_batch(self.run.run_id, metrics=self.waiting[:AT_ONCE])
+            del self.waiting[:AT_ONCE]
+        self.sent_s = time.monotonic()
 
 
 def _shown(tags: Mapping[str, str]) -> dict[str, str]:
