@@ -95,7 +95,7 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
             if where.profile:
                 measure([outcome.run_id], config)
     if where.pace:
-        where.pace.end(began)
+        where.pace.end(None if plan.role == "teacher" else began)
     log_baselines(plan.rows, config, where)
     return outcome
 

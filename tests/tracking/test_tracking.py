@@ -645,15 +645,14 @@ def test_metrics_logged_twice_at_a_step_after_a_resume_do_not_break_the_run(clie
 
 
 def test_points_of_a_curve_are_sent_together_and_none_is_lost(client, monkeypatch):
-    sent = []
-    log_batch = MlflowClient.log_batch
-    monkeypatch.setattr(
-        MlflowClient,
-        "log_batch",
-        lambda self, *args, **kw: (sent.append(len(kw["metrics"])), log_batch(self, *args, **kw)),
-    )
+    sent, log_batch = [], MlflowClient.log_batch
+
+    def counted(self, run_id, metrics=(), **others):
+        sent.extend([len(metrics)] if metrics else [])
+        return log_batch(self, run_id, metrics=metrics, **others)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", counted)
     with tracking.run("curve", {}) as run:
-        sent.clear()
         points = tracking.Points(run, every_s=3600)
         for step in range(1100):
             points.add({"train/loss": 1 / (step + 1)}, step)
@@ -663,5 +662,5 @@ def test_points_of_a_curve_are_sent_together_and_none_is_lost(client, monkeypatc
         points.send()
         tracking.Points(run, every_s=0).add({"train/loss": 0.0}, 1100)
         assert sent == [1000, 100, 1]
-    found = tracking.curve(run.run_id, "train/loss")
+    found = tracking.curves([run.run_id], "train/loss")[run.run_id]
     assert found == (*((step, 1 / (step + 1)) for step in range(1100)), (1100, 0.0))
