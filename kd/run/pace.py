@@ -9,7 +9,7 @@ from kd.base.console import in_time, say
 
 @dataclass
 class Pace:
-    """How many of its trainings a command has done, and how long its new students took, in s; a teacher takes longer."""
+    """How many of its trainings a command has done, and how long its students took, in s; a teacher takes longer."""
 
     total: int
     done: int = 0

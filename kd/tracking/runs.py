@@ -78,6 +78,11 @@ class Run:
         mlflow.log_metrics(dict(metrics), step=step, run_id=self.run_id)
 
     @_main_alone
+    def log_points(self, points: Sequence[Metric]) -> None:
+        """Log points of curves, at most `AT_ONCE`, in one request."""
+        MlflowClient().log_batch(self.run_id, metrics=points)
+
+    @_main_alone
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, in one request."""
         MlflowClient().log_batch(self.run_id, tags=[RunTag(key, value) for key, value in _shown(tags).items()])
@@ -131,8 +136,8 @@ class Points:
 
     def send(self) -> None:
         """Send what there is."""
-        while self.waiting and is_main():
-            MlflowClient().log_batch(self.run.run_id, metrics=self.waiting[:AT_ONCE])
+        while self.waiting:
+            self.run.log_points(self.waiting[:AT_ONCE])
             del self.waiting[:AT_ONCE]
         self.sent_s = time.monotonic()
 

@@ -75,6 +75,9 @@ class Run:
     def log_metrics(self, metrics, step=0):
         pass
 
+    def log_points(self, points):
+        pass
+
 
 def learned(config, folder):
     """Weights of a training, and the parameters it told."""
