@@ -30,6 +30,7 @@ def plan(monkeypatch, tmp_path):
     for name in ("following", "tracking.run"):
         monkeypatch.setattr(f"kd.search.leading.{name}", lambda *_: nullcontext(part))
     monkeypatch.setattr(leading.tracking, "session", lambda _: nullcontext("kd"))
+    monkeypatch.setattr(leading.tracking, "look", lambda _: "")
     monkeypatch.setattr(leading, "_goal", lambda *_: Goal({}, float("inf")))
     monkeypatch.setattr(leading, "replace", lambda plan, **_: plan)
     monkeypatch.setattr(leading, "reconcile", lambda *_: None)
