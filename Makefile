@@ -15,7 +15,8 @@ export OMP_WAIT_POLICY := PASSIVE
 .PHONY: demo demo-full test test-all lint docs ui bench bench-quick clean
 
 demo: .venv/installed
-	python -m kd demo --experiment kd-demo
+	kd demo --experiment kd-demo
+	@echo "Commands such as these work after: source .venv/bin/activate"
 
 demo-full: .venv/installed
 	mlflow run . --env-manager local --experiment-name kd-demo-full
