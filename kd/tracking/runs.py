@@ -119,7 +119,7 @@ class Run:
 class Points:
     """Points of a run's curves, sent to the store together, for each request takes as long as a step of a small model.
 
-    A killed process loses those of the last `every_s` seconds.
+    A validation is sent at once, with all before it: a checkpoint may follow, from which a killed training goes on.
     """
 
     run: Run
@@ -131,7 +131,7 @@ class Points:
         """Take metrics at a step, and send what there is where that was not done for a while."""
         now = int(time.time() * 1000)
         self.waiting += [Metric(name, value, now, step) for name, value in metrics.items()]
-        if time.monotonic() - self.sent_s >= self.every_s:
+        if time.monotonic() - self.sent_s >= self.every_s or any(name.startswith("val/") for name in metrics):
             self.send()
 
     def send(self) -> None:

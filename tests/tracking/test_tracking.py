@@ -662,5 +662,8 @@ def test_points_of_a_curve_are_sent_together_and_none_is_lost(client, monkeypatc
         points.send()
         tracking.Points(run, every_s=0).add({"train/loss": 0.0}, 1100)
         assert sent == [1000, 100, 1]
+        points.add({"train/loss": 0.0}, 1101)
+        points.add({"val/accuracy": 0.5}, 1101)
+        assert sent == [1000, 100, 1, 2]
     found = tracking.curves([run.run_id], "train/loss")[run.run_id]
-    assert found == (*((step, 1 / (step + 1)) for step in range(1100)), (1100, 0.0))
+    assert found == (*((step, 1 / (step + 1)) for step in range(1100)), (1100, 0.0), (1101, 0.0))
