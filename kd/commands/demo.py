@@ -12,7 +12,7 @@ from kd.run.data import model_name, rows_of
 COMPARED = {
     "--dataset": "builtin:apidocs",
     **{"--labelled": "300", "--transfer": "rest", "--alpha": "1", "--temperature": "1"},
-    **{"--epoch_rows": "2000", "--epochs": "2", "--learning_rate": "3e-4", "--max_length": "32"},
+    **{"--epoch_rows": "1000", "--epochs": "4", "--learning_rate": "3e-4", "--max_length": "32"},
 }
 """300 of 2,100 training rows have their labels; `epoch_rows` gives student and control as many steps."""
 GATES = {"--min_metric": "0.4", "--min_teacher_share": "0.85", "--allowed_drop": "0.01"}
