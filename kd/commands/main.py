@@ -1,10 +1,12 @@
 """The whole comparison in one command: teacher once, then control and distilled student on every seed."""
 
+from collections.abc import Iterable
+
 from kd import tracking
 from kd.analysis.table import Doubt
-from kd.base.console import say
-from kd.config import CompareConfig, DistillConfig, MainConfig, StudentConfig, as_params, narrowed
-from kd.report.findings import find
+from kd.base.console import command, say
+from kd.config import CompareConfig, DistillConfig, MainConfig, StudentConfig, as_params, listed, narrowed
+from kd.report.findings import beside, find
 from kd.report.publish import doubts_of, publish, show, where
 from kd.run import teacher
 from kd.run.data import Rows, describe, rows_of, short_name
@@ -29,8 +31,9 @@ def run(config: MainConfig) -> None:
             outcomes = _students(config, rows, guide, where)
             ours = [] if config.teacher_is_finished else [tracking.maker(guide, "teacher")]
             measure([*ours, *(outcome.run_id for outcome in outcomes)], config)
-            against = _compare(experiment, rows, parent)
+            against = _compare([outcome.run_id for outcome in outcomes], experiment, parent)
             register_best(outcomes, config, rows, against)
+    say(f"Beside other runs of the experiment: {command('compare', '--experiments', experiment)}")
     say(tracking.look(experiment))
 
 
@@ -45,14 +48,11 @@ def _students(config: MainConfig, rows: Rows, guide: str, where: Where) -> list[
     return outcomes
 
 
-def _compare(experiment: str, rows: Rows, parent: tracking.Run) -> list[Doubt]:
-    """Show and log the comparison of all runs of the experiment on these test rows, as `compare` would.
-
-    Returns what it says against the models.
-    """
-    tested = f"tags.`kd.test_digest` = '{rows.test_digest}' and tags.`kd.stage` != 'trial'"
-    question = CompareConfig(experiments=experiment, filter=tested)
-    findings, notes = find(tracking.runs([experiment], question.filter), question)
+def _compare(run_ids: Iterable[str], experiment: str, parent: tracking.Run) -> list[Doubt]:
+    """Show and log the comparison of these runs, their teacher and the baselines; returns what it says against them."""
+    records = {run_id: tracking.record(run_id) for run_id in run_ids}
+    question = CompareConfig(runs=",".join([*records, *beside(records, experiment)]))
+    findings, notes = find([tracking.record(run_id) for run_id in listed(question.runs)], question)
     show(findings, notes, brief=True)
     publish(findings, notes, question, parent)
     say(where(parent))

@@ -153,7 +153,11 @@ def rich_tables(heading: str, rows: Cells) -> list[RichTable]:
             title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
         )
         for position, width in widths.items():
-            one.add_column(rows[0][position], justify="right" if position in numbers else "left", width=width)
+            one.add_column(
+                rows[0][position].replace(" %]", "\N{NO-BREAK SPACE}%]"),
+                justify="right" if position in numbers else "left",
+                width=width,
+            )
         for row in rows[1:]:
             one.add_row(*(row[position] for position in widths))
         found.append(one)
