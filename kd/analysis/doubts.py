@@ -7,6 +7,7 @@ from kd.base.types import RunRecord
 
 NAMED = 3
 """Arms that one sentence names."""
+PERFECT = "these rows are too easy to tell models apart: serve the baseline, or give a test set that is harder"
 
 
 def doubts(table: Table, guides: Mapping[str, RunRecord]) -> tuple[Doubt, ...]:
@@ -26,12 +27,18 @@ def _below_trivial(table: Table) -> list[Doubt]:
     for arm in table.arms:
         same = next((one for one in trivial if {*one.trained_on} & {*arm.trained_on}), None)
         if arm.role != "trivial" and same and _height(table, arm) <= _height(table, same):
-            beaten.setdefault(_reached(same), []).append(arm)
+            beaten.setdefault(same.key, []).append(arm)
     what = f"trained on the same rows, by {table.split} {table.metric}"
-    instead = "train with more epochs or another learning_rate, and check the labels"
     return [
-        Doubt(f"No better than {best}, {what}: {_several(weak)}.", instead, _runs(weak))
-        for best, weak in beaten.items()
+        Doubt(
+            f"No better than {_reached(best)}, {what}: {_several(weak)}.",
+            PERFECT
+            if _is_perfect(table, best)
+            else "train with more epochs or another learning_rate, and check the labels",
+            _runs(weak),
+        )
+        for best in trivial
+        if (weak := beaten.get(best.key))
     ]
 
 
@@ -47,14 +54,20 @@ def _weak_teachers(table: Table, guides: Mapping[str, RunRecord]) -> list[Doubt]
         taught = [arm for arm in table.arms if arm is not teacher and {*arm.teachers} & {*own}]
         rivals = [arm for arm in taught if arm.role == "student"] or taught
         best = max(rivals, key=lambda arm: _height(table, arm), default=None)
-        if best is not None and _height(table, teacher) <= _height(table, best):
+        beats = best is not None and (_height(table, teacher) > _height(table, best) or _is_perfect(table, teacher))
+        if best is not None and not beats:
             sentence = (
                 f"The teacher has little to teach: {_reached(teacher)} is no better than its student {_reached(best)}, "
                 f"by {table.split} {table.metric}."
             )
-            instead = "train the teacher longer or with another learning rate, or take a stronger one; check the labels"
+            instead = "train the teacher longer or with another learning rate, or take a stronger one"
             found.append(Doubt(sentence, instead, _runs(taught)))
     return found
+
+
+def _is_perfect(table: Table, arm: Arm) -> bool:
+    """Whether no arm can do better on these rows."""
+    return arm.quality.mean == table.bounds[1 if table.higher_is_better else 0]
 
 
 def _made(teacher: Arm, guide: RunRecord) -> bool:

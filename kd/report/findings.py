@@ -97,7 +97,8 @@ def doubts_about(run_id: str) -> list[Doubt]:
     same = f"{control} and tags.`kd.test_digest` = '{record.tags['kd.test_digest']}'"
     records = {one.run_id: one for one in (*tracking.runs([experiment], same), record)}
     found = [*records.values(), *map(tracking.record, beside(records, experiment))]
-    tables, _ = compare(found, {record.tags["kd.task"]: task_named(record.tags["kd.task"]).directions})
+    task, judge = record.tags["kd.task"], task_named(record.tags["kd.task"])
+    tables, _ = compare(found, {task: judge.directions}, CompareConfig(), {task: judge.bounds})
     guides = _guides(found)
     return [doubt for table in tables for doubt in doubts(table, guides) if run_id in doubt.run_ids]
 

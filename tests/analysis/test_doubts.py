@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from kd.analysis.comparison import SAME_STUDENT
-from kd.analysis.doubts import doubts
+from kd.analysis.doubts import PERFECT, doubts
 from kd.analysis.statistics import Interval
 from kd.analysis.table import Arm, Table
 from kd.base.types import RunRecord
@@ -51,6 +51,18 @@ def test_who_is_no_better_than_the_best_baseline_of_the_same_rows_is_named_with_
         f"No better than words (0.700), {what}: first ({weak:.3f}).",
         f"No better than words of fewer ({weak:.3f}), {what}: behind ({weak:.3f}).",
     ]
+
+
+@pytest.mark.parametrize(("higher", "best"), [(True, 1.0), (False, 0.0)])
+def test_where_nothing_can_be_better_no_training_is_advised_and_no_teacher_is_blamed(higher, best):
+    baseline, guide = reaching("words", best, "trivial"), reaching("teacher", best, "teacher")
+    whole = Table(
+        *("t", "d", "test", "digest", "accuracy", higher, SAME_STUDENT),
+        (baseline, guide, reaching("student", best, teacher=MADE)),
+        bounds=(0.0, 1.0),
+    )
+    (doubt,) = doubts(whole, GUIDES)
+    assert (doubt.sentence[:15], doubt.instead) == ("No better than ", PERFECT)
 
 
 TEACHER = reaching("teacher", 0.7, "teacher")
