@@ -1,6 +1,6 @@
 """How long `compare` takes, and how much memory, on a store of 10,000 runs.
 
-    python -m benchmarks.store --store sqlite:////tmp/big/mlflow.db --folder /tmp/big/artifacts
+    python -m benchmarks.store --store sqlite:///big.db --folder big
     python -m benchmarks.store --store postgresql+psycopg2://... --folder mlartifacts --through http://localhost:5000
 
 fills the store where it has no experiment `swept` yet, compares that experiment, and prints a Markdown table. MLflow's

@@ -54,8 +54,7 @@ def _weak_teachers(table: Table, guides: Mapping[str, RunRecord]) -> list[Doubt]
         taught = [arm for arm in table.arms if arm is not teacher and {*arm.teachers} & {*own}]
         rivals = [arm for arm in taught if arm.role == "student"] or taught
         best = max(rivals, key=lambda arm: _height(table, arm), default=None)
-        beats = best is not None and (_height(table, teacher) > _height(table, best) or _is_perfect(table, teacher))
-        if best is not None and not beats:
+        if best is not None and _height(table, teacher) <= _height(table, best) and not _is_perfect(table, teacher):
             sentence = (
                 f"The teacher has little to teach: {_reached(teacher)} is no better than its student {_reached(best)}, "
                 f"by {table.split} {table.metric}."

@@ -24,7 +24,8 @@ class MeasureConfig(BudgetOptions):
     model: Annotated[str, Range(_are_stored, "models:/... or runs:/..., or several of them, comma-separated")]
     """models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID/model; with in_place several, comma-separated."""
     in_place: bool = False
-    """Log into the runs that made the models, in place of the figures they have, instead of a new run."""
+    """Log into the runs that made the models, and all that share their figures, in place of these; no new run is made,
+    and models of one architecture are measured once."""
     experiment: Annotated[str, Group("tracking")] = ""
     """MLflow experiment of the measurement's own run; default MLFLOW_EXPERIMENT_NAME, else `kd`."""
 

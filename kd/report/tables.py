@@ -127,10 +127,8 @@ def slice_cells(table: Table, details: Details) -> Cells:
 def in_terminal(table: Table, details: Details, brief: bool = False) -> list[str | RichTable]:
     """Lay a comparison out for the terminal: tables, the title above the first, and lines before some of them.
 
-    The `brief` one has quality and cost alone.
-
     Such a line is not put into the table's title: a title is wrapped at the width of the table, which would break a
-    command in it that the user is to copy.
+    command in it that the user is to copy. The `brief` form has quality and cost alone.
     """
     (_, first, _), *others = titled_tables(table, details)
     noted = {INFERENCE: [note] if (note := busy_note(table)) else []}

@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from kd.base.console import say
+from kd.base.hashing import fingerprint
 from kd.base.task import Explainable, Processor
 from kd.base.types import Batch, Features
 from kd.config import FitOptions
@@ -64,12 +65,8 @@ def _alike(plan: Plan, config: FitOptions, student: Prepared, teacher: Prepared)
     masks = plan.rows.task.masks
     ours = mean_states(student.model, student.features, chosen, student.collate, masks, AT_ONCE)
     assert plan.teacher is not None
-    key = (
-        plan.teacher.located.digest,
-        plan.rows.validation_digest,
-        plan.rows.task.processor_digest(teacher.processor),
-        *chosen,
-    )
+    fed = fingerprint(plan.rows.task.serving())  # such as the length at which texts are cut
+    key = (plan.teacher.located.digest, plan.rows.validation_digest, fed, tuple(chosen))
     if key not in _STATES:
         _STATES.clear()
         _STATES[key] = mean_states(teacher.model, teacher.features, chosen, teacher.collate, masks, AT_ONCE)

@@ -1,4 +1,4 @@
-"""The trainings of a sweep compared: beside which runs, at what cost of each architecture, and how it is reported."""
+"""The trainings of a command compared: beside which runs, at what cost of each architecture, and how it is reported."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

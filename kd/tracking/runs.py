@@ -119,7 +119,8 @@ class Run:
 class Points:
     """Points of a run's curves, sent to the store together, for each request takes as long as a step of a small model.
 
-    A validation is sent at once, with all before it: a checkpoint may follow, from which a killed training goes on.
+    Validation metrics are sent immediately, with everything before them, because a checkpoint may follow and a killed
+    training resumes from there.
     """
 
     run: Run

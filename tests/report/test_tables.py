@@ -18,6 +18,8 @@ from kd.report.publish import show
 from kd.report.tables import (
     COST,
     MISSING,
+    P50,
+    SIZE,
     WORST,
     Section,
     answer,
@@ -203,6 +205,23 @@ def test_no_line_of_a_table_is_wider_than_the_terminal_and_no_figure_is_cut_or_w
         assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= 100
         assert all(out.getvalue().count(figure) >= times for figure in cells[2:])
         assert "…" not in out.getvalue()
+
+
+def kept(arm_figures, guide_figures, higher=True, **changes):
+    guide = arm("teacher", "teacher", Interval(0.8, None, None, 1), figures=guide_figures)
+    taught = replace(arm("soft", "distilled", Interval(0.6, None, None, 3), figures=arm_figures), **changes)
+    return answer(table(guide, replace(taught, guide=changes.get("guide", "teacher")), higher=higher))
+
+
+def test_how_much_of_its_teacher_a_student_keeps_is_said_with_its_size_and_speed():
+    small, large = {P50: 2.0, SIZE: 60.0}, {P50: 5.0, SIZE: 80.0}
+    said = "It keeps 75 % of its teacher's test accuracy"
+    assert kept(small, large).endswith(f"{said} at 75 % of its size and 2.5 times its speed.")
+    assert kept({}, large).endswith(f"{said}.")
+    assert kept({SIZE: 60.0}, large).endswith(f"{said} at 75 % of its size.")
+    assert kept(small, large, busy=("models:/m-1",)).endswith("and ~2.5 times its speed.")
+    assert kept(small, large, higher=False).count("It has 0.75 times its teacher's test accuracy at") == 1
+    assert "teacher's" not in kept(small, large, guide="")
 
 
 LOSES = Details(

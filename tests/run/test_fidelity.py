@@ -10,6 +10,7 @@ from kd.run import fidelity, student, teacher
 from kd.run.data import load_rows
 from kd.run.encode import sample
 from kd.run.fidelity import inside
+from kd.tasks.classification.options import ClassificationOptions
 from tests.tiny import WORDS, bert, saved_bert, tokenizer
 
 FIGURES = {"pearson", "pearson_floor", "top20", "top20_floor", "completeness_error", "examples"}
@@ -82,6 +83,17 @@ def test_all_seeds_of_a_student_are_compared_on_the_same_rows(config, monkeypatc
     assert len(seen) == 3  # the teacher, which both have, once
     assert seen == [seen[0]] * 3
     assert len(seen[0]) == 5
+
+
+def test_a_teacher_is_read_anew_where_texts_are_cut_elsewhere(config, monkeypatch):
+    """Else a student of longer texts would be compared with what the teacher made of shorter ones."""
+    seen = []
+    real = fidelity.mean_states
+    monkeypatch.setattr(fidelity, "mean_states", lambda *given: seen.append(given[0]) or real(*given))
+    for length in (4, 16):
+        one = replace(config, task_options=ClassificationOptions(max_length=length))
+        inside(planned(one), one)
+    assert len(seen) == 4
 
 
 def test_a_student_that_reads_other_tokens_has_no_attributions_and_is_told(config, tmp_path, capsys):

@@ -29,7 +29,10 @@ def patient(monkeypatch):
 
 def gone(number, seconds=120):
     until = time.monotonic() + seconds
-    while psutil.pid_exists(number) and psutil.Process(number).status() != psutil.STATUS_ZOMBIE:
+    tasks = Path(f"/proc/{number}/task")  # of a killed process, threads may end after it looks like one that ended
+    while psutil.pid_exists(number) and (
+        psutil.Process(number).status() != psutil.STATUS_ZOMBIE or len([*tasks.glob("*")]) > 1
+    ):
         if time.monotonic() > until:
             return False
         time.sleep(0.05)

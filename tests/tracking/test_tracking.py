@@ -667,3 +667,16 @@ def test_points_of_a_curve_are_sent_together_and_none_is_lost(client, monkeypatc
         assert sent == [1000, 100, 1, 2]
     found = tracking.curves([run.run_id], "train/loss")[run.run_id]
     assert found == (*((step, 1 / (step + 1)) for step in range(1100)), (1100, 0.0), (1101, 0.0))
+
+
+# The UI
+
+
+def test_the_page_of_an_experiment_is_named_with_the_store_that_has_it(client, store, monkeypatch):
+    number = client.get_experiment_by_name("kd").experiment_id
+    page = f"#/experiments/{number}/runs?workflowType=machine_learning"
+    assert tracking.look("kd") == (
+        f"Look at the runs: mlflow ui --backend-store-uri {store}, then open http://localhost:5000/{page}"
+    )
+    monkeypatch.setattr("kd.tracking.store.tracking_uri", lambda: "https://host:5000")
+    assert tracking.look("kd") == f"Look at the runs: https://host:5000/{page}"
