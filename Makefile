@@ -1,5 +1,6 @@
 # make demo   the first run on embedded data and weights: compare, promote, ask; offline after installation
 # make demo-full  the whole comparison, with all labels, through mlflow run
+# make demo-forecast  the same for forecasts of simulated glucose; offline after installation
 # make test   the tests
 # make docs   the documentation, into site/, offline after installation
 # make ui     the MLflow UI on what was run here
@@ -12,7 +13,7 @@ export PATH := $(BIN):$(PATH)
 export GOMP_SPINCOUNT := 0
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo demo-full test test-all lint docs ui bench bench-quick clean
+.PHONY: demo demo-full demo-forecast test test-all lint docs ui bench bench-quick clean
 
 demo: .venv/installed
 	kd demo --experiment kd-demo
@@ -20,6 +21,11 @@ demo: .venv/installed
 
 demo-full: .venv/installed
 	mlflow run . --env-manager local --experiment-name kd-demo-full
+
+demo-forecast: .venv/installed
+	kd main --task forecasting --dataset builtin:glucose-sim --patients sim-01 --experiment kd-demo-forecast \
+	  --teacher builtin:minilm-l6 --student_layers 2 --prompt none --prototypes 100 --window_stride 4 \
+	  --epochs 6 --learning_rate 0.003 --patience 0
 
 test: .venv/installed-dev
 	python -m pytest

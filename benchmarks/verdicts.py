@@ -32,6 +32,12 @@ their variances in `GROUPED`:
 - groups: the arms differ by group above all.
 - chance: one run differs from the next by example above all.
 - mixed: by group, by run and by example.
+
+The first table of all is of forecasts: windows that overlap, of one to four patients, grouped by patient and day; the
+last third to all of a day's windows are missing. The metric is the RMSE of equal arms, by `kd.analysis.verdicts`. A
+window's error is what comes after it, which both arms meet alike and which it shares with the 11 windows before and
+after, and two slow deviations, of the arm and of the run, each the mean of three hours of noise. Groups are dependent
+at midnight, as real days are. `FORECASTS` has the variances.
 """
 
 import sys
@@ -69,6 +75,12 @@ GROUPED = {
 }
 """Variances by example, arm and group, arm and example, run, run and example; they add up to 1."""
 CLASSES = np.array([0.4, 0.3, 0.2, 0.1])
+FORECASTS = {"arms": (0.5, 0.4, 0.1), "chance": (0.6, 0.1, 0.3), "alike": (0.9, 0.05, 0.05)}
+"""Variances by target, arm and target, run and target; they add up to 1."""
+PATIENTS = {3: 1, 6: 2, 12: 2, 40: 4}
+"""Patients that so many patient-days are of."""
+DAY_OF_WINDOWS, OVERLAP, SLOWLY = 96, 12, 12
+"""Windows a day, one each 15 minutes; how many windows share a target; and over how many a deviation is smoothed."""
 
 Array = npt.NDArray[np.float64]
 
@@ -184,6 +196,38 @@ def grouped(kind: str, groups: int, draw: np.random.Generator) -> dict[str, Arra
     return {name: np.concatenate(values) for name, values in found.items()}
 
 
+def forecasts(kind: str, groups: int, draw: np.random.Generator, comparisons: int = GROUPED_COMPARISONS) -> Array:
+    """Draw comparisons of equal forecasters; returns differences in RMSE `(comparisons, seeds, patient-days)`."""
+    most, parts, patients, found = max(SEEDS), 50, PATIENTS[groups], []
+    length = groups // patients * DAY_OF_WINDOWS
+    for _ in range(0, comparisons, parts):
+        error = np.float32(0)
+        sizes = ((parts, 1, 1), (parts, 2, 1), (parts, 2, most))
+        for variance, size, width in zip(FORECASTS[kind], sizes, (OVERLAP, SLOWLY, SLOWLY), strict=True):
+            error = error + _smooth(draw, (*size, patients), length, width, variance)
+        squares = np.square(error).reshape(parts, 2, most, groups, DAY_OF_WINDOWS)
+        counts = draw.integers(DAY_OF_WINDOWS // 3, DAY_OF_WINDOWS + 1, groups)
+        sums = (squares * (np.arange(DAY_OF_WINDOWS) < counts[:, None])).sum(axis=-1, dtype=float)
+        values = pseudo_rmse(sums, counts)
+        found.append(values[:, 1] - values[:, 0])
+    return np.concatenate(found)
+
+
+def pseudo_rmse(sums: Array, counts: npt.NDArray[np.int64]) -> Array:
+    """Return pseudo-values of RMSE from sums of squares `(..., groups)` and the number of windows `(groups,)`."""
+    whole = np.sqrt(sums.sum(axis=-1) / counts.sum())
+    without = np.sqrt((sums.sum(axis=-1, keepdims=True) - sums) / (counts.sum() - counts))
+    return from_left_out(whole, without)
+
+
+def _smooth(
+    draw: np.random.Generator, shape: tuple[int, ...], length: int, width: int, variance: float
+) -> npt.NDArray[np.float32]:
+    """Draw series `(*shape, length)` of that variance, each value the mean of `width` shocks."""
+    so_far = np.cumsum(_normal(draw, (*shape, length + width), variance / width), axis=-1, dtype=float)
+    return (so_far[..., width:] - so_far[..., :-width]).astype(np.float32)
+
+
 def _counts(right: npt.NDArray[np.bool_], classes: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> Array:
     """Return true positives, rows of each class, and rows given it, by group: `(..., groups, 3 x classes)`."""
     said = np.where(right, classes, other)
@@ -235,9 +279,22 @@ def main_grouped() -> None:
     print(f"\n{GROUPED_COMPARISONS} comparisons a line: 5 % is seen between {5 - error:.1f} % and {5 + error:.1f} %.\n")
 
 
+def main_forecasts() -> None:
+    """Simulate forecasts of overlapping windows, and print."""
+    print("| metric | patient-days | runs | seeds | false, seeds alone | false, verdict of compare |")
+    print("| --- | ---: | --- | ---: | ---: | ---: |")
+    for place, kind in enumerate(FORECASTS):
+        for groups in PATIENTS:
+            differences = forecasts(kind, groups, np.random.default_rng([groups, place, 1]))
+            for n in SEEDS:
+                print(f"| RMSE | {groups} | {kind} | {n} | {_percent([*false_claims(differences, n)])} |", flush=True)
+    print()
+
+
 def main() -> None:
     """Simulate and print."""
     start = time.perf_counter()
+    main_forecasts()
     main_grouped()
     main_single()
     print(f"{time.perf_counter() - start:.0f} s", file=sys.stderr)

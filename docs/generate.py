@@ -77,7 +77,8 @@ def options_page(name: str) -> str:
     """Return the page of a command as `--help` has it: its options in the same groups and order, and its examples."""
     kind = COMMANDS[name]
     tasks = {task: options_of(task) for task in TASKS} if "task" in options_in(kind) else {"": TaskOptions}
-    lines = [f"# {what}\nkd {words}" for what, words in examples(name, next(iter(tasks.values())).example)]
+    first = next(iter(tasks.values()))
+    lines = [f"# {what}\nkd {words}" for what, words in examples(name, first.example, first.objectives[0])]
     parts = [
         f"# {name}\n\n{_sentence(kind)}\n\n`kd {name} --help` lists the same.",
         *(_table(heading, kind, own, options) for heading, own, options in _groups(name, tasks)),
@@ -184,7 +185,10 @@ def metrics() -> str:
             rows.append([f"`val/{metric}`, `test/{metric}`", arrows[rising], "selected on" if number == 0 else ""])
         shown = [figure for figure in task.figures if figure not in EXPLANATIONS]
         parts.append(
-            f"### {name}\n\n" + table(["metric", "direction", ""], rows) + "\n\n" + _figures([*shown, *EXPLANATIONS])
+            f"### {name}\n\n"
+            + table(["metric", "direction", ""], rows)
+            + "\n\n"
+            + _figures([*shown, *(EXPLANATIONS if hasattr(task, "evidence") else ())])
         )
     return "\n\n".join(parts)
 

@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import SimpleNamespace
 from typing import get_args
 
@@ -14,7 +14,7 @@ import torch
 from datasets import ClassLabel, Dataset
 
 from kd.analysis.verdicts import values_of
-from kd.base.judge import CKA, EXPLANATIONS
+from kd.base.judge import CKA, EXPLANATIONS, OF_TASKS
 from kd.base.types import Batch, MaskName, Setting, Shape, Splits, StudentOutputs, TeacherOutputs, UserError
 from kd.config.objective import USED_BY
 from kd.data.unlabelled import joined
@@ -24,6 +24,7 @@ from kd.objectives import OBJECTIVES
 from kd.serving import package
 from kd.tasks import TASKS, options_of, task_named
 from kd.teacher.run import top_log_probs
+from tests.tasks import series
 from tests.tiny import bert, tokenizer
 
 # Objectives
@@ -418,11 +419,26 @@ TEXTS = [
 class Case:
     """A tiny data set of one task, and what its suite must know of the task."""
 
-    columns: dict[str, str]
-    splits: Splits
+    options: dict[str, object]
+    splits: Callable[[], Splits]
+    processor: Callable[[object], object]
     model: Callable[[object], torch.nn.Module]
     said: Callable[[object, Dataset, object], list]
     """Records by example that say the truth, as sure as given, by example or all alike; below 0 its opposite."""
+    tokens: str
+    """The column of features that is padded."""
+    padded: Callable[[Batch], tuple[torch.Tensor, torch.Tensor]]
+    """These columns of a batch, padded behind, and how many of each row are no padding."""
+    states: Callable[[Batch], torch.Tensor]
+    """Which states of a layer belong to something, `(batch, length)`."""
+    faithful: dict[str, float]
+    """Figures of a student that says what its teacher says."""
+    error: str
+    """A column of predictions that tells examples apart."""
+    beside: int = 0
+    """States of a feature that are no tokens."""
+    exact: float = 1e-6
+    """How far figures may differ that were computed another way, in their unit."""
 
 
 def labelled(name, start):
@@ -442,26 +458,75 @@ def said_of_labels(task, rows, sure):
     return [[{"logits": row}] for row in logits]
 
 
+def forecasts(task, rows, sure):
+    """Forecasts with the smaller errors the surer; the opposite is 100 mg/dL beside."""
+    truth = np.array(rows["target"])
+    errors = np.random.default_rng(0).normal(0, 1, (len(truth), 1 + len(task.options.levels), truth.shape[1]))
+    sure = np.broadcast_to(sure, len(truth)).reshape(-1, 1, 1)
+    said = truth[:, None] + np.where(sure > 0, 0, 100.0) + errors * 5 / np.abs(sure)
+    return [[{"forecast": own[0], "quantiles": np.sort(own[1:], axis=0).T}] for own in said]
+
+
 CASES = {
     "classification": Case(
-        columns={"text_column": "text", "text_pair_column": "", "label_column": "label"},
-        splits=Splits(labelled("train", 0), labelled("validation", 2), labelled("test", 4), ()),
+        options={"text_column": "text", "text_pair_column": "", "label_column": "label", "max_length": 16},
+        splits=lambda: Splits(labelled("train", 0), labelled("validation", 2), labelled("test", 4), ()),
+        processor=lambda task: tokenizer(),
         model=lambda task: bert(task.labels).eval(),
         said=said_of_labels,
+        tokens="input_ids",
+        padded=lambda batch: (batch.inputs["input_ids"], batch.inputs["attention_mask"].sum(1)),
+        states=lambda batch: batch.inputs["attention_mask"].bool(),
+        faithful={"fidelity/agreement": 1.0},
+        error="loss",
+    ),
+    "forecasting": Case(
+        options=series.CONTRACT,
+        splits=series.contract_splits,
+        processor=series.prompts,
+        model=series.time_llm,
+        said=forecasts,
+        tokens="prompt",
+        padded=lambda batch: (batch.inputs["prompt_ids"], batch.inputs["prompt_length"]),
+        states=lambda batch: torch.ones(len(batch), series.PATCHES, dtype=torch.bool),
+        faithful={"fidelity/rmse": 0.0},
+        error="squared_error",
+        beside=series.PATCHES,
+        exact=1e-3,
     ),
 }
 every_task = pytest.mark.parametrize("name", TASKS)
+
+
+def tasks_with(*parts):
+    """Those that have methods, or figures that begin so."""
+
+    def has(kind, part):
+        return hasattr(kind, part) or any(figure.key.startswith(part) for figure in kind.figures)
+
+    return pytest.mark.parametrize("name", [name for name in TASKS if all(has(task_named(name), one) for one in parts)])
 
 
 @dataclass(frozen=True)
 class Prepared:
     task: object
     case: Case
+    splits: Splits
     rows: Dataset
+    processor: object
+    model: torch.nn.Module
     encoded: Dataset
     batch: Batch
     raw: object
     records: list
+
+    def collate(self, features):
+        return self.task.collate(self.processor)(list(features))
+
+    def answers(self, batch):
+        """What the model says of a batch, its layers too."""
+        with torch.no_grad():
+            return self.model(**batch.inputs, output_hidden_states=True)
 
     def table(self, records=None):
         """Predictions on the test rows; of the model's own answers where no records are given."""
@@ -476,27 +541,33 @@ PREPARED = {}
 
 def prepared(name):
     if name not in PREPARED:
-        case = CASES[name]
-        task = made(name)
-        rows = case.splits.test
-        encoded = features_of(task, rows)
-        batch = task.collate(tokenizer())(list(encoded))
+        case, splits = CASES[name], CASES[name].splits()
+        task = made(name, splits)
+        processor, model = case.processor(task), case.model(task)
+        encoded = features_of(task, splits.test, processor)
+        batch = task.collate(processor)(list(encoded))
         with torch.no_grad():
-            raw = case.model(task)(**batch.inputs)
-            records = by_example(task.answer(case.model(task), batch), np.array(encoded["example"]))
-        PREPARED[name] = Prepared(task, case, rows, encoded, batch, raw, records)
+            raw = model(**batch.inputs)
+            records = by_example(task.answer(model, batch), np.array(encoded["example"]))
+        PREPARED[name] = Prepared(task, case, splits, splits.test, processor, model, encoded, batch, raw, records)
     return PREPARED[name]
 
 
-def made(name, max_length=16):
-    options = options_of(name)(**CASES[name].columns, max_length=max_length)
-    return task_named(name).from_options(options).fitted(CASES[name].splits)
+def made(name, splits, **options):
+    chosen = options_of(name)(**CASES[name].options | options)
+    return task_named(name).from_options(chosen).fitted(splits)
 
 
-def features_of(task, rows):
+def features_of(task, rows, processor):
     """What a model is fed, numbered as where it is kept."""
-    encoded = task.encode(rows, tokenizer())
+    encoded = task.encode(rows, processor)
     return encoded.add_column("feature", list(range(len(encoded))))
+
+
+def each_tensor(raw, change):
+    """What a model said, each tensor changed; what it did not say is None."""
+    found = {field.name: getattr(raw, field.name) for field in fields(raw)}
+    return SimpleNamespace(**{name: change(one) if torch.is_tensor(one) else None for name, one in found.items()})
 
 
 def part_of(batch, places):
@@ -514,47 +585,56 @@ def test_every_task_has_a_tiny_data_set_here():
 
 
 @every_task
-def test_encoding_keeps_the_order_of_the_rows_and_counts_their_tokens(name):
+def test_encoding_keeps_the_order_of_the_rows_and_counts_what_a_forward_reads(name):
     got = prepared(name)
     owners = list(got.encoded["example"])
     assert owners == sorted(owners)
     assert {*owners} == {*range(len(got.rows))}
-    assert list(got.encoded["length"]) == [len(ids) for ids in got.encoded["input_ids"]]
-    alone = [got.task.encode(got.rows.select([i]), tokenizer()) for i in range(len(got.rows))]
-    assert list(got.encoded["input_ids"]) == [ids for own in alone for ids in own["input_ids"]]
+    assert list(got.encoded["length"]) == [len(ids) + got.case.beside for ids in got.encoded[got.case.tokens]]
+    alone = [got.task.encode(got.rows.select([i]), got.processor) for i in range(len(got.rows))]
+    for column in {*got.encoded.column_names} - {"example", "feature"}:
+        assert list(got.encoded[column]) == [one for own in alone for one in own[column]], column
     assert owners == [i for i, own in enumerate(alone) for _ in own["example"]]
     assert all({*own["example"]} == {0} for own in alone)
 
 
-@every_task
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if "max_length" in case.options])
 def test_no_encoded_row_is_longer_than_asked(name):
     got = prepared(name)
     assert max(got.encoded["length"]) > 5
-    assert max(features_of(made(name, max_length=5), got.rows)["length"]) == 5
+    assert max(features_of(made(name, got.splits, max_length=5), got.rows, got.processor)["length"]) == 5
 
 
 @every_task
 def test_collation_pads_to_the_longest_and_keeps_every_row_in_place(name):
     got = prepared(name)
-    tokens = got.batch.inputs["input_ids"]
-    assert tokens.shape == (len(got.encoded), max(got.encoded["length"]))
-    assert got.batch.inputs["attention_mask"].sum(1).tolist() == list(got.encoded["length"])
+    tokens, counts = got.case.padded(got.batch)
+    lengths = [len(ids) for ids in got.encoded[got.case.tokens]]
+    assert len({*lengths}) > 1
+    assert tokens.shape == (len(got.encoded), max(lengths))
+    assert counts.tolist() == lengths
     assert got.batch.features.tolist() == list(range(len(got.encoded)))
     assert len(got.batch) == len(got.encoded)
-    for ids, padded, length in zip(got.encoded["input_ids"], tokens, got.encoded["length"], strict=True):
+    for ids, padded, length in zip(got.encoded[got.case.tokens], tokens, lengths, strict=True):
         assert padded[:length].tolist() == ids
+    for place, feature in enumerate(got.encoded):
+        alone = got.collate([feature])
+        for ours, theirs in ((alone.inputs, got.batch.inputs), (alone.truth, got.batch.truth)):
+            own = {key: value[0] for key, value in ours.items()}
+            row = {key: theirs[key][place][tuple(map(slice, value.shape))] for key, value in own.items()}
+            assert_close(row, own, rtol=0, atol=0)
+            assert ours.keys() == theirs.keys()
 
 
 @every_task
 def test_collation_is_a_function_of_the_features_alone(name):
     """What is drawn from a global generator, masking say, would differ between student and teacher, and on resume."""
     got = prepared(name)
-    collate = got.task.collate(tokenizer())
     found = []
     for seed in (1, 2):
         torch.manual_seed(seed)
         np.random.seed(seed)
-        found.append(collate([got.encoded[2], got.encoded[0]]))
+        found.append(got.collate([got.encoded[2], got.encoded[0]]))
     one, other = found
     assert one.features.tolist() == other.features.tolist() == [2, 0]
     for ours, theirs in ((one.inputs, other.inputs), (one.truth, other.truth)):
@@ -570,8 +650,7 @@ def test_the_model_is_fed_no_truth_and_no_number_of_a_feature(name):
 @every_task
 def test_a_record_is_given_for_each_feature_and_joined_to_its_own_example(name):
     got = prepared(name)
-    model = got.case.model(got.task)
-    found = answers(model, Listed(got.encoded), got.task.collate(tokenizer()), got.task.answer, batch_size=2)
+    found = answers(got.model, Listed(got.encoded), got.collate, got.task.answer, batch_size=2)
     assert [len(own) for own in found] == [len(own) for own in got.records]
     for own, at_once in zip(found, got.records, strict=True):
         for one, other in zip(own, at_once, strict=True):
@@ -596,14 +675,19 @@ class Listed:
 
 
 @every_task
-def test_padding_does_not_change_what_the_model_says(name):
+def test_padding_changes_neither_what_the_model_says_nor_its_layers(name):
     got = prepared(name)
     shortest = int(np.argmin(got.encoded["length"]))
-    alone = got.task.collate(tokenizer())([got.encoded[shortest]])
-    with torch.no_grad():
-        logits = got.case.model(got.task)(**alone.inputs).logits
-    padded = got.raw.logits[shortest : shortest + 1, : logits.shape[1]]
-    torch.testing.assert_close(logits, padded, atol=1e-5, rtol=1e-4)
+    alone = got.collate([got.encoded[shortest]])
+    one, all_ = got.answers(alone), got.answers(got.batch)
+    here, there = got.task.masks(alone)["tokens"], got.task.masks(got.batch)["tokens"][shortest : shortest + 1]
+    assert len(one.hidden_states) == len(all_.hidden_states) > 1
+    for ours, theirs in zip(one.hidden_states, all_.hidden_states, strict=True):
+        torch.testing.assert_close(ours[here], theirs[shortest : shortest + 1][there], atol=1e-5, rtol=1e-4)
+    row = vars(each_tensor(all_, lambda tensor: tensor[shortest : shortest + 1]))
+    for key, value in vars(each_tensor(one, lambda tensor: tensor)).items():
+        if value is not None:
+            torch.testing.assert_close(value, row[key][tuple(map(slice, value.shape))], atol=1e-5, rtol=1e-4)
 
 
 @every_task
@@ -613,7 +697,8 @@ def test_every_mask_fits_what_it_masks(name):
     assert set(masks) == set(get_args(MaskName))
     assert all(mask.dtype == torch.bool for mask in masks.values())
     assert masks["positions"].shape == masks["target"].shape
-    assert torch.equal(masks["tokens"], got.batch.inputs["attention_mask"].bool())
+    assert torch.equal(masks["tokens"], got.case.states(got.batch))
+    assert {states.shape[:2] for states in got.answers(got.batch).hidden_states} == {masks["tokens"].shape}
     outputs = got.task.outputs(got.raw, got.batch)
     assert outputs
     assert {len(values) for values in outputs.values()} == {int(masks["positions"].sum())}
@@ -623,12 +708,10 @@ def test_every_mask_fits_what_it_masks(name):
 def test_outputs_are_the_same_whatever_else_is_in_the_batch(name):
     """They are kept one feature at a time, and compared a batch at a time."""
     got = prepared(name)
-    collate, model = got.task.collate(tokenizer()), got.case.model(got.task)
     whole, parts = got.task.outputs(got.raw, got.batch), []
-    with torch.no_grad():
-        for feature in got.encoded:
-            alone = collate([feature])
-            parts.append(got.task.outputs(model(**alone.inputs), alone))
+    for feature in got.encoded:
+        alone = got.collate([feature])
+        parts.append(got.task.outputs(got.answers(alone), alone))
     found = {key: torch.cat([each[key] for each in parts]) for key in whole}
     assert_close(found, dict(whole), atol=1e-5, rtol=1e-4)
 
@@ -641,8 +724,7 @@ def test_the_loss_counts_its_target_mask_and_does_not_depend_on_how_a_batch_is_s
     assert count == got.task.masks(got.batch)["target"].sum()
     total, counted = 0.0, 0
     for part in (slice(0, 1), slice(1, None)):
-        raw = SimpleNamespace(logits=got.raw.logits[part])
-        sums = got.task.loss(raw, part_of(got.batch, part))
+        sums = got.task.loss(each_tensor(got.raw, lambda tensor, part=part: tensor[part]), part_of(got.batch, part))
         total, counted = total + sums[0], counted + sums[1]
     assert counted == count
     torch.testing.assert_close(total, whole)
@@ -654,26 +736,28 @@ def test_a_row_without_a_target_counts_in_no_loss_and_is_valid_otherwise(name):
     rows, task = got.rows, got.task
     known, blank = rows.select(range(3)), rows.select(range(3, len(rows)))
     mixed = joined(known, blank.remove_columns([task.target]), task.inputs, task.target)
-    batch = task.collate(tokenizer())(list(features_of(task, mixed)))
-    with torch.no_grad():
-        raw = got.case.model(task)(**batch.inputs)
+    batch = got.collate(features_of(task, mixed, got.processor))
+    raw = got.answers(batch)
     masks, whole = task.masks(batch), task.masks(got.batch)
     assert not masks["target"][3:].any()
     assert torch.equal(masks["target"][:3], whole["target"][:3])
     assert all(torch.equal(masks[one], whole[one]) for one in ("positions", "tokens"))
-    assert torch.equal(batch.inputs["input_ids"], got.batch.inputs["input_ids"])
-    logits = SimpleNamespace(logits=got.raw.logits[:3])
+    assert_close(dict(batch.inputs), dict(got.batch.inputs), rtol=0, atol=0)
+    said = each_tensor(got.raw, lambda tensor: tensor[:3])
     first = part_of(got.batch, slice(3))
-    for one, other in zip(task.loss(raw, batch), task.loss(logits, first), strict=True):
+    for one, other in zip(task.loss(raw, batch), task.loss(said, first), strict=True):
         torch.testing.assert_close(one, other)
+    leaf = each_tensor(raw, lambda tensor: tensor.clone().requires_grad_())
+    task.loss(leaf, batch)[0].backward()
+    steps = [value.grad for value in vars(leaf).values() if value is not None and value.grad is not None]
+    assert steps
+    assert all(step.isfinite().all() and step[:3].any() and not step[3:].any() for step in steps)
 
 
-@every_task
+@tasks_with("trusted")
 def test_what_is_trusted_is_at_least_as_sure_as_asked_and_balanced_where_asked(name):
     got = prepared(name)
     task, draw = got.task, np.random.default_rng(0)
-    if not hasattr(task, "trusted"):
-        return
     shapes = {key: values.shape[1:] for key, values in task.outputs(got.raw, got.batch).items()}
     said = {key: draw.normal(size=(200, *shape)).astype(np.float32) for key, shape in shapes.items()}
     none = {key: values[:0] for key, values in said.items()}
@@ -714,7 +798,7 @@ def test_the_truth_scores_best_in_each_metrics_own_direction(name):
         assert all((low is None or low <= value) and (high is None or value <= high) for value in values), metric
 
 
-@every_task
+@tasks_with("calibration/")
 def test_the_truth_is_well_calibrated_and_its_opposite_is_not(name):
     got = prepared(name)
     best, worst = (got.task.diagnostics(None, got.said(sure)) for sure in (50, -50))
@@ -723,13 +807,28 @@ def test_the_truth_is_well_calibrated_and_its_opposite_is_not(name):
 
 
 @every_task
+def test_no_diagnostic_figure_says_that_the_opposite_of_the_truth_is_better(name):
+    got = prepared(name)
+    best, worst = (got.task.diagnostics(None, got.said(sure)) for sure in (50, -50))
+    directed = {figure.key: figure.higher_is_better for figure in got.task.figures}
+    both = {key: rises for key, rises in directed.items() if rises is not None and {key} <= best.keys() & worst.keys()}
+    assert all(key.startswith(OF_TASKS) for key in (*best, *worst))
+    for key, rises in both.items():
+        assert best[key] >= worst[key] if rises else best[key] <= worst[key], key
+    assert any(best[key] != worst[key] for key in best)
+
+
+@every_task
 def test_a_student_that_says_what_its_teacher_says_is_faithful(name):
     got = prepared(name)
     own, other = got.table(), got.table(opposite(got.records))
     same, different = got.task.fidelity(own, own), got.task.fidelity(other, own)
-    assert same["fidelity/agreement"] == 1.0
-    assert different["fidelity/agreement"] < 1.0
+    directed = {figure.key: figure.higher_is_better for figure in got.task.figures}
+    for key, value in got.case.faithful.items():
+        assert same[key] == value
+        assert different[key] < value if directed[key] in (True, None) else different[key] > value
     assert all(key.startswith("fidelity/") for key in same)
+    assert same.keys() >= different.keys()
 
 
 @every_task
@@ -740,7 +839,7 @@ def test_the_figures_a_report_shows_are_those_that_runs_log(name):
     logged = {*got.task.fidelity(table, table), *got.task.diagnostics(table, sure)}
     common = {figure.key for figure in (CKA, *EXPLANATIONS)}
     assert {figure.key for figure in got.task.figures} - common <= logged
-    assert all(figure.key.startswith(("fidelity/", "calibration/")) for figure in got.task.figures)
+    assert all(figure.key.startswith(OF_TASKS) for figure in got.task.figures)
     assert len({figure.title for figure in got.task.figures}) == len(got.task.figures)
 
 
@@ -762,7 +861,7 @@ def test_every_metric_is_judged_over_examples_or_groups_and_its_values_average_t
         assert len(found.groups) == len(found.values) > 1
 
 
-@every_task
+@tasks_with("fidelity/right_where_teacher_wrong")
 def test_examples_of_which_one_model_alone_is_right_are_counted_on_the_right_side(name):
     got = prepared(name)
     best, worst = got.said(50), got.said(-50)
@@ -786,7 +885,7 @@ def test_churn_is_nothing_between_equals_and_goes_the_way_it_went(name):
         got.task.churn(best, worst.iloc[::-1])
 
 
-@every_task
+@tasks_with("calibration/")
 def test_tempering_is_fitted_on_validation_alone_and_helps_who_is_too_sure(name):
     """A temperature fitted on test would be tuned on it."""
     got = prepared(name)
@@ -803,12 +902,10 @@ def test_tempering_is_fitted_on_validation_alone_and_helps_who_is_too_sure(name)
     assert got.task.diagnostics(got.said(50), table) == without
 
 
-@every_task
+@tasks_with("explained")
 def test_content_is_what_the_rows_say_and_neither_padding_nor_special_tokens(name):
     got = prepared(name)
-    words = tokenizer()
-    if not hasattr(got.task, "content"):
-        return
+    words = got.processor
     content = got.task.explained(got.batch, words)
     tokens = got.batch.inputs[content.key]
     assert content.mask.shape == tokens.shape
@@ -818,30 +915,28 @@ def test_content_is_what_the_rows_say_and_neither_padding_nor_special_tokens(nam
     assert content.blank in words.all_special_ids
 
 
-@every_task
+@tasks_with("evidence")
 def test_the_evidence_for_what_was_decided_is_the_greatest_and_carries_a_gradient(name):
     got = prepared(name)
-    if not hasattr(got.task, "evidence"):
-        return
-    logits = got.raw.logits.detach().clone().requires_grad_()
-    decided = got.task.decided(SimpleNamespace(logits=logits))
-    evidence = got.task.evidence(SimpleNamespace(logits=logits), decided)
-    assert decided.shape == evidence.shape == (len(logits),)
+    said = each_tensor(got.raw, lambda tensor: tensor.detach().clone().requires_grad_())
+    decided = got.task.decided(said)
+    evidence = got.task.evidence(said, decided)
+    assert decided.shape == evidence.shape == (len(got.batch),)
     evidence.sum().backward()
-    assert logits.grad.abs().sum() > 0
-    turned = got.task.evidence(SimpleNamespace(logits=-logits), decided)
+    assert sum(leaf.grad.abs().sum() for leaf in vars(said).values() if leaf is not None and leaf.grad is not None) > 0
+    turned = got.task.evidence(each_tensor(got.raw, lambda tensor: -tensor), decided)
     assert (evidence > turned).all()
 
 
 @every_task
 def test_trivial_baselines_predict_every_example_of_validation_and_test(name):
     got = prepared(name)
-    made = list(got.task.baselines(got.case.splits))
+    made = list(got.task.baselines(got.splits))
     assert made
     for _, tables in made:
         assert set(tables) == {"validation", "test"}
         for split, table in tables.items():
-            assert list(table["example_id"]) == list(getattr(got.case.splits, split)["example_id"])
+            assert list(table["example_id"]) == list(getattr(got.splits, split)["example_id"])
             assert set(got.task.quality(table)) == set(got.task.directions)
 
 
@@ -891,27 +986,32 @@ def answered(tmp_path_factory):
             with torch.no_grad():
                 for weight in model.parameters():
                     weight *= 8 if weight.dim() > 1 else 1  # random weights answer nearly the same to all rows
+                got.task.condensed(model)
                 found = by_example(got.task.answer(model, got.batch), np.array(got.encoded["example"]))
             folder = tmp_path_factory.mktemp(name)
-            package.save(folder, model, tokenizer(), got.task.serving())
+            package.save(folder, model, got.processor, got.task.serving(), got.task.shipped)
             kept[name] = found, package.answer(got.task.served, folder, got.task.requests(got.rows))
         return kept[name]
 
     return served
 
 
+def assert_alike(table, wanted, exact):
+    assert list(table.columns) == list(wanted.columns)
+    for column in wanted.columns:
+        if wanted[column].dtype.kind == "f":
+            np.testing.assert_allclose(table[column], wanted[column], atol=exact, rtol=min(exact, 1e-5), err_msg=column)
+        else:
+            assert list(table[column]) == list(wanted[column]), column
+
+
 @every_task
 def test_what_is_served_scores_as_what_was_evaluated(name, answered):
     got = prepared(name)
     records, answers = answered(name)
-    evaluated, served = got.table(records), got.table(got.task.from_served(answers))
-    assert np.diff(np.sort(evaluated["loss"])).max() > 0.01  # else rows could change places unseen
-    assert list(served.columns) == list(evaluated.columns)
-    for column in evaluated.columns:
-        if evaluated[column].dtype.kind == "f":
-            np.testing.assert_allclose(served[column], evaluated[column], atol=1e-6, err_msg=column)
-        else:
-            assert list(served[column]) == list(evaluated[column]), column
+    evaluated = got.table(records)
+    assert np.diff(np.sort(evaluated[got.case.error])).max() > 0.01  # else rows could change places unseen
+    assert_alike(got.table(got.task.from_served(answers)), evaluated, got.case.exact)
 
 
 @every_task
@@ -920,8 +1020,19 @@ def test_what_was_served_can_be_kept_as_json_and_still_scores_the_same(name, ans
     answers = answered(name)[1]
     kept = pd.read_json(io.StringIO(answers.to_json(orient="records")), orient="records")
     once, again = (got.table(got.task.from_served(one)) for one in (answers, kept))
-    assert list(once["prediction"]) == list(again["prediction"])
-    np.testing.assert_allclose(once["loss"], again["loss"], atol=1e-6)
+    assert_alike(again, once, got.case.exact)
+
+
+@every_task
+def test_a_trained_model_answers_as_before_without_what_only_training_needs(name):
+    got = prepared(name)
+    model = got.case.model(got.task)
+    size = sum(weight.numel() for weight in model.parameters())
+    with torch.no_grad():
+        got.task.condensed(model)
+        found = by_example(got.task.answer(model, got.batch), np.array(got.encoded["example"]))
+    assert sum(weight.numel() for weight in model.parameters()) <= size
+    assert_alike(got.table(found), got.table(), got.case.exact)
 
 
 @every_task
@@ -930,6 +1041,7 @@ def test_what_is_served_can_be_written_down(name):
     requests = got.task.requests(got.rows)
     assert len(requests) == len(got.rows)
     assert got.task.served.is_file()
+    assert got.task.shipped is None or (got.task.shipped / "__init__.py").is_file()
     assert json.loads(json.dumps(got.task.serving())) == got.task.serving()
 
 

@@ -16,6 +16,7 @@ from kd.base.types import UserError
 from kd.commands import COMMANDS, read
 from kd.config import TaskOptions, options_in
 from kd.config.base import Range
+from kd.config.devices import devices_in
 from kd.config.help import EXAMPLES
 from kd.report.tables import COST
 from kd.space.reading import read_space
@@ -141,12 +142,13 @@ def help_of(capsys, monkeypatch):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_page_of_options_says_what_help_says_in_the_same_groups_and_order(name, help_of):
     told, page = help_of(name), GENERATE.options_page(name)
-    tables = {}
+    tables, default = {}, next(iter(TASKS))
     for line in page.splitlines():
-        if heading := re.match(r"## ([^:]+)", line):
-            tables[heading[1].lower()] = []
-        elif option := re.match(r"\| `(\w+)` \|", line):
-            next(reversed(tables.values())).append(option[1])
+        if heading := re.match(r"## ([^:]+)(?:: `task=(\w+)`)?", line):
+            current = [] if heading[2] in (None, default) else None  # of another task
+            tables |= {heading[1].lower(): current} if current is not None else {}
+        elif (option := re.match(r"\| `(\w+)` \|", line)) and current is not None:
+            current.append(option[1])
     assert [*tables.items()] == [*groups(told).items()]
     for option, line in on_one_line_each(told).items():
         default = re.search(r"\(default: (.*)\)$", line)
@@ -176,7 +178,7 @@ def test_an_option_that_one_task_alone_has_or_has_otherwise_is_on_the_page_too(m
     assert [*re.findall(r"^\| `(\w+)` \|", own, re.MULTILINE)] == ["objective", "max_length"]
     assert "`mse` |" in own
     assert "| `8` | an even number |" in own
-    assert "`classification`, `series`" in page
+    assert "`classification`, `forecasting`, `series`" in page
     assert page.index("## Text classification") < page.index("## Series") < page.index("## Student")
 
 
@@ -193,7 +195,8 @@ def test_links_of_pages_outside_of_the_site_lead_to_files_that_are_there(page):
         assert "://" in target or ((ROOT / page).parent / target).exists(), target
 
 
-def test_the_yaml_files_of_the_pages_are_read_by_the_commands():
+def test_the_yaml_files_of_the_pages_are_read_by_the_commands(monkeypatch):
+    monkeypatch.chdir(ROOT)  # where devices.yaml is
     read_ones = []
     for block in blocks():
         if block.language == "yaml":
@@ -202,13 +205,15 @@ def test_the_yaml_files_of_the_pages_are_read_by_the_commands():
                 read_design(given, "design", "design", options_of("classification"))
             elif "learning_rate" in given:
                 read_space(given, "space")
+            elif "phone" in given:
+                devices_in(given, "devices")
             else:
                 read(
                     "promote",
                     ["--model", "m", *(word for key, value in given.items() for word in (f"--{key}", f"{value}"))],
                 )
             read_ones.append(given)
-    assert len(read_ones) == 3
+    assert len(read_ones) == 4
 
 
 def test_a_study_of_the_results_keeps_its_tables_and_two_pictures():

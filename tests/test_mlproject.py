@@ -40,7 +40,12 @@ def read_by_mlflow(name, given):
 
 # Values of options that take no free text or number: an example that differs from the default, and what goes with it.
 EXAMPLES = {
-    "task": ("classification", {}),
+    "time_split": ("0.5,0.25,0.25", {}),
+    "known_ahead": ("it's carbs", {"covariates": "bolus,it's carbs"}),
+    "quantiles": ("0.1,0.5,0.9", {}),
+    "missing_share": (0.25, {}),
+    "patch_length": (6, {}),
+    "task": ("forecasting", {}),
     "model": ("models:/it's m/3", {}),
     "to_model": ("it's n", {}),
     "seeds": ("4, 5,6", {}),
@@ -65,12 +70,16 @@ EXAMPLES = {
     "max_ece": (0.25, {}),
     "min_parity": (0.25, {}),
     "min_metric": (-1.5, {}),
+    "max_group_ratio": (1.5, {}),
+    "devices": (str(ROOT / "devices.yaml"), {}),
+    "fits": ("phone, board", {"devices": str(ROOT / "devices.yaml")}),
     "alpha": (0.25, {}),
     "beta": (0.25, {}),
     "resume": ("never", {}),
     "student_layers": ("0, 5", {}),
     "study_name": ('it\'s one, "two"  three', {}),
 }
+OF_TASK = {("forecasting", "objective"): ("hidden:0.1,mse:0.5", {})}
 OTHER = {("promote", "model"): "it's m", ("export", "model"): "models:/it's m/@a", ("export", "format"): "onnx-int8"}
 FREE = 'it\'s "a" $HOME  `x` \\ {y}; --z=1 #é'
 """Text that a shell, YAML or `str.format` would spoil."""
@@ -155,7 +164,7 @@ def test_mlflow_run_with_its_defaults_means_the_same_as_the_bare_command(name):
 @pytest.mark.parametrize(("name", "task", "option"), EVERY, ids=[f"{name}-{option}" for name, _, option in EVERY])
 def test_each_option_reaches_the_command_as_it_is_given_declared_or_not(name, task, option, tmp_path, monkeypatch):
     known = options_in(COMMANDS[name], options_of(task))
-    value, beside = example(name, known[option])
+    value, beside = OF_TASK.get((task, option)) or example(name, known[option])
     assert option == "task" or value != known[option].default
     if option == "student_config":
         value = tmp_path / "it's a file.json"
@@ -170,7 +179,8 @@ def test_each_option_reaches_the_command_as_it_is_given_declared_or_not(name, ta
 @pytest.mark.parametrize("value", ["", "None"])
 def test_an_option_given_empty_or_none_has_its_default(name, task, option, value):
     if options_in(COMMANDS[name], options_of(task))[option].default is not MISSING:
-        assert read_by_mlflow(name, {option: value}) == read_by_mlflow(name, {})
+        plain = {"task": task} if "task" in options_in(COMMANDS[name]) else {}
+        assert read_by_mlflow(name, {**plain, option: value}) == read_by_mlflow(name, plain if option != "task" else {})
 
 
 @pytest.mark.parametrize("value", ["--teacher", "--x", "-1", "a=b", "'", "\\", "True", "none", "0"])

@@ -73,7 +73,16 @@ def plan_of(config: DistillConfig, workload: Workload, trio: Trio, located: Loca
     few = train.select(range(2))
     task = Classification("text", "", "label", workload.max_length, names)
     all_of, few_of = (digest(part, ("text", "label")) for part in (train, few))
-    rows = Rows(task, Splits(train, few, few, ()), train, all_of, all_of, few_of, few_of)
+    rows = Rows(
+        task,
+        Splits(train, few, few, ()),
+        train,
+        all_of,
+        all_of,
+        few_of,
+        few_of,
+        dict.fromkeys(("validation", "test"), few_of),
+    )
     teacher = Loaded(located, trio.teacher, trio.tokenizer)
     return Plan(
         stage="distill",

@@ -22,25 +22,26 @@ from kd.analysis.statistics import (
     verdict,
 )
 from kd.analysis.table import Arm, Pair, Table
+from kd.base.budgets import BUDGETS, FITS_DEVICE
 from kd.base.busy import is_timed, measured_model, was_busy
 from kd.base.console import did_you_mean
 from kd.base.harmless import harmless
-from kd.base.judge import UNBOUNDED, Bounds
+from kd.base.judge import OF_TASKS, UNBOUNDED, Bounds
 from kd.base.types import RunRecord, UserError
 from kd.config import CompareConfig, listed
 
 ROLE_ORDER = ("trivial", "teacher", "student", "distilled")
-AVERAGED = ("fidelity/", "calibration/", "profile/", "model/", "cost/")
+AVERAGED = (*OF_TASKS, "profile/", "model/", "cost/")
 """Figures shown beside the quality, as means over an arm's runs; absent where no run has them."""
 DIGEST = {"test": "kd.test_digest", "val": "kd.validation_digest"}
 """The tag that says on which rows a split's metrics were computed."""
 SAME_STUDENT, TUNED = "the same student without a teacher", "the student without a teacher, tuned as much"
 Newest = Mapping[tuple[str, int], RunRecord]
 """Runs by arm (tag `kd.arm`) and seed."""
-COUNTED = {"labelled": "labels", "max_train": "training rows"}
+COUNTED = {"labelled": "labels", "max_train": "training rows", "train_days": "days"}
 """Parameters that are a number of something, of which 0 is all."""
 NOT_LEARNED = ("seed", "experiment", "resume", "seeds", "slice_columns", "layers",
-               "labelled_rows", "transfer_rows", "steps")  # fmt: skip
+               "labelled_rows", "transfer_rows", "steps", "devices", *BUDGETS)  # fmt: skip
 """Parameters in which the runs of one arm may differ."""
 
 
@@ -195,6 +196,7 @@ def _table(newest: Newest, scale: Scale, config: CompareConfig, digest: str) -> 
             trained_on=tuple(sorted({one.tags.get("kd.dataset_digest", "") for one in members})),
             teachers=tuple(sorted({one.tags["kd.teacher"] for one in members if one.tags.get("kd.teacher")})),
             busy=tuple(dict.fromkeys(map(measured_model, (one for one in _timed(members) if was_busy(one.tags))))),
+            devices=_devices(members),
         )
         for key, members in runs.items()
     ]
@@ -271,6 +273,10 @@ def _labels(runs: Mapping[str, list[RunRecord]]) -> dict[str, str]:
         rivals = [runs[other][-1].params for other, same in plain.items() if same == label]
         names = sorted({name for params in rivals for name in params} - set(NOT_LEARNED))
         differing = [name for name in names if len({params.get(name, "") for params in rivals}) > 1][:3]
+        if len({tuple(params.get(name) for name in differing if name != "teacher") for params in rivals}) == len(
+            rivals
+        ):
+            differing = [name for name in differing if name != "teacher"]  # it differs because the others do
         own = runs[key][-1].params
         labels[key] = " · ".join([label, *(harmless(_in_words(name, own.get(name, "default"))) for name in differing)])
     still = Counter(labels.values())
@@ -280,7 +286,7 @@ def _labels(runs: Mapping[str, list[RunRecord]]) -> dict[str, str]:
 def _in_words(name: str, value: str) -> str:
     """Say what sets an arm apart: `300 labels`, `all labels`, else the parameter and its value."""
     if noun := COUNTED.get(name):
-        return f"{'all' if value in ('0', 'default') else value} {noun}"
+        return f"{'all' if value in ('0', '0.0', 'default') else value.removesuffix('.0')} {noun}"
     return f"{name}={value}"
 
 
@@ -329,3 +335,13 @@ def _figures(members: Sequence[RunRecord]) -> dict[str, float]:
     of = {name: timed if is_timed(name) else members for name in names}
     measured = {name: [one.metrics[name] for one in of[name] if name in one.metrics] for name in names}
     return {name: fmean(values) for name, values in measured.items() if all(map(math.isfinite, values))}
+
+
+def _devices(members: Sequence[RunRecord]) -> dict[str, bool]:
+    judged: dict[str, bool] = {}
+    for one in members:
+        for tag, said in one.tags.items():
+            if tag.startswith(FITS_DEVICE):
+                name = harmless(tag.removeprefix(FITS_DEVICE))
+                judged[name] = said.startswith("true") and judged.get(name, True)
+    return dict(sorted(judged.items()))

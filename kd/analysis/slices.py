@@ -48,6 +48,32 @@ class Slice:
 
 
 @dataclass(frozen=True)
+class Fairness:
+    """How far a model's quality differs between the groups of a column.
+
+    Attributes:
+        column: of the predictions.
+        worst: the group on which the metric is worst.
+        best: that on which it is best.
+        worst_value: the metric there, mean over runs.
+        best_value: likewise.
+        ratio: the larger of these two values by the smaller, 1 where all groups are alike; None where one is not
+            above 0.
+        groups: how many are compared.
+        left_out: how many are not, for too few examples or a metric that is not finite there.
+    """
+
+    column: str
+    worst: str
+    best: str
+    worst_value: float
+    best_value: float
+    ratio: float | None
+    groups: int
+    left_out: int
+
+
+@dataclass(frozen=True)
 class SeedTest:
     """A paired test over the examples of one seed, for information: name, two-sided p from 0 to 1."""
 
@@ -65,12 +91,16 @@ class Details:
         churn: shares of examples with another answer than that of what the arm is compared with, mean of pairs.
         tests: one a seed.
         curves: by seed and run, (step, validation metric) points.
+        fairness: of each arm by column, the largest ratio first.
+        predictions: whole ones of one run, of some arms, where the task has pictures of them.
     """
 
     slices: Mapping[str, tuple[Slice, ...]] = field(default_factory=dict)
     tests: Mapping[str, tuple[SeedTest, ...]] = field(default_factory=dict)
     curves: Mapping[str, tuple[Curve, ...]] = field(default_factory=dict)
     churn: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    fairness: Mapping[str, tuple[Fairness, ...]] = field(default_factory=dict)
+    predictions: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def slices_of(predictions: pd.DataFrame, column: str) -> dict[str, npt.NDArray[np.int64]]:
@@ -80,10 +110,7 @@ def slices_of(predictions: pd.DataFrame, column: str) -> dict[str, npt.NDArray[n
         Positions of the rows of each slice of at least `MIN_EXAMPLES` examples, by value. Missing values and
         infinities are in no slice. A column with one value gives nothing.
     """
-    values = predictions[column].reset_index(drop=True)
-    number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    values = values[np.isfinite(values.to_numpy(dtype=float, na_value=np.nan))] if number else values.dropna()
-    names = _ranges(values) if number and values.nunique() > QUANTILES else values.astype(str)
+    names = _names(predictions, column)
     counts = names.value_counts()
     if len(counts) < 2:
         return {}
@@ -92,6 +119,14 @@ def slices_of(predictions: pd.DataFrame, column: str) -> dict[str, npt.NDArray[n
     kept = sorted(str(name) for name in counts.index[:MOST_VALUES] if counts[name] >= MIN_EXAMPLES)
     rows = names.index.to_numpy()
     return {name: rows[codes == place[name]] for name in kept}
+
+
+def _names(predictions: pd.DataFrame, column: str) -> pd.Series:
+    """Name the slice of each row that is in one, by its position."""
+    values = predictions[column].reset_index(drop=True)
+    number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    values = values[np.isfinite(values.to_numpy(dtype=float, na_value=np.nan))] if number else values.dropna()
+    return _ranges(values) if number and values.nunique() > QUANTILES else values.astype(str)
 
 
 def _ranges(numbers: pd.Series) -> pd.Series:
@@ -130,3 +165,25 @@ def slice_differences(
                 found.append(Slice(harmless(column), harmless(value), len(rows), *means, gap))
     sign = 1 if higher_is_better else -1
     return sorted(found, key=lambda one: (sign * one.difference.mean, one.column, one.value))
+
+
+def fairness(
+    predictions: pd.DataFrame, column: str, scores: Sequence[Score], higher_is_better: bool
+) -> Fairness | None:
+    """Compare the groups of a column by a metric, mean over runs; None where fewer than two groups can be compared.
+
+    Args:
+        predictions: to slice, of one of the runs.
+        column: as `slices_of` cuts it.
+        scores: of each run on the same examples in the same order.
+        higher_is_better: the metric's direction.
+    """
+    every = {name: fmean(score(rows) for score in scores) for name, rows in slices_of(predictions, column).items()}
+    known = {name: value for name, value in every.items() if math.isfinite(value)}
+    if len(known) < 2:
+        return None
+    worst, best = (pick(known, key=known.__getitem__) for pick in ((min, max) if higher_is_better else (max, min)))
+    low, high = sorted((known[worst], known[best]))
+    left_out = int(_names(predictions, column).nunique()) - len(known)
+    names = harmless(column), harmless(worst), harmless(best)
+    return Fairness(*names, known[worst], known[best], high / low if low > 0 else None, len(known), left_out)

@@ -166,8 +166,8 @@ def crossed_difference(differences: npt.NDArray[np.float64], groups: npt.NDArray
     chance within seeds puts there, both with examples summed by group. Of t = |mean| / sqrt(V_S + V_E),
         p = w p(t; n - 1 degrees of freedom) + (1 - w) p(t; groups - 1), with w = V_S / (V_S + V_E),
     weighted as by Cochran and Cox (1957); the 95 % interval contains what has p >= 0.05. With fewer groups than seeds
-    V_E often comes out near 0 by chance, and w too near 1: there the variance of an example's mean takes the place of
-    V_E in w. Simulated false claims are in benchmarks/verdicts.py.
+    V_E often comes out near 0 by chance, and w too near 1: there w compares what seeds differ by beyond chance within
+    them with the variance of an example's mean. Simulated false claims are in benchmarks/verdicts.py.
 
     Args:
         differences: `(seeds, examples)`, arm minus control, in the metric's unit; the metric is their mean. For a
@@ -188,7 +188,10 @@ def crossed_difference(differences: npt.NDArray[np.float64], groups: npt.NDArray
     if math.sqrt(variance) <= ROUNDING * max(np.abs(by_seed).max(), np.finfo(float).tiny):
         return over_seeds
     count = int(groups.max()) + 1
-    share, se = seed_part / (seed_part + (of_mean if count < n else example_part)), math.sqrt(variance)
+    share, se = seed_part / variance, math.sqrt(variance)
+    if count < n and of_mean > 0:
+        beyond_chance = max(seed_part - (within - example_part) / n, 0.0)
+        share = beyond_chance / (beyond_chance + of_mean)
     spread = Spread(n - 1, count - 1, share)
     half, p = se * spread.critical(LEVEL), spread.p(abs(mean) / se)
     return PairedDifference(mean, mean - half, mean + half, p, n, size, count, se, share)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kd.analysis.statistics import Interval, PairedDifference, Verdict
-from kd.base.judge import UNBOUNDED, Bounds, Figure
+from kd.base.judge import UNBOUNDED, Bounds, Figure, Picture
 
 
 @dataclass(frozen=True, order=True)
@@ -37,6 +37,7 @@ class Arm:
         teachers: what its runs name as their teachers.
         guide: key of the arm that its teachers are of, where they are of one and it is in the table; else empty.
         busy: URIs of the models behind its figures of time, where the machine was busy whenever one was measured.
+        devices: those that its models were judged for, by name, and whether all of them fit.
     """
 
     key: str
@@ -54,6 +55,7 @@ class Arm:
     teachers: tuple[str, ...] = ()
     guide: str = ""
     busy: tuple[str, ...] = ()
+    devices: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Table:
         figures: what the task shows beside the metric.
         doubts: said before anything else.
         bounds: of the metric; no interval leaves them.
+        pictures: what the task draws of predictions.
     """
 
     task: str
@@ -91,3 +94,4 @@ class Table:
     figures: tuple[Figure, ...] = ()
     doubts: tuple[Doubt, ...] = ()
     bounds: Bounds = UNBOUNDED
+    pictures: tuple[Picture, ...] = ()

@@ -12,7 +12,7 @@ from kd.analysis.comparison import judged
 from kd.analysis.slices import Quality
 from kd.analysis.statistics import crossed_difference
 from kd.analysis.table import Table
-from kd.base.judge import Judge
+from kd.base.judge import Judge, metric_of
 
 MOST_BLOCKS = 200
 """Most recomputations of a metric; past that more of them change the interval by less than a hundredth."""
@@ -40,7 +40,7 @@ def values_of(predictions: pd.DataFrame, metric: str, judge: Judge | type[Judge]
     if (values := judge.example_values(predictions, metric)) is not None:
         return Values(values, groups)
     blocks = blocks_of(groups)
-    pseudo = pseudo_values(predictions, lambda part: judge.quality(part)[metric], blocks)
+    pseudo = pseudo_values(predictions, lambda part: metric_of(judge, part, metric), blocks)
     return None if pseudo is None else Values(pseudo, np.arange(len(pseudo)))
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from matplotlib.axes import Axes
 
     from kd.base.types import ObjectiveName
 
@@ -16,7 +18,9 @@ Bounds = tuple[float | None, float | None]
 """Least and greatest value that a metric can have; None where there is none."""
 SHARE: Bounds = (0.0, 1.0)
 UNBOUNDED: Bounds = (None, None)
-FigureGroup = Literal["quality", "fidelity", "explanation", "cost"]
+FigureGroup = Literal["quality", "fidelity", "errors", "clinical", "explanation", "cost"]
+OF_TASKS = ("fidelity/", "calibration/", "forecast/")
+"""How the names of tasks' figures begin, all of them of one test set."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,13 @@ class Figure:
     """A metric that a report shows beside the one that arms are compared by, as the mean over an arm's runs."""
 
     key: str
-    """Name of the metric; a task's begin with `fidelity/` or `calibration/`."""
+    """Name of the metric; a task's begin as in `OF_TASKS`."""
     heading: str
     form: str = ".3f"
     """How a value is written: as in `format`; `count` has no decimals where it is whole; or `millions`."""
     group: FigureGroup = "fidelity"
-    """The table it belongs to: beside the quality; fidelity and diagnostics; explanations; cost at inference."""
+    """The table it belongs to: beside the quality; fidelity and calibration; errors in detail; what errors mean to a
+    patient; explanations; cost at inference."""
     higher_is_better: bool | None = None
     """Shown as an arrow; None shows none."""
     about: str = ""
@@ -45,6 +50,22 @@ class Figure:
         if self.form == "count":
             return f"{value:,.1f}".removesuffix(".0")
         return f"{value / 1e6:.1f}" if self.form == "millions" else format(value, self.form)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawing of a task's predictions, for the report."""
+
+    name: str
+    """Of its file; no other picture of a report has it."""
+    heading: str
+    draw: Callable[[Axes, Mapping[str, pd.DataFrame], Mapping[str, str]], bool]
+    """Takes the axes to draw on, predictions by an arm's name (with the columns of `wide`), and each arm's colour.
+
+    Artists that a key shall name have labels. Returns whether there was something to draw.
+    """
+    size: tuple[float, float] = (8.6, 4.3)
+    """Width and height in inches."""
 
 
 class Judge(Protocol):
@@ -63,12 +84,14 @@ class Judge(Protocol):
     slices: ClassVar[tuple[str, ...]]
     """Columns of the predictions that are worth slicing by."""
     outcomes: ClassVar[tuple[str, ...]]
-    """Columns of the predictions that nothing is sliced by, because they follow from the answers."""
+    """Columns of the predictions that nothing is sliced by: they follow from the answers, or say how to read others."""
     wide: ClassVar[str]
-    """How the names begin of columns, one a class, say, that `fidelity` and `diagnostics` alone read; empty for none.
+    """How the names begin of columns, one a class, say, that `fidelity`, `diagnostics` and `pictures` alone read.
 
-    They are most of a file, and a comparison leaves them out.
+    They are most of a file, and a comparison leaves them out; empty for none.
     """
+    pictures: ClassVar[tuple[Picture, ...]]
+    """What a report draws of predictions, of one run an arm; may be empty."""
     objectives: ClassVar[tuple[ObjectiveName, ...]]
     """Ways of comparing a student with its teacher that this task can use; the first is the default."""
     spaces: ClassVar[Mapping[str, Mapping[str, Any]]]
@@ -78,11 +101,14 @@ class Judge(Protocol):
 
     @staticmethod
     def quality(predictions: pd.DataFrame) -> dict[str, float]:
-        """Metrics of predictions against the truth, named as in `directions`."""
+        """Metrics of predictions against the truth, named as in `directions`; absent is what they cannot have.
+
+        The first is never absent, but not finite where an answer is not.
+        """
 
     @staticmethod
     def diagnostics(validation: pd.DataFrame | None, test: pd.DataFrame) -> dict[str, float]:
-        """Figures `calibration/...` of a model's predictions on test; may be empty.
+        """Figures `calibration/...` or `forecast/...` of a model's predictions on test; may be empty.
 
         What is fitted, is fitted on `validation`, and left out where that is None.
         """
@@ -102,6 +128,11 @@ class Judge(Protocol):
     @staticmethod
     def paired_test(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[str, float]:
         """Name of the field's paired test over examples, and its two-sided p, for predictions of the same examples."""
+
+
+def metric_of(judge: Judge | type[Judge], predictions: pd.DataFrame, metric: str) -> float:
+    """Return a metric of predictions; NaN where they cannot have it, as a part of a test set may."""
+    return judge.quality(predictions).get(metric, math.nan)
 
 
 MEASURED = "kd.measured"

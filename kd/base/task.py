@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from kd.base.judge import Judge
-from kd.base.types import Batch, Content, FormatName, Holds, MaskName, Splits, TaskName, Term
+from kd.base.types import Batch, Content, FormatName, MaskName, Splits, TaskName, Term
 
 if TYPE_CHECKING:
     import torch
@@ -39,9 +39,23 @@ class Task(Judge, Protocol):
     formats: ClassVar[tuple[FormatName, ...]]
     """What a model can be exported as."""
 
+    named: ClassVar[tuple[str, ...]]
+    """Models that it makes by name, given as teacher or student in place of weights; none where all start from some."""
+    reads_tokens: ClassVar[bool]
+    """Whether layers have a state for each token of the text, so that comparing them needs equal tokenizers."""
+
     @classmethod
     def from_options(cls, options: Any) -> Task:
         """Make the task from its own options, of the class that `options_of` names."""
+
+    def parts(self, config: Any) -> Sequence[Any]:
+        """Return the task's options for each model that these options (`RowOptions`) ask for; most often one."""
+
+    def read(self, config: Any) -> Splits:
+        """Read the rows that options (`RowOptions`) name, and split them. Raises UserError."""
+
+    def read_inputs(self, config: Any) -> Dataset:
+        """Read the training rows of a data set without their targets: `inputs`, `example_id` and `group`."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -50,10 +64,6 @@ class Task(Judge, Protocol):
     @property
     def target(self) -> str:
         """The column to be learned; empty where the task makes its own."""
-
-    @property
-    def holds(self) -> Mapping[str, Holds]:
-        """What columns of `inputs` and `target` must hold, checked when they are read; others may hold anything."""
 
     @property
     def balance(self) -> str:
@@ -72,8 +82,19 @@ class Task(Judge, Protocol):
     def content(self) -> tuple[str, ...]:
         """Columns of the examples that the model sees or is scored on: what digests are made of."""
 
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """Those columns of `content` that say what is scored: models that see it otherwise can still be compared."""
+
     def identity(self) -> Mapping[str, Any]:
         """What of the task changes what is learned, in JSON's types; part of every arm and key."""
+
+    @property
+    def built(self) -> Mapping[str, Any]:
+        """What of the options decides what is built around weights, or by name; part of such a model's identity."""
+
+    def make(self, name: str) -> tuple[PreTrainedModel, Processor]:
+        """Make one of the `named` models, with random weights."""
 
     def load(self, folder: Path, option: str, *, finished: bool) -> tuple[PreTrainedModel, Processor]:
         """Load weights with this task's head, float32, and the processor beside them.
@@ -117,6 +138,9 @@ class Task(Judge, Protocol):
     def answer(self, model: Any, batch: Batch) -> list[Record]:
         """Have a model answer a batch, by a forward or by generation; a record for each feature, in order."""
 
+    def condensed(self, model: Any) -> None:
+        """Take out of a trained model what only training needs; it answers as before."""
+
     def predictions(self, examples: Dataset, records: Sequence[Sequence[Record]]) -> pd.DataFrame:
         """Return one line an example of a split: example_id, group, and what the metrics need.
 
@@ -135,6 +159,10 @@ class Task(Judge, Protocol):
     @property
     def served(self) -> Path:
         """The file of the pyfunc that serves this task's models."""
+
+    @property
+    def shipped(self) -> Path | None:
+        """A folder of code that the pyfunc reads from beside the weights; None where it needs none."""
 
     def serving(self) -> dict[str, Any]:
         """Return what the served model must know beside weights and processor; becomes `kd.json` in its folder."""

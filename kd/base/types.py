@@ -25,7 +25,7 @@ Holds = Literal["text", "class", "name", "value"]
 """What a column must hold: text; a class, that is one text, whole number or truth value; what may also be a date; any
 number too."""
 SplitName = Literal["train", "validation", "test"]
-TaskName = Literal["classification"]
+TaskName = Literal["classification", "forecasting"]
 ObjectiveName = Literal[
     "none", "soft", "hard", "hidden", "attention", "relation", "cosine", "patient", "jsd", "dkd", "mse"
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from kd import tracking
 from kd.base.console import command, say
 from kd.config import DistillConfig, StudentConfig, as_words, narrowed
-from kd.run.data import describe, rows_of
+from kd.run.data import describe, parts_of, rows_of
 from kd.run.distill import plan
 from kd.run.execute import Where, train
 from kd.run.register import register_alone
@@ -12,11 +12,13 @@ from kd.run.register import register_alone
 def run(config: DistillConfig) -> None:
     """Train, evaluate, log, profile and register a distilled student."""
     with tracking.session(config.experiment) as experiment:
-        rows = rows_of(config)
-        describe(config, rows)
-        outcome = train(plan(config, rows), config, Where(experiment))
-        register_alone(outcome, config, rows)
-        _point_to_control(config, outcome.run_id, experiment)
+        parts = parts_of(config)
+        for one in parts:
+            rows = rows_of(one)
+            describe(one, rows)
+            outcome = train(plan(one, rows), one, Where(experiment, reuse=len(parts) > 1))
+            register_alone(outcome, one, rows)
+            _point_to_control(one, outcome.run_id, experiment)
 
 
 def _point_to_control(config: DistillConfig, run_id: str, experiment: str) -> None:

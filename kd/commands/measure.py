@@ -33,5 +33,5 @@ def _measure(config: MeasureConfig, run: tracking.Run) -> None:
     verdicts = log(run, measured, config)
     for line in measured.words.splitlines():
         say(line)
-    for budget, fit in verdicts.items():
-        say(f"{budget} budget: {'fits' if fit else 'does not fit'}")
+    for limit, fit in verdicts.items():
+        say(f"{limit}: {'fits' if fit else 'does not fit'}")

@@ -14,7 +14,7 @@ from kd.config import GateOptions, PromoteConfig, as_params
 from kd.registry import candidates
 from kd.registry.aliases import STALE, alone, conclude, copied, promote, roll_back, settle
 from kd.registry.card import card, decision_tags
-from kd.registry.evidence import Version, gather, measured, require_same_service, scored
+from kd.registry.evidence import Version, gather, measured, of_devices, require_same_service, scored
 
 
 def run(config: PromoteConfig) -> None:
@@ -68,13 +68,14 @@ def _decided(
     """Gather the evidence, decide, write it into the run and, unless dry, the version; returns tags and model card."""
     metric = candidates.metric_of(gates, candidate)
     wanted = {name: getattr(gates, name) for name in candidates.GATES}
-    run.log_params({**as_params(config), **wanted, "metric": metric})
-    if any(wanted[name] is not None for name in BUDGETS):
+    run.log_params({**as_params(config), **as_params(gates), "metric": metric})
+    fitting = {name: most for name, (_, most) in of_devices(gates).items()}
+    if fitting or any(wanted[name] is not None for name in BUDGETS):
         candidate, *others = measured([candidate, *filter(None, [champion])], run)
         champion = others[0] if others else None
     candidate = scored(candidate, metric, run)
     figures, absent = gather(candidate, champion, gates, metric, run)
-    given = {name: float(value) for name, value in wanted.items() if value is not None}
+    given = {name: float(value) for name, value in wanted.items() if value is not None} | fitting
     decision = decide(given, figures, absent, candidate.judge.directions[metric])
     if decision.passes:  # a refused model need not be loaded
         decision = Decision((*decision.gates, candidates.answers_as_made(candidate)))
@@ -99,7 +100,7 @@ def _show(decision: Decision, champion: Version | None, gates: GateOptions) -> N
         table.add_row(gate.name, found, least, result, gate.about)
     if decision.gates:
         console.print(table)
-    if all(getattr(gates, name) is None for name in candidates.GATES):
+    if not gates.fits and all(getattr(gates, name) is None for name in candidates.GATES):
         say("Warning: no gate was given, so only its answers were checked: see --help for the gates")
     elif champion and gates.allowed_drop is None:
         say(f"Warning: no gate compares it with the champion, version {champion.number}: give allowed_drop, as in 0.01")

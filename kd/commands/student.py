@@ -2,7 +2,7 @@
 
 from kd import tracking
 from kd.config import StudentConfig
-from kd.run.data import describe, rows_of
+from kd.run.data import describe, parts_of, rows_of
 from kd.run.execute import Where, train
 from kd.run.register import register_alone
 from kd.run.student import plan
@@ -11,7 +11,9 @@ from kd.run.student import plan
 def run(config: StudentConfig) -> None:
     """Train, evaluate, log, profile and register a student without a teacher."""
     with tracking.session(config.experiment) as experiment:
-        rows = rows_of(config)
-        describe(config, rows)
-        outcome = train(plan(config, rows), config, Where(experiment))
-        register_alone(outcome, config, rows)
+        parts = parts_of(config)
+        for one in parts:
+            rows = rows_of(one)
+            describe(one, rows)
+            outcome = train(plan(one, rows), one, Where(experiment, reuse=len(parts) > 1))
+            register_alone(outcome, one, rows)

@@ -1,13 +1,16 @@
 """What the options of several entry points share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, NamedTuple, get_args, get_type_hints
 
+from kd.base.budgets import Device
 from kd.base.console import shown
 from kd.base.numbers import wholes
 from kd.base.types import ChallengerName, ObjectiveName, PrecisionName, ResumeName, TaskName, UserError
+from kd.config.devices import read_devices
 
 
 class Range(NamedTuple):
@@ -93,10 +96,39 @@ class TaskOptions(Options):
     """The task's own options that most users give, with values, for the examples of `--help`."""
     objectives: ClassVar[tuple[ObjectiveName, ...]] = tuple(name for name in get_args(ObjectiveName) if name != "none")
     """The ways of comparing student and teacher that the task has, beside `none`; the first is the default."""
+    defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Defaults of options that are not its own, where the task has others than most."""
+    building: ClassVar[tuple[str, ...]] = ()
+    """Those of its options that say what is built around weights, or by name, and nothing of the rows: where a command
+    trains the teacher too, they are the teacher's as given, and a student's as its condition says."""
+
+    @property
+    def part(self) -> str:
+        """What of the data one model is for, such as a patient, as names show it; empty where it is for all."""
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class BudgetOptions(Options):
+class DeviceOptions(Options):
+    """Devices that models are judged for."""
+
+    heading: ClassVar[str] = "measuring"
+    devices: str = ""
+    """YAML file of devices, each with the RAM and storage that a model may take: which of them it fits is said."""
+
+    def __post_init__(self) -> None:
+        """Refuse a file that is not there, or not understood, by UserError."""
+        super().__post_init__()
+        _ = self.named_devices
+
+    @property
+    def named_devices(self) -> dict[str, Device]:
+        """The devices by name. Raises UserError where the file cannot be read, or what it says cannot be meant."""
+        return read_devices(self.devices) if self.devices else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetOptions(DeviceOptions):
     """What a served model may cost."""
 
     heading: ClassVar[str] = "measuring"
@@ -127,7 +159,8 @@ class RowOptions(Options):
 
     heading: ClassVar[str] = "data"
     dataset: DatasetName
-    """builtin:apidocs; a hub id with config (nyu-mll/glue:mnli); a CSV, TSV, JSONL or Parquet file; or a folder."""
+    """builtin:apidocs, or builtin:glucose-sim to forecast; a hub id with config (nyu-mll/glue:mnli); a CSV, TSV, JSONL
+    or Parquet file; or a folder."""
     task: TaskName = "classification"
     """What is learned."""
     task_options: TaskOptions = TaskOptions()

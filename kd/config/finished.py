@@ -4,9 +4,20 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from kd.base.console import shown
+from kd.base.budgets import Device
+from kd.base.console import did_you_mean, shown
 from kd.base.types import CacheActionName, FormatName, OutputName, UserError
-from kd.config.base import BudgetOptions, Group, NonNegativeFloat, Options, PositiveFloat, Range, Share, listed
+from kd.config.base import (
+    BudgetOptions,
+    DeviceOptions,
+    Group,
+    NonNegativeFloat,
+    Options,
+    PositiveFloat,
+    Range,
+    Share,
+    listed,
+)
 
 A_NAME = "the name of a registered model, without / : @ and double quotes"
 CANDIDATE = re.compile(r"@.+|best|[1-9][0-9]*", re.DOTALL)
@@ -66,7 +77,7 @@ class CompareConfig(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GateOptions(Options):
+class GateOptions(DeviceOptions):
     """What a version must keep to be promoted. A gate that is not given requires nothing."""
 
     heading: ClassVar[str] = "gates"
@@ -84,6 +95,11 @@ class GateOptions(Options):
     """Greatest expected calibration error on test, 0 to 1."""
     max_slice_drop: NonNegativeFloat | None = None
     """Most that the test metric may be worse than the champion's on any slice of 30 examples or more."""
+    max_group_ratio: Annotated[float, Range(lambda value: value >= 1, "a number >= 1")] | None = None
+    """Most that the test metric may differ between two groups of 30 examples or more, the larger value by the smaller;
+    1 allows no difference."""
+    ratio_by: str = ""
+    """Column of the predictions whose groups max_group_ratio compares; default the task's first, such as patient."""
     min_parity: Share | None = None
     """For an exported version: least share of test examples answered as before export, 0 to 1."""
     latency_budget_ms: PositiveFloat | None = None
@@ -92,6 +108,22 @@ class GateOptions(Options):
     """Highest peak RAM of the serving process in MiB, measured on this machine."""
     size_budget_mib: PositiveFloat | None = None
     """Largest model on disk in MiB."""
+    fits: str = ""
+    """Devices of the file `devices`, comma-separated, that the version must fit, measured on this machine."""
+
+    @property
+    def required_devices(self) -> dict[str, Device]:
+        """The devices that the version must fit. Raises UserError for one that the file does not have."""
+        known = self.named_devices
+        for name in listed(self.fits):
+            if not known:
+                raise UserError(
+                    f"fits={shown(self.fits)} needs devices: give the YAML file of their RAM and storage too"
+                )
+            if name not in known:
+                hint = did_you_mean(name, known, f"it has {', '.join(known)}")
+                raise UserError(f"fits={shown(self.fits)}: devices={shown(self.devices)} has no {shown(name)}; {hint}")
+        return {name: known[name] for name in listed(self.fits)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +147,8 @@ class PromoteConfig(GateOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.gates:  # which may name the devices
+            _ = self.required_devices
         if self.rollback:
             self._refuse_beside("rollback", "to_model", why="roll that model back by its own name")
         if self.to_model == self.model:

@@ -30,9 +30,9 @@ FIRST = {
     "hpo": "dataset rows teacher student_layers arm space n_trials workers timeout_minutes",
     "study": "design dataset rows teacher student_layers epochs max_train workers dry_run",
     "cascade": "dataset rows teacher chain objective seeds epochs learning_rate max_train",
-    "measure": "model in_place latency_budget_ms ram_budget_mib size_budget_mib experiment",
+    "measure": "model in_place latency_budget_ms ram_budget_mib size_budget_mib devices experiment",
     "compare": "experiments filter runs models baseline metric group_by slice_by output",
-    "promote": "model candidate min_metric allowed_drop latency_budget_ms gates to_model rollback dry_run",
+    "promote": "model candidate min_metric allowed_drop latency_budget_ms fits gates to_model rollback dry_run",
     "export": "model format output allowed_drop experiment",
     "cache": "action older_than_days keep_gib all",
 }
@@ -57,7 +57,7 @@ EXAMPLES = {
     },
     "distill": {
         "a student of two layers and the newest teacher": "{rows} --student_layers 2",
-        "a weighted sum of two objectives": "{rows} --objective soft:0.5,hidden:0.1 --temperature 4",
+        "a weighted sum of two objectives": "{rows} --objective {sum}",
         "few labels and much text": "{rows} --labelled 300 --transfer rest --teacher models:/NAME/1",
     },
     "hpo": {
@@ -101,7 +101,8 @@ EXAMPLES = {
         "remove what was not used for a month": "--action prune --older_than_days 30",
     },
 }
-"""Three command lines a command: what each is for, and its options; `{rows}` are a file and the task's own example."""
+"""Three command lines a command: what each is for, and its options; `{rows}` are a file and the task's own example,
+`{sum}` is of two of its objectives."""
 
 
 def described(
@@ -112,7 +113,10 @@ def described(
     rows = f"--task {task} {own}" if "task" in known and task != known["task"].default else own
     name = kind.__name__.removesuffix("Config").lower()
     required = " ".join(f"--{one.name} {_place(one)}" for one in known.values() if one.default is MISSING)
-    lines = [f"  {what}\n    {program()} {words}" for what, words in examples(name, rows)]
+    lines = [
+        f"  {what}\n    {program()} {words}"
+        for what, words in examples(name, rows, tasks[task].objectives[0] if "task" in known else "")
+    ]
     parser = ArgumentParser(
         usage=" ".join(f"{program()} {name} {required} [--OPTION VALUE ...]".split()),
         description=textwrap.fill(kind.__doc__ or "", _width()),
@@ -137,7 +141,8 @@ def grouped(name: str, known: Mapping[str, Option], own: str) -> Iterator[tuple[
     `own` is the example of the task's own options.
     """
     rows = re.findall(r"--(\w+)", own)
-    first = [known[word] for one in FIRST.get(name, "").split() for word in (rows if one == "rows" else [one])]
+    named = [word for one in FIRST.get(name, "").split() for word in (rows if one == "rows" else [one])]
+    first = [known[word] for word in named if word in known]  # one may be another task's
     rest = [one for one in known.values() if one not in first]
     yield "set first" if rest else "options", first
     for heading in sorted(dict.fromkeys(one.heading for one in rest), key=rank):
@@ -162,10 +167,14 @@ def stated_default(one: Option) -> str:
     return plain.lower() if one.kind is bool else plain
 
 
-def examples(name: str, rows: str) -> Iterator[tuple[str, str]]:
-    """Yield what each example of a command is for, and its words; `rows` are the task's own options in it."""
+def examples(name: str, rows: str, objective: str) -> Iterator[tuple[str, str]]:
+    """Yield what each example of a command is for, and its words.
+
+    `rows` are the task's own options in it, `objective` is the task's first.
+    """
     for what, words in EXAMPLES.get(name, {}).items():
         filled = words.replace("{rows}", f"--dataset rows.csv {rows}".rstrip())
+        filled = filled.replace("{sum}", f"{objective}:0.5,hidden:0.1")
         yield what, f"{name} {filled}".rstrip()
 
 

@@ -77,6 +77,7 @@ def options_in(kind: type[Options], task: type[TaskOptions] = TaskOptions) -> Ma
         raise TypeError(f"{task.__name__} and {kind.__name__} both have an option {min(twice)}")
     if "task" in found:  # tasks may be registered while this runs: `parse` is given them
         found["task"] = replace(found["task"], kind=str)
+    found |= {name: replace(found[name], default=value) for name, value in task.defaults.items() if name in found}
     if "objective" in found:
         offered = ("none", *task.objectives)
         text = f"{found['objective'].help} {allowed_objectives(offered)}; a weight left out is 1."
@@ -161,6 +162,8 @@ def options_from(kind: type[Kind], task: type[TaskOptions], texts: Mapping[str, 
     values = {name: known[name].read(text) for name, text in texts.items() if name in known and text not in ABSENT}
     if missing := [name for name, option in known.items() if option.default is MISSING and name not in values]:
         raise UserError(f"{missing[0]} is missing: give --{missing[0]}, or see --help")
+    if NESTED in _names(kind):
+        values = {name: value for name, value in task.defaults.items() if name in _names(kind)} | values
     own = {name: values.pop(name) for name in _names(task) if name in values}
     return kind(**values, **({NESTED: task(**own)} if NESTED in _names(kind) else {}))
 

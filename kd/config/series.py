@@ -1,7 +1,7 @@
 """Which series are read, and how windows are cut from them: options of tasks that forecast."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from kd.base.console import shown
 from kd.base.numbers import number
@@ -11,17 +11,20 @@ from kd.config.base import NonNegativeFloat, NonNegativeInt, PositiveFloat, Posi
 UnitName = Literal["mg/dL", "mmol/L", "none"]
 ItemsName = Literal["each", "pooled", "left-out"]
 ScenarioName = Literal["clean", "noisy", "denoised", "missing", "missing-blocks"]
+MG_PER_MMOL = 18.016
+"""mg/dL of glucose that are 1 mmol/L."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesOptions(TaskOptions):
     """Series of one number over time, of one patient or several, and the windows that are cut from them."""
 
+    heading: ClassVar[str] = "forecasting"
     units: UnitName = "mg/dL"
     """Unit of the values read, and of all that is reported; none where they are not glucose."""
     patients: str = "all"
     """Patients (or other items) by id, comma-separated: 570,584; or all."""
-    models: ItemsName = "pooled"
+    models: ItemsName = "each"
     """each trains one model a patient; pooled one for all; left-out one a patient, from the data of all others."""
     patients_file: str = ""
     """CSV with a column id, and others (age, sex, pump) that predictions can be sliced by."""
@@ -32,7 +35,8 @@ class SeriesOptions(TaskOptions):
     target_column: str = "target"
     """Column of the value that is forecast."""
     covariates: str = ""
-    """Further columns or events the model sees: carbs,bolus,basal of OhioT1DM; or columns of a table."""
+    """Further columns or events the model sees: carbs,bolus,basal of OhioT1DM, carbs,bolus of sensors, or columns of a
+    table."""
     known_ahead: str = ""
     """Those of the covariates whose values over the horizon are known when the forecast is made."""
     step_minutes: NonNegativeFloat = 0.0
@@ -69,6 +73,21 @@ class SeriesOptions(TaskOptions):
                 f"known_ahead={shown(self.known_ahead)}: {absent[0]!r} is no covariate: name it in covariates too"
             )
         self.shares  # noqa: B018  # refuses what is no split
+
+    @property
+    def part(self) -> str:
+        """The patient, where there is one."""
+        return "" if self.patients == "all" or len(listed(self.patients)) > 1 else self.patients
+
+    @property
+    def covariate_names(self) -> tuple[str, ...]:
+        """Names of the covariates, in the order of the channels after the first."""
+        return listed(self.covariates)
+
+    @property
+    def known_names(self) -> tuple[str, ...]:
+        """Names of the covariates that are known over the horizon."""
+        return listed(self.known_ahead)
 
     @property
     def shares(self) -> tuple[float, float, float]:

@@ -9,7 +9,7 @@ from kd.base.console import command, shown
 from kd.base.numbers import whole
 from kd.base.types import UserError
 from kd.config.base import PositiveInt
-from kd.config.training import MainConfig, TeachingOptions
+from kd.config.training import SeedsOptions, TeachingOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class StudyConfig(TeachingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CascadeConfig(MainConfig):
+class CascadeConfig(SeedsOptions):
     """Distil step by step, teacher to assistants to student, beside the direct route, each step with its control."""
 
     heading: ClassVar[str] = "student"

@@ -39,7 +39,8 @@ class StudentConfig(FitOptions):
     teacher: str = ""
     """Finished teacher: models:/NAME@ALIAS, runs:/ID/model, a folder or hub id; default the newest for this data."""
     student: str = ""
-    """Another model to start from, by hub id or folder, with its own tokenizer; default: cut from the teacher."""
+    """Another model to start from, by hub id or folder, with its own tokenizer; teacher, the whole teacher (to train it
+    further); default: cut from the teacher."""
     student_layers: str = ""
     """Layers to keep: a count (2) or 0-based indices (0,5); default 2 of the teacher, or all of `student`."""
     initialisation: InitialisationName | None = None
@@ -175,8 +176,8 @@ class DemoConfig(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MainConfig(TeachingOptions, ChallengerOptions):
-    """The whole comparison: teacher once, then the student without and with teacher on several seeds."""
+class SeedsOptions(TeachingOptions, ChallengerOptions):
+    """What commands share that train their students on several seeds."""
 
     heading: ClassVar[str] = "training"
     seeds: Annotated[str, seed_range(least=1)] = "0,1,2"
@@ -187,3 +188,29 @@ class MainConfig(TeachingOptions, ChallengerOptions):
     def seed_list(self) -> tuple[int, ...]:
         """The seeds as numbers."""
         return wholes(self.seeds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MainConfig(SeedsOptions):
+    """The whole comparison: teacher once, then the student without and with teacher on several seeds."""
+
+    heading: ClassVar[str] = "training"
+    distill_epochs: NonNegativeInt = 0
+    """Passes of the distilled student over the training rows, >= 1; 0 takes epochs. Where they differ from the
+    student's, a control with as many is trained too, and the verdict is against that."""
+    distill_learning_rate: NonNegativeFloat = 0.0
+    """Peak learning rate of the distilled student and of its control, > 0; 0 takes learning_rate."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if "none" in self.weights:
+            self._refuse_beside("objective", "distill_epochs", "distill_learning_rate", why="nothing is distilled")
+
+    @property
+    def distilling(self) -> dict[str, Any]:
+        """Epochs and learning rate of the distilled student, by option, where they differ from the student's."""
+        own = {
+            "epochs": self.distill_epochs or self.epochs,
+            "learning_rate": self.distill_learning_rate or self.learning_rate,
+        }
+        return {name: value for name, value in own.items() if value != getattr(self, name)}

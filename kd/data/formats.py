@@ -47,7 +47,8 @@ def read_file(path: Path, columns: Collection[str]) -> Source:
     return reader(path, columns)
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """Return the text of a UTF-8 file, without its byte order mark. Raises UserError where it cannot be read."""
     try:
         data = path.read_bytes()
         return data.decode("utf-8-sig")
@@ -75,7 +76,7 @@ def _read_delimited(path: Path, columns: Collection[str], **dialect: Any) -> Sou
                 arrays = [pa.array((field or None for field in fields[place]), pa.string()) for place in places]
                 batches.append(pa.record_batch(arrays, schema))
     except (OSError, UnicodeDecodeError):
-        _text(path)  # says where
+        text_of(path)  # says where
         raise
     return Source(path.name, Dataset(pa.Table.from_batches(batches, schema)), tuple(header))
 
@@ -173,7 +174,7 @@ def _read_jsonl(path: Path, columns: Collection[str]) -> Source:
     numbers, names = [], dict[str, None]()
     found: dict[str, list[Any]] = {name: [] for name in columns}
     # not splitlines(): U+2028 and its like may occur within a JSON string
-    for number, line in enumerate(_text(path).split("\n"), start=1):
+    for number, line in enumerate(text_of(path).split("\n"), start=1):
         if line.strip():
             value = _object(f"{path}: line {number}", line)
             numbers.append(number)

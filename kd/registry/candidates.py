@@ -13,7 +13,9 @@ from kd.config import GateOptions, PromoteConfig
 from kd.registry.evidence import Version, version_at
 from kd.serving import package
 
-GATES = tuple(field.name for field in fields(GateOptions) if field.name != "metric")
+NAMES = {"metric": "metric", "ratio_by": "column", "devices": "file", "fits": "device"}
+"""Options of gates that are the name of something, and of what; all others are thresholds."""
+GATES = tuple(field.name for field in fields(GateOptions) if field.name not in NAMES)
 
 
 def named(config: PromoteConfig) -> Version:
@@ -80,14 +82,16 @@ def thresholds(config: PromoteConfig) -> GateOptions:
         if name not in given:
             hint = did_you_mean(str(name), given, f"known: {', '.join(given)}")
             raise UserError(f"{option}: unknown gate {shown(name)}; {hint}")
-        if name == "metric":
+        if name in NAMES:
             if not isinstance(value, str):
-                raise UserError(f"{option}: metric={shown(value)} is no metric's name")
+                raise UserError(f"{option}: {name}={shown(value)} is no {NAMES[name]}'s name")
         elif isinstance(value, bool) or not isinstance(value, int | float):
             got = "nothing" if value is None else shown(value)
             raise UserError(f"{option}: {name} is {got}: give a number, such as 0.01, or leave the line out")
     try:
-        return GateOptions(**{**read, **own})
+        gates = GateOptions(**{**read, **own})
+        _ = gates.required_devices
+        return gates
     except UserError as error:  # the options were in range already
         raise UserError(f"{option}: {error}") from error
 

@@ -7,6 +7,7 @@ from kd import tracking
 from kd.analysis.gates import Decision
 from kd.base.busy import MEANING, marked, was_busy
 from kd.base.harmless import in_cell, in_code, in_markdown
+from kd.base.judge import OF_TASKS
 from kd.base.types import RunRecord
 from kd.registry.evidence import Version, logged, same_test, teacher_of, weakest
 from kd.serving.profile import machine
@@ -15,7 +16,7 @@ OPTIONS = (
     *("objective", "alpha", "temperature", "beta", "match"),
     *("layers", "epochs", "learning_rate", "batch_size", "max_train", "labelled", "transfer", "seed"),
 )
-SCORED = ("test/", "calibration/", "fidelity/", "export/")
+SCORED = ("test/", *OF_TASKS, "export/")
 """Figures of one test set."""
 COSTS = ("profile/", "model/")
 MADE = {"teacher": "Fine-tuned", "student": "Trained without a teacher", "distilled": "Distilled"}

@@ -11,11 +11,11 @@ import pandas as pd
 
 from kd import tracking
 from kd.analysis.gates import Observed, drop
-from kd.analysis.slices import slices_of
+from kd.analysis.slices import fairness, slices_of
 from kd.base.budgets import BUDGETS
 from kd.base.busy import is_timed, was_busy
 from kd.base.console import say
-from kd.base.judge import Judge
+from kd.base.judge import Judge, metric_of
 from kd.base.types import RunRecord, UserError
 from kd.config import GateOptions, RowOptions, options_from
 from kd.run.data import Rows, load_rows, predictions
@@ -182,6 +182,7 @@ def gather(
     figures = {"min_metric": Observed(own.get(f"test/{metric}"), f"test/{metric}")}
     figures |= {gate: Observed(own.get(name), name) for gate, name in LOGGED.items()}
     figures |= {gate: _cost(name, candidate, champion) for gate, name in BUDGETS.items()}
+    figures |= {gate: _cost(name, candidate, champion) for gate, (name, _) in of_devices(gates).items()}
     absent = {} if candidate.exported else {"min_parity": "it is served as it was trained"}
     absent |= {
         gate: f"{task} has no {name}"
@@ -192,11 +193,22 @@ def gather(
         absent |= dict.fromkeys(("min_teacher_share", "min_agreement"), "it is a teacher")
     else:
         figures["min_teacher_share"] = _teacher_share(candidate, metric)
+    if gates.max_group_ratio is not None:
+        figures["max_group_ratio"] = _group_ratio(candidate, gates, metric, run)
     if champion is None:
         absent |= dict.fromkeys(AGAINST_CHAMPION, "there is no other champion")
     elif any(getattr(gates, gate) is not None for gate in AGAINST_CHAMPION):
         figures |= _against(candidate, champion, metric, run)
     return figures, {gate: f"does not apply: {why}" for gate, why in absent.items()}
+
+
+def of_devices(gates: GateOptions) -> dict[str, tuple[str, float]]:
+    """Return the gates that the required devices stand for: by name, such as `fits.phone.ram_mib`, metric and most."""
+    return {
+        f"fits.{name}.{limit}": limited
+        for name, device in gates.required_devices.items()
+        for limit, limited in device.limits.items()
+    }
 
 
 def _cost(name: str, candidate: Version, champion: Version | None) -> Observed:
@@ -236,7 +248,7 @@ def _teacher_share(candidate: Version, metric: str) -> Observed:
         return Observed(None, f"{about} (the teacher's score on the same test rows is not in the store, so it)")
     pair = (candidate.record.metrics.get(f"test/{metric}"), teacher.metrics.get(f"test/{metric}"))
     ours, theirs = pair if candidate.judge.directions[metric] else pair[::-1]
-    return Observed(ours / theirs if ours is not None and theirs else None, about)
+    return Observed(ours / theirs if ours is not None and theirs is not None and theirs > 0 else None, about)
 
 
 def _against(candidate: Version, champion: Version, metric: str, run: tracking.Run) -> dict[str, Observed]:
@@ -244,7 +256,7 @@ def _against(candidate: Version, champion: Version, metric: str, run: tracking.R
     ours, theirs = _predictions(candidate, champion, run)
 
     def quality(part: pd.DataFrame) -> float:
-        return candidate.judge.quality(part)[metric]
+        return metric_of(candidate.judge, part, metric)
 
     def drop_on(rows: np.ndarray) -> float:
         return (1 if higher else -1) * (quality(theirs.iloc[rows]) - quality(ours.iloc[rows]))
@@ -257,6 +269,36 @@ def _against(candidate: Version, champion: Version, metric: str, run: tracking.R
         "allowed_drop": Observed(lost.at_most, f"{beside}, at 95 % confidence (on average {lost.mean:+.4g})"),
         "max_slice_drop": Observed(worst, f"{beside}, on {of}"),
     }
+
+
+def _group_ratio(candidate: Version, gates: GateOptions, metric: str, run: tracking.Run) -> Observed:
+    """Return how far the metric differs between the groups of a column; UserError where there is no such column."""
+    judge, table = candidate.judge, logged(candidate.record)
+    if table is None:
+        table = _scored_now(candidate, *rows_behind(candidate.record, f"candidate={candidate.uri!r}"), run)
+    column, table = gates.ratio_by or judge.slices[0], light(table, judge)
+    known = [name for name in table.columns if name not in ("example_id", *judge.outcomes)]
+    if column not in known:
+        raise UserError(
+            f"ratio_by={column!r} is no column of the predictions of {candidate.uri}: give one of {', '.join(known)}; "
+            "slice_columns keeps further columns when a model is trained"
+        )
+
+    def score(rows: np.ndarray) -> float:
+        return metric_of(judge, table.iloc[rows], metric)
+
+    about = f"test/{metric} of the groups of {column}, the larger value by the smaller"
+    found = fairness(table, column, [score], judge.directions[metric])
+    if found is None:
+        return Observed(None, f"{about} (fewer than two groups have 30 examples, so it)")
+    sides = f"worst {found.worst} {found.worst_value:.4g}, best {found.best} {found.best_value:.4g}"
+    left = f"; {found.left_out} groups have too few examples" * bool(found.left_out)
+    return Observed(found.ratio, f"{about} ({sides}{left})")
+
+
+def light(table: pd.DataFrame, judge: Judge | type[Judge]) -> pd.DataFrame:
+    """Leave out the columns that metrics do not need, of which every resampling would copy its rows."""
+    return table[[name for name in table.columns if not (judge.wide and name.startswith(judge.wide))]]
 
 
 def _by_slice(table: pd.DataFrame, judge: type[Judge], value: Callable[[np.ndarray], float]) -> list[tuple[float, str]]:
@@ -274,8 +316,9 @@ def weakest(version: Version, metric: str) -> list[str]:
     if (table := logged(version.record)) is None:
         return []
     sign = 1 if version.judge.directions[metric] else -1
-    found = _by_slice(table, version.judge, lambda rows: sign * version.judge.quality(table.iloc[rows])[metric])
-    return [f"{name}: {sign * value:.3g}" for value, name in sorted(found)[:WEAKEST]]
+    found = _by_slice(table, version.judge, lambda rows: sign * metric_of(version.judge, table.iloc[rows], metric))
+    known = sorted(one for one in found if math.isfinite(one[0]))
+    return [f"{name}: {sign * value:.3g}" for value, name in known[:WEAKEST]]
 
 
 def _predictions(candidate: Version, champion: Version, run: tracking.Run) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -286,4 +329,4 @@ def _predictions(candidate: Version, champion: Version, run: tracking.Run) -> tu
         config, rows = rows_behind(candidate.record, f"candidate={candidate.uri!r}")
         ours = _scored_now(candidate, config, rows, run) if ours is None else ours
         theirs = _scored_now(champion, config, rows, run) if theirs is None else theirs
-    return ours, theirs
+    return light(ours, candidate.judge), light(theirs, candidate.judge)

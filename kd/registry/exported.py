@@ -16,7 +16,7 @@ from kd.base.judge import Judge
 from kd.base.terminal import Table, console
 from kd.base.types import RunRecord, UserError
 from kd.config import ExportConfig, RowOptions
-from kd.registry.evidence import Version, logged, teacher_of, version_at
+from kd.registry.evidence import Version, light, logged, teacher_of, version_at
 from kd.run.about import about_version
 from kd.run.data import Rows, predictions
 from kd.run.encode import encoder
@@ -131,7 +131,7 @@ def figures(
     """
     test = tables["test"]
     metric, higher = next(iter(task.directions.items()))
-    lost = drop(_light(test, task), _light(before, task), lambda part: task.quality(part)[metric], higher)
+    lost = drop(light(test, task), light(before, task), lambda part: task.quality(part)[metric], higher)
     found = task.fidelity(test, before)  # the version before export takes the place of a teacher
     same = {name.replace("fidelity/", "export/", 1).replace("teacher", "before"): found[name] for name in found}
     metrics = {
@@ -156,11 +156,9 @@ def _max_difference(before: pd.DataFrame, after: pd.DataFrame, judge: Judge) -> 
     numbers = [name for name in before.select_dtypes("float").columns if name not in judge.outcomes]
     if not numbers:
         return {}
-    return {"export/max_difference": float(np.abs(before[numbers].to_numpy() - after[numbers].to_numpy()).max())}
-
-
-def _light(table: pd.DataFrame, judge: Judge) -> pd.DataFrame:
-    return table[[name for name in table.columns if not (judge.wide and name.startswith(judge.wide))]]
+    was, now = before[numbers].to_numpy(), after[numbers].to_numpy()
+    gaps = np.where(np.isnan(was) & np.isnan(now), 0.0, np.abs(was - now))  # a column that was kept may lack values
+    return {"export/max_difference": float(gaps.max())}
 
 
 def report_drop(metric: str, lost: Drop, allowed: float) -> None:

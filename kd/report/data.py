@@ -11,14 +11,14 @@ from kd.analysis.slices import Details
 from kd.analysis.table import Arm, Table
 from kd.base.busy import is_timed
 from kd.base.harmless import in_csv
-from kd.report.tables import Finding, answer
+from kd.report.tables import Finding, answer, fitting
 
 
 def as_json(findings: Sequence[Finding], notes: Sequence[str], inputs: Mapping[str, str]) -> str:
     """Write tables, slices, tests, notes and inputs as JSON; what was not measured is null or absent."""
     tables = [
         {
-            **{name: value for name, value in vars(table).items() if name not in ("figures", "doubts")},
+            **{name: value for name, value in vars(table).items() if name not in ("figures", "doubts", "pictures")},
             "arms": [_arm(arm, details) for arm in table.arms],
             "answer": answer(table).splitlines(),
         }
@@ -44,6 +44,7 @@ def _arm(arm: Arm, details: Details) -> dict[str, Any]:
     return {
         **asdict(arm),
         "slices": [asdict(one) for one in details.slices.get(arm.key, ())],
+        "fairness": [asdict(one) for one in details.fairness.get(arm.key, ())],
         "churn": dict(details.churn.get(arm.key, {})),
         "tests": [asdict(one) for one in details.tests.get(arm.key, ())],
     }
@@ -69,6 +70,7 @@ def _flat(table: Table, arm: Arm) -> dict[str, Any]:
         "verdict": arm.verdict,
         "detectable": arm.detectable,
         "machine_busy": bool(arm.busy) if any(map(is_timed, arm.figures)) else None,
+        "fits": fitting(arm) if arm.devices else None,
         **arm.figures,
         "run_ids": " ".join(arm.run_ids),
     }

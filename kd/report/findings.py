@@ -1,24 +1,27 @@
 """A comparison, from records of runs and what their artifacts add."""
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import pandas as pd
 
 from kd import tracking
 from kd.analysis.comparison import compare, split_of, uneven_steps
 from kd.analysis.doubts import doubts
-from kd.analysis.slices import Details, Score, SeedTest, Slice, slice_differences
+from kd.analysis.slices import Details, Fairness, Score, SeedTest, Slice, fairness, slice_differences
 from kd.analysis.table import Arm, Doubt, Pair, Table
 from kd.analysis.verdicts import Values, differences, over_examples, values_of
-from kd.base.judge import RAM_MEANS, Judge
+from kd.base.judge import RAM_MEANS, Judge, metric_of
 from kd.base.types import STANDARD_COLUMNS, RunRecord, UserError
 from kd.config import CompareConfig, listed
 from kd.report.tables import Finding
 from kd.tasks import TASKS, task_named
 
+MOST_DRAWN = 5
+"""Trained arms whose predictions are drawn; more lines hide one another."""
 Compared = tuple[int, pd.DataFrame, pd.DataFrame]
 """Seed, an arm's predictions, and those they are compared with."""
 
@@ -41,7 +44,8 @@ def find(records: list[RunRecord], config: CompareConfig) -> tuple[list[Finding]
     for table in tables:
         judge = task_named(table.task)
         scored = tracking.times_scored(table.digest) if table.split == "test" else None
-        table = replace(table, times_scored=scored, figures=judge.figures, doubts=doubts(table, guides))
+        table = replace(table, times_scored=scored, doubts=doubts(table, guides))
+        table = replace(table, figures=judge.figures, pictures=judge.pictures)
         table = replace(table, arms=tuple(replace(arm, guide=_guide(arm, table, guides)) for arm in table.arms))
         stored = Stored(table, judge)
         details, examples = _details(stored, listed(config.slice_by))
@@ -82,10 +86,13 @@ def _guide(arm: Arm, table: Table, guides: Mapping[str, RunRecord]) -> str:
 
 def beside(records: Mapping[str, RunRecord], experiment: str) -> list[str]:
     """Return the runs of the teachers of these runs, given by id, and of the trivial baselines on the same rows."""
-    one = next(iter(records.values()))
-    same = f"tags.`kd.test_digest` = '{one.tags['kd.test_digest']}' and tags.`kd.role` = 'trivial'"
     rows = {record.tags["kd.dataset_digest"] for record in records.values()}
-    simple = [run.run_id for run in tracking.runs([experiment], same) if run.tags["kd.dataset_digest"] in rows]
+    simple = [
+        run.run_id
+        for digest in dict.fromkeys(record.tags["kd.test_digest"] for record in records.values())
+        for run in tracking.runs([experiment], f"tags.`kd.test_digest` = '{digest}' and tags.`kd.role` = 'trivial'")
+        if run.tags["kd.dataset_digest"] in rows
+    ]
     teachers = [guide.run_id for guide in _guides([*records.values()]).values()]
     return [run_id for run_id in dict.fromkeys([*simple, *teachers]) if run_id not in records]
 
@@ -116,21 +123,33 @@ class Stored:
         """Read nothing yet."""
         self.table = table
         self.judge = judge
+        self.file = f"predictions_{'validation' if table.split == 'val' else 'test'}.parquet"
         self.notes: list[str] = []
         self.predictions = cache(self._predictions)
         self.values = cache(self._values)
 
     def _predictions(self, run_id: str) -> pd.DataFrame | None:
-        name = f"predictions_{'validation' if self.table.split == 'val' else 'test'}.parquet"
+        found = self._read(run_id, self.judge.wide)
+        if found is None:
+            self.notes.append(f"run {run_id} has no {self.file}: slices and tests of single examples leave it out")
+        return found
+
+    def _read(self, run_id: str, without: str) -> pd.DataFrame | None:
         try:
-            return tracking.table(run_id, name, without=self.judge.wide)
+            return tracking.table(run_id, self.file, without)
         except tracking.Gone:
-            self.notes.append(f"run {run_id} has no {name}: slices and tests of single examples leave it out")
             return None
 
     def _values(self, run_id: str) -> Values | None:
         found = self.predictions(run_id)
         return None if found is None else values_of(found, self.table.metric, self.judge)
+
+    def drawn(self) -> dict[str, pd.DataFrame]:
+        """Return whole predictions of the first run of the arms that are drawn, where the task has pictures of them."""
+        trained = [arm for arm in self.table.arms if arm.role != "trivial"][:MOST_DRAWN]
+        trivial = [arm for arm in self.table.arms if arm.role == "trivial"][:1]
+        chosen = [*trained, *trivial] if self.judge.pictures else []
+        return {arm.key: whole for arm in chosen if (whole := self._read(arm.run_ids[0], without="")) is not None}
 
     def pairs(self, pairs: Sequence[Pair]) -> list[Compared]:
         """Return seed and predictions of pairs of runs, of those where both have stored them.
@@ -188,6 +207,8 @@ def _details(stored: Stored, wanted: tuple[str, ...]) -> tuple[Details, dict[str
             key: pd.DataFrame([judge.churn(theirs, ours) for _, ours, theirs in found]).mean().to_dict()
             for key, found in pairs.items()
         },
+        fairness={arm.key: tuple(_fairness(stored, arm, wanted)) for arm in table.arms},
+        predictions=stored.drawn(),
     )
     return details, examples
 
@@ -203,15 +224,30 @@ def _require_columns(wanted: tuple[str, ...], tables: list[pd.DataFrame], judge:
 
 
 def _slices(pairs: list[Compared], table: Table, judge: type[Judge], wanted: tuple[str, ...]) -> list[Slice]:
-    columns = [str(column) for column in pairs[0][1].columns]
-    own = (*STANDARD_COLUMNS, *judge.slices, *judge.outcomes)
-    names = wanted or (*judge.slices, *(column for column in columns if column not in own))
-
-    def score(predictions: pd.DataFrame) -> Score:
-        values = judge.example_values(predictions, table.metric)
-        if values is None:
-            return lambda rows: judge.quality(predictions.iloc[rows])[table.metric]
-        return lambda rows: float(values[rows].mean())  # whole metrics took most of the time
-
+    names = wanted or _sliced_by(pairs[0][1], judge)
+    score = partial(_score, metric=table.metric, judge=judge)
     scores = [(seed, score(ours), score(theirs)) for seed, ours, theirs in pairs]
     return slice_differences(pairs[0][1], names, scores, table.higher_is_better, table.bounds)
+
+
+def _sliced_by(predictions: pd.DataFrame, judge: type[Judge]) -> tuple[str, ...]:
+    """Return the task's own columns, and those that were kept when the model was trained."""
+    own = (*STANDARD_COLUMNS, *judge.slices, *judge.outcomes)
+    return (*judge.slices, *(str(column) for column in predictions.columns if column not in own))
+
+
+def _score(predictions: pd.DataFrame, metric: str, judge: type[Judge]) -> Score:
+    values = judge.example_values(predictions, metric)
+    if values is None:
+        return lambda rows: metric_of(judge, predictions.iloc[rows], metric)
+    return lambda rows: float(values[rows].mean())  # whole metrics took most of the time
+
+
+def _fairness(stored: Stored, arm: Arm, wanted: tuple[str, ...]) -> list[Fairness]:
+    """Compare the groups of each column by an arm's runs that have predictions, the least fair column first."""
+    table, judge = stored.table, stored.judge
+    runs = [found for run_id in arm.run_ids if (found := stored.predictions(run_id)) is not None]
+    scores = [_score(one, table.metric, judge) for one in runs]
+    names = [name for name in wanted or _sliced_by(runs[0], judge) if name in runs[0].columns] if runs else []
+    every = (fairness(runs[0], name, scores, table.higher_is_better) for name in names)
+    return sorted((one for one in every if one), key=lambda one: -(one.ratio or math.inf))

@@ -26,6 +26,7 @@ from kd.analysis.slices import Details
 from kd.analysis.statistics import Interval, PairedDifference
 from kd.analysis.table import Arm, Table
 from kd.base.busy import MARK, is_timed
+from kd.base.judge import Picture
 from kd.report.tables import title
 
 Dash = Literal["-", "--", ":", "-."]
@@ -86,7 +87,10 @@ def looks(table: Table) -> dict[str, Look]:
 
 
 def plots(table: Table, details: Details) -> dict[str, Figure]:
-    """Draw what there is to draw, by name: gain, quality_latency, quality_size, attribution, curves, slices."""
+    """Draw what there is to draw, by name: gain, quality_latency, quality_size, attribution, curves, slices.
+
+    Behind them are the task's own.
+    """
     with _style():
         drawn = {
             "gain": _gain(table),
@@ -95,6 +99,7 @@ def plots(table: Table, details: Details) -> dict[str, Figure]:
             "attribution": _attribution(table),
             "curves": _curves(table, details),
             "slices": _slices(table, details),
+            **{picture.name: _of_task(picture, table, details) for picture in table.pictures},
         }
         found = {name: figure for name, figure in drawn.items() if figure is not None}
         for figure in found.values():
@@ -165,6 +170,22 @@ def _keyed(split: str, against: str, table: Table, arms: Sequence[Arm], lines: b
     axes.set_ylabel(f"{split} {table.metric} ({'higher' if table.higher_is_better else 'lower'} is better)")
     axes.grid(alpha=0.25, linewidth=0.6)
     return figure, axes
+
+
+def _of_task(picture: Picture, table: Table, details: Details) -> Figure | None:
+    """Draw predictions of one run an arm as the task does."""
+    arms = [arm for arm in table.arms if arm.key in details.predictions]
+    look, names = looks(table), {arm.key: wrapped(arm.label, 46) for arm in arms}
+    figure, axes = _sheet(picture.size, picture.heading, table, "Of one run an arm, that of its first seed.")
+    tables = {names[arm.key]: details.predictions[arm.key] for arm in arms}
+    if not (tables and picture.draw(axes, tables, {names[arm.key]: look[arm.key].colour for arm in arms})):
+        return None
+    axes.grid(alpha=0.25, linewidth=0.6)
+    if axes.get_legend_handles_labels()[1]:
+        below = axes.transAxes + ScaledTranslation(-0.5, -0.5, figure.dpi_scale_trans)
+        axes.legend(loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, ncols=2, frameon=False,
+                    fontsize=8.5, borderaxespad=0)  # fmt: skip
+    return figure
 
 
 def _height(name: str) -> int:

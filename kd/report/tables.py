@@ -9,6 +9,7 @@ from kd.analysis.comparison import SAME_STUDENT, TUNED
 from kd.analysis.slices import Details
 from kd.analysis.statistics import Interval, PairedDifference
 from kd.analysis.table import Arm, Table
+from kd.base.budgets import feasibility
 from kd.base.busy import MARK, explained, is_timed
 from kd.base.harmless import harmless, in_cell, in_markdown
 from kd.base.judge import UNBOUNDED, Figure, FigureGroup
@@ -22,9 +23,11 @@ Titled = tuple[str, Cells, str]
 """A heading, its table as header and rows, and what a reader must know of it."""
 MISSING = "–"
 MEANS = "Means over an arm's runs."
-INFERENCE = "Cost at inference"
-NAME, WRAPPED, GAP = 28, 13, 2
-"""Width at which rows' names, and other words, are wrapped in the terminal where there is no room; between columns."""
+COSTS = "Cost of a request, and of the training"
+FAIRNESS = "Means over an arm's runs, of groups of 30 examples or more. Ratio: the larger value by the smaller."
+NAME, WRAPPED, BROKEN, GAP = 28, 13, 40, 2
+"""Width at which rows' names, and other words, are wrapped in the terminal where there is no room, and at which a word
+is broken; between columns."""
 WORST = 5
 """Losing slices shown of an arm."""
 ANSWERS = {
@@ -34,16 +37,22 @@ ANSWERS = {
 }
 """What a verdict says of distillation, where the difference is from the control, and else."""
 
-P50, SIZE = "profile/latency_ms_p50", "model/size_mib"
+P50, P95, SIZE = "profile/latency_ms_p50", "profile/latency_ms_p95", "model/size_mib"
 COST = (
     Figure(P50, "p50 ms", ".1f", "cost"),
-    Figure("profile/latency_ms_p95", "p95 ms", ".1f", "cost"),
+    Figure(P95, "p95 ms", ".1f", "cost"),
     Figure("profile/ram_peak_mib", "peak RAM MiB", ".0f", "cost"),
     Figure("profile/ram_model_mib", "model RAM MiB", ".0f", "cost"),
     Figure("profile/gpu_peak_mib", "GPU MiB", ".0f", "cost"),
     Figure(SIZE, "disk MiB", ".0f", "cost"),
     Figure("model/parameters", "params M", "millions", "cost"),
     Figure("cost/train_s", "train s", ".0f", "cost"),
+    Figure("cost/ram_peak_mib", "train RAM MiB", ".0f", "cost"),
+    Figure("cost/gpu_peak_mib", "train GPU MiB", ".0f", "cost"),
+)
+COST_ABOUT = (
+    "Latency is of one request; RAM and GPU are peaks of the process that serves, and train RAM and train GPU of the "
+    "process that trains. Feasibility is the class of p95; what fits is within a device's RAM and storage."
 )
 
 
@@ -64,9 +73,12 @@ def titled_tables(table: Table, details: Details) -> list[Titled]:
     return [
         ("Quality", quality_cells(table), ""),
         (fidelity, figure_cells(table, "fidelity"), _about(table, "fidelity")),
+        ("Errors in detail", figure_cells(table, "errors"), _about(table, "errors")),
+        ("What the errors mean to a patient", figure_cells(table, "clinical"), _about(table, "clinical")),
         ("Attributions like the teacher's", figure_cells(table, "explanation"), _about(table, "explanation")),
         (f"Answers changed from {table.against}", churn_cells(table, details), "Shares of examples; for information."),
-        (INFERENCE, figure_cells(table, "cost"), f"{noted}{MEANS} Latency is of one request."),
+        (COSTS, cost_cells(table), f"{noted}{MEANS} {COST_ABOUT}"),
+        ("Groups that are served worst and best (for information)", fairness_cells(table, details), FAIRNESS),
         ("Slices that lose although the mean wins (for information)", slice_cells(table, details), "Not corrected."),
     ]
 
@@ -91,6 +103,33 @@ def figure_cells(table: Table, group: FigureGroup) -> Cells:
     return [["arm", *(figure.title for figure in shown)], *([arm.label, *_figures(arm, shown)] for arm in having)]
 
 
+def cost_cells(table: Table) -> Cells:
+    """Return header and rows: what a request costs, with the class of p95 and the devices that fit; then training."""
+    header, *rows = figure_cells(table, "cost")
+    arms = [arm for arm in table.arms if arm.role != "trivial"]
+    keys = ["arm", *(figure.key for figure in _measured(table, "cost"))]
+    words = []
+    if any(arm.devices for arm in arms):
+        training = next((place for place, key in enumerate(keys) if key.startswith("cost/")), len(keys))
+        words.append((training, "fits", fitting))
+    if P95 in keys:
+        words.append((keys.index(P95) + 1, "feasibility", _feasibility))
+    for place, heading, cell in words:  # from the last place to the first
+        header.insert(place, heading)
+        for row, arm in zip(rows, arms, strict=True):
+            row.insert(place, cell(arm))
+    return [header, *rows]
+
+
+def _feasibility(arm: Arm) -> str:
+    return f"{MARK * bool(arm.busy)}{feasibility(arm.figures[P95])}" if P95 in arm.figures else MISSING
+
+
+def fitting(arm: Arm) -> str:
+    """Name the devices that an arm's models fit, of those that they were judged for."""
+    return ", ".join(name for name, fits in arm.devices.items() if fits) or ("none" if arm.devices else MISSING)
+
+
 def _measured(table: Table, group: FigureGroup) -> list[Figure]:
     """Return the figures of a group that an arm has; the others get no column."""
     known = COST if group == "cost" else table.figures
@@ -99,7 +138,7 @@ def _measured(table: Table, group: FigureGroup) -> list[Figure]:
 
 def _about(table: Table, group: FigureGroup) -> str:
     """Say what a reader must know of a group's figures."""
-    said = [figure.about for figure in _measured(table, group) if figure.about]
+    said = dict.fromkeys(figure.about for figure in _measured(table, group) if figure.about)
     return "".join(f"{about[0].upper()}{about[1:]}. " for about in said) + MEANS
 
 
@@ -124,6 +163,17 @@ def slice_cells(table: Table, details: Details) -> Cells:
     return rows
 
 
+def fairness_cells(table: Table, details: Details) -> Cells:
+    """Return header and rows: for each arm and column the worst and the best group, and their ratio."""
+    rows = [["arm", "column", "worst group", f"its {table.metric}", "best group", f"its {table.metric} ", "ratio"]]
+    for arm in table.arms:
+        for one in details.fairness.get(arm.key, ()):
+            ratio = MISSING if one.ratio is None else f"{one.ratio:.2f}"
+            sides = (one.worst, f"{one.worst_value:.3f}", one.best, f"{one.best_value:.3f}")
+            rows.append([arm.label, one.column, *sides, ratio])
+    return rows
+
+
 def in_terminal(table: Table, details: Details, brief: bool = False) -> list[str | RichTable]:
     """Lay a comparison out for the terminal: tables, the title above the first, and lines before some of them.
 
@@ -131,8 +181,8 @@ def in_terminal(table: Table, details: Details, brief: bool = False) -> list[str
     command in it that the user is to copy. The `brief` form has quality and cost alone.
     """
     (_, first, _), *others = titled_tables(table, details)
-    noted = {INFERENCE: [note] if (note := busy_note(table)) else []}
-    shown = [(heading, rows) for heading, rows, _ in others if heading == INFERENCE or not brief]
+    noted = {COSTS: [note] if (note := busy_note(table)) else []}
+    shown = [(heading, rows) for heading, rows, _ in others if heading == COSTS or not brief]
     return [
         part
         for heading, rows in [(title(table), first), *shown]
@@ -155,6 +205,7 @@ def rich_tables(heading: str, rows: Cells) -> list[RichTable]:
                 rows[0][position].replace(" %]", "\N{NO-BREAK SPACE}%]"),
                 justify="right" if position in numbers else "left",
                 width=width,
+                overflow="fold",
             )
         for row in rows[1:]:
             one.add_row(*(row[position] for position in widths))
@@ -168,7 +219,7 @@ def _side_by_side(rows: Cells, numbers: Container[int]) -> list[dict[int, int]]:
     Cells of words and headers are wrapped, numbers are not.
     """
     longest = [max(map(len, column)) for column in zip(*rows[1:], strict=True)] or [0] * len(rows[0])
-    words = [max(map(len, " ".join(column).split()), default=0) for column in zip(*rows, strict=True)]
+    words = [min(BROKEN, max(map(len, " ".join(column).split()), default=0)) for column in zip(*rows, strict=True)]
     least = [
         max(longest[position], *map(len, name.split()), 0)
         if position in numbers
@@ -192,7 +243,7 @@ def markdown(table: Table, details: Details) -> str:
     """Write a comparison as Markdown: title, answer, tables, caption."""
     lines = [f"### {in_markdown(title(table))}", "", *(f"{in_markdown(line)}\n" for line in answer(table).splitlines())]
     for heading, rows, _ in titled_tables(table, details):
-        lines += [in_markdown(busy_note(table)), ""] if heading == INFERENCE and busy_note(table) else []
+        lines += [in_markdown(busy_note(table)), ""] if heading == COSTS and busy_note(table) else []
         lines += markdown_table(rows)
     return "\n".join([*lines, in_markdown(caption(table)), ""])
 

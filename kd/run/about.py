@@ -2,6 +2,7 @@
 
 from kd.base.busy import explained, marked, measured_model, was_busy
 from kd.base.harmless import in_cell, in_code, in_markdown
+from kd.base.judge import OF_TASKS
 from kd.base.types import RunRecord
 
 
@@ -13,7 +14,7 @@ def about_version(record: RunRecord) -> str:
     if teacher := record.tags.get("kd.teacher"):
         how = "Distilled from" if record.tags["kd.role"] == "distilled" else "Initialised from, without its guidance,"
         lines += [f"{how} {in_code(teacher)}.", ""]
-    wanted = ("test/", "val/", "fidelity/", "calibration/", "export/", "profile/", "model/")
+    wanted = ("test/", "val/", *OF_TASKS, "export/", "profile/", "model/")
     figures = [(key, value) for part in wanted for key, value in sorted(record.metrics.items()) if key.startswith(part)]
     cells = [(key, f"{value:.4g}" if value < 1e4 else f"{value:,.0f}") for key, value in figures]
     rows = [f"| {in_cell(key)} | {marked(cell, key, record.tags)} |" for key, cell in cells]

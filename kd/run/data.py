@@ -1,24 +1,27 @@
 """The data of a training: rows read, checked by the task, selected, and identified by their digests."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TypeVar
 
 import pandas as pd
 from datasets import Dataset
 
 from kd.base.console import hushed, say, say_once, shown
 from kd.base.task import Record, Task
-from kd.base.types import REST, STANDARD_COLUMNS, Holds, SplitName, Splits, UserError
+from kd.base.types import REST, STANDARD_COLUMNS, SplitName, Splits, UserError
 from kd.config import DistillConfig, RowOptions, listed, narrowed
 from kd.data.columns import names_of
 from kd.data.digests import digest
-from kd.data.sources import load, load_inputs
 from kd.data.splits import subset
 from kd.data.unlabelled import joined, without_shared
 from kd.tasks import options_of, task_named
 
+Kind = TypeVar("Kind", bound=RowOptions)
+LONGEST = 60
+"""Letters of a data set, or of a part of it, in a registered model's name, of which stores keep 256."""
 SHIFTED = 0.05
 """Change of a class's share, 0 to 1, from which a draw of rows is spoken of."""
 
@@ -33,8 +36,9 @@ class Rows:
         train: training examples after selection; all have a target.
         full_digest: of the training examples before selection.
         train_digest: of the training examples after selection; tag `kd.dataset_digest`.
-        validation_digest: of the validation examples.
-        test_digest: of the test examples and ids; tables are keyed by it.
+        validation_digest: of what is scored in the validation examples.
+        test_digest: of what is scored in the test examples, and of their ids; tables are keyed by it.
+        seen: digests of all that models see and are scored on, of validation and test.
         rest: inputs of the training examples whose targets `labelled` leaves out; None where it leaves out none.
         whole: `train` and, behind it, transfer rows: examples without a target, on which a student learns from its
             teacher alone; None where there are none.
@@ -49,6 +53,7 @@ class Rows:
     train_digest: str
     validation_digest: str
     test_digest: str
+    seen: Mapping[str, str]
     rest: Dataset | None = None
     whole: Dataset | None = None
     whole_digest: str = ""
@@ -61,8 +66,8 @@ class Rows:
         return getattr(self.splits, name)
 
     def digest(self, name: SplitName) -> str:
-        """Return the digest of `split(name)`."""
-        return (name == "train" and self.whole_digest) or getattr(self, f"{name}_digest")
+        """Return the digest of `split(name)`: of all that models see of it and are scored on."""
+        return self.whole_digest or self.train_digest if name == "train" else self.seen[name]
 
 
 def load_rows(config: RowOptions) -> Rows:
@@ -73,10 +78,15 @@ def load_rows(config: RowOptions) -> Rows:
     Raises:
         UserError: the data cannot be used; nothing has been trained then.
     """
-    given, kind = config.task_options, options_of(config.task)
-    task = task_named(config.task).from_options(given if isinstance(given, kind) else kind())
+    parts = _task(config).parts(config)
+    if len(parts) > 1:
+        raise UserError(
+            f"these options ask for {len(parts)} models, of {parts[0].part}, {parts[1].part} and so on, and this makes "
+            "one at a time: name one of them, or give options that make one model of all"
+        )
+    task = _task(replace(config, task_options=parts[0]))
     _require_free(config.slice_columns, task)
-    splits = load(config, task.inputs, task.target, task.holds)
+    splits = task.read(config)
     task = task.fitted(splits)
     splits = task.examples(splits)
     train, rest = splits.train, None
@@ -89,16 +99,30 @@ def load_rows(config: RowOptions) -> Rows:
         except UserError as error:
             raise UserError(f"max_train={config.max_train} is too few to learn from: {error}") from error
     full_digest = digest(splits.train, task.content)
+    seen = {name: digest(getattr(splits, name), task.content) for name in ("validation", "test")}
+    alike = tuple(task.scored) == tuple(task.content)
+    scored = seen if alike else {name: digest(getattr(splits, name), task.scored) for name in seen}
     return Rows(
         task=task,
         splits=replace(splits, notes=(*splits.notes, *_evened(config, splits.train, train, task.balance))),
         train=train,
         full_digest=full_digest,
         train_digest=full_digest if train is splits.train else digest(train, task.content),
-        validation_digest=digest(splits.validation, task.content),
-        test_digest=digest(splits.test, task.content),
+        validation_digest=scored["validation"],
+        test_digest=scored["test"],
+        seen=seen,
         rest=rest,
     )
+
+
+def _task(config: RowOptions) -> Task:
+    given, kind = config.task_options, options_of(config.task)
+    return task_named(config.task).from_options(given if isinstance(given, kind) else kind())
+
+
+def parts_of(config: Kind) -> list[Kind]:
+    """Return options of one model each: the same, or one a patient, say."""
+    return [replace(config, task_options=options) for options in _task(config).parts(config)]
 
 
 def rows_of(config: RowOptions) -> Rows:
@@ -111,15 +135,16 @@ _rows = lru_cache(maxsize=8)(load_rows)
 
 def require_data(config: RowOptions) -> None:
     """Read all data of a training, which is kept for it. Raises UserError where some cannot be used."""
-    rows = rows_of(config)
-    if isinstance(config, DistillConfig):
-        with hushed():
-            with_transfer(config, rows)
+    for one in parts_of(config):
+        rows = rows_of(one)
+        if isinstance(one, DistillConfig):
+            with hushed():
+                with_transfer(one, rows)
 
 
 @lru_cache(maxsize=8)
-def _inputs_of(config: RowOptions, inputs: Sequence[str], holds: frozenset[tuple[str, Holds]]) -> Dataset:
-    return load_inputs(config, inputs, dict(holds))
+def _inputs_of(task: Task, config: RowOptions) -> Dataset:
+    return task.read_inputs(config)
 
 
 def _evened(config: RowOptions, whole: Dataset, drawn: Dataset, column: str) -> list[str]:
@@ -186,7 +211,7 @@ def with_transfer(config: DistillConfig, rows: Rows) -> Rows:
         raise UserError(f"{named}: labelled={config.labelled} is all training rows, and leaves none")
     try:
         wanted = RowOptions(dataset=config.transfer, group_column=config.group_column)
-        found = _inputs_of(wanted, inputs, frozenset(rows.task.holds.items())) if rest is None else rest
+        found = _inputs_of(rows.task, wanted) if rest is None else rest  # type: ignore[arg-type]  # a task has a hash
         kept = without_shared(found, (rows.splits.validation, rows.splits.test), inputs)
         whole = joined(rows.train, kept, inputs, rows.task.target)
     except UserError as error:
@@ -233,21 +258,23 @@ def predictions(config: RowOptions, task: Task, examples: Dataset, records: Sequ
 
 
 def describe(config: RowOptions, rows: Rows) -> None:
-    """Print how many rows there are, and how the splits were made."""
+    """Print how many rows there are, of which part, and how the splits were made."""
     for note in rows.splits.notes:
         say(note)
     counts = (len(rows.train), len(rows.splits.validation), len(rows.splits.test))
     labels = f" with the labels of {counts[0]}" if config.labelled else ""
     total = counts[0] + (len(rows.rest) if rows.rest else 0)
-    say(f"{config.dataset}: {total} training{labels}, {counts[1]} validation, {counts[2]} test rows")
+    part = f", {config.task_options.part}" if config.task_options.part else ""
+    say(f"{config.dataset}{part}: {total} training{labels}, {counts[1]} validation, {counts[2]} test rows")
 
 
 def model_name(config: RowOptions, test_digest: str) -> str:
     """Return the registered model's name, `kd-<task>-<dataset>`; the digest separates two data sets of one name."""
-    return f"kd-{config.task.replace('_', '-')}-{short_name(config.dataset)}-{test_digest[:6]}"
+    part = f"-{short_name(config.task_options.part)}" if config.task_options.part else ""
+    return f"kd-{config.task.replace('_', '-')}-{short_name(config.dataset)}{part}-{test_digest[:6]}"
 
 
 def short_name(dataset: str) -> str:
-    """Return a data set's name in [a-z0-9-]: of a path or hub id its last part, without an extension."""
+    """Return a data set's name in [a-z0-9-]: of a path or hub id the start of its last part."""
     last = dataset.removeprefix("builtin:").rstrip("/").rpartition("/")[2].lower()
-    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\.\w+$", "", last)).strip("-") or "data"
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\.\w+$", "", last))[:LONGEST].strip("-") or "data"

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from kd import tracking
+from kd.base.task import Task
 from kd.base.types import Objective, ObjectiveTerm, Setting, Shape, UserError
 from kd.config import DistillConfig, StudentConfig
 from kd.config.objective import parse_match, plays_a_part
@@ -36,6 +37,7 @@ def plan(config: DistillConfig, rows: Rows) -> Plan:
         UserError: as for a control; or the task cannot use the objective, layers cannot be mapped, processors differ
             where tokens are compared, or a model does not give what is compared.
     """
+    require_layers(config, rows.task)
     control = student.plan(config, rows)
     teacher = control.teacher
     assert teacher is not None
@@ -66,6 +68,17 @@ def plan(config: DistillConfig, rows: Rows) -> Plan:
         control=control.identity,
         objective=Objective(terms, {str(name): weight for name, weight in config.weights.items()}, config.alpha),
     )
+
+
+def require_layers(config: DistillConfig, task: Task) -> None:
+    """Refuse to compare layers with a model that is made by name, and has none to compare. Raises UserError."""
+    for option in ("teacher", "student"):
+        name = getattr(config, option)
+        if plays_a_part("match", config.weights) and name in task.named:
+            raise UserError(
+                f"objective={config.objective!r}: compares layers, and {option}={name!r} has none that could be "
+                f"compared: give one that compares answers, such as {task.objectives[0]}"
+            )
 
 
 def _described(config: DistillConfig, terms: Sequence[ObjectiveTerm]) -> tuple[dict[str, Any], str]:
@@ -107,6 +120,9 @@ def terms_between(config: DistillConfig, ours: Shape, theirs: Shape) -> tuple[Ob
     """
     match = parse_match(config.match)
     matched = plays_a_part("match", config.weights)
+    for whose, one in (("student", ours), ("teacher", theirs)):
+        if matched and not one.layers:
+            raise UserError(f"objective={config.objective!r}: compares layers, and the {whose} has none: give another")
     pairs = layer_pairs(match, ours.layers, theirs.layers) if matched else ()
     inner = without_last(pairs, ours.layers, theirs.layers) if isinstance(match, str) else pairs
     setting = Setting(config.temperature, config.beta, ours, theirs, pairs, inner)
@@ -128,9 +144,9 @@ def require_comparable(
         UserError: they do not.
     """
     deep = _deep(terms)
-    words, others = ours.processor, theirs.processor
+    words, others = processors = ours.processor, theirs.processor
     compared = terms if rows.task.per_token else deep
-    if compared and None not in (words, others) and not same_tokens(words, others):
+    if rows.task.reads_tokens and compared and None not in (words, others) and not same_tokens(words, others):
         advice = "" if rows.task.per_token else " give an objective that compares answers, such as soft, or"
         raise UserError(
             f"objective={config.objective!r}: {','.join(term.name for term in compared)} compares token by token, but "
@@ -138,10 +154,12 @@ def require_comparable(
             f"({_named(others)}, of {theirs.located.uri!r}):{advice} give a student with that tokenizer"
         )
     if deep:
-        batch = trial_batch(rows, words)
-        length = rows.task.masks(batch)["tokens"].shape[1]
-        check(ours.model, batch.inputs, length, [name for term in deep for name in term.needs.student], "student")
-        check(theirs.model, batch.inputs, length, [name for term in deep for name in term.needs.teacher], "teacher")
+        for one, processor, whose in zip((ours, theirs), processors, ("student", "teacher"), strict=True):
+            batch = trial_batch(rows, processor)
+            length = rows.task.masks(batch)["tokens"].shape[1]
+            check(
+                one.model, batch.inputs, length, [name for term in deep for name in getattr(term.needs, whose)], whose
+            )
 
 
 def _named(tokenizer: Any) -> str:

@@ -12,8 +12,8 @@ from kd.base.task import Processor
 from kd.base.types import SplitName, UserError
 from kd.config import RowOptions
 from kd.data.encoded import ArrowRows, encoded
+from kd.run.code import code_digest
 from kd.run.data import Rows
-from kd.run.identity import code_digest
 
 ENCODING_CODE = ("data", "models")
 ENCODING_LIBRARIES = ("transformers", "tokenizers")

@@ -20,9 +20,10 @@ from kd.base.types import Followed, RunRecord, SplitName
 from kd.config import FitOptions, as_params
 from kd.models.precision import resolve_precision
 from kd.run.checkpoints import checkpoints, discard_finished, note
+from kd.run.code import code_digest
 from kd.run.data import Rows, short_name
 from kd.run.fit import learn, log_model, score_test
-from kd.run.identity import code_digest, drawn
+from kd.run.identity import drawn
 from kd.run.measured import ARCHITECTURE, measure
 from kd.run.pace import Pace
 from kd.run.plan import Plan
@@ -69,7 +70,7 @@ def train(plan: Plan, config: FitOptions, where: Where) -> Outcome:
         UserError: the training diverged, or another process runs the same training.
         Stopped: a signal arrived; a checkpoint is kept.
     """
-    data = {"rows": plan.rows.train_digest, "test": plan.rows.test_digest, "kept": config.slice_columns}
+    data = {"rows": plan.rows.train_digest, "test": plan.rows.digest("test"), "kept": config.slice_columns}
     if plan.explained:
         data["explained"] = str(plan.explained)
     if plan.control is not None and plan.teacher is not None:
@@ -193,8 +194,8 @@ def _tags_of_rows(rows: Rows, config: FitOptions) -> dict[str, str]:
 def _log_inputs(run: tracking.Run, plan: Plan, config: FitOptions) -> None:
     rows, name = plan.rows, short_name(config.dataset)
     run.log_dataset(name, rows.train_digest, "training")
-    run.log_dataset(name, rows.validation_digest, "validation")
-    run.log_dataset(name, rows.test_digest, "test")
+    run.log_dataset(name, rows.digest("validation"), "validation")
+    run.log_dataset(name, rows.digest("test"), "test")
     if rows.transfer_digest:
         run.log_dataset("transfer", rows.transfer_digest, "transfer")
     sample = rows.splits.validation.select(range(min(REQUESTS_KEPT, len(rows.splits.validation))))
@@ -206,7 +207,7 @@ def log_baselines(rows: Rows, config: FitOptions, where: Where) -> None:
 
     They are logged once in an experiment for each test set and training data.
     """
-    arm = {"data": rows.full_digest, "max_train": config.max_train, "test": rows.test_digest}
+    arm = {"data": rows.full_digest, "max_train": config.max_train, "test": rows.digest("test")}
     arm |= drawn(config, rows)
     key = fingerprint({**arm, "rows": rows.train_digest})
     locks = home() / "locks"
@@ -236,7 +237,8 @@ def _log_baseline(
     rows: Rows, config: FitOptions, where: Where, tags: Mapping[str, str], tables: Mapping[str, pd.DataFrame]
 ) -> None:
     with tracking.run(tags["kd.label"], tags, where.parent) as run:
-        run.log_params({"max_train": config.max_train, "labelled": config.labelled})
+        own = as_params(config.task_options)
+        run.log_params({**own, "max_train": config.max_train, "labelled": config.labelled})
         metrics = dict(rows.task.diagnostics(None, tables["test"]))
         for prefix, split in (("val", "validation"), ("test", "test")):
             metrics |= {f"{prefix}/{each}": value for each, value in rows.task.quality(tables[split]).items()}

@@ -66,7 +66,7 @@ def _alike(plan: Plan, config: FitOptions, student: Prepared, teacher: Prepared)
     ours = mean_states(student.model, student.features, chosen, student.collate, masks, AT_ONCE)
     assert plan.teacher is not None
     fed = fingerprint(plan.rows.task.serving())  # such as the length at which texts are cut
-    key = (plan.teacher.located.digest, plan.rows.validation_digest, fed, tuple(chosen))
+    key = (plan.teacher.located.digest, plan.rows.digest("validation"), fed, tuple(chosen))
     if key not in _STATES:
         _STATES.clear()
         _STATES[key] = mean_states(teacher.model, teacher.features, chosen, teacher.collate, masks, AT_ONCE)

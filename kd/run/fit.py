@@ -42,7 +42,12 @@ def learn(
     if not is_main():
         raise Followed
     leave()
+    trained = plan.model.num_parameters()
+    plan.rows.task.condensed(plan.model)
     metrics = {f"cost/{name}": value for name, value in fitted.peaks.items()}
+    if plan.model.num_parameters() < trained:
+        metrics["model/parameters_in_training"] = float(trained)
+        say(f"{trained / 1e6:.1f} M parameters in training, {plan.model.num_parameters() / 1e6:.1f} M to serve")
     if fitted.examples_per_s is not None:
         metrics["cost/examples_per_s"] = fitted.examples_per_s
     if not fitted.resumed_step:  # the time of an interrupted process is unknown
@@ -169,4 +174,5 @@ def log_model(plan: Plan, run: tracking.Run) -> str:
 
 def save(plan: Plan, folder: Path) -> None:
     """Write the model into `folder` as it is served."""
-    package.save(folder, plan.model.to("cpu"), plan.processor, plan.rows.task.serving())
+    task = plan.rows.task
+    package.save(folder, plan.model.to("cpu"), plan.processor, task.serving(), task.shipped)

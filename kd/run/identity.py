@@ -1,17 +1,15 @@
 """Everything that decides what a training learns: arms, controls and cache keys are hashes of it."""
 
-import inspect
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from kd.base.hashing import SHORT, bytes_digest, fingerprint
+from kd.base.hashing import fingerprint
 from kd.base.task import Task
 from kd.config import FitOptions, RowOptions
 from kd.models.precision import resolve_precision
+from kd.run.code import code_digest
 from kd.run.data import Rows
 
-DECIDING_CODE = ("data", "evaluation", "models", "objectives", "teacher", "training")
 TEACHING_CODE = ("data", "evaluation", "models", "teacher")
 """Folders that decide the teacher's outputs and predictions, and how they are kept."""
 TEACHING_LIBRARIES = ("torch", "transformers", "tokenizers")
@@ -26,7 +24,7 @@ def shared_identity(config: FitOptions, rows: Rows) -> dict[str, Any]:
     return {
         **rows.task.identity(),
         "data": rows.full_digest,
-        "validation": rows.validation_digest,
+        "validation": rows.digest("validation"),
         "precision": resolve_precision(config.precision),
         **{name: getattr(config, name) for name in names},
         **drawn(config, rows),
@@ -49,15 +47,3 @@ def teaching_code(task: Task) -> str:
 def library_versions() -> list[str]:
     """Return the versions of the libraries that the teacher's outputs depend on."""
     return [version(library) for library in TEACHING_LIBRARIES]
-
-
-def code_digest(task: Task, parts: tuple[str, ...] = DECIDING_CODE) -> str:
-    """Return a digest of the source that decides what is learned; a commit's id would ignore uncommitted changes.
-
-    Of the tasks only this one's folder counts: an edit in one task leaves the caches of others valid.
-    """
-    folders = [*(Path(__file__).parents[1] / part for part in parts), Path(inspect.getfile(type(task))).parent]
-    if absent := [folder.name for folder in folders if not folder.is_dir()]:
-        raise FileNotFoundError(f"a digest of code names {absent[0]}, and there is no such folder")
-    files = [path for folder in folders for path in folder.rglob("*.py")]
-    return bytes_digest(path.read_bytes() for path in sorted(files))[:SHORT]

@@ -1,13 +1,13 @@
 """Find the model that an option names, digest its weights, and load it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
 from kd import tracking
-from kd.base.hashing import digest_of_files
+from kd.base.hashing import digest_of_files, fingerprint
 from kd.base.task import Processor, Task
 from kd.base.types import UserError
 from kd.models.folder import require_safe
@@ -61,11 +61,24 @@ def locate(name: str, option: str) -> Located:
 
 
 def load(task: Task, name: str, option: str, *, finished: bool) -> Loaded:
-    """Find a model and load it; a `finished` one knows the task's outcomes. Raises UserError."""
-    located, named = locate(name, option), f"{option}={name!r}"
+    """Find a model and load it, or make it by name; a `finished` one knows the task's outcomes. Raises UserError."""
+    named = f"{option}={name!r}"
+    if name in task.named and not finished:
+        made, processor = task.make(name)
+        return Loaded(Located(Path(), name, fingerprint({"made": name, **task.built})), made, processor)
+    if name in task.named:
+        raise UserError(f"{named}: a finished model is needed here: train it first by kd teacher, or by kd main")
+    try:
+        located = locate(name, option)
+    except UserError as error:
+        if type(error) is not UserError or finished or not task.named or ":" in name:
+            raise
+        raise UserError(f"{error}; or by name {', '.join(task.named)}") from error
     model, processor = task.load(located.folder, named, finished=finished)
+    if not finished and task.built:
+        located = replace(located, digest=fingerprint({"weights": located.digest, **task.built}))
     depth = getattr(model.config, "num_hidden_layers", None)
-    if not isinstance(depth, int) or depth < 1:
+    if not isinstance(depth, int) or depth < task.reads_tokens:
         raise UserError(
             f"{named}: {type(model).__name__} has no layers of its own ({depth}); give a model of text alone"
         )

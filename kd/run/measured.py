@@ -10,7 +10,7 @@ from kd.base.console import say
 from kd.base.judge import MEASURED, RAM_MEANS
 from kd.base.types import RunRecord
 from kd.run.about import about_version
-from kd.run.identity import code_digest
+from kd.run.code import code_digest
 from kd.serving.profile import machine
 from kd.serving.seat import Measured
 from kd.serving.sitting import in_turn, is_profiled, judge, log

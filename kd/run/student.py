@@ -1,5 +1,6 @@
 """The plan of a student that is trained on the labels alone: the control of every distilled student."""
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,14 +22,17 @@ from kd.config.layers import DEFAULT_LAYERS, parse_layers
 from kd.models.importance import Importance, measure, remembered
 from kd.models.layers import LayerMap, Moved, layer_map
 from kd.models.students import build_student, configured_student, require_same
+from kd.run.code import code_digest
 from kd.run.data import Rows, model_name
 from kd.run.encode import encoder, sample
-from kd.run.identity import code_digest, library_versions, shared_identity
+from kd.run.identity import library_versions, shared_identity
 from kd.run.locate import Loaded, Located, load
 from kd.run.plan import Plan
 from kd.run.signals import TeacherSignals
 from kd.run.trial import outputs, require_works, trial_batch
 
+ITSELF = "teacher"
+"""Name of a student that starts as the whole teacher."""
 RANKED_ON = 1024
 """Most validation features on which the teacher's layers are ranked."""
 RANKING_CODE = ("data", "models")
@@ -132,11 +136,20 @@ def initialise(config: StudentConfig, rows: Rows, teacher: Loaded) -> Start:
     set_seed(config.seed)
     if config.student_config:
         return _configured(config, rows, teacher)
-    source = load(rows.task, config.student, "student", finished=False) if config.student else teacher
+    itself = config.student in ("", ITSELF)
+    source = teacher if itself else load(rows.task, config.student, "student", finished=False)
     if config.student_layers or not config.student:
         return _cut(config, rows, teacher, source)
-    words = f"{source.model.config.num_hidden_layers} layers {called(config.student)}"
-    return Start(source.model, source.processor, words, {"source": source.located.digest, "layers": "all"})
+    words = f"{depth_of(source.model)} {called(config.student)}"
+    model = copy.deepcopy(source.model) if itself else source.model  # the teacher stays as it is
+    return Start(model, source.processor, words, {"source": source.located.digest, "layers": "all"})
+
+
+def depth_of(model: PreTrainedModel) -> str:
+    """Return how many layers a model has, in words, or what it has in their place."""
+    count = model.config.num_hidden_layers
+    layers = f"{count} layer{'s' * (count > 1)}" if count else "whole"
+    return getattr(model.config, "in_words", layers)
 
 
 def _cut(config: StudentConfig, rows: Rows, teacher: Loaded, source: Loaded) -> Start:
@@ -179,7 +192,7 @@ def _moved(config: StudentConfig, rows: Rows, teacher: Loaded) -> tuple[float, .
     chosen = sample(len(features), RANKED_ON, config.split_seed)
     parts = {
         "teacher": teacher.located.digest,
-        "rows": rows.validation_digest,
+        "rows": rows.digest("validation"),
         "chosen": fingerprint({"features": chosen}),
         "task": fingerprint(task.identity()),
         "code": code_digest(task, RANKING_CODE),

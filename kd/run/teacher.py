@@ -49,7 +49,7 @@ def plan(config: TeacherConfig, rows: Rows) -> Plan:
         stage="teacher",
         role="teacher",
         method=f"teacher {short}",
-        start=f"{source.model.config.num_hidden_layers} layers",
+        start=student.depth_of(source.model),
         seed=config.seed,
         model=source.model,
         processor=source.processor,

@@ -28,7 +28,7 @@ LATE = "the time was up"
 
 def wanted_of(config: HpoConfig) -> str:
     """Name what a command wants of the study: a second one that wants the same has nothing to do."""
-    budgets = (config.latency_budget_ms, config.ram_budget_mib, config.size_budget_mib)
+    budgets = (config.latency_budget_ms, config.ram_budget_mib, config.size_budget_mib, *config.named_devices.items())
     return f"{config.arm}, {config.n_trials} trials, top {config.top_k}, seeds {config.final_seeds}, budgets {budgets}"
 
 

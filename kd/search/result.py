@@ -6,6 +6,7 @@ from statistics import fmean
 
 from kd import tracking
 from kd.analysis.table import Doubt
+from kd.base.budgets import FITS_DEVICE
 from kd.base.busy import explained, marked, measured_model, was_busy
 from kd.base.console import hushed, say
 from kd.base.harmless import in_markdown
@@ -54,7 +55,8 @@ class Finalist:
     @property
     def fits(self) -> bool:
         """Whether it kept every budget it was measured against."""
-        return "false" not in [value for tag, value in self.record.tags.items() if tag.startswith("kd.fits_")]
+        budgets = (tag for tag in self.record.tags if tag.startswith("kd.fits_") and not tag.startswith(FITS_DEVICE))
+        return all(self.record.tags[tag] != "false" for tag in budgets)
 
     def optimism(self, higher: bool) -> float:
         """Return how much better the trial looked in the search than it is on fresh seeds; over 0 is too good."""

@@ -15,11 +15,11 @@ from kd.base.console import hushed, say
 from kd.base.disk import temporary
 from kd.base.hashing import fingerprint
 from kd.base.types import Halted, Pruned, Stopped, UserError
+from kd.run.code import code_digest
 from kd.run.data import rows_of
 from kd.run.distill import planned
 from kd.run.execute import started
 from kd.run.fit import learn, log_model, save
-from kd.run.identity import code_digest
 from kd.run.plan import Plan
 from kd.search.lease import RunningTrial, Superseded
 from kd.search.optuna_study import Study

@@ -16,18 +16,22 @@ import pandas as pd
 from kd.base.types import FormatName, UserError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 EVERY = ("mlflow", "pandas", "numpy", "tokenizers")
 
 
 def save(
-    folder: Path, model: "PreTrainedModel", processor: "PreTrainedTokenizerBase | None", settings: Mapping[str, Any]
+    folder: Path, model: "PreTrainedModel", processor: Any, settings: Mapping[str, Any], code: Path | None = None
 ) -> None:
-    """Write weights (safetensors), configuration, processor and `kd.json` (settings) into `folder`."""
+    """Write weights (safetensors), configuration, processor, `kd.json` (settings) and code into `folder`."""
     model.save_pretrained(folder)
+    if code is not None:
+        (folder / code.name).mkdir()
+        for path in sorted(code.glob("*.py")):
+            (folder / code.name / path.name).write_bytes(path.read_bytes())
     if processor is not None:
-        if processor.is_fast:  # settings of its last call, which are not part of it
+        if getattr(processor, "is_fast", False):  # settings of its last call, which are not part of it
             processor.backend_tokenizer.no_truncation()
             processor.backend_tokenizer.no_padding()
         processor.save_pretrained(folder)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -26,7 +26,6 @@ from kd.base.memory import ram_mib
 
 T = TypeVar("T")
 Call = Callable[[list[T]], object]
-Feasibility = Literal["excellent", "good", "acceptable", "challenging"]
 
 MIB = 2**20
 WARMUP_CALLS = 3
@@ -368,12 +367,6 @@ def machine() -> dict[str, str]:
         with suppress(importlib.metadata.PackageNotFoundError):
             tags[f"lib.{name}"] = importlib.metadata.version(name)
     return {name: value for name, value in tags.items() if value}
-
-
-def feasibility(latency_ms_p95: float) -> Feasibility:
-    """Return the class of a 95th percentile of latency: below 100 ms, 500 ms, 1000 ms, or above."""
-    limits: dict[float, Feasibility] = {100: "excellent", 500: "good", 1000: "acceptable"}
-    return next((name for limit, name in limits.items() if latency_ms_p95 < limit), "challenging")
 
 
 def folder_size_mib(path: Path) -> float:

@@ -16,13 +16,14 @@ from typing import IO, Any
 import pandas as pd
 
 from kd import tracking
+from kd.base.budgets import feasibility
 from kd.base.disk import told
 from kd.base.files import scratch
 from kd.base.judge import MEASURED, RAM_MEANS, WITHOUT_LIBRARIES
 from kd.base.memory import importing, ram_mib
 from kd.base.types import UserError
 from kd.serving import package
-from kd.serving.profile import Profile, Profiler, feasibility, folder_size_mib, machine
+from kd.serving.profile import Profile, Profiler, folder_size_mib, machine
 from kd.serving.work import COUNTED, counted
 
 

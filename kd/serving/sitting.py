@@ -12,7 +12,7 @@ from typing import IO, Any
 import psutil
 
 from kd import tracking
-from kd.base.budgets import budgets_of, fits
+from kd.base.budgets import FITS_DEVICE, Device, budgets_of, fits, fits_device
 from kd.base.disk import SAID, temporary
 from kd.base.types import DiskFull, UserError
 from kd.serving.profile import ROUNDS
@@ -62,10 +62,11 @@ def log(run: tracking.Run, measured: Measured, budgets: object = None) -> dict[s
     """Log a measurement into a run, in place of any other; returns what `judge` does.
 
     A figure that an earlier measurement had and this one has not becomes NaN, which reads as absent: those that a run
-    has are all of one measurement.
+    has are all of one measurement. What the earlier one was said to fit is removed.
     """
     former = tracking.record(run.run_id)
     stale = {name: float("nan") for name in former.metrics if name.startswith("profile/")}
+    run.remove_tags([name for name in former.tags if name.startswith("kd.fits_")])
     run.set_tags(measured.tags)
     verdicts = judge(run, measured.metrics, budgets)
     run.log_metrics({**stale, **measured.metrics})  # last: a run that has them has been measured
@@ -73,10 +74,14 @@ def log(run: tracking.Run, measured: Measured, budgets: object = None) -> dict[s
 
 
 def judge(run: tracking.Run, metrics: Mapping[str, float], budgets: object) -> dict[str, bool]:
-    """Tag a run with whether its model fits the budgets, and return that, by budget."""
+    """Tag a run with which budgets and devices its model fits; return that, by each as a person reads it."""
     verdicts = fits(metrics, budgets_of(budgets))
-    run.set_tags({f"kd.fits_{name}": str(fit).lower() for name, fit in verdicts.items()})
-    return verdicts
+    devices: Mapping[str, Device] = getattr(budgets, "named_devices", {})
+    judged = {name: found for name, device in devices.items() if (found := fits_device(metrics, device))}
+    tags = {f"kd.fits_{name}": str(fit).lower() for name, fit in verdicts.items()}
+    run.set_tags(tags | {f"{FITS_DEVICE}{name}": f"{str(fit).lower()}: {said}" for name, (fit, said) in judged.items()})
+    named = {f"{name}, {said}": fit for name, (fit, said) in judged.items()}
+    return {f"{name} budget": fit for name, fit in verdicts.items()} | named
 
 
 def _measured(uris: Sequence[str]) -> list[Measured]:

@@ -31,7 +31,7 @@ REFUSED = {
         "it chooses the rows that are read and scored, which all cells share",
     ),
     **dict.fromkeys(
-        ("experiment", "resume", "checkpoint_every_s", "cache", "cache_budget_gib", *BUDGETS),
+        ("experiment", "resume", "checkpoint_every_s", "cache", "cache_budget_gib", "devices", *BUDGETS),
         "it changes where or how a training is kept, and no result",
     ),
     EVALUATED: "it changes the evaluation, and no training",

@@ -175,7 +175,10 @@ def all_rows(config: StudyConfig, todo: Sequence[Cell]) -> dict[TeacherKey, tupl
 
 def teacher_key(cell: Cell) -> TeacherKey:
     """Return what distinguishes a cell's teacher from others."""
-    return tuple(getattr(cell.config, name) for name in OF_TEACHER)
+    options = cell.config.task_options
+    plain = {name: getattr(type(options), name) for name in options.building}
+    config = replace(cell.config, task_options=replace(options, **plain))
+    return tuple(getattr(config, name) for name in OF_TEACHER)
 
 
 def one_a_teacher(todo: Sequence[Cell]) -> dict[TeacherKey, Cell]:
@@ -188,7 +191,10 @@ def one_a_teacher(todo: Sequence[Cell]) -> dict[TeacherKey, Cell]:
 
 def for_teacher(config: StudyConfig, cell: Cell) -> StudyConfig:
     """Return the options that a cell's teacher is trained with: the command's, with the cell's rows and student."""
-    return replace(config, **{name: getattr(cell.config, name) for name in (*OF_TEACHER, *OF_START)})
+    options = cell.config.task_options
+    own = {name: getattr(config.task_options, name) for name in options.building}
+    named = {name: getattr(cell.config, name) for name in (*OF_TEACHER, *OF_START)}
+    return replace(config, **{**named, "task_options": replace(options, **own)})
 
 
 @dataclass

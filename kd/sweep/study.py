@@ -55,7 +55,7 @@ def _plan(config: StudyConfig, cell: Cell) -> Plan:
     try:
         with hushed():
             wanted = taught_by(cell, cell.config.teacher) if cell.self_trained else cell
-            return distill.planned(wanted.config, rows_of(for_teacher(config, cell)))
+            return distill.planned(wanted.config, rows_of(cell.config))
     except UserError as error:
         raise UserError(f"{cell.words}: {error}; or exclude such cells in the design") from error
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from kd.base.types import TaskName
 from kd.config import TaskOptions
 from kd.tasks.classification.options import ClassificationOptions
+from kd.tasks.forecasting.options import ForecastingOptions
 
 if TYPE_CHECKING:
     from kd.base.task import Task
@@ -27,6 +28,7 @@ class TaskEntry:
 
 TASKS: dict[TaskName, TaskEntry] = {
     "classification": TaskEntry(ClassificationOptions, "kd.tasks.classification.task:Classification"),
+    "forecasting": TaskEntry(ForecastingOptions, "kd.tasks.forecasting.task:Forecasting"),
 }
 
 

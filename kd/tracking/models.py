@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -60,11 +61,14 @@ def log_model(served: Path, folder: Path, example: pd.DataFrame, answer: pd.Data
     with temporary() as scratch:
         code = scratch / served.name
         code.write_bytes(served.read_bytes())
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")  # counts are never missing
+            signature = ModelSignature(outputs=infer_signature(taken, answer).outputs)
         info = mlflow.pyfunc.log_model(
             name=STORED_NAME,
             python_model=str(code),
             artifacts={STORED_NAME: str(folder)},
-            signature=ModelSignature(outputs=infer_signature(taken, answer).outputs),
+            signature=signature,
             input_example=taken,
             pip_requirements=requirements,
         )

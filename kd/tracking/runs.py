@@ -88,6 +88,12 @@ class Run:
         MlflowClient().log_batch(self.run_id, tags=[RunTag(key, value) for key, value in _shown(tags).items()])
 
     @_main_alone
+    def remove_tags(self, names: Sequence[str]) -> None:
+        """Remove tags that the run has."""
+        for name in names:
+            MlflowClient().delete_tag(self.run_id, name)
+
+    @_main_alone
     def log_table(self, frame: pd.DataFrame, name: str) -> None:
         """Keep a table as a Parquet artifact."""
         with temporary() as folder:

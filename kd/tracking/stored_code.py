@@ -19,6 +19,8 @@ KNOWN = {
 }
 """What MLflow writes about a model that `log_model` logged; other keys name pickles, or data of other loaders."""
 
+CODE = (".py", ".pyc", ".so", ".pyd")
+"""Ends of the names of files that Python would import."""
 OF_CODE = ("auto_map", "custom_pipelines")
 KERNELS = ("attn_implementation", "attn_implementation_internal", "experts_implementation")
 """Settings of a configuration that make a library fetch code: `owner/kernel` for the last three."""
@@ -56,6 +58,9 @@ def _foreign(root: Path) -> str:
     for folder in folders:
         if not (root / folder).resolve().is_relative_to(root.resolve()):
             return f"its files lie elsewhere, in {str(folder)[:100]!r}"
+        for path in sorted((root / folder).rglob("*")):
+            if path.suffix in CODE and (path.is_symlink() or file_digest(path) not in RELEASED):
+                return f"its code, {path.name!r}, is none that this project has released"
         for path in sorted((root / folder).glob("*config.json")):
             if why := _named_code(path):
                 return why

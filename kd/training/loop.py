@@ -228,6 +228,8 @@ def fit(job: Job, options: FitOptions) -> Fitted:
         Stopped: a signal arrived; a checkpoint is saved.
         Lost: another process of the training ended.
     """
+    if not any(weight.requires_grad for weight in job.model.parameters()):
+        return Fitted(0, 0.0, None, 0, {}, ())  # persistence, say, has nothing to learn
     with looked_into(job.model, job.objective.terms, options.seed) as switches:
         configured, peaks = dict(vars(job.model.config)), Peaks()
         trainer = _Trainer(job, options, switches)

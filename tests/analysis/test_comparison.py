@@ -751,3 +751,22 @@ def test_labels_are_tags_and_the_runs_of_an_older_store_beside_them_are_called_b
     tag = {"kd.label": "student · 2 layers"}
     again = [replace(one, run_id=f"new {one.run_id}", name="?", started=1, tags={**one.tags, **tag}) for one in old]
     assert [arm.label for arm in only([*old, *again]).arms] == ["student · 2 layers"]
+
+
+def test_an_arm_fits_a_device_that_every_judged_run_of_it_fits_and_none_is_named_that_nobody_asked_for():
+    """One small seed would else pass for an arm whose other seeds are too large."""
+    fits = {"kd.fits_device.board": "true: 1 of 2", "kd.fits_device.phone": "true: 1 of 1"}
+    too_large = {**fits, "kd.fits_device.phone": "false: 2 of 1", "kd.fits_device.a\u202ebc": "true: 1 of 2"}
+    records = [record("a", 0, 0.8, tags=fits), record("a", 1, 0.8, tags=too_large), record("a", 2, 0.8)]
+    (table,) = tables_of([*records, record("b", 0, 0.8)])
+    assert {arm.key: dict(arm.devices) for arm in table.arms} == {
+        "a": {"a\\u202ebc": True, "board": True, "phone": False},
+        "b": {},
+    }
+
+
+def test_arms_of_one_name_are_told_apart_by_what_is_learned_and_not_by_budgets():
+    params = [{"epochs": "1", "ram_budget_mib": "5", "devices": "d"}, {"epochs": "2", "ram_budget_mib": "0"}]
+    records = [record(str(place), 0, 0.8, label="student", params=one) for place, one in enumerate(params)]
+    (table,) = tables_of(records)
+    assert {arm.label for arm in table.arms} == {"student · epochs=1", "student · epochs=2"}

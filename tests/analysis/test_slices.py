@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kd.analysis.slices import MIN_EXAMPLES, MOST_VALUES, slice_differences, slices_of
+from kd.analysis.slices import MIN_EXAMPLES, MOST_VALUES, fairness, slice_differences, slices_of
 from kd.analysis.statistics import paired_difference
 
 
@@ -190,3 +190,52 @@ def test_slices_are_those_of_the_arm_where_the_other_lacks_the_column():
     seed, arm, other = pair(0, 0.75, 0.5)
     found = differences([(seed, arm, other.drop(columns="genre"))], ["genre"], True)
     assert {one.value: one.against for one in found} == {"book": 0.5, "film": 0.5}
+
+
+# Fairness
+
+
+def served(values, *runs, higher=True):
+    """Compare groups by the mean of a number a row; `runs` give it by group."""
+    tables = [np.array([run[value] for value in values], dtype=float) for run in runs]
+    return fairness(frame(c=values), "c", [partial(accuracy, one) for one in tables], higher)
+
+
+SEXES = ["f"] * 40 + ["m"] * 60
+
+
+@pytest.mark.parametrize(("higher", "worst", "best"), [(True, "f", "m"), (False, "m", "f")])
+def test_the_ratio_is_at_least_1_and_the_worst_group_is_so_in_the_metrics_direction(higher, worst, best):
+    found = served(SEXES, {"f": 10, "m": 15}, higher=higher)
+    assert (found.worst, found.best, found.ratio) == (worst, best, 1.5)
+    assert {found.worst_value, found.best_value} == {10, 15}
+    assert (found.groups, found.left_out) == (2, 0)
+
+
+def test_groups_are_compared_by_their_means_over_runs_so_that_one_runs_chance_is_not_taken_for_unfairness():
+    found = served(SEXES, {"f": 10, "m": 20}, {"f": 20, "m": 10}, higher=False)
+    assert found.ratio == 1
+
+
+def test_a_group_of_few_examples_is_not_compared_but_counted():
+    values = [*SEXES, *["x"] * 29]
+    found = served(values, {"f": 10, "m": 15, "x": 1000}, higher=False)
+    assert (found.worst, found.groups, found.left_out) == ("m", 2, 1)
+
+
+@pytest.mark.parametrize("values", [["f"] * 50, ["f"] * 50 + ["m"] * 20])
+def test_fewer_than_two_groups_that_can_be_compared_have_no_ratio_rather_than_one_of_1(values):
+    assert served(values, {"f": 10, "m": 15}) is None
+
+
+@pytest.mark.parametrize("least", [0.0, -0.3])
+def test_a_value_that_is_not_above_0_has_no_ratio_but_is_shown(least):
+    found = served(SEXES, {"f": least, "m": 15})
+    assert found.ratio is None
+    assert found.worst_value == least
+
+
+def test_a_group_whose_metric_is_not_finite_is_not_the_best():
+    values = [*SEXES, *["x"] * 40]
+    found = served(values, {"f": 10, "m": 15, "x": np.nan})
+    assert (found.worst, found.best, found.left_out) == ("f", "m", 1)

@@ -16,9 +16,14 @@ from kd.config.help import EXAMPLES, FIRST, ORDER, listing
 from kd.tasks import TASKS, options_of
 from tests.documented import groups, on_one_line_each
 
-EVERY = {name: {o: one for task in TASKS for o, one in options_in(kind, options_of(task)).items()}
-         for name, kind in COMMANDS.items()}  # fmt: skip
-TASK_HEADINGS = {options_of(task).heading for task in TASKS}
+EVERY = {(name, task): options_in(kind, options_of(task)) for name, kind in COMMANDS.items() for task in TASKS
+         if task == "classification" or "task" in options_in(kind)}  # fmt: skip
+TASK_HEADINGS = {one.heading for task in TASKS for one in options_in(options_of(task)).values()}
+every_help = pytest.mark.parametrize(("name", "task"), EVERY)
+
+
+def asking(name, task):
+    return (name, "--help") if task == "classification" else (name, "--task", task, "--help")
 
 
 @pytest.fixture
@@ -34,42 +39,43 @@ def shown(capsys, monkeypatch):
     return shown
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_what_people_set_first_is_at_the_top_and_no_option_is_hidden_or_shown_twice(name, shown):
-    found = groups(shown(name, "--help"))
+@every_help
+def test_what_people_set_first_is_at_the_top_and_no_option_is_hidden_or_shown_twice(name, task, shown):
+    found, every = groups(shown(*asking(name, task))), EVERY[name, task]
     first, *rest = [options for heading, options in found.items() if heading != "examples"]
-    assert min(4, len(EVERY[name])) <= len(first) <= 10
-    assert first == FIRST[name].replace("rows ", "text_column label_column ").split()
-    assert sorted(option for options in (first, *rest) for option in options) == sorted(EVERY[name])
-    assert {option for option, one in EVERY[name].items() if one.default is MISSING} <= {*first}
+    assert min(4, len(every)) <= len(first) <= 10
+    own = " ".join(re.findall(r"--(\w+)", options_of(task).example))
+    assert first == [word for word in FIRST[name].replace("rows ", f"{own} ").split() if word in every]
+    assert sorted(option for options in (first, *rest) for option in options) == sorted(every)
+    assert {option for option, one in every.items() if one.default is MISSING} <= {*first}
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_option_is_in_a_group_that_says_what_it_is_about(name, shown):
-    headings = [*groups(shown(name, "--help"))]
+@every_help
+def test_every_option_is_in_a_group_that_says_what_it_is_about(name, task, shown):
+    headings = [*groups(shown(*asking(name, task)))]
     assert {*headings} <= {*ORDER, *TASK_HEADINGS, "set first", "options", "gates", "examples"} - {""}
     known = [ORDER.index(heading) for heading in headings if heading in ORDER]
     assert known == sorted(known)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_has_no_types_and_no_empty_defaults_and_defaults_are_values_that_the_command_takes(name, shown):
-    text = shown(name, "--help")
+@every_help
+def test_help_has_no_types_and_no_empty_defaults_and_defaults_are_values_that_the_command_takes(name, task, shown):
+    text = shown(*asking(name, task))
     assert not re.search(
         r"default: \)|default: None|NoneType|Optional|Literal|Annotated|<class|: (str|int|float)\b", text
     )
     for option, line in on_one_line_each(text).items():
-        one = EVERY[name][option]
-        stated = re.search(r"\(default: +(.*)\)$", line)
+        one = EVERY[name, task][option]
+        stated = re.search(r"\(default: (.*)\)$", " ".join(line.split()))
         assert bool(stated) == (one.default not in (MISSING, None, ""))
         assert not stated or one.read(stated[1]) == one.default
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_each_example_is_a_command_line_that_the_command_takes(name, shown):
-    *_, below = shown(name, "--help", width=10_000).partition("examples:\n")
+@every_help
+def test_each_example_is_a_command_line_that_the_command_takes(name, task, shown):
+    *_, below = shown(*asking(name, task), width=10_000).partition("examples:\n")
     lines = [line.strip() for line in below.splitlines() if line.startswith("    ")]
-    assert len(lines) == len(EXAMPLES[name]) == (3 if len(EVERY[name]) > 1 else 2)
+    assert len(lines) == len(EXAMPLES[name]) == (3 if len(EVERY[name, task]) > 1 else 2)
     for line in lines:
         words = shlex.split(line)
         assert words[:4] == ["python", "-m", "kd", name]

@@ -121,6 +121,7 @@ def test_every_number_has_a_range_and_its_refusal_names_option_value_and_range(c
         (PromoteConfig, "min_agreement", "1.01"),
         (PromoteConfig, "max_ece", "1.01"),
         (PromoteConfig, "min_parity", "1.01"),
+        (PromoteConfig, "max_group_ratio", "0.99"),
         (PromoteConfig, "latency_budget_ms", "0"),
         (PromoteConfig, "ram_budget_mib", "0"),
         (PromoteConfig, "size_budget_mib", "0"),
@@ -138,6 +139,7 @@ def test_the_edge_outside_each_range_is_refused(config, option, value):
         *((PromoteConfig, option, "0") for option in ("allowed_drop", "max_slice_drop", "min_teacher_share")),
         (PromoteConfig, "min_teacher_share", "1.2"),
         (PromoteConfig, "min_metric", "-1.5"),
+        (PromoteConfig, "max_group_ratio", "1"),
         (ExportConfig, "allowed_drop", "0"),
     ],
 )
@@ -148,7 +150,7 @@ def test_the_edge_inside_each_range_is_taken(config, option, value):
 def test_a_gate_that_is_not_given_asks_for_nothing_and_is_not_a_threshold_of_0():
     given = parse(PromoteConfig, NEEDED[PromoteConfig])
     gates = [name for config, name in NUMBERS if config is PromoteConfig] + ["min_metric"]
-    assert len(gates) == 10
+    assert len(gates) == 11
     assert {getattr(given, gate) for gate in gates} == {None}
 
 
@@ -221,6 +223,8 @@ def test_a_gate_that_is_not_given_asks_for_nothing_and_is_not_a_threshold_of_0()
         (MainConfig, ["--teacher", "models:/t/1", "--teacher_epochs", "5"], "teacher_epochs=5 beside teacher="),
         (StudyConfig, ["--teacher", "runs:/1/model", "--teacher_learning_rate", "1e-4"], "it is trained already"),
         (DistillConfig, ["--teacher_epochs", "5"], "unknown option --teacher_epochs"),
+        (MainConfig, ["--objective", "none", "--distill_epochs", "5"], "distill_epochs=5 beside objective='none'"),
+        (CascadeConfig, ["--distill_epochs", "5"], "unknown option --distill_epochs"),
         (TeacherConfig, ["--text_column", "a", "--label_column", "a"], "name one column twice: a, a"),
         (TeacherConfig, ["--task", "classify"], "task='classify' is not understood: give one of classification"),
     ],

@@ -1,7 +1,8 @@
 """Runs entry points in forks of one process that has imported everything, which saves 10 s an entry point.
 
 Reads one JSON object a line. To a job (stage, words, env, folder) it answers with the number of the process, which runs
-on meanwhile, its stdout and stderr into files of the folder; to `{"wait": NUMBER}` with the exit code.
+on meanwhile, its stdout and stderr into files of the folder; to `{"wait": NUMBER}` with the exit code. A job with
+`KD_UNTIMED` in its environment measures no model.
 """
 
 import importlib
@@ -17,6 +18,16 @@ from kd.commands import QUIET
 from tests.integration import killing
 
 
+def measure_nothing() -> None:
+    """Have each model answer in a second, for tests of all but that: a fresh process for each takes long."""
+    from kd.base.judge import MEASURED
+    from kd.run import measured  # with it comes mlflow, which must be told first to be quiet
+    from kd.serving.seat import Measured
+
+    latency = {f"profile/latency_ms_{name}": 1000.0 for name in ("p50", "p95")}
+    measured.in_turn = lambda uris: [Measured(latency, {MEASURED: uri, "kd.quiet": "false"}, "") for uri in uris]
+
+
 def child(stage: str, words: list[str], env: dict[str, str], folder: str) -> int:
     """Be the process that `kd STAGE` would be; returns its exit code."""
     for number, file in ((1, "stdout"), (2, "stderr")):
@@ -24,6 +35,8 @@ def child(stage: str, words: list[str], env: dict[str, str], folder: str) -> int
     os.environ.update(env)
     tempfile.tempdir = None  # the job's own TMPDIR, not the one that this process has looked up
     killing.arm()
+    if os.environ.get("KD_UNTIMED"):
+        measure_nothing()
     sys.argv = ["kd", stage, *words]
     try:
         program.main()

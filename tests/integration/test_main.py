@@ -168,3 +168,25 @@ def test_a_teacher_that_learned_nothing_is_the_first_sentence_everywhere_and_not
                         "--learning_rate", "1e-9")  # fmt: skip
     assert alone.out.index("Warning: No better than baseline") < alone.out.index("Registered ")
     assert "Do not promote it yet: " in alone.out
+
+
+def test_a_distilled_student_of_other_epochs_is_judged_against_a_control_of_as_many_and_the_student_is_beside(
+    project, compared
+):
+    """Against the student of fewer steps, more steps would pass for a gain by the teacher."""
+    teacher = f"models:/{compared.teacher_name}/1"
+    words = ("--experiment", "phases", *main_words(project), "--distill_epochs", "1", "--distill_learning_rate", "0.02")
+    done = project.run("main", *words, "--teacher", teacher)
+    assert done.code == 0, done.err[-3000:]
+    assert "a control with epochs=1, learning_rate=0.02 is trained too" in done.out
+    assert "Training 3 of 3" in done.out
+    parent = project.runs(stage="main")[-1].info.run_id
+    found = project.runs(stage="student") + project.runs(stage="distill")
+    plain, control, distilled = [run for run in found if run.data.tags.get("mlflow.parentRunId") == parent]
+    assert (plain.data.params["epochs"], plain.data.params["learning_rate"]) == ("2", "0.01")
+    assert (control.data.params["epochs"], control.data.params["learning_rate"]) == ("1", "0.02")
+    assert (distilled.data.params["epochs"], distilled.data.params["learning_rate"]) == ("1", "0.02")
+    assert distilled.data.tags["kd.control_arm"] == control.data.tags["kd.arm"] != plain.data.tags["kd.arm"]
+    assert all(f"student · 2 layers · epochs={count}" in done.out.replace("\n", " ") for count in (1, 2))
+    again = project.run("main", *words, "--teacher", teacher)
+    assert "3 of 3 students reused" in again.out

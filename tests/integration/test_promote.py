@@ -1,6 +1,7 @@
 """Promotion moves the alias on evidence, or refuses and leaves it; there is a way back; measuring fills its own run."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,9 @@ def test_what_is_not_there_is_the_users_to_mend(project, compared, aliases, word
     assert all(word in done.err for word in told)
     assert "champion" not in aliases()
     assert project.running() == []
+
+
+DEVICES = "my board: {ram_mib: 9000, storage_mib: 900}\nwatch: {ram_mib: 64, storage_mib: 16}\n"
 
 
 def promote(project, compared, *words):
@@ -246,6 +250,19 @@ def test_a_gates_file_is_obeyed_and_an_option_outranks_it(project, compared, ali
     assert promote(project, compared, "--gates", str(path), "--min_metric", "0").code == 0
 
 
+def test_a_gate_on_groups_refuses_what_serves_one_of_them_worse_and_a_column_that_is_not_there(
+    project, compared, aliases
+):
+    before = aliases()
+    done = promote(project, compared, "--max_group_ratio", "1")
+    assert done.code == 3
+    assert "max_group_ratio" in done.err
+    done = promote(project, compared, "--max_group_ratio", "2", "--ratio_by", "patient")
+    assert (done.code, len(done.lines)) == (2, 1)
+    assert "ratio_by='patient' is no column of the predictions" in done.err
+    assert aliases()["challenger"] == before["challenger"]
+
+
 def test_an_unknown_registered_model_lists_those_that_there_are(project, compared):
     for words in ((), ("--candidate", "3"), ("--candidate", "best")):
         done = project.run("promote", "--model", "kd-nothing", *words)
@@ -267,11 +284,33 @@ def test_a_version_whose_run_did_not_finish_is_never_promoted(project, compared,
     assert len(done.lines) == 1
 
 
-def test_measuring_by_alias_logs_into_a_run_of_its_own(project, compared):
+def test_a_version_that_a_required_device_cannot_take_is_refused_with_its_figure_and_the_budget(
+    project, compared, aliases, tmp_path
+):
+    (tmp_path / "devices.yaml").write_text(DEVICES)
+    given = ("--devices", str(tmp_path / "devices.yaml"), "--dry_run")
+    done = promote(project, compared, "--fits", "my board,watch", *given)
+    assert done.code == 3
+    assert re.search(r"fits\.watch\.ram_mib: .* is [\d.]+, at most 64 is required, [\d.]+ over$", done.lines[-1])
+    assert "my board" not in done.lines[-1]
+    run = project.runs(stage="promote")[-1]
+    assert run.data.tags["kd.gate.fits.my board.ram_mib"].startswith("pass: ")
+    assert run.data.tags["kd.gate.fits.watch.ram_mib"].startswith("fail: ")
+    assert aliases() == {"challenger": "1"}
+    done = promote(project, compared, "--fits", "phone", *given)
+    assert (done.code, len(done.lines)) == (2, 1)
+    assert "has no 'phone'; it has my board, watch" in done.lines[0]
+
+
+def test_measuring_by_alias_logs_into_a_run_of_its_own(project, compared, tmp_path):
     uri = f"models:/{compared.student_name}@challenger"
     before = project.client.get_run(compared.distilled).data.metrics
-    done = project.run("measure", "--model", uri, "--latency_budget_ms", "10000", "--size_budget_mib", "0.001")
+    devices = (tmp_path / "devices.yaml").write_text(DEVICES) and str(tmp_path / "devices.yaml")
+    budgets = ("--latency_budget_ms", "10000", "--size_budget_mib", "0.001", "--devices", devices)
+    done = project.run("measure", "--model", uri, *budgets)
     assert done.code == 0
+    assert re.search(r"my board, peak RAM [\d.]+ of 9000 MiB, model [\d.]+ of 900 MiB: fits", done.out)
+    assert "MiB: does not fit" in done.out
     run = project.runs(stage="measure")[-1]
     assert run.info.status == "FINISHED"
     assert run.info.run_id not in (compared.student, compared.distilled)
@@ -281,6 +320,8 @@ def test_measuring_by_alias_logs_into_a_run_of_its_own(project, compared):
     assert run.data.tags["kd.measured"] == f"models:/{compared.student_name}/1"
     assert run.data.tags["kd.fits_latency_ms"] == "true"
     assert run.data.tags["kd.fits_size_mib"] == "false"
+    assert run.data.tags["kd.fits_device.my board"].startswith("true: peak RAM ")
+    assert run.data.tags["kd.fits_device.watch"].startswith("false: peak RAM ")
     assert project.client.get_run(compared.distilled).data.metrics == before
 
 

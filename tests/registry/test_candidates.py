@@ -15,7 +15,10 @@ def gates(tmp_path, text, **own):
 
 def test_a_file_is_read_and_an_option_outranks_it(tmp_path):
     text = "metric: macro_f1\nmin_metric: 0.5\nallowed_drop: 1e-2\nsize_budget_mib: 100\n"
-    wanted = GateOptions(metric="macro_f1", min_metric=0.5, allowed_drop=0.01, size_budget_mib=100)
+    text += "max_group_ratio: 1.2\nratio_by: sex\n"
+    wanted = GateOptions(
+        metric="macro_f1", min_metric=0.5, allowed_drop=0.01, size_budget_mib=100, max_group_ratio=1.2, ratio_by="sex"
+    )
     assert gates(tmp_path, text) == wanted
     assert gates(tmp_path, text, min_metric=0.0).min_metric == 0.0
 
@@ -36,6 +39,8 @@ def test_a_file_is_read_and_an_option_outranks_it(tmp_path):
         ("min_metric: 1" + 400 * "0" + "\n", "a number past 2**53"),
         ("min_metric: 2020-99-99\n", "min_metric is '2020-99-99'"),
         ("metric: null\n", "metric=None is no metric's name"),
+        ("ratio_by: 3\n", "ratio_by=3 is no column's name"),
+        ("max_group_ratio: 0.5\n", "max_group_ratio=0.5 is out of range"),
         ("max_ece: 2\n", "max_ece=2 is out of range"),
         ("alowed_drop: 0.1\n", "did you mean allowed_drop"),
         ("1: 0.1\n", "unknown gate 1"),

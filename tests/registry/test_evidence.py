@@ -28,6 +28,22 @@ def version(metrics, exported="", **tags):
     return Version("kd-m", "2", record(metrics, **tags), exported)
 
 
+def test_a_required_device_is_two_gates_that_name_it_with_its_figure_and_budget(tmp_path):
+    """One gate for both would not say whether RAM or storage is what a model has too much of."""
+    (tmp_path / "d.yaml").write_text("phone: {ram_mib: 512, storage_mib: 100}\nwatch: {ram_mib: 1, storage_mib: 1}\n")
+    gates = GateOptions(fits="phone", devices=str(tmp_path / "d.yaml"))
+    now = record({"profile/ram_peak_mib": 600.0, "model/size_mib": 60.0})
+    figures, absent = gather(replace(version({}), now=now), None, gates, "accuracy", Run("promotion"))
+    limits = {name: most for name, (_, most) in evidence.of_devices(gates).items()}
+    assert limits == {"fits.phone.ram_mib": 512.0, "fits.phone.storage_mib": 100.0}
+    ram, storage = decide(limits, figures, absent, True).gates
+    assert (ram.passes, storage.passes) == (False, True)
+    assert "profile/ram_peak_mib" in ram.words
+    assert ram.words.endswith("is 600, at most 512 is required, 88 over")
+    unmeasured, _ = gather(version({"profile/ram_peak_mib": 1.0}), None, gates, "accuracy", Run("promotion"))
+    assert not decide(limits, unmeasured, absent, True).passes
+
+
 def figure(monkeypatch, name, candidate, teacher=None, champion=None, metric="accuracy"):
     monkeypatch.setattr(evidence, "teacher_of", lambda _: teacher)
     figures, absent = gather(candidate, champion, GateOptions(), metric, Run("promotion"))
@@ -84,6 +100,62 @@ def predictions(right_by_label):
 def test_the_weakest_slices_are_named_worst_first(monkeypatch):
     monkeypatch.setattr(evidence, "logged", lambda _: predictions({"a": 40, "b": 10, "c": 20, "d": 30}))
     assert weakest(version({}), "accuracy") == ["label b: 0.25", "label c: 0.5", "label d: 0.75"]
+
+
+def ratio(monkeypatch, table, **given):
+    monkeypatch.setattr(evidence, "logged", lambda _: table)
+    monkeypatch.setattr(evidence, "teacher_of", lambda _: None)
+    gates = GateOptions(max_group_ratio=1.5, **given)
+    figures, absent = gather(version({"test/accuracy": 0.7}), None, gates, "accuracy", Run("promotion"))
+    return decide({"max_group_ratio": 1.5}, figures, absent, True)
+
+
+def test_the_gate_on_groups_reads_the_tasks_first_column_or_the_one_named(monkeypatch):
+    table = predictions({"a": 40, "b": 20, "c": 38}).assign(sex=["f", "m"] * 60)
+    by_label, by_sex = ratio(monkeypatch, table), ratio(monkeypatch, table, ratio_by="sex")
+    assert not by_label.passes
+    assert by_label.gates[0].figure == pytest.approx(2)
+    assert "worst b 0.5, best a 1" in by_label.reason
+    assert by_sex.passes
+    assert by_sex.gates[0].figure == pytest.approx(1, abs=0.1)
+
+
+def test_groups_that_cannot_be_compared_do_not_pass_the_gate(monkeypatch):
+    table = predictions({"a": 40}).assign(sex=["f"] * 30 + ["m"] * 10)
+    decision = ratio(monkeypatch, table, ratio_by="sex")
+    assert not decision.passes
+    assert "fewer than two groups have 30 examples" in decision.reason
+    table = predictions({"a": 40, "b": 0})
+    assert "was not measured" in ratio(monkeypatch, table).reason
+
+
+def test_groups_left_out_of_the_gate_for_too_few_examples_are_counted_in_its_words(monkeypatch):
+    table = predictions({"a": 40, "b": 30}).assign(sex=["f"] * 35 + ["m"] * 40 + ["x"] * 5)
+    assert "1 groups have too few examples" in ratio(monkeypatch, table, ratio_by="sex").gates[0].words
+
+
+@pytest.mark.parametrize("column", ["sexx", "prediction", "loss", "example_id"])
+def test_a_column_that_has_no_groups_is_refused_with_those_that_have(monkeypatch, column):
+    with pytest.raises(UserError, match=rf"^ratio_by='{column}' .*: give one of label, group, words"):
+        ratio(monkeypatch, predictions({"a": 40, "b": 30}), ratio_by=column)
+
+
+def test_a_share_of_a_teacher_that_is_not_above_0_is_no_share(monkeypatch):
+    """A skill below that of persistence would be kept twice over by one that is twice as bad."""
+    ours, teacher = version({"test/accuracy": -0.5}), record({"test/accuracy": -0.25})
+    assert figure(monkeypatch, "min_teacher_share", ours, teacher) is None
+
+
+def test_slices_where_a_metric_cannot_be_are_not_named_as_the_weakest(monkeypatch):
+    class Partly(Classification):
+        @staticmethod
+        def quality(table):
+            found = Classification.quality(table)
+            return {} if set(table["label"]) == {"b"} else found
+
+    monkeypatch.setattr(evidence, "task_named", lambda _: Partly)
+    monkeypatch.setattr(evidence, "logged", lambda _: predictions({"a": 40, "b": 10, "c": 20}))
+    assert weakest(version({}), "accuracy") == ["label c: 0.5", "label a: 1"]
 
 
 def test_a_card_tells_origin_figures_decision_and_limits_and_leaves_what_is_missing_a_dash(monkeypatch):

@@ -1,5 +1,6 @@
 """An exported version is an arm of its own, and what its export cost has the right sign, a bound and a size."""
 
+import math
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -90,6 +91,15 @@ def test_one_group_cannot_be_resampled_so_the_bound_is_absent():
 def test_the_difference_is_of_scores_and_not_of_losses_which_have_no_bound():
     metrics, _ = compared(predictions([0.9, 1e-9]), predictions([0.8, 1e-3]))
     assert metrics["export/max_difference"] == pytest.approx(0.1)
+
+
+def test_a_kept_column_with_missing_numbers_does_not_make_the_difference_unknown_but_a_lost_answer_does():
+    before, after = predictions([0.9, 0.2]), predictions([0.8, 0.2])
+    kept = [table.assign(age=[40.0, math.nan]) for table in (before, after)]
+    assert compared(*kept)[0]["export/max_difference"] == pytest.approx(0.1)
+    score = next(name for name in after.columns if name.startswith("score:"))
+    after.loc[0, score] = math.nan
+    assert not math.isfinite(compared(before, after)[0]["export/max_difference"])
 
 
 @pytest.mark.parametrize(("value", "warned"), [(0.02, True), (0.01, False), (0.0, False), (-0.5, False)])

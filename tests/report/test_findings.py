@@ -9,6 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from kd import tracking
+from kd.base.judge import Picture
 from kd.base.types import UserError
 from kd.commands import compare
 from kd.config import CompareConfig
@@ -142,6 +143,34 @@ def test_an_arm_whose_predictions_lack_a_column_does_not_stop_the_others(experim
     assert details.slices["majority"] == ()
     assert {one.column for one in details.slices["d" * 8]} == {"region"}
     assert table.against == "c" * 8
+
+
+def test_the_groups_of_every_arm_are_compared_also_of_one_without_a_control(experiment):
+    trained([0])
+    _, details, _ = only(experiment)
+    assert set(details.fairness) == {"c" * 8, "d" * 8}
+    first, second = details.fairness["d" * 8]
+    assert (first.column, first.worst, first.best) == ("region", 'say "x" | y', "a, b")
+    assert first.ratio == pytest.approx(40 / 10)
+    assert (second.column, second.worst) == ("label", "bad")
+    control = details.fairness["c" * 8][0]
+    assert (control.worst_value, control.best_value, control.ratio) == (0.0, 1.0, None)
+    _, details, _ = only(experiment, slice_by="label")
+    assert [one.column for one in details.fairness["d" * 8]] == ["label"]
+
+
+def test_whole_predictions_of_the_first_run_of_an_arm_are_there_for_a_task_that_draws_them(experiment, monkeypatch):
+    trained([0])
+    finished("majority", 0, predictions(30), "trivial")
+    _, details, _ = only(experiment)
+    assert details.predictions == {}
+    monkeypatch.setattr(Classification, "pictures", (Picture("one", "One", lambda *_: True),))
+    table, details, _ = only(experiment)
+    assert table.pictures == Classification.pictures
+    assert set(details.predictions) == {"c" * 8, "d" * 8, "majority"}
+    first = details.predictions["d" * 8]
+    assert "score:good" in first
+    assert (first["label"] == first["prediction"]).sum() == 50
 
 
 def test_churn_is_from_the_control_of_the_seed_to_the_arm(experiment):

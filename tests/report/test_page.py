@@ -115,7 +115,7 @@ def test_names_from_users_are_text_and_never_markup():
 
 def test_a_figure_that_was_not_measured_is_a_dash():
     text = Read(written((table(CONTROL, arm("bare", "distilled", gap=0.1, figures={})), Details()))).text
-    row = text[text.index("Cost at inference") :]
+    row = text[text.index("Cost of a request") :]
     assert re.search(r"bare – –", row)
     assert " 0.0 " not in row[: row.index("bare – –") + 10]
 

@@ -2,14 +2,13 @@
 
 import io
 from dataclasses import replace
-from functools import partial
 
 import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
 from kd.analysis.comparison import SAME_STUDENT
-from kd.analysis.slices import Details, Slice
+from kd.analysis.slices import Details, Fairness, Slice
 from kd.analysis.statistics import Interval, PairedDifference
 from kd.analysis.table import Arm, Doubt, Table
 from kd.base.judge import Figure
@@ -25,6 +24,8 @@ from kd.report.tables import (
     answer,
     caption,
     churn_cells,
+    cost_cells,
+    fairness_cells,
     figure_cells,
     in_terminal,
     markdown,
@@ -35,6 +36,7 @@ from kd.report.tables import (
     titled_tables,
 )
 from kd.tasks.classification.scores import FIGURES
+from kd.tasks.forecasting.scores import ForecastJudge
 
 
 def arm(label, role="student", quality=None, difference=None, verdict=None, figures=None, rows="rows"):
@@ -151,14 +153,19 @@ def test_a_measured_zero_is_not_a_dash():
     assert column(rows, "ECE ↓") == {"one": "0.000", "control": MISSING}
 
 
-@pytest.mark.parametrize("group", ["quality", "fidelity", "explanation", "cost"])
-def test_every_figure_has_its_own_column(group):
-    cells = quality_cells if group == "quality" else partial(figure_cells, group=group)
-    figures = [figure for figure in (*FIGURES, *COST) if figure.group == group]
-    full = arm("full", figures={figure.key: 1.0 for figure in figures})
-    names = [figure.title for figure in figures]
-    assert len(set(names)) == len(names) > 0
-    assert set(names) <= set(cells(table(full))[0])
+@pytest.mark.parametrize("shown", [FIGURES, ForecastJudge.figures])
+def test_every_figure_has_one_column_in_the_tables_that_are_shown(shown):
+    figures = [*shown, *COST]
+    full = replace(table(arm("full", figures={figure.key: 1.0 for figure in figures})), figures=shown)
+    headers = [name for _, rows, _ in titled_tables(full, Details()) for name in rows[0] if rows[1:]]
+    assert all(headers.count(figure.title) == 1 for figure in figures)
+
+
+def test_what_several_figures_of_a_table_share_is_said_once():
+    figures = {"forecast/hypo_mcc": 0.5, "forecast/hyper_mcc": 0.6}
+    shown = replace(table(arm("one", figures=figures)), figures=ForecastJudge.figures)
+    (about,) = (text for heading, rows, text in titled_tables(shown, Details()) if "hypo MCC ↑" in rows[0])
+    assert about.lower().count("hypo and hyper") == 1
 
 
 def test_the_columns_are_the_tasks_own_and_no_others():
@@ -184,6 +191,31 @@ def test_baselines_that_are_not_served_have_no_cost():
     assert [row[0] for row in figure_cells(table(TRIVIAL, CONTROL), "cost")[1:]] == ["control"]
 
 
+def test_the_class_of_latency_is_beside_p95_and_the_devices_that_fit_before_the_training():
+    """A table of cost without them would leave what a phone can take to the reader."""
+    figures = {"profile/latency_ms_p95": 99.0, "model/size_mib": 5.0, "cost/train_s": 9.0, "cost/ram_peak_mib": 700.0}
+    good = replace(arm("good", figures=figures), devices={"board": True, "phone": False, "server": True})
+    slow = replace(arm("slow", figures={"profile/latency_ms_p95": 100.0}), devices={"board": False}, busy=("m",))
+    rows = cost_cells(table(TRIVIAL, good, slow, arm("bare")))
+    assert rows[0] == ["arm", "p95 ms", "feasibility", "disk MiB", "fits", "train s", "train RAM MiB"]
+    assert rows[1] == ["good", "99.0", "excellent", "5", "board, server", "9", "700"]
+    assert rows[2] == ["slow", "~100.0", "~good", MISSING, "none", MISSING, MISSING]
+    assert rows[3] == ["bare", *[MISSING] * 6]
+
+
+def test_what_nobody_asked_or_measured_has_no_column():
+    assert not {"fits", "feasibility"} & {*cost_cells(table(CONTROL))[0]}
+
+
+def test_all_columns_of_cost_at_once_are_split_so_that_none_is_wider_than_a_terminal():
+    names = {f"a device of the ward {number}": True for number in range(9)}
+    whole = replace(arm("distill mse a=0.5 · whole dlinear", figures={one.key: 1e6 for one in COST}), devices=names)
+    out = io.StringIO()
+    Console(file=out, width=300).print(*rich_tables("heading", cost_cells(table(whole))), sep="\n")
+    assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= 100
+    assert "train GPU" in " ".join(out.getvalue().split()) or "GPU" in out.getvalue()
+
+
 def test_parameters_are_in_millions():
     assert column(figure_cells(table(CONTROL), "cost"), "params M")["control"] == "11.3"
 
@@ -205,6 +237,15 @@ def test_no_line_of_a_table_is_wider_than_the_terminal_and_no_figure_is_cut_or_w
         assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= 100
         assert all(out.getvalue().count(figure) >= times for figure in cells[2:])
         assert "…" not in out.getvalue()
+
+
+def test_a_patient_of_a_long_name_without_a_space_takes_no_room_from_the_figures():
+    out = io.StringIO()
+    rows = [["part", "student", "gain [95 % Holm]"], ["q" * 200, "12.345", "+0.002 [-0.001, +0.006]"]]
+    Console(file=out, width=300).print(*rich_tables("heading", rows), sep="\n")
+    assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= 100
+    assert all(figure in out.getvalue() for figure in rows[1][1:])
+    assert out.getvalue().count("q") == 200
 
 
 def kept(arm_figures, guide_figures, higher=True, **changes):
@@ -242,7 +283,7 @@ def test_markdown_and_terminal_show_the_same_cells():
     whole = table(TRIVIAL, CONTROL, DISTILLED, arm("inside", figures=figures))
     text, shown = markdown(whole, LOSES), drawn(whole, LOSES)
     fidelity = (figure_cells(whole, "fidelity"), figure_cells(whole, "explanation"), churn_cells(whole, LOSES))
-    for rows in (quality_cells(whole), *fidelity, figure_cells(whole, "cost"), slice_cells(whole, LOSES)):
+    for rows in (quality_cells(whole), *fidelity, cost_cells(whole), slice_cells(whole, LOSES)):
         assert len(rows) > 1
         for row in rows:
             assert f"| {' | '.join(row)} |" in text
@@ -284,6 +325,20 @@ def test_what_speaks_against_the_models_is_the_first_sentence_whatever_the_verdi
     assert others == answer(table(TRIVIAL, CONTROL, DISTILLED)).splitlines()
     text = markdown(doubted, LOSES)
     assert 0 < text.index(DOUBT.sentence) < text.index("yes, distillation helped") < text.index("| arm |")
+
+
+# Groups
+
+
+def test_the_groups_served_worst_and_best_are_shown_with_their_ratio_for_every_arm():
+    far = Fairness("sex", "f", "m", 0.5, 0.75, 1.5, 2, 0)
+    unknown = replace(far, column="pump", worst_value=0.0, ratio=None)
+    rows = fairness_cells(table(CONTROL, DISTILLED), Details(fairness={"soft": (far, unknown)}))
+    assert rows[1:] == [
+        ["soft", "sex", "f", "0.500", "m", "0.750", "1.50"],
+        ["soft", "pump", "f", "0.000", "m", "0.750", MISSING],
+    ]
+    assert "worst" in drawn(table(CONTROL, DISTILLED), Details(fairness={"soft": (far,)}))
 
 
 # Slices

@@ -12,8 +12,8 @@ from kd.base.files import is_whole
 from kd.base.types import TopLogProbs, UserError
 from kd.config import StudentConfig, with_options
 from kd.run import identity, signals, student
+from kd.run.code import code_digest
 from kd.run.data import load_rows
-from kd.run.identity import code_digest
 from kd.run.signals import TeacherSignals
 from kd.tasks.classification.options import ClassificationOptions
 from kd.teacher import run

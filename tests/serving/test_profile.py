@@ -23,7 +23,6 @@ from kd.serving.profile import (
     ROUNDS,
     Profiler,
     TimeBudget,
-    feasibility,
     folder_size_mib,
     machine,
     profile_callable,
@@ -338,21 +337,6 @@ def test_machine_omits_a_gpu_and_a_library_that_are_not_there(monkeypatch):
     monkeypatch.setattr(profiling, "LIBRARIES", ("no-such-library",))
     tags = machine()
     assert not {"hw.gpu", "hw.driver", "lib.no-such-library"} & tags.keys()
-
-
-@pytest.mark.parametrize(
-    ("p95", "name"),
-    [
-        (99.9, "excellent"),
-        (100, "good"),
-        (499, "good"),
-        (500, "acceptable"),
-        (999, "acceptable"),
-        (1000, "challenging"),
-    ],
-)
-def test_feasibility_classes_at_their_borders(p95, name):
-    assert feasibility(p95) == name
 
 
 def test_limits_are_judged_only_where_asked_and_against_p95_and_peak():

@@ -7,6 +7,7 @@ from typing import ClassVar
 import pytest
 
 from kd.base.types import RunRecord, UserError
+from kd.config import MeasureConfig
 from kd.serving import sitting
 from kd.serving.profile import ROUNDS
 from kd.serving.seat import Measured
@@ -102,6 +103,9 @@ class FakeRun:
     def set_tags(self, tags):
         self.written.append(tags)
 
+    def remove_tags(self, names):
+        self.written.append(("removed", *names))
+
     def log_metrics(self, metrics):
         self.written.append(metrics)
 
@@ -116,6 +120,36 @@ def test_figures_of_an_earlier_measurement_do_not_stay_beside_those_of_the_newes
     assert {"kd.quiet": "false"} in tags
     assert math.isnan(metrics.pop("profile/latency_ms_p99"))
     assert metrics == slow.metrics
+
+
+def test_what_a_model_fits_is_said_of_its_newest_figures_and_by_the_devices_that_are_asked_for_now(
+    monkeypatch, tmp_path
+):
+    """A model that was small enough when it was measured before would else be said to fit for ever."""
+    old = {"kd.fits_device.phone": "true: ...", "kd.fits_ram_mib": "true", "kd.quiet": "true"}
+    monkeypatch.setattr(sitting.tracking, "record", lambda run_id: RunRecord(run_id, "", tags=old))
+    (tmp_path / "d.yaml").write_text("board: {ram_mib: 600, storage_mib: 9}\nwatch: {ram_mib: 599, storage_mib: 9}\n")
+    asked = MeasureConfig(model="models:/m/1", devices=str(tmp_path / "d.yaml"), ram_budget_mib=700)
+    run = FakeRun()
+    found = sitting.log(run, Measured({"profile/ram_peak_mib": 600.0, "model/size_mib": 8.5}, {}, ""), asked)
+    said = {
+        "board": "peak RAM 600 of 600 MiB, model 8.5 of 9 MiB",
+        "watch": "peak RAM 600 of 599 MiB, model 8.5 of 9 MiB",
+    }
+    assert run.written[0] == ("removed", "kd.fits_device.phone", "kd.fits_ram_mib")
+    assert run.written[2] == {
+        "kd.fits_ram_mib": "true",
+        "kd.fits_device.board": f"true: {said['board']}",
+        "kd.fits_device.watch": f"false: {said['watch']}",
+    }
+    assert found == {"ram_mib budget": True, f"board, {said['board']}": True, f"watch, {said['watch']}": False}
+
+
+def test_devices_are_not_judged_by_figures_that_were_not_measured(tmp_path):
+    (tmp_path / "d.yaml").write_text("board: {ram_mib: 600, storage_mib: 9}\n")
+    asked, run = MeasureConfig(model="models:/m/1", devices=str(tmp_path / "d.yaml")), FakeRun()
+    assert sitting.judge(run, {"model/size_mib": 1.0}, asked) == {}
+    assert run.written == [{}]
 
 
 def test_a_figure_that_the_newest_measurement_of_a_run_lacks_reads_as_absent():

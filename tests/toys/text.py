@@ -10,12 +10,52 @@ from kd.base.types import UserError
 from kd.models.load import load_tokenizer, tokenizer_digest
 
 
-class TextToy:
+class Toy:
+    """Rows are read as they are; all models start from weights, and are served whole by one file."""
+
+    holds = MappingProxyType({})
+    named = ()
+
+    @property
+    def scored(self):
+        """All that is seen."""
+        return self.content
+
+    built = MappingProxyType({})
+    shipped = None
+
+    def parts(self, config):
+        """One model for all rows."""
+        return [config.task_options]
+
+    def read(self, config):
+        """Read the columns of inputs and target."""
+        from kd.data.sources import load
+
+        return load(config, self.inputs, self.target, self.holds)
+
+    def read_inputs(self, config):
+        """Read the inputs alone."""
+        from kd.data.sources import load_inputs
+
+        return load_inputs(config, self.inputs, self.holds)
+
+    def make(self, name):
+        """Make nothing by name."""
+        raise KeyError(name)
+
+    def condensed(self, model):
+        """All of a model is served."""
+
+
+class TextToy(Toy):
     """A task whose processor is a tokenizer; rows are examples."""
 
     balance = ""
     holds = MappingProxyType({"text": "text", "tags": "text", "answer": "text"})
+    reads_tokens = True
     wide = ""
+    pictures = ()
     outcomes = ("answer", "right")
     figures = (Figure("fidelity/same", "same answers", higher_is_better=True), CKA)
 

@@ -21,8 +21,9 @@ FIXTURE = Path(__file__).parents[1] / "fixtures" / "store-0.1.0.tar.gz"
 
 @pytest.mark.parametrize("name", TASK_NAMES)
 def test_a_change_of_the_served_code_adds_its_digest_else_its_own_models_would_be_refused(name):
-    served = task_named(name).served.fget(None)
-    assert file_digest(served) in RELEASED, f"add a line to kd/base/released.py: {file_digest(served)}"
+    shipped = task_named(name).shipped.fget(None)
+    for path in (task_named(name).served.fget(None), *(sorted(shipped.glob("*.py")) if shipped else ())):
+        assert file_digest(path) in RELEASED, f"add a line to kd/base/released.py: {file_digest(path)} {path.name}"
 
 
 def test_the_code_of_an_earlier_release_stays_valid():
@@ -34,6 +35,23 @@ def test_the_code_of_an_earlier_release_stays_valid():
         }
     assert found
     assert found <= RELEASED.keys()
+
+
+def test_code_beside_weights_is_run_only_where_it_was_released(model):
+    weights = model / "artifacts" / "weights"
+    (weights / "forecast").mkdir()
+    known = sorted(task_named("forecasting").shipped.fget(None).glob("*.py"))
+    for path in known:
+        (weights / "forecast" / path.name).write_bytes(path.read_bytes())
+    require_released(model, "it")
+    for name in ("__init__.py", "more.py", "base.pyc", "deep/base.so"):
+        path = weights / "forecast" / name
+        before = path.read_bytes() if path.exists() else None
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes((before or b"") + b"# changed")
+        with pytest.raises(UserError, match=f"{path.name}', is none that this project has released"):
+            require_released(model, "it")
+        path.unlink() if before is None else path.write_bytes(before)
 
 
 @pytest.fixture

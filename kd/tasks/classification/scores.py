@@ -11,7 +11,7 @@ from scipy import special
 from scipy.optimize import minimize_scalar
 
 from kd.analysis.statistics import mcnemar
-from kd.base.judge import CKA, EXPLANATIONS, SHARE, Bounds, Figure
+from kd.base.judge import CKA, EXPLANATIONS, SHARE, Bounds, Figure, Picture
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -48,6 +48,7 @@ class LabelJudge:
     slices: ClassVar[tuple[str, ...]] = ("label", "words")
     outcomes: ClassVar[tuple[str, ...]] = ("prediction", "loss")
     wide: ClassVar[str] = SCORE
+    pictures: ClassVar[tuple[Picture, ...]] = ()
 
     @staticmethod
     def quality(predictions: pd.DataFrame) -> dict[str, float]:

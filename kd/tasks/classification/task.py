@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from kd.config import RowOptions, TaskOptions
+
 
 UNLABELLED = -100
 """Label of a feature without a label."""
@@ -61,6 +63,8 @@ class Classification(scores.LabelJudge):
     spaces: ClassVar[Mapping[str, Mapping[str, Any]]] = SPACES
     objectives: ClassVar[tuple[ObjectiveName, ...]] = ClassificationOptions.objectives
     per_token: ClassVar[bool] = False
+    named: ClassVar[tuple[str, ...]] = ()
+    reads_tokens: ClassVar[bool] = True
     formats: ClassVar[tuple[FormatName, ...]] = ("safetensors", "onnx", "onnx-int8")
     trusted = staticmethod(scores.trusted)
 
@@ -68,6 +72,22 @@ class Classification(scores.LabelJudge):
     def from_options(cls, options: ClassificationOptions) -> Classification:
         """Make the task from its options."""
         return cls(options.text_column, options.text_pair_column, options.label_column, options.max_length)
+
+    def parts(self, config: RowOptions) -> Sequence[TaskOptions]:
+        """One model for all rows."""
+        return [config.task_options]
+
+    def read(self, config: RowOptions) -> Splits:
+        """Read rows of texts and labels."""
+        from kd.data.sources import load
+
+        return load(config, self.inputs, self.target, self.holds)
+
+    def read_inputs(self, config: RowOptions) -> Dataset:
+        """Read texts alone."""
+        from kd.data.sources import load_inputs
+
+        return load_inputs(config, self.inputs, self.holds)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -92,6 +112,11 @@ class Classification(scores.LabelJudge):
     def content(self) -> tuple[str, ...]:
         """The text columns and the label."""
         return (*self.inputs, self.target)
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """All of it."""
+        return self.content
 
     def identity(self) -> Mapping[str, Any]:
         """The input columns, the labels, and the length at which texts are truncated."""
@@ -126,6 +151,15 @@ class Classification(scores.LabelJudge):
                     + alike
                 )
         return replace(self, labels=tuple(feature.names if isinstance(feature, ClassLabel) else distinct))
+
+    @property
+    def built(self) -> Mapping[str, Any]:
+        """A head, which the labels decide."""
+        return {}
+
+    def make(self, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Make nothing by name."""
+        raise KeyError(name)
 
     def load(self, folder: Path, option: str, *, finished: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """Load weights with a head of this task's labels, and their tokenizer."""
@@ -242,6 +276,9 @@ class Classification(scores.LabelJudge):
         known: torch.Tensor = raw.logits.float().log_softmax(dim=-1)
         return known.gather(-1, decided.unsqueeze(-1)).squeeze(-1)
 
+    def condensed(self, model: Any) -> None:
+        """All of a model is served."""
+
     def predictions(self, examples: Dataset, records: Sequence[Sequence[Record]]) -> pd.DataFrame:
         """One line an example; `score:<label>` are softmax probabilities, `words` is for slices."""
         probabilities = scores.softmax(np.stack([own["logits"] for (own,) in records]))
@@ -275,6 +312,11 @@ class Classification(scores.LabelJudge):
     def served(self) -> Path:
         """The file of the pyfunc."""
         return Path(__file__).with_name("served.py")
+
+    @property
+    def shipped(self) -> None:
+        """No code beside the pyfunc."""
+        return None
 
     def serving(self) -> dict[str, Any]:
         """The text columns' names, needed for pairs, the labels, and the length at which texts are truncated."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,12 +13,13 @@ import pandas as pd
 from kd.base.judge import CKA, Figure
 from kd.base.types import Batch, Splits, UserError
 from tests.toys.options import SeriesOptions
+from tests.toys.text import Toy
 
 FORECAST = "forecast_"
 
 
 @dataclass(frozen=True)
-class Series:
+class Series(Toy):
     """Forecasting by a BERT without embeddings, on windows of one series each."""
 
     window: int = 8
@@ -33,12 +33,13 @@ class Series:
     figures: ClassVar = (Figure("fidelity/rmse", "RMSE to teacher", higher_is_better=False), CKA)
     outcomes: ClassVar = ("se", "ae")
     wide: ClassVar = FORECAST
+    pictures: ClassVar = ()
     per_token: ClassVar = False
     formats: ClassVar = ("safetensors",)
     inputs: ClassVar = ("value", "step")
     target: ClassVar = ""
     balance: ClassVar = ""
-    holds: ClassVar = MappingProxyType({})
+    reads_tokens: ClassVar = True
     content: ClassVar = ("window", "horizon")
 
     @classmethod
