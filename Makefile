@@ -25,7 +25,7 @@ demo-full: .venv/installed
 demo-forecast: .venv/installed
 	kd main --task forecasting --dataset builtin:glucose-sim --patients sim-01 --experiment kd-demo-forecast \
 	  --teacher builtin:minilm-l6 --student_layers 2 --prompt none --prototypes 100 --window_stride 4 \
-	  --epochs 6 --learning_rate 0.003 --patience 0
+	  --teacher_epochs 16 --epochs 8 --learning_rate 0.003 --patience 0
 
 test: .venv/installed-dev
 	python -m pytest
