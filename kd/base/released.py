@@ -16,6 +16,9 @@ RELEASED = {
     "2c399b3cdef4746f9bb190054417e7905d5235b6c53cd4a1a529aae63a1557af": "forecasting, prompt.py, 2026-11-29",
     "3e84043417b42b568e77e23dc9a556e19a0f76434b9670b143d21de45af41353": "forecasting, simple.py, 2026-11-29",
     "7e514a8d642c64c954648ec43d88a821bd24f760584994c3bbc224c520edf181": "forecasting, time_llm.py, 2026-11-29",
+    "ef8701084aa907c49b09f249db8dc887a5e813c6fd884a58658142d37ca821f1": "forecasting, __init__.py, 2026-11-29",
+    "75f13ec004c0ae365e0c371830c3e340105ee4e7685ff8e07007e918ef69d257": "forecasting, prompt.py, 2026-11-29",
+    "00d5df9e9c07cd0942bd46a251bb592789c15d6a7f93732e68e81ca29249643b": "forecasting, time_llm.py, 2026-11-29",
 }
 """SHA-256 of every version of every `served.py`, and of the code shipped beside weights, and which it is: a change of
 such a file adds a line, none goes."""

@@ -3,21 +3,14 @@
 from kd import tracking
 from kd.base.console import command, say
 from kd.config import DistillConfig, StudentConfig, as_words, narrowed
-from kd.run.data import describe, parts_of, rows_of
 from kd.run.distill import plan
-from kd.run.execute import Where, train
-from kd.run.register import register_alone
+from kd.run.register import each_part
 
 
 def run(config: DistillConfig) -> None:
     """Train, evaluate, log, profile and register a distilled student."""
     with tracking.session(config.experiment) as experiment:
-        parts = parts_of(config)
-        for one in parts:
-            rows = rows_of(one)
-            describe(one, rows)
-            outcome = train(plan(one, rows), one, Where(experiment, reuse=len(parts) > 1))
-            register_alone(outcome, one, rows)
+        for one, outcome, _ in each_part(config, plan, experiment):
             _point_to_control(one, outcome.run_id, experiment)
 
 

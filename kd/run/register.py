@@ -1,19 +1,22 @@
 """Register the model of a finished run as a version, with its lineage."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from kd import tracking
 from kd.analysis.table import Doubt
 from kd.base.console import command, say
 from kd.base.harmless import in_code
 from kd.base.types import RunRecord
-from kd.config import ChallengerOptions, RowOptions
+from kd.config import ChallengerOptions, FitOptions, RowOptions
 from kd.report.findings import doubts_about
 from kd.run.about import about_version
-from kd.run.data import Rows, model_name
-from kd.run.execute import Outcome
+from kd.run.data import Rows, describe, model_name, parts_of, rows_of
+from kd.run.execute import Outcome, Where, train
+from kd.run.plan import Plan
 
+Kind = TypeVar("Kind", bound=FitOptions)
 LINEAGE = (
     *("kd.role", "kd.task", "kd.metric", "kd.dataset", "kd.dataset_digest", "kd.validation_digest"),
     *("kd.test_digest", "kd.teacher", "kd.seed", "kd.arm", "kd.git_commit", "kd.git_dirty"),
@@ -41,6 +44,16 @@ def _registered(outcome: Outcome, config: RowOptions, name: str, kind: str, reco
     data = in_code(config.dataset)
     about = f"{kind} for {config.task.replace('_', ' ')} on {data}. `champion` is the version to serve."
     return tracking.register(outcome.model, outcome.run_id, name, tags, (about, about_version(record)))
+
+
+def each_part(config: Kind, plan: Callable[[Kind, Rows], Plan], experiment: str) -> Iterator[tuple[Kind, Outcome, str]]:
+    """Train and register a model of each part of the data; yields its options, the training, and `register_alone`'s."""
+    parts = parts_of(config)
+    for one in parts:
+        rows = rows_of(one)
+        describe(one, rows)
+        outcome = train(plan(one, rows), one, Where(experiment, reuse=len(parts) > 1))
+        yield one, outcome, register_alone(outcome, one, rows)
 
 
 def register_alone(outcome: Outcome, config: RowOptions, rows: Rows) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from kd.analysis.comparison import judged
@@ -94,7 +93,7 @@ def _gap(arms: Sequence[Arm], stores: Sequence[Stored], judge: type[Judge]) -> P
     if len(both) < len(seeds[0]) or not both:
         return None
     found = differences(both)
-    return crossed_difference(np.asarray(found.values), found.groups)
+    return crossed_difference(found.values, found.groups)
 
 
 def part_cells(parts: Mapping[str, Table]) -> Cells:

@@ -289,6 +289,7 @@ def test_built_in_spaces_pass_their_own_checks_and_search_what_is_said(task, nam
     check_space(space, BASE, f"space={name!r}")
     assert ("student_layers" in [one.name for one in space]) == (name == "shape")
     assert {"learning_rate", "alpha"} <= {one.name for one in space}
+    assert task != "classification" or "objective" in {one.name for one in space}
     for trial in trials(50):
         replace(BASE, **draw(space, trial))
 

@@ -20,18 +20,17 @@ def glucose_sim(options: SeriesOptions) -> list[Recording]:
 
     Covariates are carbs (g, what was eaten), bolus and basal (U).
     """
-    found = people()
     return [
         one
-        for place, person in enumerate(found)
+        for person in people()
         for one in (
-            _part(person, options, "train", slice(None, TRAIN_DAYS * DAY), (SIMULATED,) if place == 0 else ()),
-            _part(person, options, "test", slice(TRAIN_DAYS * DAY, None), ()),
+            _part(person, options, "train", slice(None, TRAIN_DAYS * DAY)),
+            _part(person, options, "test", slice(TRAIN_DAYS * DAY, None)),
         )
     ]
 
 
-def _part(person: Person, options: SeriesOptions, split: PartName, steps: slice, notes: tuple[str, ...]) -> Recording:
+def _part(person: Person, options: SeriesOptions, split: PartName, steps: slice) -> Recording:
     known = {"carbs": person.carbs, "bolus": person.insulin, "basal": person.basal}
     times, values = person.times[steps], person.glucose[steps]
     there = ~np.isnan(values)
@@ -49,7 +48,7 @@ def _part(person: Person, options: SeriesOptions, split: PartName, steps: slice,
         values=values[there],
         unit="mg/dL",
         covariates={name: _events(times, known[name][steps]) for name in named},
-        notes=notes,
+        notes=(SIMULATED,),
     )
 
 

@@ -39,10 +39,9 @@ def load(dataset: str, options: SeriesOptions, files: Mapping[SplitName, str], c
     Returns:
         Three splits with the columns `example_id` (`<patient>/<time>`), `group` (`<patient> <date>`), `patient`, `time`
         (of the last step of the history, in seconds since 1970 by the clock of the file), `step` (seconds), `unit` (of
-        figures), `history`
-        (float32, point by point the value and the covariates, `history x (1 + covariates)`), `target` (float32,
-        `horizon`), `ahead` (float32, point by point the covariates of `known_ahead` in its order, `horizon x
-        known_ahead`; empty without), `filled` (values of the history that were filled), and the columns of
+        figures), `history` (float32, point by point the value and the covariates, `history x (1 + covariates)`),
+        `target` (float32, `horizon`), `ahead` (float32, point by point the covariates of `known_ahead` in its order,
+        `horizon x known_ahead`; empty without), `filled` (values of the history that were filled), and the columns of
         `patients_file` as text. Values are in mg/dL, or as they are where `units` is none.
 
     Raises:
@@ -54,7 +53,7 @@ def load(dataset: str, options: SeriesOptions, files: Mapping[SplitName, str], c
         if name not in (*OWN, *known):
             there = [*known, *OWN]
             raise UserError(
-                f"there is no column {name!r} beside the windows, only {several(there)}; "
+                f"slice_columns: there is no column {name!r} beside the windows, only {several(there)}; "
                 f"{did_you_mean(name, there, 'name one of these, or add it to patients_file')}"
             )
     tables, notes = {}, list(read.notes)
@@ -145,7 +144,7 @@ def _read(dataset: str, options: SeriesOptions, files: Mapping[SplitName, str]) 
             )
         grids[one.item].append(grid)
     divided = {item: parts(own, options.shares, shape.window) for item, own in grids.items()}
-    notes = [note for one in mine for note in one.notes]
+    notes = list(dict.fromkeys(note for one in mine for note in one.notes))
     notes += [note for own in grids.values() for grid in own for note in grid.notes]
     if len(notes) > MOST_NOTES:
         notes = [*notes[:MOST_NOTES], f"There are {len(notes) - MOST_NOTES} more such notes on files."]

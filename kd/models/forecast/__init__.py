@@ -23,8 +23,6 @@ FORECASTERS: dict[str, type[Forecaster]] = {
     "time-llm": TimeLLM,
 }
 """Every kind of forecaster."""
-NAMED = ("persistence", "dlinear", "gru", "lstm", "patchtst")
-"""Those that are made by name, without weights to start from."""
 
 
 def made(config: ForecasterConfig) -> Forecaster:
@@ -39,4 +37,4 @@ def read(folder: Path) -> Forecaster:
     return model
 
 
-__all__ = ["FORECASTERS", "NAMED", "Forecast", "Forecaster", "ForecasterConfig", "made", "prompt_text", "read"]
+__all__ = ["FORECASTERS", "Forecast", "Forecaster", "ForecasterConfig", "made", "prompt_text", "read"]

@@ -1,4 +1,4 @@
-"""What a language model is told of a window before it reads it."""
+"""The text prompt that describes a window to the language model."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Time-LLM: patches of a series in the words of a language model, and what can stand in the language model's place."""
+"""Time-LLM, and the ablations that replace its language model."""
 
 from typing import Any, cast
 

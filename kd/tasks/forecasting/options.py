@@ -37,7 +37,7 @@ class ForecastingOptions(SeriesOptions):
     train_backbone: Annotated[bool, MODEL] = False
     """Whether the language model's own weights learn too."""
     prompt: Annotated[PromptName, MODEL] = "full"
-    """What the language model is told of each window: full as published, short its statistics alone, or none."""
+    """Prompt that describes each window: full, as published; short, with its statistics only; or none."""
     prompt_about: Annotated[str, MODEL] = "Glucose of a person with diabetes, measured by a sensor under the skin."
     """The sentence of a full prompt that says what the data are."""
     patch_length: Annotated[PositiveInt, MODEL] = 4

@@ -13,6 +13,7 @@ import pandas as pd
 from kd.base.console import shown
 from kd.base.task import Collate, Record
 from kd.base.types import Batch, FormatName, MaskName, ObjectiveName, SplitName, Splits, TaskName, Term, UserError
+from kd.config.base import listed
 from kd.config.series import MG_PER_MMOL, ItemsName
 from kd.tasks.forecasting import scores
 from kd.tasks.forecasting.options import ForecastingOptions
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from kd.config import RowOptions
-
-COLUMNS = ("example_id", "group", "patient", "time", "step", "unit", "history", "target", "ahead", "filled")
-"""Columns of windows; others are of the patients' table."""
-NAMED = ("dlinear", "gru", "lstm", "patchtst", "persistence")
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class Forecasting(scores.ForecastJudge):
     per_token: ClassVar[bool] = False
     reads_tokens: ClassVar[bool] = False
     formats: ClassVar[tuple[FormatName, ...]] = ("safetensors",)
-    named: ClassVar[tuple[str, ...]] = NAMED
+    named: ClassVar[tuple[str, ...]] = ("dlinear", "gru", "lstm", "patchtst", "persistence")
     inputs: ClassVar[tuple[str, ...]] = ("patient", "time", "step", "history", "ahead")
     target: ClassVar[str] = "target"
     balance: ClassVar[str] = "patient"
@@ -79,10 +76,11 @@ class Forecasting(scores.ForecastJudge):
     def read(self, config: RowOptions) -> Splits:
         """Read series, and cut windows from them, in the order of patients and of time."""
         from kd.data.series.load import load
+        from kd.data.series.patients import OWN
 
         _refuse(config, "group_column", "the groups of windows are patient and day")
-        splits = load(config.dataset, self.options, _files(config))
-        beside = [name for name in splits.train.column_names if name not in COLUMNS]
+        splits = load(config.dataset, self.options, _files(config), listed(config.slice_columns))
+        beside = [name for name in splits.train.column_names if name not in OWN]
         if taken := [name for name in beside if name in (*self.slices, *self.outcomes) or name.startswith(self.wide)]:
             raise UserError(
                 f"patients_file={self.options.patients_file}: predictions have a column {taken[0]!r} of their own: "
@@ -242,6 +240,7 @@ class Forecasting(scores.ForecastJudge):
 
     def predictions(self, examples: Dataset, records: Sequence[Sequence[Record]]) -> pd.DataFrame:
         """One line a window: see `scores.frame`; columns of the patients' table are kept beside it."""
+        from kd.data.series.patients import OWN
 
         def said(name: str) -> np.ndarray:
             return self._reported(np.stack([own[name] for (own,) in records]).astype(np.float64))
@@ -258,19 +257,18 @@ class Forecasting(scores.ForecastJudge):
             step_minutes=self.step_s / 60,
             unit=self.options.units,
         )
-        about = {name: examples[name][:] for name in examples.column_names if name not in COLUMNS}
+        about = {name: examples[name][:] for name in examples.column_names if name not in OWN}
         return scores.frame(windows, said("forecast"), quantiles).assign(**about)
 
     def baselines(self, splits: Splits) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
         """Persistence, and a linear model of the window (ridge regression)."""
         from sklearn.linear_model import Ridge
 
-        last = {name: self._windows(getattr(splits, name))[:, -1, 0] for name in ("validation", "test")}
-        steps = np.ones(self.options.horizon)
-        yield "persistence", {name: self._said(getattr(splits, name), last[name][:, None] * steps) for name in last}
+        scored, steps = {"validation": splits.validation, "test": splits.test}, np.ones(self.options.horizon)
+        last = {name: self._windows(rows)[:, -1, :1] * steps for name, rows in scored.items()}
+        yield "persistence", {name: self._said(rows, last[name]) for name, rows in scored.items()}
         model = Ridge().fit(self._flat(splits.train), np.asarray(splits.train["target"][:], dtype=np.float64))
-        tables = {name: self._said(rows, model.predict(self._flat(rows))) for name, rows in _scored(splits)}
-        yield "linear", tables
+        yield "linear", {name: self._said(rows, model.predict(self._flat(rows))) for name, rows in scored.items()}
 
     def _said(self, examples: Dataset, forecasts: np.ndarray) -> pd.DataFrame:
         """Return the predictions of a forecaster of the mean alone."""
@@ -344,11 +342,6 @@ class Forecasting(scores.ForecastJudge):
     def _reported(self, values: np.ndarray) -> np.ndarray:
         """Return values of the series in the unit that is reported."""
         return values / MG_PER_MMOL if self.options.units == "mmol/L" else values
-
-
-def _scored(splits: Splits) -> Iterator[tuple[str, Dataset]]:
-    yield "validation", splits.validation
-    yield "test", splits.test
 
 
 def _files(config: RowOptions) -> dict[SplitName, str]:

@@ -248,3 +248,14 @@ def test_a_wide_table_of_hours_gives_windows_of_its_columns():
     assert column(splits.train, "history").shape[1] == 72
     assert splits.train[0]["step"] == 3600
     assert len(splits.train) == round(17420 * 0.7) - 29
+
+
+def test_simulated_people_are_called_so_whichever_of_them_are_chosen():
+    for patients in ("sim-01", "sim-02", "sim-02,sim-03"):
+        notes = loaded("builtin:glucose-sim", patients=patients, window_stride=50).notes
+        assert sum("is simulated" in note for note in notes) == 1
+
+
+def test_a_column_to_slice_by_that_is_not_there_is_refused_by_the_option(three):
+    with pytest.raises(UserError, match=r"^slice_columns: there is no column 'age'"):
+        load(str(three), SeriesOptions(models="pooled"), {}, ("age",))

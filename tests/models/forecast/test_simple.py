@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from kd.models.forecast import NAMED, ForecasterConfig, made, read
+from kd.models.forecast import FORECASTERS, ForecasterConfig, made, read
+from kd.tasks.forecasting.task import Forecasting
 
 PEER = {"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2}
-every_kind = pytest.mark.parametrize("kind", NAMED)
+every_kind = pytest.mark.parametrize("kind", Forecasting.named)
 
 
 def model_of(kind, **settings):
@@ -39,6 +40,10 @@ def test_the_unit_plays_no_part_because_the_scale_is_kept_with_the_weights(kind)
     said = model(given).forecast
     model.scaled_by(150.0 / 18, [60.0 / 18])
     torch.testing.assert_close(18 * model(given / 18).forecast, said, rtol=1e-4, atol=1e-2)
+
+
+def test_all_forecasters_but_time_llm_are_made_by_name():
+    assert {*Forecasting.named, "time-llm"} == {*FORECASTERS}
 
 
 def test_persistence_repeats_the_last_value_and_has_nothing_to_learn():
